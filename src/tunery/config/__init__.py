@@ -1,0 +1,1 @@
+"""project.yaml -> a validated Project; overrides; fingerprint."""

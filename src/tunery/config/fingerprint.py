@@ -1,0 +1,27 @@
+"""One short name for everything that decides a run's result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tunery.config.project import Project, resolved
+
+# Where a run stands or how it is shown does not change what it computes.
+_NOT_DECISIVE = ("search", "promotion", "name")
+
+
+def fingerprint(project: Project) -> str:
+    """First 16 hex digits of the SHA-256 of the settings that decide a result; equal settings, equal fingerprint."""
+    decisive = {key: value for key, value in resolved(project).items() if key not in _NOT_DECISIVE}
+    canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def flatten(tree: object, prefix: str = "") -> dict[str, object]:
+    """{"adapter": {"rank": 16}} -> {"adapter.rank": 16}; lists of mappings are numbered, other lists stay whole."""
+    if isinstance(tree, dict) and tree:
+        return {key: value for name, inner in tree.items() for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()}
+    if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
+        return {key: value for index, inner in enumerate(tree) for key, value in flatten(inner, f"{prefix}.{index}").items()}
+    return {prefix: tree}

@@ -1,0 +1,116 @@
+"""Reading project.yaml and laying overrides over it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tunery.config.faults import faults_of
+from tunery.config.keys import nearest
+from tunery.config.project import Project, known_keys
+from tunery.errors import ConfigError, Fault
+
+Overrides = Sequence[tuple[str, str]]
+
+
+def load_project(path: str | Path, overrides: Overrides = ()) -> Project:
+    """Read a project and check all of it at once.
+
+    Args:
+        path: A project.yaml, or the folder that holds one.
+        overrides: Pairs of dotted key and YAML value, later ones winning: ("adapter.rank", "32").
+
+    Raises:
+        ConfigError: With every fault found, in the file and in the overrides.
+    """
+    file = find_project(path)
+    tree = _read(file)
+    for key, value in overrides:
+        _set(tree, key, _parse(key, value))
+    try:
+        project = Project.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(str(file), faults_of(error)) from None
+    project._folder = file.parent.resolve()
+    return project
+
+
+def find_project(path: str | Path) -> Path:
+    """The project file that `path` names: itself, or project.yaml inside it."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / "project.yaml"
+    if not file.is_file():
+        known = sorted(str(found.parent) for found in Path("projects").glob("*/project.yaml"))
+        advice = f"Known projects here: {', '.join(known)}." if known else "Name a folder that holds project.yaml."
+        raise ConfigError(str(path), Fault("no such project", f"{file} is not a file", advice=advice))
+    return file
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML whose mappings must not repeat a key: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise ConfigError(str(file), Fault("not YAML", " ".join(str(error).split()))) from None
+    except OSError as error:
+        raise ConfigError(str(file), Fault("cannot be read", str(error.strerror))) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(str(file), Fault("not a project", "a mapping with name, base and data is needed"))
+    return copy.deepcopy(tree)
+
+
+def _parse(key: str, value: str) -> Any:
+    try:
+        return yaml.load(value, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{key}", Fault("not YAML", " ".join(str(error).split()), advice="Quote the value.")) from None
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted key; digits index a list: data.train.0.source."""
+    *way, last = key.split(".")
+    place: Any = tree
+    for step in way:
+        place = _enter(place, step, key)
+    if isinstance(place, list):
+        place[_position(place, last, key)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise _unknown(key)
+
+
+def _enter(place: Any, step: str, key: str) -> Any:
+    if isinstance(place, list):
+        return place[_position(place, step, key)]
+    if not isinstance(place, dict):
+        raise _unknown(key)
+    if place.get(step) is None:
+        place[step] = {}
+    return place[step]
+
+
+def _position(place: list[Any], step: str, key: str) -> int:
+    if not step.isdigit() or int(step) >= len(place):
+        raise ConfigError(f"--{key}", Fault(f"{step!r}", f"the list has {len(place)} entries, numbered from 0"))
+    return int(step)
+
+
+def _unknown(key: str) -> ConfigError:
+    return ConfigError(f"--{key}", Fault(f"unknown key {key!r}", advice=nearest(key, known_keys())))

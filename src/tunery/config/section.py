@@ -1,0 +1,29 @@
+"""What every section of project.yaml shares: strictness, immutability, and the types with units in their rules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _not_a_boolean(value: object) -> object:
+    # YAML reads yes, no, on and off as booleans, and Python takes True for 1.
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is a truth value, but must be a number")
+    return value
+
+
+_Number = BeforeValidator(_not_a_boolean)
+Probability = Annotated[float, _Number, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
+Fraction = Annotated[float, _Number, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+PositiveNumber = Annotated[float, _Number, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeNumber = Annotated[float, _Number, Field(ge=0.0, allow_inf_nan=False)]
+Count = Annotated[int, _Number, Field(ge=1)]
+CountOrZero = Annotated[int, _Number, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A frozen part of project.yaml: unknown keys are faults, defaults are validated like everything else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())

@@ -1,0 +1,1 @@
+"""Rows from anywhere -> conversations -> tokens and loss masks; the data report."""

@@ -1,0 +1,145 @@
+"""Everything that tunery raises on purpose.
+
+TuneryError                    exit code 1
+├── InputError                 exit code 2: what was given cannot be used; says where, what was got, the rule, what to do
+│   ├── ConfigError            project.yaml or an override
+│   ├── DataError              a dataset
+│   ├── BaseModelError         a base model or adapter
+│   ├── TaskError              an lm-eval task
+│   ├── RefError               a models:/, runs:/ or folder reference
+│   ├── TrackingError          the MLflow store
+│   └── StorageError           the disk
+└── RunStopped                 exit code 1: a run that had started did not end well; carries `failure` for MLflow's tag
+    ├── NonFiniteLoss          failure = nan
+    ├── OutOfMemory            failure = oom
+    └── Interrupted            failure = killed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: `{key} is {got!r}, but must be {rule}. {advice}`, or `{key}: {rule}. {advice}`."""
+
+    key: str
+    rule: str = ""
+    got: object = _ABSENT
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self._sentence()} {self.advice}".rstrip()
+
+    def _sentence(self) -> str:
+        if self.got is not _ABSENT:
+            return f"{self.key} is {_short(self.got)}, but must be {self.rule}."
+        return f"{self.key}: {self.rule}." if self.rule else f"{self.key}."
+
+
+class TuneryError(Exception):
+    """Base of all; the command line prints its text without a traceback and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(TuneryError):
+    """What the user gave cannot be used.
+
+    Args:
+        where: File, row, option or address that is at fault.
+        faults: All that is wrong there, so that one reading mends everything. A text is taken as it is.
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: str, faults: Sequence[Fault | str] | Fault | str) -> None:
+        self.where = where
+        self.faults = [faults] if isinstance(faults, Fault | str) else list(faults)
+        super().__init__(_describe(where, self.faults))
+
+
+class ConfigError(InputError):
+    """project.yaml, or an override of it, breaks a rule."""
+
+
+class DataError(InputError):
+    """A dataset is missing, cannot be read, or leaves nothing to train on."""
+
+
+class BaseModelError(InputError):
+    """A base model or an adapter is not there, or must not or cannot be loaded."""
+
+
+class TaskError(InputError):
+    """An evaluation task is unknown or cannot be built."""
+
+
+class RefError(InputError):
+    """A reference such as models:/name@alias leads nowhere."""
+
+
+class TrackingError(InputError):
+    """The MLflow store does not answer or refuses."""
+
+
+class StorageError(InputError):
+    """The disk is full or cannot be written."""
+
+
+class RunStopped(TuneryError):
+    """A run that had started did not end well. `failure` becomes the tag tunery.failure."""
+
+    failure = "error"
+
+
+class NonFiniteLoss(RunStopped):
+    """The loss became NaN or infinite at `step`."""
+
+    failure = "nan"
+
+    def __init__(self, step: int, loss: float) -> None:
+        self.step = step
+        super().__init__(
+            f"training.step {step}: train/loss is {loss}, but must be finite. "
+            "Lower training.learning_rate, raise training.warmup_ratio, or use training.precision: fp32."
+        )
+
+
+class OutOfMemory(RunStopped):
+    """Memory ran out; the text names the settings that lower the need."""
+
+    failure = "oom"
+
+    def __init__(self, doing: str, detail: str) -> None:
+        super().__init__(
+            f"{doing}: out of memory ({detail}). Halve training.micro_batch_size and double "
+            "training.gradient_accumulation_steps, set training.gradient_checkpointing: true, lower data.max_length, "
+            "or use base.quantization: nf4."
+        )
+
+
+class Interrupted(RunStopped):
+    """SIGINT or SIGTERM came; a checkpoint was written where `resumable`."""
+
+    failure = "killed"
+
+    def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
+        self.step = step
+        going_on = "a checkpoint is kept; go on with --resume" if resumable else "nothing to resume from was written yet"
+        super().__init__(f"stopped by {signal_name} at optimizer step {step}: {going_on}")
+
+
+def _describe(where: str, faults: Sequence[Fault | str]) -> str:
+    if len(faults) == 1:
+        return f"{where}: {faults[0]}"
+    return "\n  ".join([f"{where} has {len(faults)} faults", *map(str, faults)])
+
+
+def _short(value: object, width: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width - 3]}..."

@@ -1,0 +1,1 @@
+"""lm-eval on the loaded model, generations and their text metrics."""

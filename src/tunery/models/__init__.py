@@ -1,0 +1,1 @@
+"""Base model (hub, folder, builtin), quantisation, adapters."""

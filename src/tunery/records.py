@@ -1,0 +1,228 @@
+"""Frozen records that cross stages. Stages hand on these and paths, never clients or trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+# ---- data
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One training row, whatever its source's format was.
+
+    Args:
+        messages: Turns in order; at least one of the assistant's.
+        origin: Where it came from: "rows.jsonl:17" (1-based row of data, heading not counted).
+        source: Index of the source in the project's list.
+    """
+
+    messages: tuple[Message, ...]
+    origin: str
+    source: int = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation as the model sees it.
+
+    Args:
+        input_ids: Token ids, shape (tokens,).
+        trained: Whether each token is learned, shape (tokens,).
+        truncated: Whether tokens were cut away at the end.
+    """
+
+    input_ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A row that is not trained on, and why. `origin` names its file and row."""
+
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """One source as it was found. `digest` is a hash of its content, the lineage that MLflow shows."""
+
+    source: str
+    format: str
+    rows_read: int
+    rows_kept: int
+    weight: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What became of every row: data/report.json and the table in the terminal.
+
+    Args:
+        sources: One entry a source.
+        drops: Every row left out, with its reason ("no answer", "blank", "duplicate of …", "contaminated", ...).
+        changed: Rows altered by each cleaning step, by name of the step.
+        train_rows, validation_rows: Rows after mixing.
+        token_percentiles: Tokens a row at "0", "5", "50", "95", "100" percent.
+        truncated: Origins of the rows that were cut at data.max_length.
+        target_share: Trained tokens / all tokens.
+        contaminated: Origins of rows that share an n-gram with an evaluation item -> the item's task.
+        notes: Sentences that a person should read: the detected format, a chat template that was added, ...
+    """
+
+    sources: tuple[SourceReport, ...]
+    drops: tuple[Drop, ...]
+    changed: Mapping[str, int]
+    train_rows: int
+    validation_rows: int
+    train_tokens: int
+    token_percentiles: Mapping[str, int]
+    truncated: tuple[str, ...]
+    target_share: float
+    contaminated: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything that training and generation need from the data stage."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    validation_conversations: Sequence[Conversation]
+    report: DataReport
+
+
+# ---- training
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """Values of DESIGN's metrics at one optimizer step, by full name: {"train/loss": 1.2}."""
+
+    step: int
+    values: Mapping[str, float]
+
+
+Report = Callable[[StepMetrics], None]
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """What the adapter matched. `modules` are full names; counts are in parameters."""
+
+    modules: tuple[str, ...]
+    trainable_parameters: int
+    total_parameters: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The end of an optimisation.
+
+    Args:
+        folder: The kept checkpoint's adapter files (or full weights).
+        kept_step: Optimizer step of the checkpoint that was kept.
+        kept_by: The rule that chose it.
+        history: Every StepMetrics reported, in order.
+    """
+
+    folder: Path
+    kept_step: int
+    kept_by: str
+    last_step: int
+    train_seconds: float
+    peak_memory_bytes: int
+    validation_nll: float | None
+    history: Sequence[StepMetrics]
+
+
+# ---- evaluation
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of one task, with its standard error (None where none is defined, never 0)."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    items: int
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What must agree for two scores of a task to be comparable."""
+
+    task: str
+    version: str
+    few_shot: int
+    limit: int | None
+    chat_template: bool
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """A task's scores and its items.
+
+    Args:
+        scores: By metric name, without lm-eval's filter suffix unless it has several filters.
+        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), target, prediction,
+            one column a metric (its value on the item), loglikelihoods (list of float, empty for generation).
+    """
+
+    settings: TaskSettings
+    scores: Mapping[str, Score]
+    samples: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One held-out prompt with the reference and both answers."""
+
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+
+
+# ---- base model
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """Which base exactly: scores and adapters belong to this and no other.
+
+    Args:
+        model: As the project names it: hub id, folder, builtin:tiny.
+        revision: Commit for a hub model; hash of the weights for a folder or builtin.
+        chat_template: "own", "added ChatML", or the file's name.
+    """
+
+    model: str
+    revision: str
+    quantization: str
+    dtype: str
+    compute_dtype: str
+    chat_template: str
+    license: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
