@@ -1,7 +1,7 @@
 """Everything that tunery raises on purpose.
 
 TuneryError                    exit code 1
-├── InputError                 exit code 2: what was given cannot be used; says where, what was got, the rule, what to do
+├── InputError                 exit code 2: what was given cannot be used; where, what was got, the rule, advice
 │   ├── ConfigError            project.yaml or an override
 │   ├── DataError              a dataset
 │   ├── BaseModelError         a base model or adapter
@@ -130,7 +130,9 @@ class Interrupted(RunStopped):
 
     def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
         self.step = step
-        going_on = "a checkpoint is kept; go on with --resume" if resumable else "nothing to resume from was written yet"
+        going_on = (
+            "a checkpoint is kept; go on with --resume" if resumable else "nothing to resume from was written yet"
+        )
         super().__init__(f"stopped by {signal_name} at optimizer step {step}: {going_on}")
 
 

@@ -186,8 +186,8 @@ class TaskResult:
 
     Args:
         scores: By metric name, without lm-eval's filter suffix unless it has several filters.
-        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), target, prediction,
-            one column a metric (its value on the item), loglikelihoods (list of float, empty for generation).
+        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), target,
+            prediction, one column a metric (its value on the item), loglikelihoods (list, empty for generation).
     """
 
     settings: TaskSettings
@@ -226,3 +226,34 @@ class BaseIdentity:
     chat_template: str
     license: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+# ---- one run, whole
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that a run's report shows; plain values, so that the report is a pure function of it.
+
+    Args:
+        base, tuned: Results by task, on the same items.
+        primary: The metric of each task that counts.
+        split: Which items the headline is computed on: "all", or "locked" when the checkpoint was chosen on dev items.
+        base_text, tuned_text: Text metrics on held-out prompts; empty when nothing was generated.
+        model_version: "name/3" of the registered version, or None.
+    """
+
+    run_id: str
+    project: str
+    identity: BaseIdentity
+    adapter: AdapterFacts | None
+    data: DataReport | None
+    trained: Trained | None
+    base: Mapping[str, TaskResult]
+    tuned: Mapping[str, TaskResult]
+    primary: Mapping[str, str]
+    split: str = "all"
+    base_text: Mapping[str, float] = field(default_factory=dict)
+    tuned_text: Mapping[str, float] = field(default_factory=dict)
+    model_version: str | None = None
+    notes: Sequence[str] = ()

@@ -15,19 +15,26 @@ Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", 
 class SourceConfig(Section):
     """One dataset: a hub id, a folder saved by `datasets`, or a json, jsonl, csv, parquet or xlsx file."""
 
-    source: str = Field(min_length=1, description="Hub id or path; a path is looked for beside project.yaml, then in the working folder.")
+    source: str = Field(
+        min_length=1,
+        description="Hub id or path; a path is looked for beside project.yaml, then in the working folder.",
+    )
     format: Format = Field("auto", description="How a row is laid out; auto: detected from the columns, and said.")
     split: str = Field("train", description="Split of a hub dataset or of a folder that holds several.")
     subset: str | None = Field(None, description="Configuration name of a hub dataset.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
-    sheet: str | None = Field(None, description="Sheet of a spreadsheet, by name; without it the file must have only one.")
+    sheet: str | None = Field(
+        None, description="Sheet of a spreadsheet, by name; without it the file must have only one."
+    )
     columns: dict[Literal["system", "prompt", "completion"], str] | None = Field(
         None, description="Which column is the prompt, which the completion: {prompt: Question, completion: Answer}."
     )
     prompt_template: str | None = Field(
         None, description="Builds the prompt from columns: 'Premise: {premise}\\nHypothesis: {hypothesis}'."
     )
-    weight: PositiveNumber = Field(1.0, description="How often each row is seen in an epoch; 0.5 draws half of the rows, 2 shows each twice.")
+    weight: PositiveNumber = Field(
+        1.0, description="How often each row is seen in an epoch; 0.5 draws half of the rows, 2 shows each twice."
+    )
 
     @model_validator(mode="after")
     def _columns_are_complete(self) -> Self:
@@ -45,7 +52,9 @@ class SourceConfig(Section):
 class ValidationConfig(Section):
     """Rows that are never trained on. Either a share of the training rows or a source of its own."""
 
-    fraction: Probability = Field(0.1, description="Share of the rows held out, chosen by a hash of the row: the same in every run.")
+    fraction: Probability = Field(
+        0.1, description="Share of the rows held out, chosen by a hash of the row: the same in every run."
+    )
     source: SourceConfig | None = Field(None, description="A source of its own; the fraction is then not used.")
 
 
@@ -53,11 +62,15 @@ class CleanConfig(Section):
     """Changes to rows that are made only when asked for, and counted in the data report."""
 
     strip_markup: bool = Field(False, description="Remove HTML tags and resolve entities.")
-    keep: str | None = Field(None, description="Characters to keep, as the inside of a regular expression's class: 'a-zA-Z0-9\\s'.")
+    keep: str | None = Field(
+        None, description="Characters to keep, as the inside of a regular expression's class: 'a-zA-Z0-9\\s'."
+    )
     deduplicate: Literal["none", "exact", "near"] = Field(
         "none", description="Drop repeated rows: same text after folding case and space, or near by MinHash."
     )
-    near_threshold: Fraction = Field(0.8, description="Jaccard similarity of word 5-grams from which two rows count as near duplicates.")
+    near_threshold: Fraction = Field(
+        0.8, description="Jaccard similarity of word 5-grams from which two rows count as near duplicates."
+    )
     min_characters: CountOrZero = Field(0, description="Drop rows whose conversation is shorter.")
     max_characters: Count | None = Field(None, description="Drop rows whose conversation is longer.")
 
@@ -75,17 +88,25 @@ class CleanConfig(Section):
 class DecontaminateConfig(Section):
     """Overlap with evaluation items. Source: the n-gram rule of GPT-3's appendix C, arXiv:2005.14165."""
 
-    action: Literal["report", "drop", "off"] = Field("report", description="What to do with rows that share an n-gram with an evaluation item.")
+    action: Literal["report", "drop", "off"] = Field(
+        "report", description="What to do with rows that share an n-gram with an evaluation item."
+    )
     ngram: Count = Field(13, description="Words that must agree in a row; items shorter than this are compared whole.")
 
 
 class DataConfig(Section):
     """Training rows, validation rows, and how they become token sequences."""
 
-    train: list[SourceConfig] = Field(min_length=1, description="Sources of training rows; several are mixed by weight.")
-    validation: ValidationConfig = Field(ValidationConfig(), description="Rows that validation loss and generations are computed on.")
+    train: list[SourceConfig] = Field(
+        min_length=1, description="Sources of training rows; several are mixed by weight."
+    )
+    validation: ValidationConfig = Field(
+        ValidationConfig(), description="Rows that validation loss and generations are computed on."
+    )
     max_length: Count = Field(1024, description="Tokens a sequence; longer ones are cut at the end and counted.")
-    template: Literal["chat", "plain"] = Field("chat", description="chat: the chat template around each turn; plain: prompt, completion and end token.")
+    template: Literal["chat", "plain"] = Field(
+        "chat", description="chat: the chat template around each turn; plain: prompt, completion and end token."
+    )
     clean: CleanConfig = Field(CleanConfig(), description="Cleaning steps.")
     decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Overlap with evaluation items.")
     max_bad_rows: Probability = Field(0.01, description="Share of unusable rows from which a dataset stops the run.")

@@ -13,7 +13,16 @@ from tunery.config.section import Count, CountOrZero, Fraction, Section
 SUITES: dict[str, tuple[str, ...]] = {
     "quickstart": ("world_facts", "world_comparison"),
     "leaderboard-v1": ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k"),
-    "commonsense": ("boolq", "piqa", "social_iqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa"),
+    "commonsense": (
+        "boolq",
+        "piqa",
+        "social_iqa",
+        "hellaswag",
+        "winogrande",
+        "arc_easy",
+        "arc_challenge",
+        "openbookqa",
+    ),
 }
 
 
@@ -28,13 +37,24 @@ class EvaluationConfig(Section):
     """lm-eval tasks and text metrics; every score stands beside the base model's own on the same items."""
 
     tasks: list[str] = Field([], description="lm-eval tasks or groups, our own tasks, or the name of a suite.")
-    primary: dict[str, str] = Field({}, description="Metric of each task that counts; their mean is the run's score. Empty: the tasks' first metrics.")
-    task_folders: list[str] = Field([], description="Folders with more task YAML files, looked for beside project.yaml.")
-    few_shot: CountOrZero | None = Field(None, description="Solved examples before each item; unset: what the task says.")
+    primary: dict[str, str] = Field(
+        {},
+        description="Metric of each task that counts; their mean is the run's score. Empty: the tasks' first metrics.",
+    )
+    task_folders: list[str] = Field(
+        [], description="Folders with more task YAML files, looked for beside project.yaml."
+    )
+    few_shot: CountOrZero | None = Field(
+        None, description="Solved examples before each item; unset: what the task says."
+    )
     limit: Count | None = Field(None, description="Score only the first so many items of each task.")
-    chat_template: bool | Literal["auto"] = Field("auto", description="Ask through the chat template; auto: when data.template is chat.")
+    chat_template: bool | Literal["auto"] = Field(
+        "auto", description="Ask through the chat template; auto: when data.template is chat."
+    )
     batch_size: Count = Field(16, description="Requests in one forward pass while scoring.")
-    dev_fraction: Fraction = Field(0.5, description="Share of the items that choosing a checkpoint or a trial may look at; the rest stay locked.")
+    dev_fraction: Fraction = Field(
+        0.5, description="Share of the items that choosing a checkpoint or a trial may look at; the rest stay locked."
+    )
     generation: GenerationConfig = Field(GenerationConfig(), description="Generations on held-out prompts.")
 
     @field_validator("tasks", mode="before")
@@ -43,5 +63,7 @@ class EvaluationConfig(Section):
         names = [tasks] if isinstance(tasks, str) else tasks
         if not isinstance(names, list | tuple):
             return names
-        expanded = [task for name in names for task in (SUITES.get(name, (name,)) if isinstance(name, str) else (name,))]
+        expanded = [
+            task for name in names for task in (SUITES.get(name, (name,)) if isinstance(name, str) else (name,))
+        ]
         return list(dict.fromkeys(expanded))

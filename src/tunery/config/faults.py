@@ -55,8 +55,12 @@ def _faults(detail: dict[str, Any]) -> list[Fault]:
 
 def _rule(detail: dict[str, Any]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
-    limits = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"),
-              "less_than": ("below", "lt"), "less_than_equal": ("at most", "le")}
+    limits = {
+        "greater_than": ("above", "gt"),
+        "greater_than_equal": ("at least", "ge"),
+        "less_than": ("below", "lt"),
+        "less_than_equal": ("at most", "le"),
+    }
     if kind in limits:
         word, bound = limits[kind]
         return f"{word} {context[bound]:g}"
@@ -72,7 +76,9 @@ def _rule(detail: dict[str, Any]) -> str:
 def _dotted(location: tuple[int | str, ...]) -> str:
     """Drop the parts that name a branch of a union rather than a key: `literal[...]`, `list[str]`, `bool`."""
     names = [str(part) for part in location]
-    return ".".join(name for name in names if not re.search(r"[\[\(]", name) and name not in ("bool", "str", "int", "float"))
+    return ".".join(
+        name for name in names if not re.search(r"[\[\(]", name) and name not in ("bool", "str", "int", "float")
+    )
 
 
 _EXAMPLES: Mapping[str, str] = {

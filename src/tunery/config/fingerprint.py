@@ -21,7 +21,13 @@ def fingerprint(project: Project) -> str:
 def flatten(tree: object, prefix: str = "") -> dict[str, object]:
     """{"adapter": {"rank": 16}} -> {"adapter.rank": 16}; lists of mappings are numbered, other lists stay whole."""
     if isinstance(tree, dict) and tree:
-        return {key: value for name, inner in tree.items() for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()}
+        return {
+            key: value
+            for name, inner in tree.items()
+            for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+        }
     if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
-        return {key: value for index, inner in enumerate(tree) for key, value in flatten(inner, f"{prefix}.{index}").items()}
+        return {
+            key: value for index, inner in enumerate(tree) for key, value in flatten(inner, f"{prefix}.{index}").items()
+        }
     return {prefix: tree}

@@ -20,12 +20,14 @@ def dotted_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """"Did you mean …?" for a misspelt name, or nothing when no known name is near."""
+    """ "Did you mean …?" for a misspelt name, or nothing when no known name is near."""
     known = list(known)
     whole = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if whole:
         return f"Did you mean {whole[0]!r}?"
-    leaf = difflib.get_close_matches(name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.75)
+    leaf = difflib.get_close_matches(
+        name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.75
+    )
     match = next((key for key in known if leaf and key.rpartition(".")[2] == leaf[0]), None)
     return f"Did you mean {match!r}?" if match else ""
 

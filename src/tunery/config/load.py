@@ -79,7 +79,9 @@ def _parse(key: str, value: str) -> Any:
     try:
         return yaml.load(value, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--{key}", Fault("not YAML", " ".join(str(error).split()), advice="Quote the value.")) from None
+        raise ConfigError(
+            f"--{key}", Fault("not YAML", " ".join(str(error).split()), advice="Quote the value.")
+        ) from None
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

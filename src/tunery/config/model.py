@@ -13,21 +13,29 @@ class BaseConfig(Section):
     """The pretrained model that every score is anchored to."""
 
     model: str = Field(min_length=1, description="Hub id, local folder, or builtin:tiny.")
-    revision: str = Field("main", min_length=1, description="Branch, tag or commit on the Hub; recorded as the commit it meant.")
+    revision: str = Field(
+        "main", min_length=1, description="Branch, tag or commit on the Hub; recorded as the commit it meant."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type of the weights that are not quantised; auto: bfloat16 where the device has it, else float32."
+        "auto",
+        description="Type of the weights that are not quantised; auto: bfloat16 where the device has it, else float32.",
     )
     quantization: Literal["nf4", "int8", "none"] = Field(
-        "nf4", description="How the frozen weights are stored: 4-bit NF4 (QLoRA, arXiv:2305.14314), LLM.int8(), or as they are."
+        "nf4",
+        description="How frozen weights are stored: 4-bit NF4 (QLoRA, arXiv:2305.14314), LLM.int8(), or as they are.",
     )
-    double_quantization: bool = Field(True, description="NF4 only: quantise the block scales too, about 0.4 bit a weight less.")
+    double_quantization: bool = Field(
+        True, description="NF4 only: quantise the block scales too, about 0.4 bit a weight less."
+    )
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type that 4-bit weights are expanded to for a matrix product; auto: the same as dtype."
     )
     chat_template: str | None = Field(
         None, description="Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."
     )
-    trust_remote_code: bool = Field(False, description="Allow Python code from the model's repository to run on this machine.")
+    trust_remote_code: bool = Field(
+        False, description="Allow Python code from the model's repository to run on this machine."
+    )
 
 
 class AdapterConfig(Section):
@@ -38,10 +46,13 @@ class AdapterConfig(Section):
     alpha: Count = Field(32, description="The update is scaled by alpha / r (alpha / sqrt(r) with rslora).")
     dropout: Probability = Field(0.05, description="Dropout on the adapter's input, training only.")
     target_modules: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Names of the linear modules that get an adapter, or all-linear; never a router or the output head."
+        "all-linear",
+        description="Names of linear modules that get an adapter, or all-linear; never a router or the output head.",
     )
     target_parameters: list[str] = Field(
         [], description="Fused expert parameters (MoE) that get an adapter; only over unquantised experts."
     )
     dora: bool = Field(False, description="Learn magnitude apart from direction (DoRA, arXiv:2402.09353).")
-    rslora: bool = Field(False, description="Scale by alpha / sqrt(r), stable at high ranks (rsLoRA, arXiv:2312.03732).")
+    rslora: bool = Field(
+        False, description="Scale by alpha / sqrt(r), stable at high ranks (rsLoRA, arXiv:2312.03732)."
+    )

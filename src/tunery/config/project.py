@@ -29,7 +29,9 @@ class CrossFieldFaults(ValueError):
 class Project(Section):
     """One experiment, declared. Also the name of its MLflow experiment and registered model."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120, description="MLflow experiment and registered model.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=120, description="MLflow experiment and registered model."
+    )
     base: BaseConfig = Field(description="The pretrained model.")
     adapter: AdapterConfig = Field(AdapterConfig(), description="What is trained.")
     data: DataConfig = Field(description="What it is trained on.")
@@ -55,11 +57,19 @@ class Project(Section):
 def _adapter_faults(project: Project) -> Iterator[Fault]:
     base, adapter = project.base, project.adapter
     if adapter.method == "full" and base.quantization != "none":
-        yield Fault("base.quantization", "'none' when adapter.method is full: quantised weights cannot be trained",
-                    base.quantization, "Or set adapter.method: lora.")
+        yield Fault(
+            "base.quantization",
+            "'none' when adapter.method is full: quantised weights cannot be trained",
+            base.quantization,
+            "Or set adapter.method: lora.",
+        )
     if adapter.target_parameters and base.quantization != "none":
-        yield Fault("adapter.target_parameters", "empty when base.quantization is nf4 or int8: adapters on quantised experts match nothing",
-                    adapter.target_parameters, "Set base.quantization: none, or adapt linear modules only.")
+        yield Fault(
+            "adapter.target_parameters",
+            "empty when base.quantization is nf4 or int8: adapters on quantised experts match nothing",
+            adapter.target_parameters,
+            "Set base.quantization: none, or adapt linear modules only.",
+        )
     if adapter.target_parameters and adapter.dora:
         yield Fault("adapter.dora", "false with adapter.target_parameters", True, "DoRA is defined for linear modules.")
     if not adapter.target_modules and not adapter.target_parameters:
@@ -69,24 +79,56 @@ def _adapter_faults(project: Project) -> Iterator[Fault]:
 def _training_faults(project: Project) -> Iterator[Fault]:
     training, base, data = project.training, project.base, project.data
     if training.keep_best_by == "score" and not project.evaluation.tasks:
-        yield Fault("training.keep_best_by", "validation/nll or last when evaluation.tasks is empty", "score",
-                    "Name a task in evaluation.tasks.")
+        yield Fault(
+            "training.keep_best_by",
+            "validation/nll or last when evaluation.tasks is empty",
+            "score",
+            "Name a task in evaluation.tasks.",
+        )
     if training.score_checkpoints and not project.evaluation.tasks:
-        yield Fault("training.score_checkpoints", "false when evaluation.tasks is empty", True, "Name a task in evaluation.tasks.")
+        yield Fault(
+            "training.score_checkpoints",
+            "false when evaluation.tasks is empty",
+            True,
+            "Name a task in evaluation.tasks.",
+        )
     if training.keep_best_by == "validation/nll" and not _has_validation(data):
-        yield Fault("training.keep_best_by", "last or score when there are no validation rows", "validation/nll",
-                    "Set data.validation.fraction above 0.")
+        yield Fault(
+            "training.keep_best_by",
+            "last or score when there are no validation rows",
+            "validation/nll",
+            "Set data.validation.fraction above 0.",
+        )
     if training.early_stopping_patience is not None and training.keep_best_by == "last":
-        yield Fault("training.early_stopping_patience", "unset when training.keep_best_by is last", training.early_stopping_patience,
-                    "Early stopping watches what keep_best_by names.")
+        yield Fault(
+            "training.early_stopping_patience",
+            "unset when training.keep_best_by is last",
+            training.early_stopping_patience,
+            "Early stopping watches what keep_best_by names.",
+        )
     if training.packing and training.loss_on == "all" and data.template == "plain" and data.max_length < 8:
         yield Fault("training.packing", "false when data.max_length is under 8", True, "Raise data.max_length.")
     if training.precision == "fp16" and training.device == "cpu":
-        yield Fault("training.precision", "fp32, bf16 or auto on a CPU: fp16 arithmetic needs a GPU's loss scaling", "fp16", "Use auto.")
+        yield Fault(
+            "training.precision",
+            "fp32, bf16 or auto on a CPU: fp16 arithmetic needs a GPU's loss scaling",
+            "fp16",
+            "Use auto.",
+        )
     if data.template == "plain" and training.loss_on == "assistant":
-        yield Fault("training.loss_on", "completion or all when data.template is plain", "assistant", "A plain row has one answer.")
+        yield Fault(
+            "training.loss_on",
+            "completion or all when data.template is plain",
+            "assistant",
+            "A plain row has one answer.",
+        )
     if base.quantization == "int8" and training.device in ("cpu", "mps"):
-        yield Fault("base.quantization", "nf4 or none unless training.device is cuda or auto: LLM.int8() needs a CUDA GPU", "int8", "Use nf4.")
+        yield Fault(
+            "base.quantization",
+            "nf4 or none unless training.device is cuda or auto: LLM.int8() needs a CUDA GPU",
+            "int8",
+            "Use nf4.",
+        )
 
 
 def _has_validation(data: DataConfig) -> bool:
@@ -98,11 +140,17 @@ def _evaluation_faults(project: Project) -> Iterator[Fault]:
     for name in project.evaluation.primary:
         if name not in tasks:
             known = ", ".join(sorted(tasks)) or "none"
-            yield Fault(f"evaluation.primary names {name!r}, which is not in evaluation.tasks", known, advice=nearest(name, tasks))
+            yield Fault(
+                f"evaluation.primary names {name!r}, which is not in evaluation.tasks",
+                known,
+                advice=nearest(name, tasks),
+            )
     for name in project.promotion.guard:
         if name not in tasks:
             known = ", ".join(sorted(tasks)) or "none"
-            yield Fault(f"promotion.guard names {name!r}, which is not in evaluation.tasks", known, advice=nearest(name, tasks))
+            yield Fault(
+                f"promotion.guard names {name!r}, which is not in evaluation.tasks", known, advice=nearest(name, tasks)
+            )
 
 
 def _search_faults(project: Project) -> Iterator[Fault]:
@@ -111,7 +159,11 @@ def _search_faults(project: Project) -> Iterator[Fault]:
         if kind is None:
             yield Fault(f"search.space names the unknown key {key!r}", advice=nearest(key, known_keys()))
         elif dimension.low is not None and kind not in (int, float):
-            yield Fault(f"search.space.{key}", "choices: this key is not a number", {"low": dimension.low, "high": dimension.high})
+            yield Fault(
+                f"search.space.{key}",
+                "choices: this key is not a number",
+                {"low": dimension.low, "high": dimension.high},
+            )
 
 
 def known_keys() -> list[str]:

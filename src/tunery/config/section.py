@@ -15,12 +15,12 @@ def _not_a_boolean(value: object) -> object:
 
 
 _Number = BeforeValidator(_not_a_boolean)
-Probability = Annotated[float, _Number, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
-Fraction = Annotated[float, _Number, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
-PositiveNumber = Annotated[float, _Number, Field(gt=0.0, allow_inf_nan=False)]
-NonNegativeNumber = Annotated[float, _Number, Field(ge=0.0, allow_inf_nan=False)]
-Count = Annotated[int, _Number, Field(ge=1)]
-CountOrZero = Annotated[int, _Number, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), _Number]
+Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), _Number]
+PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False), _Number]
+NonNegativeNumber = Annotated[float, Field(ge=0.0, allow_inf_nan=False), _Number]
+Count = Annotated[int, Field(ge=1), _Number]
+CountOrZero = Annotated[int, Field(ge=0), _Number]
 
 
 class Section(BaseModel):

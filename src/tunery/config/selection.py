@@ -37,8 +37,12 @@ class SearchConfig(Section):
     """An Optuna study over config keys."""
 
     trials: Count = Field(20, description="Trials in all.")
-    sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = Field("tpe", description="How the next trial is chosen.")
-    pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = Field("hyperband", description="How poor trials are ended early.")
+    sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = Field(
+        "tpe", description="How the next trial is chosen."
+    )
+    pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = Field(
+        "hyperband", description="How poor trials are ended early."
+    )
     seed: CountOrZero = Field(0, description="Seed of the sampler.")
     space: dict[str, Dimension] = Field({}, description="Config keys and the values that they may take.")
 
@@ -48,4 +52,6 @@ class PromotionConfig(Section):
 
     min_gain: NonNegativeNumber = Field(0.0, description="Gain over the champion on the primary score, at least.")
     confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Confidence of the paired tests.")
-    guard: dict[str, float] = Field({}, description="Tasks that must not fall by more than this: {truthfulqa_mc2: -0.01}.")
+    guard: dict[str, float] = Field(
+        {}, description="Tasks that must not fall by more than this: {truthfulqa_mc2: -0.01}."
+    )

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from tunery.config.section import Count, CountOrZero, NonNegativeNumber, PositiveNumber, Probability, Section
 
-Scheduler = Literal["cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"]
+Scheduler = Literal[
+    "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
+]
 Optimizer = Literal["adamw", "paged_adamw_8bit", "paged_adamw_32bit", "adamw_8bit", "adafactor", "sgd"]
 
 
@@ -28,19 +30,36 @@ class TrainingConfig(Section):
     weight_decay: NonNegativeNumber = Field(0.0, description="Decoupled weight decay.")
     max_grad_norm: PositiveNumber = Field(1.0, description="Gradients are scaled down to this norm.")
     micro_batch_size: Count = Field(4, description="Sequences in one forward pass.")
-    gradient_accumulation_steps: Count = Field(4, description="Forward passes in one optimizer step; effective batch = the product.")
-    packing: bool = Field(False, description="Fill sequences up to data.max_length without mixing rows (best-fit decreasing).")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory, about 30 % slower.")
-    neftune_noise_alpha: PositiveNumber | None = Field(None, description="Noise on embeddings while training (NEFTune, arXiv:2310.05914).")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic of the forward pass; auto: bf16 on a GPU that has it, fp16 on an older one, else fp32."
+    gradient_accumulation_steps: Count = Field(
+        4, description="Forward passes in one optimizer step; effective batch = the product."
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to run; auto: CUDA, then MPS, then CPU.")
+    packing: bool = Field(
+        False, description="Fill sequences up to data.max_length without mixing rows (best-fit decreasing)."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, about 30 % slower."
+    )
+    neftune_noise_alpha: PositiveNumber | None = Field(
+        None, description="Noise on embeddings while training (NEFTune, arXiv:2310.05914)."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Arithmetic of the forward pass; auto: bf16 on a GPU that has it, fp16 on an older one, else fp32.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to run; auto: CUDA, then MPS, then CPU."
+    )
     seed: CountOrZero = Field(0, description="Seeds the adapter's first weights, the order of rows and dropout.")
     log_every_steps: Count = Field(1, description="Optimizer steps between points of the training curves.")
-    checkpoints: Count = Field(4, description="How often, evenly spaced, validation loss is measured and a checkpoint is written.")
+    checkpoints: Count = Field(
+        4, description="How often, evenly spaced, validation loss is measured and a checkpoint is written."
+    )
     keep_best_by: Literal["validation/nll", "score", "last"] = Field(
         "validation/nll", description="Which checkpoint becomes the adapter; score looks at dev items only."
     )
-    score_checkpoints: bool = Field(False, description="Score checkpoints on dev items even when they are not chosen by it.")
-    early_stopping_patience: Count | None = Field(None, description="Stop after so many checkpoints without improvement.")
+    score_checkpoints: bool = Field(
+        False, description="Score checkpoints on dev items even when they are not chosen by it."
+    )
+    early_stopping_patience: Count | None = Field(
+        None, description="Stop after so many checkpoints without improvement."
+    )

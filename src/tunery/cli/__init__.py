@@ -1,0 +1,5 @@
+"""The command line: a verb per entry point; thin."""
+
+from tunery.cli.verbs import main
+
+__all__ = ["main"]

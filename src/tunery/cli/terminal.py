@@ -1,0 +1,71 @@
+"""What a person sees while a verb runs: steps as they end, tables, and one moving line while training."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tunery.records import StepMetrics
+
+_PLAIN_LINES = 10  # A log file or a queue's output gets about so many lines of training instead of a moving bar.
+
+
+class Terminal:
+    """Prints to stdout; the progress bar is drawn only on a real terminal, a log gets plain lines."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False)
+        self._progress: Progress | None = None
+        self._last_line = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_training()
+
+    def step(self, text: str) -> None:
+        """Say what is being done now."""
+        self.console.print(f"[bold cyan]»[/] {text}")
+
+    def show(self, renderable: RenderableType) -> None:
+        """Print a table or a text."""
+        self.console.print(renderable)
+
+    def training(self, metrics: StepMetrics, total_steps: int) -> None:
+        """Follow one optimizer step."""
+        loss = metrics.values.get("train/loss")
+        validation = metrics.values.get("validation/nll")
+        if self.console.is_terminal:
+            self._bar(metrics.step, total_steps, loss)
+        elif loss is not None and metrics.step - self._last_line >= max(1, total_steps // _PLAIN_LINES):
+            self._last_line = metrics.step
+            self.console.print(f"  step {metrics.step}/{total_steps}  train/loss {loss:.4f}")
+        if validation is not None:
+            self.console.print(f"  step {metrics.step}: validation/nll {validation:.4f}")
+
+    def end_training(self) -> None:
+        """Take the moving line away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _bar(self, step: int, total: int, loss: float | None) -> None:
+        if self._progress is None:
+            columns = (
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("train/loss {task.fields[loss]}"),
+                TimeElapsedColumn(),
+            )
+            self._progress = Progress(TextColumn("  training"), *columns, TimeRemainingColumn(), console=self.console)
+            self._progress.add_task("training", total=total, loss="…")
+            self._progress.start()
+        shown = {} if loss is None else {"loss": f"{loss:.4f}"}
+        self._progress.update(self._progress.task_ids[0], completed=step, total=total, **shown)

@@ -1,0 +1,118 @@
+"""A verb per entry point. Each reads its options, calls the pipeline, and turns errors into exit codes.
+
+Nothing heavy is imported before a verb runs: `tunery --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunery import __version__
+from tunery.cli.overrides import OverridableCommand, overrides_of
+from tunery.errors import TuneryError
+
+if TYPE_CHECKING:
+    from tunery.config.project import Project
+
+_KEYS = """Any key of project.yaml is an option too: --adapter.rank 32, --data.train.0.source rows.csv.
+All keys with their defaults: docs/config.md; for editors: projects/project.schema.json."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tunery")
+def commands() -> None:
+    """Fine-tune language models, score them against their base, and keep the adapter that earned it."""
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option(
+            "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db."
+        ),
+        click.option("--run-name", metavar="NAME", help="Name of the run in MLflow."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@commands.command(cls=OverridableCommand, epilog=_KEYS)
+@click.option(
+    "--project", default="projects/quickstart", show_default=True, metavar="FOLDER", help="Folder with project.yaml."
+)
+@click.option("--resume", metavar="RUN_ID", help="Go on with a run that was interrupted, in the same MLflow run.")
+@click.option(
+    "--preview", type=click.IntRange(min=1), metavar="N", help="Show N rows as the model sees them, and stop."
+)
+@_common
+@click.pass_context
+def train(
+    context: click.Context,
+    project: str,
+    resume: str | None,
+    preview: int | None,
+    tracking_uri: str | None,
+    run_name: str | None,
+) -> None:
+    """Train one adapter, score it beside its base, and register it."""
+    from tunery.cli.terminal import Terminal
+    from tunery.pipeline.train import preview_rows, train_run
+
+    loaded = _load(project, context)
+    with Terminal() as terminal:
+        if preview is not None:
+            terminal.show(preview_rows(loaded, preview))
+            return
+        train_run(loaded, terminal, tracking_uri=tracking_uri, run_name=run_name, resume=resume)
+
+
+@commands.command(cls=OverridableCommand, epilog=_KEYS)
+@click.argument("ref")
+@click.option(
+    "--project", metavar="FOLDER", help="Take evaluation settings from this project instead of the model's own."
+)
+@_common
+@click.pass_context
+def evaluate(
+    context: click.Context, ref: str, project: str | None, tracking_uri: str | None, run_name: str | None
+) -> None:
+    """Score a model beside its base.
+
+    REF is models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
+    """
+    from tunery.cli.terminal import Terminal
+    from tunery.pipeline.evaluate import evaluate_reference
+
+    with Terminal() as terminal:
+        evaluate_reference(ref, project, overrides_of(context), terminal, tracking_uri=tracking_uri, run_name=run_name)
+
+
+def _load(project: str, context: click.Context) -> Project:
+    from tunery.config.load import load_project
+
+    return load_project(project, overrides_of(context))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a verb; a TuneryError becomes one message on stderr and its exit code, without a traceback."""
+    try:
+        commands.main(arguments, prog_name="tunery", standalone_mode=False)
+    except click.exceptions.Abort:
+        _end("interrupted", 1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except TuneryError as error:
+        _end(str(error), error.exit_code)
+
+
+def _end(message: str, code: int) -> None:
+    from tunery.tracking.redact import redact
+
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(redact(message), err=True)
+    sys.exit(code)

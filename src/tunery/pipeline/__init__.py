@@ -1,0 +1,1 @@
+"""One run: data -> model -> training -> evaluation -> tracking."""

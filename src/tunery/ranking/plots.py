@@ -1,0 +1,106 @@
+"""Pictures of one run: loss curves, scores against validation loss, scores beside the base's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tunery.ranking.paired import Paired
+from tunery.records import StepMetrics
+
+_BASE, _TUNED, _FAINT = "#9aa0a6", "#1a6fb5", "#b9d4ea"
+_SIZE_INCHES = (7.0, 4.0)
+_DPI = 130
+
+
+def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
+    """Training loss (faint: each point; firm: running mean) and validation loss over optimizer steps."""
+    figure, axes = _figure()
+    steps, losses = series(history, "train/loss")
+    axes.plot(steps, losses, color=_FAINT, linewidth=1, label="train/loss")
+    axes.plot(steps, _running_mean(losses), color=_TUNED, linewidth=2, label="train/loss, running mean")
+    steps, losses = series(history, "validation/nll")
+    if steps:
+        axes.plot(steps, losses, color="#c4621a", marker="o", linewidth=2, label="validation/nll")
+    axes.axvline(kept_step, color="#444444", linestyle=":", linewidth=1, label=f"kept: step {kept_step}")
+    _finish(axes, "optimizer step", "nats per target token", "Loss")
+    return figure
+
+
+def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
+    """Dev score of each checkpoint against its validation loss, in order of training; None without two such points."""
+    points = [
+        (step.values["validation/nll"], step.values["validation/score"], step.step)
+        for step in history
+        if {"validation/nll", "validation/score"} <= set(step.values)
+    ]
+    if len(points) < 2:
+        return None
+    figure, axes = _figure()
+    axes.plot(
+        [nll for nll, _, _ in points], [score for _, score, _ in points], color=_TUNED, marker="o", label="checkpoints"
+    )
+    for nll, score, step in points:
+        axes.annotate(f"step {step}", (nll, score), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    axes.invert_xaxis()
+    _finish(
+        axes,
+        "validation loss, nats per target token (better to the right)",
+        "score on dev items",
+        "Does lower loss mean a better score?",
+    )
+    return figure
+
+
+def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
+    """Base and tuned score of each task as two dots on a line; None when nothing was scored."""
+    if not pairs:
+        return None
+    figure, axes = _figure(height_inches=1.4 + 0.6 * len(pairs))
+    for row, pair in enumerate(pairs):
+        axes.plot([pair.base, pair.tuned], [row, row], color=_FAINT, linewidth=4, zorder=1)
+        axes.scatter(pair.base, row, color=_BASE, s=70, zorder=2, label="base" if row == 0 else None)
+        axes.errorbar(
+            pair.tuned,
+            row,
+            xerr=[[pair.delta - pair.low], [pair.high - pair.delta]],
+            color=_TUNED,
+            marker="o",
+            markersize=8,
+            capsize=4,
+            zorder=3,
+            label="tuned, 95% interval of the gain" if row == 0 else None,
+        )
+    axes.set_yticks(range(len(pairs)), [f"{pair.task}\n{pair.metric}" for pair in pairs])
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_xlim(0, 1.02 if all(0 <= pair.tuned <= 1 for pair in pairs) else None)
+    _finish(axes, "score", "", "Scores beside the base model's own")
+    return figure
+
+
+def series(history: Sequence[StepMetrics], name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one metric, in order."""
+    points = [(step.step, step.values[name]) for step in history if name in step.values]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _running_mean(values: Sequence[float], window: int = 10) -> list[float]:
+    return [sum(values[max(0, end - window) : end]) / min(window, end) for end in range(1, len(values) + 1)]
+
+
+def _figure(height_inches: float = _SIZE_INCHES[1]) -> tuple[Figure, Axes]:
+    # A Figure of its own, not pyplot's: no global state, no display needed.
+    figure = Figure(figsize=(_SIZE_INCHES[0], height_inches), dpi=_DPI, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _finish(axes: Axes, x: str, y: str, title: str) -> None:
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, loc="left", fontsize=12)
+    axes.grid(axis="both", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,175 @@
+"""One run as a page: report.md, which is also the run's description in the MLflow UI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from tunery.ranking.paired import CONFIDENCE, Paired, compare_tasks
+from tunery.records import RunRecord, TaskResult
+
+
+def run_report(record: RunRecord) -> str:
+    """The run in Markdown: verdict, scores beside the base's own, text metrics, training, data, how to use it."""
+    pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
+    parts = [
+        _heading(record, pairs),
+        _scores(record, pairs),
+        _other_metrics(record),
+        _text(record),
+        _training(record),
+        _data(record),
+        _use(record),
+    ]
+    return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+
+def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
+    """One sentence: did the adapter beat its base, and could that be chance?"""
+    if not pairs:
+        return "Nothing was scored."
+    base, tuned = (sum(side) / len(pairs) for side in ([p.base for p in pairs], [p.tuned for p in pairs]))
+    names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.p_value)})" for p in pairs]
+    where = " on the locked items" if split == "locked" else ""
+    return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."
+
+
+def p_value(value: float) -> str:
+    """A p-value as people read it: "< 0.001" below a thousandth."""
+    if math.isnan(value):
+        return "n/a"
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _heading(record: RunRecord, pairs: Sequence[Paired]) -> str:
+    identity = record.identity
+    how = "as it is" if identity.quantization == "none" else identity.quantization
+    lines = [f"# {record.project}", "", f"**{verdict(pairs, record.split)}**", ""]
+    lines += [
+        f"Base `{identity.model}` at `{identity.revision[:12]}`, weights {how}, chat template {identity.chat_template}."
+    ]
+    return "\n".join([*lines, *(f"\n> {note}" for note in record.notes), ""])
+
+
+def _scores(record: RunRecord, pairs: Sequence[Paired]) -> str:
+    if not pairs:
+        return ""
+    items = "items" if record.split == "all" else f"{record.split} items"
+    lines = [
+        "## Scores",
+        "",
+        f"| task | metric | {items} | base | tuned | delta | {CONFIDENCE:.0%} interval | p | test |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
+    ]
+    lines += [
+        f"| {p.task} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {p.delta:+.4f} | "
+        f"{p.low:+.4f} to {p.high:+.4f} | {p_value(p.p_value).removeprefix('= ')} | {p.test} |"
+        for p in pairs
+    ]
+    if record.split == "locked":
+        lines += [
+            "",
+            "The checkpoint was chosen on dev items; the table shows only the items that the choice never saw.",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _other_metrics(record: RunRecord) -> str:
+    rows = list(_metric_rows(record))
+    if not rows:
+        return ""
+    heading = ["## All metrics, all items", "", "| task | metric | base | tuned |", "| --- | --- | ---: | ---: |"]
+    return "\n".join([*heading, *rows, ""])
+
+
+def _metric_rows(record: RunRecord) -> Iterator[str]:
+    for task, tuned in record.tuned.items():
+        for metric in tuned.scores:
+            before = with_error(record.base.get(task), metric)
+            yield f"| {task} | {metric} | {before} | {with_error(tuned, metric)} |"
+
+
+def with_error(result: TaskResult | None, metric: str) -> str:
+    """A score with its standard error: "0.8125 ± 0.0195"; without one where none is defined."""
+    score = result.scores.get(metric) if result else None
+    if score is None:
+        return "–"
+    return number(score.value) if score.stderr is None else f"{number(score.value)} ± {number(score.stderr)}"
+
+
+def _text(record: RunRecord) -> str:
+    if not record.tuned_text:
+        return ""
+    lines = ["## Answers to held-out prompts", "", "| metric | base | tuned |", "| --- | ---: | ---: |"]
+    lines += [
+        f"| {name} | {number(record.base_text.get(name))} | {number(value)} |"
+        for name, value in record.tuned_text.items()
+    ]
+    return "\n".join([*lines, "", "Side by side in `generations.json` and `generations.xlsx`.", ""])
+
+
+def _training(record: RunRecord) -> str:
+    trained, adapter = record.trained, record.adapter
+    if trained is None:
+        return ""
+    lines = [
+        "## Training",
+        "",
+        f"- Kept the checkpoint of step {trained.kept_step} of {trained.last_step}, chosen by {trained.kept_by}.",
+    ]
+    if trained.validation_nll is not None:
+        lines.append(f"- Validation loss {trained.validation_nll:.4f} nats per target token.")
+    if adapter is not None:
+        share = adapter.trainable_parameters / max(adapter.total_parameters, 1)
+        lines.append(
+            f"- {adapter.trainable_parameters:,} of {adapter.total_parameters:,} parameters trained ({share:.2%}), "
+            f"in {len(adapter.modules)} modules."
+        )
+    lines.append(f"- {trained.train_seconds:.1f} s, peak memory {trained.peak_memory_bytes / 2**30:.2f} GiB.")
+    return "\n".join([*lines, ""])
+
+
+def _data(record: RunRecord) -> str:
+    data = record.data
+    if data is None:
+        return ""
+    lines = [
+        "## Data",
+        "",
+        "| source | format | read | kept | weight | digest |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    lines += [
+        f"| {s.source} | {s.format} | {s.rows_read} | {s.rows_kept} | {s.weight:g} | `{s.digest[:12]}` |"
+        for s in data.sources
+    ]
+    lines += [
+        "",
+        f"{data.train_rows} rows trained on, {data.validation_rows} held out, {len(data.drops)} dropped, "
+        f"{len(data.truncated)} cut; {data.target_share:.0%} of the tokens are learned; "
+        f"{len(data.contaminated)} rows overlap with evaluation items.",
+        *(f"\n{note}" for note in data.notes),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _use(record: RunRecord) -> str:
+    if record.model_version is None:
+        return ""
+    return "\n".join(
+        [
+            "## Use it",
+            "",
+            "```python",
+            "import mlflow",
+            f'model = mlflow.pyfunc.load_model("models:/{record.model_version}")',
+            'model.predict({"messages": [{"role": "user", "content": "..."}]})',
+            "```",
+            "",
+        ]
+    )

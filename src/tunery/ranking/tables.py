@@ -1,0 +1,48 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunery.ranking.paired import Paired, compare_tasks
+from tunery.ranking.report import number, p_value, verdict
+from tunery.records import RunRecord
+
+_SURE = 0.05
+
+
+def run_table(record: RunRecord) -> RenderableType:
+    """Base, tuned and delta a task, then the verdict in one sentence."""
+    pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
+    return Group(_scores(pairs, record.split), Text(verdict(pairs, record.split), style="bold"))
+
+
+def _scores(pairs: Sequence[Paired], split: str) -> Table:
+    table = Table(title="Scores beside the base model's own", title_justify="left")
+    for name in ("task", "metric"):
+        table.add_column(name)
+    for name in ("items" if split == "all" else f"{split} items", "base", "tuned", "delta", "95% interval", "p"):
+        table.add_column(name, justify="right")
+    for pair in pairs:
+        interval = f"{pair.low:+.3f} to {pair.high:+.3f}"
+        table.add_row(
+            pair.task,
+            pair.metric,
+            str(pair.items),
+            number(pair.base, 3),
+            number(pair.tuned, 3),
+            Text(f"{pair.delta:+.3f}", style=_colour(pair)),
+            interval,
+            p_value(pair.p_value).removeprefix("= "),
+        )
+    return table
+
+
+def _colour(pair: Paired) -> str:
+    if pair.p_value >= _SURE:
+        return "dim"
+    return "green" if pair.delta > 0 else "red"

@@ -1,0 +1,160 @@
+"""project.yaml in, a validated Project or all of its faults out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunery.config.load import load_project
+from tunery.errors import ConfigError
+
+MINIMAL = "name: x\nbase: {model: 'builtin:tiny'}\ndata: {train: [{source: rows.jsonl}]}\n"
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def _write(text: str) -> Path:
+        (tmp_path / "project.yaml").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return _write
+
+
+def message(folder: Path, overrides: tuple[tuple[str, str], ...] = ()) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_project(folder, overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_a_minimal_project_takes_the_defaults(write: Write) -> None:
+    project = load_project(write(MINIMAL))
+    assert (project.adapter.rank, project.training.learning_rate, project.base.quantization) == (16, 2e-4, "nf4")
+    assert project.folder == write(MINIMAL).resolve()
+
+
+def test_a_file_and_its_folder_mean_the_same(write: Write) -> None:
+    folder = write(MINIMAL)
+    assert load_project(folder) == load_project(folder / "project.yaml")
+
+
+def test_an_unknown_key_is_answered_with_the_nearest(write: Write) -> None:
+    assert "unknown key 'adapter.rnak'. Did you mean 'adapter.rank'?" in message(
+        write(MINIMAL + "adapter: {rnak: 4}\n")
+    )
+
+
+def test_all_faults_of_a_file_come_at_once(write: Write) -> None:
+    text = message(write(MINIMAL + "adapter: {rnak: 4, alpha: 0}\ntraining: {learning_rate: fast, seed: yes}\n"))
+    assert "has 4 faults" in text
+    assert "adapter.alpha is 0, but must be at least 1." in text
+    assert "training.learning_rate is 'fast', but must be a number. Try 2.0e-4." in text
+    assert "training.seed" in text
+
+
+def test_a_float_that_yaml_reads_as_text_is_a_number(write: Write) -> None:
+    assert load_project(write(MINIMAL), [("training.learning_rate", "2e-4")]).training.learning_rate == 2e-4
+
+
+def test_text_that_is_not_yaml_is_refused_with_its_line(write: Write) -> None:
+    assert "line 2" in message(write("name: x\nbase: [unclosed\n"))
+
+
+def test_a_key_given_twice_is_refused(write: Write) -> None:
+    assert "given twice" in message(write(MINIMAL + "name: y\n"))
+
+
+@pytest.mark.parametrize("text", ["", "just text", "- a\n- b\n", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(write: Write, text: str) -> None:
+    assert "project.yaml" in message(write(text))
+
+
+def test_a_missing_project_names_where_it_was_looked_for(tmp_path: Path) -> None:
+    assert "project.yaml is not a file" in message(tmp_path)
+
+
+def test_needed_keys_are_asked_for(write: Write) -> None:
+    text = message(write("name: x\n"))
+    assert "base: is missing" in text
+    assert "data: is missing" in text
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "", "é"])
+def test_a_name_that_no_registry_takes_is_refused(write: Write, name: str) -> None:
+    assert "name is" in message(write(MINIMAL.replace("name: x", f"name: '{name}'")))
+
+
+# ---- overrides
+
+
+def test_an_override_wins_over_the_file(write: Write) -> None:
+    folder = write(MINIMAL + "adapter: {rank: 8}\n")
+    assert load_project(folder, [("adapter.rank", "32")]).adapter.rank == 32
+
+
+def test_an_override_reaches_into_a_list(write: Write) -> None:
+    assert load_project(write(MINIMAL), [("data.train.0.source", "other.csv")]).data.train[0].source == "other.csv"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("adapter.rnak", "4", "Did you mean 'adapter.rank'?"),
+        ("adapter.rank.deep", "4", "unknown key 'adapter.rank.deep'"),
+        ("data.train.7.source", "x", "1 entries"),
+        ("name", "[1", "not YAML"),
+        ("adapter.rank", "many", "adapter.rank is 'many', but must be a whole number"),
+        ("nonsense", "1", "unknown key 'nonsense'"),
+    ],
+)
+def test_a_wrong_override_is_refused(write: Write, key: str, value: str, expected: str) -> None:
+    assert expected in message(write(MINIMAL + "adapter: {rank: 8}\n"), ((key, value),))
+
+
+@given(key=st.text(min_size=1, max_size=20), value=st.text(max_size=20))
+def test_any_override_gives_a_project_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: str
+) -> None:
+    folder = tmp_path_factory.mktemp("open")
+    (folder / "project.yaml").write_text(MINIMAL, encoding="utf-8")
+    try:
+        load_project(folder, [(key, value)])
+    except ConfigError as error:
+        faults = error.faults
+    else:
+        faults = []
+    assert all(str(fault) for fault in faults)
+
+
+# ---- rules between sections
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("adapter: {method: full}", "base.quantization is 'nf4', but must be 'none' when adapter.method is full"),
+        ("adapter: {target_parameters: [experts.w1]}", "adapters on quantised experts match nothing"),
+        ("adapter: {target_modules: []}", "all-linear or at least one name"),
+        ("evaluation: {primary: {arc_chalenge: acc}, tasks: [arc_challenge]}", "Did you mean 'arc_challenge'?"),
+        ("promotion: {guard: {mmlu: -0.01}}", "promotion.guard names 'mmlu'"),
+        ("search: {space: {adapter.rnak: {choices: [1]}}}", "Did you mean 'adapter.rank'?"),
+        ("search: {space: {adapter.rank: {low: 4, high: 4}}}", "low (4.0) must be below high (4.0)"),
+        ("search: {space: {training.scheduler: {low: 1, high: 2}}}", "this key is not a number"),
+        ("training: {keep_best_by: score}", "Name a task in evaluation.tasks."),
+        ("training: {keep_best_by: last, early_stopping_patience: 2}", "unset when training.keep_best_by is last"),
+        ("training: {precision: fp16, device: cpu}", "fp32, bf16 or auto on a CPU"),
+    ],
+)
+def test_a_rule_between_sections_is_kept(write: Write, section: str, expected: str) -> None:
+    assert expected in message(write(f"{MINIMAL}{section}\n"))
+
+
+def test_a_suite_stands_for_its_tasks(write: Write) -> None:
+    tasks = load_project(write(MINIMAL + "evaluation: {tasks: [commonsense, piqa]}\n")).evaluation.tasks
+    assert tasks.count("piqa") == 1
+    assert "boolq" in tasks

@@ -1,0 +1,74 @@
+"""A run's page, tables and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tunery.ranking.paired import compare_tasks
+from tunery.ranking.plots import loss_plot, score_against_loss_plot, scores_plot, series
+from tunery.ranking.report import run_report, with_error
+from tunery.ranking.tables import run_table
+from tunery.records import RunRecord
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def test_the_report_is_the_golden_one(record: RunRecord) -> None:
+    assert run_report(record) == (GOLDEN / "run_report.md").read_text(encoding="utf-8")
+
+
+def test_the_terminal_table_is_the_golden_one(record: RunRecord) -> None:
+    page = io.StringIO()
+    Console(file=page, width=100).print(run_table(record))
+    assert page.getvalue() == (GOLDEN / "run_table.txt").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_chosen_on_dev_items_is_reported_on_locked_ones(record: RunRecord) -> None:
+    page = run_report(dataclasses.replace(record, split="locked"))
+    assert "| world_facts | acc | 20 |" in page
+    assert "the items that the choice never saw" in page
+
+
+def test_a_run_without_scores_says_so(record: RunRecord) -> None:
+    page = run_report(dataclasses.replace(record, base={}, tuned={}, primary={}))
+    assert "**Nothing was scored.**" in page
+    assert "## Scores" not in page
+
+
+def test_a_missing_error_is_left_out_rather_than_zero(record: RunRecord) -> None:
+    result = record.tuned["world_facts"]
+    bare = dataclasses.replace(result, scores={"acc": dataclasses.replace(result.scores["acc"], stderr=None)})
+    assert with_error(bare, "acc") == "0.8000"
+    assert with_error(result, "acc") == "0.8000 ± 0.0641"
+
+
+def test_the_loss_plot_shows_both_losses(record: RunRecord) -> None:
+    assert record.trained is not None
+    labels = {line.get_label() for line in loss_plot(record.trained.history, 40).axes[0].lines}
+    assert {"train/loss", "validation/nll", "kept: step 40"} <= labels
+
+
+def test_checkpoint_scores_are_plotted_only_when_there_are_some(record: RunRecord) -> None:
+    assert record.trained is not None
+    figure = score_against_loss_plot(record.trained.history)
+    assert figure is not None
+    assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([0.425, 0.55, 0.8])
+    assert score_against_loss_plot([]) is None
+
+
+def test_the_scores_plot_has_a_row_a_task(record: RunRecord) -> None:
+    pairs = compare_tasks(record.base, record.tuned, record.primary)
+    figure = scores_plot(pairs)
+    assert figure is not None
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["world_facts\nacc"]
+    assert scores_plot([]) is None
+
+
+def test_a_series_skips_steps_without_the_metric(record: RunRecord) -> None:
+    assert record.trained is not None
+    assert series(record.trained.history, "validation/nll")[0] == [10, 20, 40]
