@@ -98,16 +98,22 @@ class RunStopped(TuneryError):
 
 
 class NonFiniteLoss(RunStopped):
-    """The loss became NaN or infinite at `step`."""
+    """The loss (or another metric of the step, such as train/grad_norm) became NaN or infinite at `step`."""
 
     failure = "nan"
 
-    def __init__(self, step: int, loss: float) -> None:
+    def __init__(self, step: int, loss: float, metric: str = "train/loss") -> None:
         self.step = step
         super().__init__(
-            f"training.step {step}: train/loss is {loss}, but must be finite. "
+            f"training.step {step}: {metric} is {loss}, but must be finite. "
             "Lower training.learning_rate, raise training.warmup_ratio, or use training.precision: fp32."
         )
+
+
+_LESS_MEMORY_IN_TRAINING = (
+    "Halve training.micro_batch_size and double training.gradient_accumulation_steps, set "
+    "training.gradient_checkpointing: true, lower data.max_length, or use base.quantization: nf4."
+)
 
 
 class OutOfMemory(RunStopped):
@@ -115,12 +121,8 @@ class OutOfMemory(RunStopped):
 
     failure = "oom"
 
-    def __init__(self, doing: str, detail: str) -> None:
-        super().__init__(
-            f"{doing}: out of memory ({detail}). Halve training.micro_batch_size and double "
-            "training.gradient_accumulation_steps, set training.gradient_checkpointing: true, lower data.max_length, "
-            "or use base.quantization: nf4."
-        )
+    def __init__(self, doing: str, detail: str, advice: str = _LESS_MEMORY_IN_TRAINING) -> None:
+        super().__init__(f"{doing}: out of memory ({detail}). {advice}")
 
 
 class Interrupted(RunStopped):

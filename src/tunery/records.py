@@ -28,7 +28,8 @@ class Conversation:
 
     Args:
         messages: Turns in order; at least one of the assistant's.
-        origin: Where it came from: "rows.jsonl:17" (1-based row of data, heading not counted).
+        origin: Where it came from: "rows.jsonl:17", the line of a csv or jsonl file, the row of a sheet
+            ("qa.xlsx[QA]:17"), else the row counted from 1.
         source: Index of the source in the project's list.
     """
 
@@ -167,6 +168,7 @@ class Score:
     value: float
     stderr: float | None
     items: int
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -185,14 +187,17 @@ class TaskResult:
     """A task's scores and its items.
 
     Args:
-        scores: By metric name, without lm-eval's filter suffix unless it has several filters.
-        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), target,
-            prediction, one column a metric (its value on the item), loglikelihoods (list, empty for generation).
+        scores: By metric name; `metric.filter` where the task has several of lm-eval's filters.
+        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf, where
+            a group has several), target, prediction, one column a metric (its value on the item), loglikelihoods (list,
+            empty for generation).
+        primary: The metric that counts towards the run's score.
     """
 
     settings: TaskSettings
     scores: Mapping[str, Score]
     samples: pd.DataFrame
+    primary: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,12 @@ class Paired:
     high: float
     p_value: float
     test: str
+    higher_is_better: bool = True
+
+    @property
+    def gain(self) -> float:
+        """delta, with the sign turned where less is better, such as perplexity: above 0 is an improvement."""
+        return self.delta if self.higher_is_better else -self.delta
 
 
 def compare_items(base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str) -> Paired | None:
@@ -68,11 +74,17 @@ def compare_tasks(
 ) -> list[Paired]:
     """One comparison for each task of `metrics`, on the items of `split` (all, dev or locked)."""
     pairs = [
-        compare_items(_only(base[task].samples, split), _only(tuned[task].samples, split), task, metric)
+        _compare(base[task], tuned[task], metric, split)
         for task, metric in metrics.items()
         if task in base and task in tuned
     ]
     return [pair for pair in pairs if pair is not None]
+
+
+def _compare(base: TaskResult, tuned: TaskResult, metric: str, split: str) -> Paired | None:
+    pair = compare_items(_only(base.samples, split), _only(tuned.samples, split), tuned.settings.task, metric)
+    score = tuned.scores.get(metric)
+    return replace(pair, higher_is_better=score.higher_is_better) if pair is not None and score is not None else pair
 
 
 def _only(samples: pd.DataFrame, split: str) -> pd.DataFrame:

@@ -28,7 +28,14 @@ def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
     """One sentence: did the adapter beat its base, and could that be chance?"""
     if not pairs:
         return "Nothing was scored."
-    base, tuned = (sum(side) / len(pairs) for side in ([p.base for p in pairs], [p.tuned for p in pairs]))
+    signs = [1 if p.higher_is_better else -1 for p in pairs]  # a perplexity counts with a minus, as in `score`
+    base, tuned = (
+        sum(side) / len(pairs)
+        for side in (
+            [sign * p.base for sign, p in zip(signs, pairs, strict=True)],
+            [sign * p.tuned for sign, p in zip(signs, pairs, strict=True)],
+        )
+    )
     names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.p_value)})" for p in pairs]
     where = " on the locked items" if split == "locked" else ""
     return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."

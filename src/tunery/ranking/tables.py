@@ -45,4 +45,4 @@ def _scores(pairs: Sequence[Paired], split: str) -> Table:
 def _colour(pair: Paired) -> str:
     if pair.p_value >= _SURE:
         return "dim"
-    return "green" if pair.delta > 0 else "red"
+    return "green" if pair.gain > 0 else "red"

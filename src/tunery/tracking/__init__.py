@@ -1,1 +1,1 @@
-"""MLflow: runs, the adapter flavor, registry, provenance. The only package that imports mlflow."""
+"""MLflow: runs, the adapter flavor, the registry, provenance. The only package that imports mlflow."""

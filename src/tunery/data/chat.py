@@ -1,0 +1,245 @@
+"""Rendering conversations with a tokenizer's chat template, and finding the assistant's characters in the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from tunery.data.tokens import added_tokens
+from tunery.errors import DataError, Fault
+from tunery.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Span = tuple[int, int]
+"""Characters from the first up to, not including, the second."""
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_ADVICE = (
+    "Set training.loss_on: completion, use a chat template with {% generation %} around the assistant's turns, "
+    "or set data.template: plain."
+)
+
+
+class TemplateRefuses(ValueError):
+    """The chat template raised an error for this conversation; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as text, and the characters of it that are learned, in order."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+class ChatRenderer:
+    """Renders conversations with one tokenizer's chat template.
+
+    Roles that the template does not know are told to it another way, found out once by trying: a system turn goes into
+    the first user turn, a tool's turn becomes a user turn, and turns of one role in a row become one turn. `folded`
+    says which of these was needed for some conversation.
+
+    Args:
+        tokenizer: Its chat template is used.
+        loss_on: completion (the last assistant turn), assistant (every one) or all.
+
+    Raises:
+        DataError: When the tokenizer has no chat template.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> None:
+        if not tokenizer.chat_template:
+            advice = "Set base.chat_template, or data.template: plain."
+            raise DataError("data.template", Fault("chat", "needs a base with a chat template", advice=advice))
+        self.tokenizer = tokenizer
+        self.loss_on = loss_on
+        self.folded: set[str] = set()
+
+    def render(self, messages: Sequence[Message]) -> Rendered:
+        """Text and learned characters of one conversation.
+
+        Raises:
+            TemplateRefuses: When the template raises an error for it.
+            DataError: When the template does not let the assistant's characters be found.
+        """
+        messages = self._fold(messages)
+        text = self._text(messages)
+        if self.loss_on == "all":
+            return Rendered(text, ((0, len(text)),))
+        spans = [self._with_stop(text, *span) for span in self._spans(messages, text)]
+        return Rendered(text, tuple(spans))
+
+    # ---- where the assistant speaks
+
+    def _spans(self, messages: Sequence[Message], text: str) -> Sequence[Span]:
+        answers = [place for place, message in enumerate(messages) if message.role == "assistant"]
+        wanted = answers[-1:] if self.loss_on == "completion" else answers
+        spans = [self._span(messages, place, text) for place in wanted]
+        if all(spans):
+            return [span for span in spans if span]
+        marked = self._generation_spans(messages)
+        if len(marked) < len(answers):
+            where = "chat template"
+            raise DataError(where, Fault("does not show where the assistant's turn begins and ends", advice=_ADVICE))
+        return marked[-1:] if self.loss_on == "completion" else marked
+
+    def _span(self, messages: Sequence[Message], place: int, text: str) -> Span | None:
+        """The turn's characters, where the text before it and the text up to its end both begin the whole text."""
+        start = self._start(messages, place, text)
+        if start is None or place == len(messages) - 1:
+            return None if start is None else (start, len(text))
+        upto = self._text(messages[: place + 1])
+        # Some templates close the whole text, not each turn, with the eos token: Phi-3's does.
+        ends = (len(each) for each in (upto, upto.removesuffix(str(self.tokenizer.eos_token))) if text.startswith(each))
+        end = next(ends, start)
+        return (start, end) if end > start else None
+
+    def _start(self, messages: Sequence[Message], place: int, text: str) -> int | None:
+        if place == 0:
+            # Nothing stands before the first turn that could be rendered: its header ends where its words begin.
+            found = text.find(messages[0].content.strip())
+            return found if found >= 0 else None
+        try:
+            before = self._text(messages[:place], add_generation_prompt=True)
+        except TemplateRefuses:
+            return None
+        return len(before) if text.startswith(before) and len(before) < len(text) else None
+
+    def _generation_spans(self, messages: Sequence[Message]) -> Sequence[Span]:
+        """The characters that the template marks by {% generation %}."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        if not self._marks_generation:
+            return []
+        _, spans = render_jinja_template(
+            conversations=[_plain(messages)],
+            chat_template=self.tokenizer.get_chat_template(),
+            return_assistant_tokens_mask=True,
+            **self.tokenizer.special_tokens_map,
+        )
+        return [(start, end) for start, end in spans[0]]
+
+    @cached_property
+    def _marks_generation(self) -> bool:
+        return bool(_GENERATION.search(self.tokenizer.get_chat_template()))
+
+    def _with_stop(self, text: str, start: int, end: int) -> Span:
+        """Let the span end with the token that ends the turn: it is learned, the white space after it is not."""
+        following = self._stops.match(text, end)
+        if following:
+            return start, following.end()
+        inside = text[start:end].rstrip()
+        ends_in_stop = any(inside.endswith(token) for token in self._specials)
+        return start, start + len(inside) if ends_in_stop else end
+
+    @cached_property
+    def _specials(self) -> tuple[str, ...]:
+        return added_tokens(self.tokenizer)
+
+    @cached_property
+    def _stops(self) -> re.Pattern[str]:
+        ends = [token for token in (self.tokenizer.eos_token, *_end_like(self._specials)) if token]
+        return re.compile("|".join(map(re.escape, ends)) or r"(?!)")
+
+    # ---- roles that the template does not know
+
+    def _fold(self, messages: Sequence[Message]) -> Sequence[Message]:
+        # Repeated roles come last: folding a tool turn can put two user turns in a row.
+        if any(message.role == "tool" for message in messages) and not self._knows_tool:
+            messages = self._folded("tool", _tool_as_user(messages))
+        if any(message.role == "system" for message in messages) and not self._knows_system:
+            messages = self._folded("system", _system_into_user(messages))
+        if _repeats_a_role(messages) and not self._knows_repeats:
+            messages = self._folded("repeated", _merge_repeats(messages))
+        return messages
+
+    def _folded(self, name: str, messages: Sequence[Message]) -> Sequence[Message]:
+        self.folded.add(name)
+        return messages
+
+    @cached_property
+    def _knows_system(self) -> bool:
+        return self._renders("system", "user", "assistant")
+
+    @cached_property
+    def _knows_tool(self) -> bool:
+        return self._renders("user", "assistant", "tool", "assistant")
+
+    @cached_property
+    def _knows_repeats(self) -> bool:
+        return self._renders("user", "user", "assistant", "assistant")
+
+    def _renders(self, *roles: str) -> bool:
+        """Whether the template takes these roles in a row and shows what each says."""
+        messages = [Message(role, f"probe{n}probe") for n, role in enumerate(roles)]
+        try:
+            text = self._text(messages)
+        except TemplateRefuses:
+            return False
+        return all(message.content in text for message in messages)
+
+    def _text(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+        import jinja2
+
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                _plain(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        # TypeError and KeyError: templates index and join what they take for granted.
+        except (jinja2.exceptions.TemplateError, TypeError, KeyError) as error:
+            raise TemplateRefuses(f"the chat template refuses it ({error})") from None
+        return str(rendered)
+
+
+FOLDED: Mapping[str, str] = {
+    "tool": "The chat template does not know the role tool: what tools returned is shown as a user turn.",
+    "system": "The chat template does not know the role system: what it says is put before the first user turn.",
+    "touching": "The plain template puts a line break between a prompt and a completion that would touch.",
+    "repeated": "The chat template wants roles to alternate: turns of one role in a row are joined.",
+}
+"""What to tell a person, by the names in `ChatRenderer.folded`."""
+
+
+def _end_like(specials: Sequence[str]) -> Iterator[str]:
+    # Templates end turns with tokens that are not always the tokenizer's eos: <|im_end|>, <|eot_id|>, <end_of_turn>.
+    return (
+        token for token in specials if re.search(r"(^|[^a-z])(end|eot|eos|im_end|eom)([^a-z]|$)|^</s>$", token.lower())
+    )
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _tool_as_user(messages: Sequence[Message]) -> Sequence[Message]:
+    return [Message("user", message.content) if message.role == "tool" else message for message in messages]
+
+
+def _system_into_user(messages: Sequence[Message]) -> Sequence[Message]:
+    texts = [message.content for message in messages if message.role == "system"]
+    rest = [message for message in messages if message.role != "system"]
+    first = next((place for place, message in enumerate(rest) if message.role == "user"), None)
+    if first is None:
+        return [Message("user", "\n\n".join(texts)), *rest]
+    joined = Message("user", "\n\n".join([*texts, rest[first].content]))
+    return [*rest[:first], joined, *rest[first + 1 :]]
+
+
+def _repeats_a_role(messages: Sequence[Message]) -> bool:
+    return any(one.role == other.role for one, other in pairwise(messages))
+
+
+def _merge_repeats(messages: Sequence[Message]) -> Sequence[Message]:
+    merged: list[Message] = []
+    for message in messages:
+        if merged and merged[-1].role == message.role:
+            merged[-1] = Message(message.role, f"{merged[-1].content}\n\n{message.content}")
+        else:
+            merged.append(message)
+    return merged

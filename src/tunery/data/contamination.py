@@ -1,0 +1,83 @@
+"""Training rows that hold an evaluation item.
+
+Source: Brown et al., "Language Models are Few-Shot Learners", appendix C, arXiv:2005.14165.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tunery.records import Conversation
+
+FEWEST_WORDS = 3
+"""Items of fewer words say too little to be recognised by: "yes" is in every other row."""
+
+_WORD = re.compile(r"[^\W_]+")
+_Gram = tuple[str, ...]
+
+
+def find_overlap(
+    conversations: Iterable[Conversation], evaluation_texts: Mapping[str, Iterable[str]], ngram: int
+) -> dict[str, str]:
+    """Rows that share a run of words with an evaluation item.
+
+    Case and punctuation do not count. An item of fewer words than `ngram` must stand in the row whole; one of fewer
+    than `FEWEST_WORDS` is not looked for.
+
+    Args:
+        conversations: Training rows.
+        evaluation_texts: Task -> the texts of its items.
+        ngram: Words that must agree one after another.
+
+    Returns:
+        Origin of each such row -> the task of the first item found in it.
+    """
+    grams = _grams_by_length(evaluation_texts, ngram)
+    starts = {gram[:FEWEST_WORDS] for by_gram in grams.values() for gram in by_gram}
+    found = {}
+    for conversation in conversations:
+        task = _first_match(_words_of(conversation), grams, starts)
+        if task is not None:
+            found[conversation.origin] = task
+    return found
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, case folded and without punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+def _grams_by_length(evaluation_texts: Mapping[str, Iterable[str]], ngram: int) -> dict[int, dict[_Gram, str]]:
+    grams: dict[int, dict[_Gram, str]] = {}
+    for task, texts in evaluation_texts.items():
+        for text in texts:
+            for gram in _runs(words(text), ngram):
+                grams.setdefault(len(gram), {}).setdefault(gram, task)
+    return grams
+
+
+def _runs(item: Sequence[str], ngram: int) -> Iterator[_Gram]:
+    if len(item) < min(FEWEST_WORDS, ngram):
+        return
+    length = min(len(item), ngram)
+    for start in range(len(item) - length + 1):
+        yield tuple(item[start : start + length])
+
+
+def _words_of(conversation: Conversation) -> list[str]:
+    return words("\n".join(message.content for message in conversation.messages))
+
+
+def _first_match(row: Sequence[str], grams: Mapping[int, Mapping[_Gram, str]], starts: set[_Gram]) -> str | None:
+    shortest = min(grams, default=0)
+    # Nearly every place is ruled out by its first words alone, before any longer run is cut out of the row.
+    head = min(FEWEST_WORDS, shortest)
+    for start in range(len(row) - shortest + 1 if grams else 0):
+        if tuple(row[start : start + FEWEST_WORDS]) not in starts and head == FEWEST_WORDS:
+            continue
+        for length, by_gram in grams.items():
+            task = by_gram.get(tuple(row[start : start + length]))
+            if task is not None:
+                return task
+    return None

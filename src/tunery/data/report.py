@@ -1,0 +1,143 @@
+"""The data report as JSON and for the terminal, and a preview of what is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from tunery.records import DataReport, Drop, Example, PreparedData
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+    from rich.text import Text
+    from transformers import PreTrainedTokenizerBase
+
+_SHOWN = 5
+_PERCENT_NAMES = {"0": "least", "50": "median", "100": "most"}
+
+
+def to_json(report: DataReport) -> dict[str, Any]:
+    """The report as plain JSON types: every field, and the drops counted by reason."""
+    tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(report)))
+    tree["drops_by_reason"] = {reason: len(drops) for reason, drops in _by_reason(report.drops).items()}
+    tree["contaminated_by_task"] = dict(Counter(report.contaminated.values()))
+    return tree
+
+
+def table(report: DataReport) -> Table:
+    """The report as a table of two columns: what, and how much of it with the first few row names."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title="data", show_header=False, title_justify="left")
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in _lines(report):
+        shown.add_row(name, Text(value))  # Text: a row's name may hold square brackets, which are markup to rich
+    return shown
+
+
+def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
+    for source in report.sources:
+        weight = "" if source.weight == 1.0 else f", weight {source.weight:g}"
+        yield source.source, f"{source.format}, {source.rows_read:,} rows read, {source.rows_kept:,} kept{weight}"
+    yield "training rows", f"{report.train_rows:,} with {report.train_tokens:,} tokens"
+    yield "validation rows", f"{report.validation_rows:,}"
+    for reason, drops in _by_reason(report.drops).items():
+        yield "dropped", f"{len(drops):,} {reason}: {_first([drop.origin for drop in drops])}"
+    for step, rows in report.changed.items():
+        yield "changed", f"{rows:,} rows by {step}"
+    lengths = (f"{_PERCENT_NAMES.get(at, f'{at} %')} {tokens:,}" for at, tokens in report.token_percentiles.items())
+    yield "tokens a row", ", ".join(lengths)
+    yield "truncated", f"{len(report.truncated):,}{_after_colon(report.truncated)}"
+    yield "learned tokens", f"{report.target_share:.1%} of all"
+    yield from _overlap(report.contaminated)
+    for note in report.notes:
+        yield "note", note
+
+
+def _overlap(contaminated: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    by_task: dict[str, list[str]] = defaultdict(list)
+    for origin, task in contaminated.items():
+        by_task[task].append(origin)
+    for task, origins in by_task.items():
+        yield "overlap", f"{len(origins):,} rows with items of {task}: {_first(origins)}"
+    if not by_task:
+        yield "overlap", "no row with an evaluation item"
+
+
+def _by_reason(drops: Sequence[Drop]) -> dict[str, list[Drop]]:
+    """Drops by reason, most frequent first; what a row is a duplicate of is left out of the reason."""
+    groups: dict[str, list[Drop]] = defaultdict(list)
+    for drop in drops:
+        groups[drop.reason.partition(" of ")[0] if "duplicate of " in drop.reason else drop.reason].append(drop)
+    return dict(sorted(groups.items(), key=lambda pair: -len(pair[1])))
+
+
+def _after_colon(origins: Sequence[str]) -> str:
+    return f": {_first(origins)}" if origins else ""
+
+
+def _first(origins: Sequence[str]) -> str:
+    rest = len(origins) - _SHOWN
+    return ", ".join(origins[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+# ---- preview
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """Some training rows as the model sees them; special tokens are shown as they are written.
+
+    Learned tokens are green on a terminal with colour. Without colour they stand between [[ and ]].
+    """
+
+    rows: Sequence[Sequence[tuple[str, bool, bool]]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.rule import Rule
+
+        colour = console.is_terminal and console.color_system is not None and not console.no_color
+        for number, row in enumerate(self.rows, start=1):
+            yield Rule(f"row {number} of {len(self.rows)}, learned tokens {'green' if colour else 'in [[ ]]'}")
+            yield self._text(row, colour)
+
+    @staticmethod
+    def _text(row: Sequence[tuple[str, bool, bool]], colour: bool) -> Text:
+        from rich.text import Text
+
+        text = Text(overflow="fold")
+        for learned, pieces in groupby(row, key=lambda piece: piece[1]):
+            text.append("" if colour or not learned else "[[")
+            for written, _, special in pieces:
+                style = f"{'bold ' if special else ''}{'green' if learned else 'bright_black'}"
+                text.append(written, style=style if colour else "")
+            text.append("" if colour or not learned else "]]")
+        return text
+
+
+def preview(prepared: PreparedData, tokenizer: PreTrainedTokenizerBase, count: int) -> Preview:
+    """The first `count` training rows, token by token, with what is learned told apart."""
+    return Preview([list(_pieces(example, tokenizer)) for example in prepared.train[:count]])
+
+
+def _pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool, bool]]:
+    """Runs of tokens of one kind as (text, learned, special).
+
+    A run's text is what it adds to the text of all tokens before it: decoded alone, it would lose its leading space
+    with some tokenizers.
+    """
+    special = {*tokenizer.all_special_ids, *(n for n, token in tokenizer.added_tokens_decoder.items() if token.special)}
+    kinds = [(learned, token in special) for token, learned in zip(example.input_ids, example.trained, strict=True)]
+    done, shown = 0, ""
+    for kind, run in groupby(kinds):
+        done += len(list(run))
+        text = tokenizer.decode(list(example.input_ids[:done]), skip_special_tokens=False)
+        yield text[len(shown) :], *kind
+        shown = text

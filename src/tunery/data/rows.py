@@ -1,0 +1,90 @@
+"""Rows as a source holds them, before anything is known of their format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunery.records import Drop
+
+Reason = str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its values by column, and where it came from.
+
+    Args:
+        origin: "rows.jsonl:17", the line of a csv or jsonl file where the row begins; "qa.xlsx[QA]:17", the row number
+            that the spreadsheet program shows; otherwise the row counted from 1.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A source as it was read.
+
+    Args:
+        source: The source as project.yaml names it.
+        rows: Rows that could be read, in order.
+        unreadable: Rows that could not, with the reason; they count as bad.
+        blank: Rows without any value; they are named but do not count as bad.
+        columns: Every column that some row has, in order of appearance.
+        digest: 32 hexadecimal digits: SHA-256 of the file, or the fingerprint that `datasets` gives a dataset.
+        notes: Sentences that a person should read.
+    """
+
+    source: str
+    rows: Sequence[Row]
+    unreadable: Sequence[Drop]
+    blank: Sequence[Drop]
+    columns: Sequence[str]
+    digest: str
+    notes: Sequence[str] = ()
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of the source, whatever became of them."""
+        return len(self.rows) + len(self.unreadable) + len(self.blank)
+
+
+Numbered = tuple[int, Mapping[str, Any] | Reason]
+"""A reader's row: its number, and its values or the reason why it has none."""
+
+
+def collect(source: str, place: str, numbered: Iterable[Numbered], digest: str, notes: Sequence[str] = ()) -> Rows:
+    """Sort what a reader found into rows, unreadable rows and blank rows.
+
+    Args:
+        source: The source as project.yaml names it.
+        place: File, sheet or dataset that origins begin with.
+        numbered: Row numbers with values, or with the reason why the row cannot be read.
+    """
+    rows: list[Row] = []
+    unreadable: list[Drop] = []
+    blank: list[Drop] = []
+    columns: dict[str, None] = {}
+    for number, values in numbered:
+        origin = f"{place}:{number}"
+        if isinstance(values, str):
+            unreadable.append(Drop(origin, values))
+        elif all(is_blank(value) for value in values.values()):
+            blank.append(Drop(origin, "blank row"))
+        else:
+            rows.append(Row(origin, values))
+            columns.update(dict.fromkeys(values))
+    return Rows(source, rows, unreadable, blank, list(columns), digest, notes)
+
+
+def is_blank(value: object) -> bool:
+    """Whether a cell holds nothing: None, NaN, an empty list, or only white space."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, list | tuple | dict) and not value

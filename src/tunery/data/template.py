@@ -1,0 +1,84 @@
+"""Prompt templates: text with column names in braces, and nothing else that could be evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunery.config.keys import nearest
+from tunery.errors import DataError, Fault
+
+_PIECE = re.compile(r"\{\{|\}\}|\{(?P<column>[^{}]*)\}|(?P<lone>[{}])")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed prompt template.
+
+    Args:
+        pieces: Literal texts and column names in turn: literals at even places, columns at odd ones.
+    """
+
+    pieces: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the template names, once each."""
+        return tuple(dict.fromkeys(self.pieces[1::2]))
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The prompt for one row."""
+        return "".join(values[piece] if place % 2 else piece for place, piece in enumerate(self.pieces))
+
+
+def parse_template(text: str) -> Template:
+    """Read a template such as "Premise: {premise}".
+
+    What stands in braces is a column's whole name. It is looked up and never evaluated, so `{row.__class__}` or
+    `{x:>9}` can only be a column that is called so. `{{` and `}}` are braces.
+
+    Raises:
+        DataError: At a lone brace.
+    """
+    pieces, literal, end = [], "", 0
+    for match in _PIECE.finditer(text):
+        literal += text[end : match.start()]
+        end = match.end()
+        if match["lone"]:
+            raise DataError(
+                "data.train.prompt_template",
+                Fault(f"a lone {match['lone']!r} in {text!r}", advice="Double a brace that is text: {{ }}."),
+            )
+        if match["column"] is None:
+            literal += match[0][0]
+        else:
+            pieces += [literal, match["column"]]
+            literal = ""
+    return Template((*pieces, literal + text[end:]))
+
+
+def check_columns(named: Mapping[str, str], present: Sequence[str], where: str) -> None:
+    """See that every named column is there.
+
+    Args:
+        named: What names a column ("columns.prompt", "prompt_template") -> the column. Keys may repeat with a suffix.
+        present: Columns of the source.
+
+    Raises:
+        DataError: Naming each one that is missing, and listing the columns.
+    """
+    listed = ", ".join(present) or "none"
+    folded = {column.casefold(): column for column in present}
+    faults = [
+        Fault(
+            key,
+            f"one of the columns: {listed}",
+            column,
+            f"Did you mean {folded[column.casefold()]!r}?" if column.casefold() in folded else nearest(column, present),
+        )
+        for key, column in named.items()
+        if column not in present
+    ]
+    if faults:
+        raise DataError(where, faults)

@@ -1,0 +1,119 @@
+"""Text to token ids with each token's place in the text, and text that only looks like a special token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tunery.errors import BaseModelError, Fault
+from tunery.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# One private character stands for one special token; the last plane is private use and practically never in text.
+_FIRST_SHIELD = 0x10E000
+_SHIELDED = re.compile(f"[{chr(_FIRST_SHIELD)}-\U0010fffd]")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids, and the characters of the text that each stands for, shape (tokens,) both."""
+
+    ids: tuple[int, ...]
+    places: tuple[tuple[int, int], ...]
+
+
+class Tokeniser:
+    """Turns rendered text into tokens, in batches.
+
+    A row may hold the text of a special token, such as "</s>" in HTML or "<|im_end|>" in a text about chat formats.
+    Read as the token, it would end a turn in the middle. `shield` puts a private character in its place before the chat
+    template sees it, and `__call__` encodes it as the ordinary text that it is.
+
+    Args:
+        tokenizer: Needs a fast implementation, for only that tells a token's place.
+
+    Raises:
+        BaseModelError: When the tokenizer has none.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.is_fast:
+            name = tokenizer.name_or_path or "the base"
+            raise BaseModelError(name, Fault("tokenizer", "fast (one with tokenizer.json)", type(tokenizer).__name__))
+        self.tokenizer = tokenizer
+        specials = special_tokens(tokenizer)
+        self._shields = {token: chr(_FIRST_SHIELD + place) for place, token in enumerate(specials)}
+        self._texts = {shield: token for token, shield in self._shields.items()}
+        self._special = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
+
+    def shield(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages with a private character for each text of a special token."""
+        return [replace(message, content=self._special.sub(self._shield, message.content)) for message in messages]
+
+    def _shield(self, match: re.Match[str]) -> str:
+        return self._shields[match[0]]
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokens of each text; nothing is put before or after."""
+        if not texts:
+            return []
+        ordinary = [text for text in texts if not _SHIELDED.search(text)]
+        encoded = iter(self._encode(ordinary))
+        return [self._encode_shielded(text) if _SHIELDED.search(text) else next(encoded) for text in texts]
+
+    def _encode(self, texts: Sequence[str], split_special_tokens: bool = False) -> list[Tokens]:
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            split_special_tokens=split_special_tokens,
+            verbose=False,  # no warning about model_max_length: data.max_length cuts afterwards
+        )
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [Tokens(tuple(ids), tuple(map(tuple, places))) for ids, places in pairs]
+
+    def _encode_shielded(self, text: str) -> Tokens:
+        ids: list[int] = []
+        places: list[tuple[int, int]] = []
+        start = 0
+        for match in _SHIELDED.finditer(text):
+            self._extend(ids, places, text[start : match.start()], start)
+            (literal,) = self._encode([self._texts.get(match[0], match[0])], split_special_tokens=True)
+            ids += literal.ids
+            places += [match.span()] * len(literal.ids)
+            start = match.end()
+        self._extend(ids, places, text[start:], start)
+        return Tokens(tuple(ids), tuple(places))
+
+    def _extend(self, ids: list[int], places: list[tuple[int, int]], piece: str, start: int) -> None:
+        if piece:
+            (tokens,) = self._encode([piece])
+            ids += tokens.ids
+            places += [(first + start, last + start) for first, last in tokens.places]
+
+    def has_shield(self, messages: Sequence[Message]) -> bool:
+        """Whether `shield` put a private character into some message."""
+        return any(_SHIELDED.search(message.content) for message in messages)
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Every special token of a tokenizer as text, longest first, so that none hides in another."""
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return _longest_first({*special, *tokenizer.all_special_tokens})
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Special tokens and all others that are never split, as text, longest first."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()}
+    return _longest_first({*added, *tokenizer.all_special_tokens})
+
+
+def _longest_first(tokens: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(tokens, key=lambda token: (-len(token), token)))

@@ -1,0 +1,138 @@
+"""From what lm-eval returns to our records: scores with their errors, and one row an item."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tunery.evaluation.items import Leaf, split_of
+from tunery.evaluation.tasks import Tasks, column_name
+from tunery.records import Score, TaskResult, TaskSettings
+
+
+def collect(
+    found: Mapping[str, Any], tasks: Tasks, chosen: Mapping[str, Sequence[int]], dev_fraction: float, limit: int | None
+) -> dict[str, TaskResult]:
+    """Results of every scored leaf task, and of every group, tag or name that stands for several.
+
+    Args:
+        found: What lm-eval's `evaluate` returned.
+        tasks: The tasks that were scored.
+        chosen: Numbers of the documents that were scored, by leaf task.
+        dev_fraction: Share of the items in the split dev.
+        limit: Cap of this scoring, besides evaluation.limit.
+    """
+    results = {
+        name: TaskResult(
+            settings=_limited(tasks.settings[name], limit),
+            scores=_scores(name, found["results"][name], tasks, len(tasks.leaves[name].task._filters)),
+            samples=_samples(tasks.leaves[name], found["samples"][name], dev_fraction),
+            primary=tasks.primary[name],
+        )
+        for name in chosen
+    }
+    for name, leaf_names in tasks.members.items():
+        parts = [results[leaf] for leaf in leaf_names if leaf in results]
+        if name not in results and parts:
+            results[name] = _together(name, parts, found["results"].get(name, {}), tasks, limit)
+    return results
+
+
+def _limited(settings: TaskSettings, limit: int | None) -> TaskSettings:
+    caps = [cap for cap in (settings.limit, limit) if cap is not None]
+    return dataclasses.replace(settings, limit=min(caps, default=None))
+
+
+def _together(
+    name: str, parts: Sequence[TaskResult], aggregated: Mapping[str, Any], tasks: Tasks, limit: int | None
+) -> TaskResult:
+    filters = max(len(tasks.leaves[part.settings.task].task._filters) for part in parts)
+    scores = _scores(name, aggregated, tasks, filters) or _mean_of_tasks(name, parts)
+    return TaskResult(
+        settings=_limited(tasks.settings[name], limit),
+        scores=_first(scores, tasks.primary[name]),
+        samples=pd.concat([part.samples for part in parts], ignore_index=True),
+        primary=tasks.primary[name],
+    )
+
+
+def _scores(name: str, values: Mapping[str, Any], tasks: Tasks, filters: int) -> dict[str, Score]:
+    """lm-eval's {"acc,none": 0.5, "acc_stderr,none": 0.1, "sample_len": 400, ...} as scores, the primary one first."""
+    scores = {}
+    for key, value in values.items():
+        metric, comma, filter_name = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+            continue
+        column = column_name(metric, filter_name, filters)
+        scores[column] = Score(
+            task=name,
+            metric=column,
+            value=float(value),
+            stderr=_number(values.get(f"{metric}_stderr,{filter_name}")),
+            items=int(values.get("sample_len", 0)),
+            higher_is_better=tasks.higher_is_better[name].get(column, True),
+        )
+    return _first(scores, tasks.primary[name])
+
+
+def _mean_of_tasks(name: str, parts: Sequence[TaskResult]) -> dict[str, Score]:
+    """For a tag, or a group that declares no aggregate: the unweighted mean of each metric that all its tasks have."""
+    shared = [metric for metric in parts[0].scores if all(metric in part.scores for part in parts)]
+    scores = {}
+    for metric in shared:
+        found = [part.scores[metric] for part in parts]
+        errors = [score.stderr for score in found if score.stderr is not None]
+        known = len(errors) == len(found)
+        scores[metric] = Score(
+            task=name,
+            metric=metric,
+            value=math.fsum(score.value for score in found) / len(found),
+            stderr=math.sqrt(math.fsum(error**2 for error in errors)) / len(found) if known else None,
+            items=sum(score.items for score in found),
+            higher_is_better=found[0].higher_is_better,
+        )
+    return scores
+
+
+def _first(scores: dict[str, Score], primary: str) -> dict[str, Score]:
+    return {name: scores[name] for name in sorted(scores, key=lambda metric: metric != primary)}
+
+
+def _number(value: object) -> float | None:
+    """A standard error, or None for lm-eval's "N/A" and for what is not a number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: float) -> pd.DataFrame:
+    rows: dict[int, dict[str, Any]] = {}
+    filters = len(leaf.task._filters)
+    for sample in logged:
+        number = sample["doc_id"]
+        row = rows.setdefault(number, _identity(leaf, number, dev_fraction) | _answer(leaf, number, sample))
+        for metric in sample["metrics"]:
+            if isinstance(sample[metric], bool | int | float):
+                row[column_name(metric, sample["filter"], filters)] = float(sample[metric])
+    frame = pd.DataFrame([rows[number] for number in sorted(rows)])
+    return frame[[*(column for column in frame if column != "loglikelihoods"), "loglikelihoods"]]
+
+
+def _identity(leaf: Leaf, number: int, dev_fraction: float) -> dict[str, Any]:
+    name = leaf.item_ids[number]
+    return {"item_id": name, "split": split_of(name, dev_fraction), "task": leaf.name, "target": leaf.targets[number]}
+
+
+def _answer(leaf: Leaf, number: int, sample: Mapping[str, Any]) -> dict[str, Any]:
+    first = [answers[0] for answers in sample["resps"]]
+    if leaf.task.OUTPUT_TYPE == "generate_until":
+        filtered = sample["filtered_resps"][0]
+        return {"prediction": filtered if isinstance(filtered, str) else str(filtered), "loglikelihoods": []}
+    logs = [float(answer[0] if isinstance(answer, tuple | list) else answer) for answer in first]
+    choices = leaf.choices(leaf.documents[number])
+    if choices:
+        return {"prediction": choices[max(range(len(choices)), key=logs.__getitem__)], "loglikelihoods": logs}
+    greedy = isinstance(first[0], tuple | list) and bool(first[0][1])
+    return {"prediction": leaf.targets[number] if greedy else "", "loglikelihoods": logs}

@@ -1,0 +1,140 @@
+"""lm-eval's task managers: one for our own folders, and one that knows every task, each made once a process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tunery.errors import Fault, TaskError
+from tunery.evaluation.names import OwnTask, TaskYaml
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+
+@functools.lru_cache(maxsize=8)
+def own_manager(folders: tuple[Path, ...]) -> TaskManager:
+    """A manager of these folders only: milliseconds, where lm-eval's own tasks take 5 to 12 s to index."""
+    return _manager(folders, include_defaults=False)
+
+
+@functools.lru_cache(maxsize=8)
+def full_manager(folders: tuple[Path, ...]) -> TaskManager:
+    """A manager of lm-eval's tasks and of these folders; ours win where names agree."""
+    return _manager(folders, include_defaults=True)
+
+
+def task_version(task: Any, own: OwnTask | None) -> str:
+    """lm-eval's version of a task; for our own, with a hash of its YAML, its items and the code that it names."""
+    if own is None:
+        return str(task.VERSION)
+    digest = hashlib.sha256()
+    for path in _sources(own.path):
+        digest.update(path.read_bytes())
+    for split in sorted(task.dataset):
+        for row in task.dataset[split]:
+            digest.update(json.dumps([split, row], sort_keys=True, default=str).encode())
+    return f"{task.VERSION}+{digest.hexdigest()[:12]}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's notes and datasets' progress bars off the terminal; errors still show."""
+    import datasets
+
+    logger = logging.getLogger("lm_eval")
+    level, bars = logger.level, datasets.are_progress_bars_disabled()
+    logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _manager(folders: tuple[Path, ...], include_defaults: bool) -> TaskManager:
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        manager = TaskManager(include_path=[str(folder) for folder in folders], include_defaults=include_defaults)
+        for entry in manager.task_index.values():
+            if entry.yaml_path is not None and _is_ours(entry.yaml_path, folders):
+                _find_items_beside_the_yaml(entry)
+    return manager
+
+
+def _is_ours(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _find_items_beside_the_yaml(entry: Any) -> None:
+    """Let data_files name files beside the YAML; lm-eval would look in the working folder."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    files = (entry.cfg or {}).get("dataset_kwargs", {}).get("data_files")
+    if files is None:
+        return
+    config = load_yaml(entry.yaml_path, resolve_func=True)
+    paths = _absolute(files, entry.yaml_path.parent)
+    if config.get("dataset_path") == "json":
+        # Read in memory: load_dataset would copy the items into a cache under the home folder, with locks and bars.
+        config["custom_dataset"] = functools.partial(_read_items, paths=paths, where=str(entry.yaml_path))
+        config["dataset_kwargs"] = {}
+    else:
+        config["dataset_kwargs"] = {**config["dataset_kwargs"], "data_files": paths}
+    entry.cfg, entry.yaml_path = config, None
+
+
+def _absolute(files: Any, folder: Path) -> dict[str, list[str]]:
+    by_split = files if isinstance(files, Mapping) else {"train": files}
+    return {
+        str(split): [str(folder / name) for name in ([names] if isinstance(names, str) else names)]
+        for split, names in by_split.items()
+    }
+
+
+def _read_items(*, paths: Mapping[str, Sequence[str]], where: str, **_metadata: object) -> dict[str, Any]:
+    from datasets import Dataset
+
+    return {
+        split: Dataset.from_list([row for name in names for row in _rows(Path(name), where)])
+        for split, names in paths.items()
+    }
+
+
+def _rows(path: Path, where: str) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        fault = Fault("dataset_kwargs.data_files", "a file that can be read", str(path), "Paths start beside the YAML.")
+        raise TaskError(where, fault) from error
+    if path.suffix == ".json":
+        return [dict(row) for row in _parsed(text, str(path))]
+    return [dict(_parsed(line, f"{path}:{row}")) for row, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TaskError(where, f"is not valid JSON: {error.msg}.") from error
+
+
+def _sources(path: Path) -> list[Path]:
+    """Files that decide how a task asks: its YAML, what that includes, and the Python code beside it."""
+    text = path.read_bytes()
+    config = yaml.load(text, Loader=TaskYaml)
+    includes = config.get("include", [])
+    included = [path.parent / name for name in ([includes] if isinstance(includes, str) else includes)]
+    code = sorted(path.parent.glob("*.py")) if b"!function" in text else []
+    return [path, *included, *code]

@@ -1,0 +1,182 @@
+"""A leaf task as it is scored: its documents, the identity of each item, and requests that are built once."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from tunery.errors import TaskError
+
+Split = Literal["all", "dev", "locked"]
+# lm-eval's own: with it, few-shot examples are the ones that `lm-eval run` draws.
+FEW_SHOT_SEED = 1234
+
+
+@dataclass
+class Leaf:
+    """One lm-eval task with its documents.
+
+    Args:
+        name: The task's name.
+        task: lm-eval's Task; it keeps the requests of its last scoring, so it is only lent out by `lent`.
+        limit: Score only the first so many documents.
+    """
+
+    name: str
+    task: Any
+    limit: int | None
+    _requests: dict[int, list[Any]] = field(default_factory=dict, repr=False)
+    _built_for: object = field(default=None, repr=False)
+
+    @cached_property
+    def documents(self) -> list[Any]:
+        """The documents that are scored, as lm-eval's task processes them."""
+        documents = self.task.eval_docs
+        return list(documents if self.limit is None else documents.select(range(min(self.limit, len(documents)))))
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """One name an item, the same for every model, process and machine; a repeated item gets a number."""
+        seen: dict[str, int] = {}
+        names = []
+        for document in self.documents:
+            name = item_id(self.name, document, self.task.doc_to_target(document))
+            seen[name] = seen.get(name, 0) + 1
+            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        return names
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """What a right answer is, as text."""
+        return [self._target(document) for document in self.documents]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """What each document asks, the text that training rows must not repeat."""
+        return [self._text(document) for document in self.documents]
+
+    def choices(self, document: Any) -> list[str]:
+        """Options of a multiple-choice document, or nothing."""
+        has_options = self.task.OUTPUT_TYPE == "multiple_choice" and self.task.get_config("doc_to_choice") is not None
+        return [str(choice) for choice in self.task.doc_to_choice(document)] if has_options else []
+
+    def chosen(self, split: Split, limit: int | None, dev_fraction: float) -> list[int]:
+        """Numbers of the documents of a split, the first `limit` of them."""
+        numbers = [
+            number
+            for number, name in enumerate(self.item_ids)
+            if split == "all" or split_of(name, dev_fraction) == split
+        ]
+        return numbers[:limit]
+
+    def build(self, chat_template: Callable[..., str] | None, key: object) -> None:
+        """Build every document's requests, unless they are there for the same `key`.
+
+        All of them, in order: lm-eval draws few-shot examples from one generator, document after document, so an item's
+        examples would depend on which others are scored.
+
+        Raises:
+            TaskError: If the few-shot examples do not suffice.
+        """
+        if self._built_for == key and self._requests:
+            return
+        self.task.set_fewshot_seed(seed=FEW_SHOT_SEED)
+        try:
+            self._requests = {
+                number: self._build_one(number, document, chat_template)
+                for number, document in enumerate(self.documents)
+            }
+        except (AssertionError, ValueError) as error:
+            raise TaskError(f"evaluation.tasks: {self.name}", f"its requests cannot be built: {error}") from error
+        self._built_for = key
+
+    @contextmanager
+    def lent(self, numbers: Sequence[int]) -> Iterator[Any]:
+        """lm-eval's task, holding just these documents and fresh copies of their requests.
+
+        lm-eval writes answers into requests and some tasks write into documents; copies keep a second scoring equal to
+        the first, and documents that were not chosen cost nothing.
+        """
+        documents = {number: copy.deepcopy(self.documents[number]) for number in numbers}
+        self.task._instances = [_fresh(request) for number in numbers for request in self._requests[number]]
+        self.task.build_all_requests = lambda **_options: None
+        self.task.doc_iterator = lambda **_options: iter(documents.items())
+        try:
+            yield self.task
+        finally:
+            del self.task.build_all_requests, self.task.doc_iterator
+            self.task._instances = None
+
+    def _build_one(self, number: int, document: Any, chat_template: Callable[..., str] | None) -> list[Any]:
+        chat = chat_template is not None
+        context = self.task.fewshot_context(
+            document,
+            num_fewshot=self.task.get_config("num_fewshot") or 0,
+            system_instruction=None,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=chat,
+            chat_template=chat_template,
+            gen_prefix=self.task.doc_to_prefix(document),
+        )
+        built = self.task.construct_requests(
+            doc=document,
+            ctx=context,
+            metadata=(self.name, number, self.task.get_config("repeats") or 1),
+            apply_chat_template=chat,
+            chat_template=chat_template,
+        )
+        return built if isinstance(built, list) else [built]
+
+    def _target(self, document: Any) -> str:
+        target = self.task.doc_to_target(document)
+        choices = self.choices(document)
+        if isinstance(target, int) and getattr(self.task, "multiple_input", False):
+            # Where options stand in the context, the target is the text after them and the right option is the "text".
+            target = self.task.doc_to_text(document)
+        if isinstance(target, int) and 0 <= target < len(choices):
+            return choices[target]
+        return target if isinstance(target, str) else json.dumps(target, ensure_ascii=False, default=str)
+
+    def _text(self, document: Any) -> str:
+        text = self.task.doc_to_text(document)
+        if isinstance(text, str):
+            return text
+        # Such a task asks by its options: each is a whole sentence.
+        choices = self.task.doc_to_choice(document)
+        return (
+            str(choices[text]) if isinstance(text, int) and 0 <= text < len(choices) else "\n".join(map(str, choices))
+        )
+
+
+def item_id(task: str, document: object, target: object) -> str:
+    """16 hex digits of the SHA-256 of task, document and target: what pairs the answers of two runs."""
+    canonical = json.dumps(
+        [task, document, target], sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_plain
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def split_of(item: str, dev_fraction: float) -> Literal["dev", "locked"]:
+    """dev for a share `dev_fraction` of the items, decided by the item alone: no other item or run moves it."""
+    drawn = int.from_bytes(hashlib.sha256(f"split:{item}".encode()).digest()[:8], "big") / 2**64
+    return "dev" if drawn < dev_fraction else "locked"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    return str(value)
+
+
+def _fresh(request: Any) -> Any:
+    fresh = copy.copy(request)
+    fresh.resps, fresh.filtered_resps = [], {}
+    return fresh

@@ -1,0 +1,114 @@
+"""lm-eval's Hugging Face model over one that is already loaded. Imported late: it loads torch and lm-eval."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.models.huggingface import HFLM
+
+from tunery.evaluation.stopping import stop_ids
+
+
+class Scorer(HFLM):  # type: ignore[misc]
+    """HFLM that sums log-likelihoods in fp32, tokenises nothing twice, and leaves model and tokenizer alone.
+
+    Args:
+        model: A causal language model, with or without a PEFT adapter.
+        tokenizer: Its tokenizer.
+        batch_size: Requests in one forward pass.
+        encoded: Token ids of earlier scorings with the same tokenizer; grows.
+        chat_template: Whether generations end at the chat template's end of turn.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, batch_size: int, encoded: dict[Any, Any], chat_template: bool
+    ) -> None:
+        with _keeping_weights_tied_as_they_are(model):
+            # softmax_dtype: in bf16 a sum of log-likelihoods near 350 is off by up to 0.85.
+            super().__init__(
+                pretrained=model,
+                tokenizer=tokenizer if tokenizer.pad_token_id is not None else copy.deepcopy(tokenizer),
+                batch_size=batch_size,
+                softmax_dtype="float32",
+            )
+        self._encoded = encoded
+        self._stop_ids = stop_ids(model, tokenizer) if chat_template else []
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write."""
+        pairs = [self._pair(*request.args[:2]) for request in requests]
+        return self._loglikelihood_tokens(pairs)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """Answers, each cut at its task's stop texts."""
+        return list(super().generate_until(requests, disable_tqdm=True))
+
+    def tok_encode(self, string: str, *args: Any, **options: Any) -> list[int]:
+        """Token ids of a text, from memory where it was encoded before."""
+        key = (string, args, tuple(sorted(options.items())))
+        if key not in self._encoded:
+            self._encoded[key] = _packed(super().tok_encode(string, *args, **options))
+        return list(self._encoded[key].tolist())
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and attention mask of several texts, padded, shape (texts, tokens)."""
+        rows = [self.tok_encode(string)[-(left_truncate_len or 0) :] for string in strings]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for place, row in enumerate(rows):
+            span = slice(width - len(row), width) if padding_side == "left" else slice(0, len(row))
+            ids[place, span], mask[place, span] = torch.tensor(row), 1
+        return ids, mask
+
+    def _loglikelihood_tokens(
+        self, requests: list[Any], disable_tqdm: bool = True, **options: Any
+    ) -> list[tuple[float, bool]]:
+        return list(super()._loglikelihood_tokens(requests, disable_tqdm=True, **options))
+
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
+        if self._stop_ids:
+            options.setdefault("eos_token_id", self._stop_ids)
+        written: torch.Tensor = super()._model_generate(context=context, max_length=max_length, stop=stop, **options)
+        return written
+
+    def _pair(self, context: str, continuation: str) -> tuple[tuple[str, str], list[int], list[int]]:
+        key = (context, continuation)
+        if key not in self._encoded:
+            self._encoded[key] = tuple(map(_packed, self._encode(context, continuation)))
+        before, after = self._encoded[key]
+        return key, before.tolist(), after.tolist()
+
+    def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """As lm-eval's `loglikelihood`: after nothing, a continuation follows the prefix token."""
+        if context:
+            before, after = self._encode_pair(context, continuation)
+            return before, after
+        ids = self.tok_encode(continuation, add_special_tokens=False)
+        return (ids[:1], ids[1:]) if ids[0] == self.prefix_token_id else ([self.prefix_token_id], ids)
+
+
+def _packed(ids: list[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """4 bytes a token instead of Python's 36: MMLU with five examples is 40 MB, not 350."""
+    return np.asarray(ids, dtype=np.int32)
+
+
+@contextmanager
+def _keeping_weights_tied_as_they_are(model: Any) -> Iterator[None]:
+    """HFLM ties embeddings and output head when it is built, which could undo what an adapter made of them."""
+    model.tie_weights = lambda *_args, **_options: None
+    try:
+        yield
+    finally:
+        del model.tie_weights

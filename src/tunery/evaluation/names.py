@@ -1,0 +1,105 @@
+"""Task names: our own and the user's folders, read without lm-eval's index, and what a misspelt one meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunery.config.evaluation import EvaluationConfig
+from tunery.errors import Fault, TaskError
+
+OWN_FOLDER = Path(__file__).with_name("tasks")
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """A task, group or tag that a YAML file of our own folders declares.
+
+    Args:
+        path: The YAML file; for a tag, the file of one of its tasks.
+        members: Names that a group or tag stands for; empty for a task.
+    """
+
+    path: Path
+    members: tuple[str, ...] = ()
+
+
+def task_folders(evaluation: EvaluationConfig, folder: Path) -> tuple[Path, ...]:
+    """Our own task folder and those of evaluation.task_folders, which are looked for beside project.yaml.
+
+    Raises:
+        TaskError: If one is not a folder.
+    """
+    folders = [(folder / Path(name).expanduser()).resolve() for name in evaluation.task_folders]
+    faults = [
+        Fault("evaluation.task_folders", "a folder that exists", str(path), "Paths start beside project.yaml.")
+        for path in folders
+        if not path.is_dir()
+    ]
+    if faults:
+        raise TaskError("evaluation", faults)
+    return (OWN_FOLDER, *folders)
+
+
+def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
+    """Every task, group and tag that YAML files of these folders declare; later folders win, as in lm-eval.
+
+    Raises:
+        TaskError: If a file does not parse.
+    """
+    found: dict[str, OwnTask] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml"))):
+        config = _read(path)
+        if "group" in config:
+            found[str(config["group"])] = OwnTask(path, tuple(_members(config.get("task"))))
+        elif isinstance(config.get("task"), str):
+            found[config["task"]] = OwnTask(path)
+            for tag in _as_list(config.get("tag")):
+                earlier = found[tag].members if tag in found else ()
+                found[tag] = OwnTask(path, (*earlier, config["task"]))
+    return found
+
+
+def all_own(names: Iterable[str], own: Mapping[str, OwnTask]) -> bool:
+    """Whether the names and all that they stand for are ours, so that lm-eval's own index is not needed."""
+    return all(name in own and all_own(own[name].members, own) for name in names)
+
+
+def unknown_task(name: str, known: Iterable[str]) -> Fault:
+    """The fault of a task that nobody knows, with the nearest names."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    advice = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`lm-eval ls tasks` lists lm-eval's."
+    return Fault(
+        f"evaluation.tasks names {name!r}, which neither lm-eval nor evaluation.task_folders know", advice=advice
+    )
+
+
+class TaskYaml(yaml.SafeLoader):
+    """Reads a task's YAML without importing the functions that it names."""
+
+
+TaskYaml.add_constructor("!function", lambda loader, node: str(node.value))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=TaskYaml)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TaskError(str(path), f"is not valid YAML: {' '.join(str(error).split())}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _members(task: object) -> list[str]:
+    entries = task if isinstance(task, list) else [task]
+    return [str(entry.get("task", entry.get("group"))) if isinstance(entry, dict) else str(entry) for entry in entries]
+
+
+def _as_list(value: object) -> list[str]:
+    if value is None:
+        return []
+    return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]

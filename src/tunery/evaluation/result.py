@@ -1,0 +1,107 @@
+"""Numbers from results: the run's score, and a task's scores on the dev or the locked items alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from tunery.config.evaluation import EvaluationConfig
+from tunery.records import Score, TaskResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def headline(results: Mapping[str, TaskResult], evaluation: EvaluationConfig) -> float | None:
+    """The run's `score`: the mean over the tasks of evaluation.primary; over all tasks where it names none.
+
+    A metric of which less is better, such as perplexity, counts with a minus sign, so that greater is always better.
+
+    Returns:
+        The mean, or None when no task of the project has a primary score.
+    """
+    values = []
+    for name in evaluation.primary or evaluation.tasks:
+        score = results[name].scores.get(results[name].primary) if name in results else None
+        if score is not None:
+            values.append(score.value if score.higher_is_better else -score.value)
+    return math.fsum(values) / len(values) if values else None
+
+
+def restrict(result: TaskResult, split: Literal["dev", "locked"]) -> TaskResult:
+    """A task's result on the items of one split.
+
+    Only metrics that are means over items can be recomputed. Which ones are is not taken on trust: a metric is kept
+    when the mean over all of the result's items is the score that lm-eval gave.
+
+    Returns:
+        The result with that split's samples; metrics that are no means are left out.
+    """
+    samples = result.samples
+    part = samples[samples["split"] == split].reset_index(drop=True)
+    scores = {}
+    for metric, score in result.scores.items():
+        restricted = _restricted(score, samples, part) if metric in samples and len(part) else None
+        if restricted is not None:
+            scores[metric] = restricted
+    return dataclasses.replace(result, scores=scores, samples=part)
+
+
+def _restricted(score: Score, samples: pd.DataFrame, part: pd.DataFrame) -> Score | None:
+    whole, rest = _by_task(samples, score.metric), _by_task(part, score.metric)
+    if not rest:
+        return None
+    if _close(_pooled_mean(whole), score.value):
+        value, stderr = _pooled_mean(rest), _pooled_stderr(rest)
+    elif _close(_mean_of_means(whole), score.value):
+        value, stderr = _mean_of_means(rest), _stderr_of_means(rest)
+    else:
+        return None
+    return dataclasses.replace(score, value=value, stderr=stderr, items=sum(map(len, rest)))
+
+
+def _by_task(samples: pd.DataFrame, metric: str) -> list[list[float]]:
+    """Values of a metric on the items of each leaf task, items without one left out."""
+    groups = samples.groupby("task", sort=False)[metric] if "task" in samples else [("", samples[metric])]
+    values = [[float(value) for value in column.dropna()] for _, column in groups]
+    return [task for task in values if task]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _variance_of_mean(values: Sequence[float]) -> float:
+    """s^2 / n with Bessel's correction, as lm-eval's mean_stderr; NaN for one item, which shows no spread."""
+    if len(values) < 2:
+        return math.nan
+    mean = _mean(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
+
+
+def _pooled_mean(tasks: Sequence[Sequence[float]]) -> float:
+    return _mean([value for values in tasks for value in values]) if tasks else math.nan
+
+
+def _mean_of_means(tasks: Sequence[Sequence[float]]) -> float:
+    return _mean([_mean(values) for values in tasks]) if tasks else math.nan
+
+
+def _pooled_stderr(tasks: Sequence[Sequence[float]]) -> float | None:
+    """Error of a mean weighted by size: sqrt(sum((n_i / n)^2 * se_i^2)), each task a stratum of its own."""
+    items = sum(map(len, tasks))
+    return _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
+
+
+def _stderr_of_means(tasks: Sequence[Sequence[float]]) -> float | None:
+    return _root(math.fsum(_variance_of_mean(values) for values in tasks) / len(tasks) ** 2)
+
+
+def _root(variance: float) -> float | None:
+    return math.sqrt(variance) if math.isfinite(variance) else None
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)

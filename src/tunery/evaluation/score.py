@@ -1,0 +1,116 @@
+"""Score a loaded model on loaded tasks, item by item, and leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.evaluation import EvaluationConfig
+from tunery.errors import TaskError
+from tunery.evaluation.collect import collect
+from tunery.evaluation.index import quiet
+from tunery.evaluation.items import Split
+from tunery.evaluation.state import memory_checked, undisturbed
+from tunery.evaluation.tasks import Tasks
+from tunery.records import TaskResult
+
+if TYPE_CHECKING:
+    from tunery.evaluation.lm import Scorer
+
+# Errors of means are analytic; only metrics without a formula (MCC, perplexity) are resampled. 200 draws tell their error
+# to 5 %, and lm-eval's own 100,000 take minutes. At 0, it would give no errors at all.
+_BOOTSTRAP_ITERS = 200
+
+
+def score_model(
+    model: Any,
+    tokenizer: Any,
+    tasks: Tasks,
+    evaluation: EvaluationConfig,
+    *,
+    split: Split = "all",
+    limit: int | None = None,
+) -> dict[str, TaskResult]:
+    """Score a model on the items of a split.
+
+    Training mode, gradients and random generators are afterwards as they were before; items outside the split cost
+    nothing; a second scoring of the same model gives the same numbers.
+
+    Args:
+        model: A causal language model that is loaded, with or without a PEFT adapter.
+        tokenizer: Its tokenizer.
+        tasks: Loaded tasks; requests and token ids are kept in them.
+        evaluation: The section `evaluation`.
+        split: Which items: dev for choosing, locked for reporting, or all.
+        limit: Score only the first so many items of each task's split.
+
+    Returns:
+        Results of every leaf task and of every name in evaluation.tasks that stands for several.
+
+    Raises:
+        OutOfMemory: If a batch does not fit.
+        TaskError: If a task's requests cannot be built.
+    """
+    with quiet(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
+        lm = _scorer(model, tokenizer, tasks, evaluation)
+        chosen = {
+            name: numbers
+            for name, leaf in tasks.leaves.items()
+            if (numbers := leaf.chosen(split, limit, evaluation.dev_fraction))
+        }
+        if not chosen:
+            return {}
+        found = _evaluate(lm, tasks, chosen)
+    return collect(found, tasks, chosen, evaluation.dev_fraction, limit)
+
+
+def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConfig) -> Scorer:
+    from tunery.evaluation.lm import Scorer
+
+    if tasks.chat_template and not tokenizer.chat_template:
+        raise TaskError("evaluation.chat_template", "is true, but the tokenizer has no chat template. Set it to false.")
+    key = (tokenizer, tokenizer.chat_template, len(tokenizer))
+    if tasks.encoded_for != key:
+        tasks.encoded, tasks.encoded_for = {}, key
+    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded, tasks.chat_template)
+    for leaf in tasks.leaves.values():
+        leaf.build(lm.apply_chat_template if tasks.chat_template else None, key)
+    return lm
+
+
+def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    from lm_eval.evaluator import evaluate
+
+    with _lent(tasks, chosen) as lent, _without_processes():
+        found = evaluate(
+            lm=lm,
+            task_dict={"tasks": lent, "groups": dict(tasks.groups)},
+            bootstrap_iters=_BOOTSTRAP_ITERS,
+            log_samples=True,
+            apply_chat_template=tasks.chat_template,
+            fewshot_as_multiturn=tasks.chat_template,
+        )
+    return dict(found)
+
+
+@contextmanager
+def _lent(tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()}
+
+
+@contextmanager
+def _without_processes() -> Iterator[None]:
+    """Resample in this process: a pool forked while torch's threads are running may hang."""
+    import os
+
+    before = os.environ.get("DISABLE_MULTIPROC")
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = before

@@ -1,0 +1,222 @@
+"""The tasks of a project, from names to documents: resolved once, kept, and scored as often as needed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunery.config.evaluation import EvaluationConfig
+from tunery.config.keys import nearest
+from tunery.errors import Fault, TaskError
+from tunery.evaluation.index import full_manager, own_manager, quiet, task_version
+from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
+from tunery.evaluation.names import OwnTask, all_own, own_tasks, task_folders, unknown_task
+from tunery.records import TaskSettings
+
+
+@dataclass
+class Tasks:
+    """Loaded tasks.
+
+    Args:
+        names: What evaluation.tasks asks for: tasks, groups and tags, in order.
+        settings: Of every leaf task and of every name.
+        primary: The metric of each name that counts, as its scores call it.
+        higher_is_better: By leaf task and name, then metric.
+        members: The leaf tasks that each name stands for.
+        leaves: Leaf tasks, by name.
+        groups: lm-eval's groups, by name.
+        encoded: Token ids of every request, kept from one scoring to the next; see `lm.Scorer`.
+    """
+
+    names: tuple[str, ...]
+    chat_template: bool
+    settings: Mapping[str, TaskSettings]
+    primary: Mapping[str, str]
+    higher_is_better: Mapping[str, Mapping[str, bool]]
+    members: Mapping[str, tuple[str, ...]]
+    leaves: Mapping[str, Leaf]
+    groups: Mapping[str, Any]
+    encoded: dict[Any, Any] = field(default_factory=dict, repr=False)
+    encoded_for: object = field(default=None, repr=False)
+
+    def texts(self) -> dict[str, list[str]]:
+        """What each leaf task's documents ask, for decontamination."""
+        return {name: list(leaf.texts) for name, leaf in self.leaves.items()}
+
+
+def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
+    """Check the names of evaluation.tasks; our own without loading lm-eval, which takes seconds to index.
+
+    Raises:
+        TaskError: If a name is unknown; all of them at once, each with the nearest names.
+    """
+    folders = task_folders(evaluation, folder)
+    own = own_tasks(folders)
+    if all_own(evaluation.tasks, own):
+        return
+    known = [*own, *full_manager(folders).all_tasks]
+    faults = [unknown_task(name, known) for name in evaluation.tasks if name not in known]
+    if faults:
+        raise TaskError("evaluation", faults)
+
+
+def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) -> Tasks:
+    """Load the tasks that evaluation.tasks names, with their documents, few-shot setting and limit.
+
+    Args:
+        evaluation: The section `evaluation`.
+        folder: Folder of project.yaml, where evaluation.task_folders start.
+        chat_template: Whether items are asked through the chat template.
+
+    Raises:
+        TaskError: If a task is unknown, its dataset cannot be reached, or it cannot be scored here.
+    """
+    check_tasks(evaluation, folder)
+    folders = task_folders(evaluation, folder)
+    own = own_tasks(folders)
+    manager = own_manager(folders) if all_own(evaluation.tasks, own) else full_manager(folders)
+    loaded = [_load(name, manager) for name in evaluation.tasks]
+    leaves = {
+        name: Leaf(name, _configured(task, evaluation), evaluation.limit)
+        for found in loaded
+        for name, task in found["tasks"].items()
+    }
+    groups = {name: group for found in loaded for name, group in found["groups"].items()}
+    members = {name: tuple(found["tasks"]) for name, found in zip(evaluation.tasks, loaded, strict=True)}
+    members |= {name: tuple(task.task_name for task in group.get_all_tasks()) for name, group in groups.items()}
+    settings = _settings(leaves, members, groups, own, evaluation, chat_template)
+    return Tasks(
+        names=tuple(evaluation.tasks),
+        chat_template=chat_template,
+        settings=settings,
+        primary={name: _primary(name, members, leaves, groups, evaluation) for name in (*leaves, *members)},
+        higher_is_better={
+            name: _directions([leaves[leaf] for leaf in members.get(name, (name,))]) for name in (*leaves, *members)
+        },
+        members=members,
+        leaves=leaves,
+        groups=groups,
+    )
+
+
+def _load(name: str, manager: Any) -> Any:
+    state = random.getstate()
+    # Some tasks shuffle their options while documents are processed.
+    random.seed(FEW_SHOT_SEED)
+    try:
+        with quiet():
+            return manager.load([name])
+    except TaskError:
+        raise
+    except Exception as error:  # a task is code and data of others and may fail in any way
+        raise TaskError(f"evaluation.tasks: {name}", _cannot_load(error)) from error
+    finally:
+        random.setstate(state)
+
+
+def _cannot_load(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, ImportError):
+        return f"needs a package that is not installed ({reason}). Install it, or leave the task out."
+    advice = "Its dataset may be out of reach: check the network, or HF_HOME for a copy on disk."
+    return f"cannot be loaded ({type(error).__name__}: {reason}). {advice}"
+
+
+def _configured(task: Any, evaluation: EvaluationConfig) -> Any:
+    """Set the task's few-shot number by lm-eval's rule: a 0 in the task's own file stays 0."""
+    where = f"evaluation.tasks: {task.task_name}"
+    if getattr(task, "UNSAFE_CODE", False):
+        raise TaskError(where, "runs code that the model writes, which is not done here. Leave the task out.")
+    if getattr(task, "MULTIMODAL", False):
+        raise TaskError(where, "asks about images or sound, which a text model cannot see. Leave the task out.")
+    for metric in (metric for metric, aggregation in task.aggregation().items() if aggregation is None):
+        raise TaskError(where, f"the aggregation of its metric {metric!r} is unknown to lm-eval. Try mean.")
+    own = task.get_config("num_fewshot")
+    if evaluation.few_shot is not None and own != 0:
+        task.set_config(key="num_fewshot", value=evaluation.few_shot)
+    elif own is None:
+        task.set_config(key="num_fewshot", value=0)
+    return task
+
+
+def _settings(
+    leaves: Mapping[str, Leaf],
+    members: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Any],
+    own: Mapping[str, OwnTask],
+    evaluation: EvaluationConfig,
+    chat_template: bool,
+) -> dict[str, TaskSettings]:
+    settings = {
+        name: TaskSettings(
+            task=name,
+            version=task_version(leaf.task, own.get(name)),
+            few_shot=leaf.task.get_config("num_fewshot") or 0,
+            limit=evaluation.limit,
+            chat_template=chat_template,
+        )
+        for name, leaf in leaves.items()
+    }
+    for name, leaf_names in members.items():
+        if name not in settings:
+            own_version = groups[name].version if name in groups else "tag"
+            version = f"{own_version}:{_joined(settings[leaf].version for leaf in leaf_names)}"
+            shots = max((settings[leaf].few_shot for leaf in leaf_names), default=0)
+            settings[name] = TaskSettings(name, version, shots, evaluation.limit, chat_template)
+    return settings
+
+
+def _joined(versions: Iterable[str]) -> str:
+    """Versions of a group's tasks, each said once."""
+    return ",".join(dict.fromkeys(versions))
+
+
+def _primary(
+    name: str,
+    members: Mapping[str, Sequence[str]],
+    leaves: Mapping[str, Leaf],
+    groups: Mapping[str, Any],
+    evaluation: EvaluationConfig,
+) -> str:
+    leaf_names = members.get(name, (name,))
+    known = list(dict.fromkeys(metric for leaf in leaf_names for metric in metric_names(leaves[leaf].task)))
+    wanted = evaluation.primary.get(name)
+    if wanted is None:
+        aggregated = (groups[name].aggregate_metric_list or []) if name in groups else []
+        return next((metric for entry in aggregated for metric in known if _is(metric, entry.metric)), known[0])
+    match = next((metric for metric in known if _is(metric, wanted)), None)
+    if match is None:
+        fault = Fault(
+            f"evaluation.primary.{name}", f"a metric of the task: {', '.join(known)}", wanted, nearest(wanted, known)
+        )
+        raise TaskError("evaluation", fault)
+    return match
+
+
+def metric_names(task: Any) -> list[str]:
+    """Names of a task's metrics in its own order; `metric.filter` where the task has several filters."""
+    metrics = list(task.aggregation())
+    filters = [ensemble.name for ensemble in task._filters]
+    return [column_name(metric, filter_name, len(filters)) for metric in metrics for filter_name in filters]
+
+
+def column_name(metric: str, filter_name: str, filters: int) -> str:
+    """lm-eval writes `exact_match,strict-match`; MLflow allows no comma in a metric's name."""
+    return metric if filters <= 1 else f"{metric}.{filter_name}"
+
+
+def _is(metric: str, wanted: str) -> bool:
+    wanted = wanted.replace(",", ".")
+    return metric == wanted or metric.partition(".")[0] == wanted or f"{metric}.none" == wanted
+
+
+def _directions(leaves: Sequence[Leaf]) -> dict[str, bool]:
+    directions: dict[str, bool] = {}
+    for leaf in leaves:
+        higher = leaf.task.higher_is_better()
+        directions |= {name: bool(higher.get(name.partition(".")[0], True)) for name in metric_names(leaf.task)}
+    return directions

@@ -1,0 +1,82 @@
+"""How near written answers are to references, and whether they repeat themselves."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+from statistics import fmean
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_REPEATED_NGRAM = 4
+
+
+def text_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Metrics of generations, by the names that MLflow shows.
+
+    Exact match normalises as SQuAD does: lower case, no ASCII punctuation, no articles, single spaces. ROUGE is the
+    mean F1 over answers with stemming; BLEU and chrF are the corpus scores of sacrebleu over 100, so that all lie
+    between 0 and 1. The repetition rate is the share of an answer's word 4-grams that it wrote before, mean over
+    answers.
+
+    Args:
+        predictions: Answers, shape (prompts,).
+        references: One reference for each, same order.
+
+    Returns:
+        `generation/exact_match`, `rouge1`, `rouge2`, `rougeL`, `bleu`, `chrf`, `mean_words`, `repetition_rate`; nothing
+        for no answers.
+
+    Raises:
+        ValueError: If the lists differ in length.
+
+    Source: SQuAD, arXiv:1606.05250; ROUGE, Lin 2004; sacrebleu, arXiv:1804.08771; chrF, Popović 2015; repetition as
+        1 - (distinct n-grams / n-grams), the rep-n of Su et al., arXiv:2202.06417.
+    """
+    if len(predictions) != len(references):
+        raise ValueError(
+            f"{len(predictions)} predictions, but {len(references)} references: there must be one for each"
+        )
+    if not predictions:
+        return {}
+    values = {
+        "exact_match": fmean(normalise(p) == normalise(r) for p, r in zip(predictions, references, strict=True)),
+        **_rouge(predictions, references),
+        **_sacrebleu(predictions, references),
+        "mean_words": fmean(len(prediction.split()) for prediction in predictions),
+        "repetition_rate": fmean(repetition_rate(prediction) for prediction in predictions),
+    }
+    return {f"generation/{name}": float(value) for name, value in values.items()}
+
+
+def normalise(text: str) -> str:
+    """Lower case, no ASCII punctuation, no English articles, single spaces: SQuAD's rule for an exact match."""
+    without_articles = re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(_PUNCTUATION))
+    return " ".join(without_articles.split())
+
+
+def repetition_rate(text: str) -> float:
+    """Share of word 4-grams that occurred before in the text; 0 for a text too short to have two."""
+    words = text.split()
+    ngrams = [tuple(words[start : start + _REPEATED_NGRAM]) for start in range(len(words) - _REPEATED_NGRAM + 1)]
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def _rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    kinds = ("rouge1", "rouge2", "rougeL")
+    scorer = RougeScorer(list(kinds), use_stemmer=True)
+    scored = [
+        scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)
+    ]
+    return {kind: fmean(score[kind].fmeasure for score in scored) for kind in kinds}
+
+
+def _sacrebleu(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu = BLEU().corpus_score(list(predictions), [list(references)]).score
+    chrf = CHRF().corpus_score(list(predictions), [list(references)]).score
+    return {"bleu": bleu / 100, "chrf": chrf / 100}

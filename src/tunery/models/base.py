@@ -1,0 +1,135 @@
+"""Loading the base model: the pretrained weights that every score is anchored to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunery.config.model import BaseConfig
+from tunery.errors import BaseModelError, OutOfMemory
+from tunery.models.device import resolve_device, resolve_dtype, resolve_precision
+from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
+from tunery.models.quiet import quiet_libraries
+from tunery.models.source import BaseFiles, check_base, find_base
+from tunery.models.template import Template, settle_template
+from tunery.records import BaseIdentity
+
+__all__ = ["LoadedBase", "check_base", "load_base", "resolve_device", "resolve_precision"]
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base in memory, ready for adapters.
+
+    Args:
+        model: transformers' causal language model, in eval mode, nothing trainable.
+        tokenizer: With a chat template (unless loaded with chat=False) and a padding token.
+        device: cpu, cuda or mps.
+        new_token_ids: Tokens that were added and have untrained embedding rows; an adapter must learn them.
+        notes: Sentences for a person: "added ChatML", ...
+    """
+
+    model: Any
+    tokenizer: Any
+    identity: BaseIdentity
+    device: str
+    new_token_ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: bool = True) -> LoadedBase:
+    """Load the base as the project declares it: from the package, a folder or the Hub, quantised or not.
+
+    Args:
+        base: The section `base`.
+        folder: Folder of project.yaml; relative paths are looked for here first, then in the working folder.
+        device: training.device; auto takes CUDA, then MPS, then the CPU.
+        chat: Whether conversations need a chat template (data.template is chat). Without one, ChatML is added.
+
+    Raises:
+        BaseModelError: If the base is not there, has no tokenizer, only pickled weights, or needs code not allowed.
+        ConfigError: If the device or the template file is not there.
+        OutOfMemory: If the weights do not fit.
+    """
+    quiet_libraries()
+    device = resolve_device(device)
+    files = find_base(base, folder)
+    tokenizer = _load_tokenizer(base, files)
+    model = _load_weights(base, files, device)
+    notes = _mend_quantisation(model, base)
+    template = settle_template(model, tokenizer, base, folder, chat)
+    model.requires_grad_(False)
+    model.eval()
+    # The name that adapters record: the project's, not the place in a cache.
+    model.config._name_or_path = model.name_or_path = base.model
+    identity = _identity(base, files, model, template, device)
+    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
+
+
+def _load_tokenizer(base: BaseConfig, files: BaseFiles) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=base.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BaseModelError(base.model, f"its tokenizer cannot be loaded ({_first_line(error)}).") from error
+
+
+def _load_weights(base: BaseConfig, files: BaseFiles, device: str) -> Any:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    dtype = resolve_dtype(base.dtype, device)
+    compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            files.folder,
+            dtype=dtype,
+            device_map={"": device},
+            quantization_config=quantization_config(base, compute, device),
+            use_safetensors=True,
+            trust_remote_code=base.trust_remote_code,
+        )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"loading {base.model}", _first_line(error)) from error
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise BaseModelError(base.model, f"its weights cannot be loaded ({_first_line(error)}).") from error
+
+
+def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
+    if base.quantization == "int8" and fused_experts(model):
+        return ("fused experts stay unquantised under int8; nf4 quantises them",)
+    if base.quantization != "nf4":
+        return ()
+    keep_cpu_layout(model)
+    experts = quantize_experts(model, base.double_quantization)
+    return (f"{len(experts)} fused expert parameters quantised to nf4",) if experts else ()
+
+
+def _identity(base: BaseConfig, files: BaseFiles, model: Any, template: Template, device: str) -> BaseIdentity:
+    dtype = resolve_dtype(base.dtype, device)
+    compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
+    return BaseIdentity(
+        model=base.model,
+        revision=files.revision,
+        quantization=base.quantization,
+        dtype=_name(dtype),
+        compute_dtype=_name(compute),
+        chat_template=template.name,
+        license=files.license,
+        details={
+            "architecture": type(model).__name__,
+            "parameters": int(model.num_parameters()),
+            "double_quantization": base.double_quantization and base.quantization == "nf4",
+        },
+    )
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

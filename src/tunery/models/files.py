@@ -1,0 +1,96 @@
+"""The files of a base model in a folder: which must be there, which must not, and a hash of what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunery.errors import BaseModelError, Fault
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def check_names(model: str, names: set[str]) -> None:
+    """Refuse a base by the names of its files alone: no config, no tokenizer, no weights or only pickled ones.
+
+    Args:
+        model: base.model, for the message.
+        names: Paths of the files, relative to the model's folder.
+
+    Raises:
+        BaseModelError: With every fault found.
+    """
+    faults: list[Fault | str] = []
+    if "config.json" not in names:
+        faults.append(
+            Fault("base.model", "a folder or repository with config.json", model, "Is it a transformers model?")
+        )
+    if not names & {*TOKENIZER_FILES, "tokenizer_config.json"} and not any(n.endswith(".tiktoken") for n in names):
+        rule = "a model with its tokenizer (tokenizer.json or tokenizer.model)"
+        faults.append(Fault("base.model", rule, model, "Save the tokenizer beside the weights."))
+    faults.extend(_weight_faults(model, names))
+    if faults:
+        raise BaseModelError(model, faults)
+
+
+def check_remote_code(model: str, config: dict[str, Any], allowed: bool) -> None:
+    """Refuse a model whose config asks for Python code of its own, unless base.trust_remote_code allows it."""
+    if config.get("auto_map") and not allowed:
+        rule = "true for this model: its config names Python files of its own (auto_map) that would run on this machine"
+        advice = "Read that code first, then set base.trust_remote_code: true."
+        raise BaseModelError(model, Fault("base.trust_remote_code", rule, False, advice))
+
+
+def read_config(model: str, folder: Path) -> dict[str, Any]:
+    """config.json as a mapping."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaseModelError(model, f"config.json cannot be read ({error}). Copy the model anew.") from error
+    if not isinstance(config, dict):
+        raise BaseModelError(model, "config.json must hold a mapping. Copy the model anew.")
+    return config
+
+
+def content_hash(folder: Path) -> str:
+    """sha256 over the names and contents of config.json and every safetensors file: a folder's revision."""
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        with path.open("rb") as file:
+            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def license_of(folder: Path) -> str | None:
+    """The license that the model card's front matter names, or None."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    text = card.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("---"):
+        return None
+    try:
+        front = yaml.safe_load(text.split("---", 2)[1])
+    except yaml.YAMLError:
+        return None  # a card is prose for people: one that does not parse must not stop a run
+    named = front.get("license") if isinstance(front, dict) else None
+    return str(named) if named else None
+
+
+def _weight_faults(model: str, names: set[str]) -> list[Fault | str]:
+    if any(name.endswith(".safetensors") for name in names):
+        return []
+    pickled = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
+    if not pickled:
+        return [Fault("base.model", "a model with weights in safetensors", model, "No weights were found.")]
+    rule = f"a model with safetensors weights: {pickled[0]} is a pickle, which can run any code when it is opened"
+    advice = (
+        "If you trust it, convert it once: AutoModelForCausalLM.from_pretrained(<model>).save_pretrained(<folder>) "
+        "writes safetensors; copy the tokenizer beside them."
+    )
+    return [Fault("base.model", rule, model, advice)]

@@ -1,0 +1,150 @@
+"""Finding a base model: shipped in the package, in a local folder, or on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunery.config.keys import nearest
+from tunery.config.model import BaseConfig
+from tunery.errors import BaseModelError, Fault
+from tunery.models.files import check_names, check_remote_code, content_hash, license_of, read_config
+
+BUILTIN = "builtin:"
+_PACKAGE = Path(__file__).parent
+_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "README.md"]
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """A base whose files lie in `folder`; `revision` is a commit or a hash of the weights."""
+
+    model: str
+    folder: Path
+    revision: str
+    license: str | None
+
+
+def find_base(base: BaseConfig, folder: Path) -> BaseFiles:
+    """The files of a base, downloaded if they must be, and checked before anything is loaded.
+
+    Args:
+        base: The section `base`.
+        folder: Folder of project.yaml; a local model is looked for here first, then in the working folder.
+
+    Raises:
+        BaseModelError: If it is not there, has no tokenizer, only pickled weights, or needs code that is not allowed.
+    """
+    local = _local(base.model, folder)
+    if local is not None:
+        _check_folder(base, local)
+        return BaseFiles(base.model, local, content_hash(local), license_of(local))
+    commit = _check_hub(base)
+    snapshot = _download(base, commit)
+    _check_folder(base, snapshot)
+    return BaseFiles(base.model, snapshot, commit or snapshot.name, license_of(snapshot))
+
+
+def check_base(base: BaseConfig, folder: Path) -> None:
+    """Whether the base can be loaded, without loading it or downloading its weights.
+
+    Raises:
+        BaseModelError: As `find_base`.
+    """
+    local = _local(base.model, folder)
+    if local is not None:
+        _check_folder(base, local)
+    elif _check_hub(base) is None:
+        _check_folder(base, _download(base, None))
+
+
+def _local(model: str, folder: Path) -> Path | None:
+    if model.startswith(BUILTIN):
+        return _builtin(model)
+    for place in (folder / model, Path.cwd() / model):
+        if place.is_dir():
+            return place.resolve()
+    named = Path(model).expanduser()
+    if named.is_dir():
+        return named.resolve()
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or named.is_file():
+        rule = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
+        advice = f"Looked in {folder} and the working folder."
+        raise BaseModelError(model, Fault("base.model", rule, model, advice))
+    return None
+
+
+def _builtin(model: str) -> Path:
+    known = sorted(f"{BUILTIN}{path.parent.name}" for path in _PACKAGE.glob("*/config.json"))
+    place = _PACKAGE / model.removeprefix(BUILTIN)
+    if model in known:
+        return place
+    rule = f"one of the built-in models: {', '.join(known) or 'none is installed'}"
+    raise BaseModelError(model, Fault("base.model", rule, model, nearest(model, known)))
+
+
+def _check_folder(base: BaseConfig, folder: Path) -> None:
+    check_names(base.model, {path.name for path in folder.iterdir()})
+    check_remote_code(base.model, read_config(base.model, folder), base.trust_remote_code)
+
+
+def _check_hub(base: BaseConfig) -> str | None:
+    """The commit that base.revision means now, after a look at the file names; None when the hub cannot be reached."""
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+    try:
+        info = HfApi().model_info(base.model, revision=base.revision)
+    except HFValidationError as error:
+        rule = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
+        raise BaseModelError(base.model, Fault("base.model", rule, base.model)) from error
+    except (OfflineModeIsEnabled, httpx2.TransportError):
+        return None
+    except httpx2.HTTPError as error:
+        raise _refused(base, error) from error
+    check_names(base.model, {sibling.rfilename for sibling in info.siblings or []})
+    check_remote_code(base.model, info.config or {}, base.trust_remote_code)
+    assert info.sha is not None
+    return str(info.sha)
+
+
+def _download(base: BaseConfig, commit: str | None) -> Path:
+    import httpx2
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = [*_WANTED, "*.py"] if base.trust_remote_code else _WANTED
+    try:
+        found = snapshot_download(
+            base.model, revision=commit or base.revision, local_files_only=commit is None, allow_patterns=wanted
+        )
+    except LocalEntryNotFoundError as error:
+        rule = "in the local cache when the Hugging Face Hub cannot be reached, and it is not"
+        advice = "Check the network (and HF_HUB_OFFLINE), or name a local folder or builtin:tiny."
+        raise BaseModelError(base.model, Fault("base.model", rule, base.model, advice)) from error
+    except httpx2.HTTPError as error:
+        raise _refused(base, error) from error
+    return Path(found)
+
+
+def _refused(base: BaseConfig, error: Any) -> BaseModelError:
+    """The hub's refusal in words; the address and headers of the request, which may carry a token, are left out."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        rule = "a model that this account may read: it is gated"
+        advice = f"Accept its terms on https://huggingface.co/{base.model} and set HF_TOKEN to a token of that account."
+        return BaseModelError(base.model, Fault("base.model", rule, base.model, advice))
+    if isinstance(error, RevisionNotFoundError):
+        rule = f"a branch, tag or commit of {base.model}"
+        return BaseModelError(base.model, Fault("base.revision", rule, base.revision, "Try main."))
+    if isinstance(error, RepositoryNotFoundError):
+        rule = "a model on the Hugging Face Hub, a local folder, or builtin:tiny"
+        advice = "Check the spelling; if the model is private, set HF_TOKEN."
+        return BaseModelError(base.model, Fault("base.model", rule, base.model, advice))
+    status = getattr(getattr(error, "response", None), "status_code", "no status")
+    rule = f"readable: the Hugging Face Hub answered {status}"
+    advice = "With 401 or 403, set HF_TOKEN; otherwise try again later or name a local folder."
+    return BaseModelError(base.model, Fault("base.model", rule, base.model, advice))

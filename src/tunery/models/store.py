@@ -1,0 +1,134 @@
+"""Adapter files: written whole or not at all, read back only over the base they were trained on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tunery.errors import BaseModelError, Fault, StorageError
+from tunery.models.base import LoadedBase
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_FULL_DISK_WORDS = ("os error 28", "No space left", "PytorchStreamWriter failed")
+
+
+def save_adapter(model: Any, folder: Path) -> Path:
+    """Write an adapter (or, without one, the whole model) as safetensors.
+
+    The files are written into a folder beside and then renamed, so that what was there is never half replaced.
+
+    Args:
+        model: A PeftModel, or a model that was trained in full.
+        folder: Where to; replaced if it is there.
+
+    Raises:
+        StorageError: If the disk is full or cannot be written.
+    """
+    write_folder(folder, lambda place: _write(model, place))
+    return folder
+
+
+def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False) -> Any:
+    """Put a saved adapter on the base that it belongs to.
+
+    Args:
+        loaded: The base; it is changed in place, and `detach_adapter` gives it back.
+        folder: Holds adapter_config.json and adapter_model.safetensors.
+        trainable: Whether its weights will be trained further.
+
+    Returns:
+        A PeftModel in eval mode.
+
+    Raises:
+        BaseModelError: If files are missing or pickled, or the adapter belongs to another base.
+    """
+    _check_adapter(loaded, folder)
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable, use_safetensors=True)
+    except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
+        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BaseModelError(str(folder), f"the adapter does not fit {loaded.identity.model} ({detail}).") from error
+    return model.eval()
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder, then put it in the place of `folder` by renaming.
+
+    Raises:
+        StorageError: If the disk is full or cannot be written; what was at `folder` is still there.
+    """
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        _replace(partial, folder)
+    except OSError as error:
+        raise _storage_error(folder, error) from error
+    except Exception as error:
+        # safetensors (from Rust) and torch.save raise classes of their own, with the operating system's words in them.
+        if any(words in str(error) for words in _FULL_DISK_WORDS):
+            raise _storage_error(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(model: Any, place: Path) -> None:
+    if hasattr(model, "peft_config"):
+        # "auto" would ask the Hub about the base's vocabulary; new rows are saved by trainable_token_indices.
+        model.save_pretrained(str(place), save_embedding_layers=False)
+        (place / "README.md").unlink(missing_ok=True)  # PEFT's empty card
+    else:
+        model.save_pretrained(str(place))
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old)
+
+
+def _storage_error(folder: Path, error: OSError) -> StorageError:
+    if error.errno in _FULL_DISK:
+        return StorageError(
+            str(folder), "the disk is full. Free space, then go on with --resume; nothing was replaced."
+        )
+    return StorageError(str(folder), f"cannot be written ({error.strerror or error}). Check the folder's rights.")
+
+
+def _check_adapter(loaded: LoadedBase, folder: Path) -> None:
+    if not (folder / CONFIG).is_file():
+        raise BaseModelError(str(folder), f"{CONFIG} is missing, but an adapter folder must hold it.")
+    if not (folder / WEIGHTS).is_file():
+        pickled = (folder / "adapter_model.bin").is_file()
+        found = "adapter_model.bin, a pickle, which can run any code when it is opened" if pickled else "no weights"
+        raise BaseModelError(str(folder), f"holds {found}, but must hold {WEIGHTS}. Save it with safetensors.")
+    recorded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    _check_base_agrees(loaded, folder, recorded)
+
+
+def _check_base_agrees(loaded: LoadedBase, folder: Path, recorded: dict[str, Any]) -> None:
+    model, revision = recorded.get("base_model_name_or_path"), recorded.get("revision")
+    identity = loaded.identity
+    if revision and ":" in revision and ":" in identity.revision:
+        if revision == identity.revision:
+            return  # the same weights, whatever the folder is called
+        model = f"{model} with other weights"
+    elif not model or (model == identity.model and revision in (None, "main", identity.revision)):
+        return
+    rule = f"the base that the adapter was trained on: {model} at {revision or 'an unrecorded revision'}"
+    raise BaseModelError(str(folder), Fault("base.model", rule, f"{identity.model} at {identity.revision}"))

@@ -1,0 +1,134 @@
+"""The chat template of a base: its own, a file's, or ChatML, with tokens that can be learned.
+
+Source: ChatML, https://github.com/openai/openai-python/blob/v0.28.1/chatml.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.model import BaseConfig
+from tunery.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+
+# What the assistant says, its end token included, lies in {% generation %}: this is what loss_on: assistant reads.
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}"
+    "{{ '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_PADS = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<unk>", "[UNK]")
+
+
+@dataclass(frozen=True)
+class Template:
+    """What became of the template.
+
+    Args:
+        name: "own", "added ChatML", "none", or the file's name.
+        new_token_ids: Ids whose embedding rows are untrained and must be learned.
+        notes: Sentences for a person.
+    """
+
+    name: str
+    new_token_ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> Template:
+    """Give the tokenizer the template that the project asks for, and a padding token.
+
+    Args:
+        model: The loaded base; its embeddings grow when tokens are added.
+        tokenizer: Changed in place.
+        base: The section `base`.
+        folder: Folder of project.yaml.
+        chat: Whether conversations are rendered with a template (data.template is chat).
+
+    Raises:
+        ConfigError: If the file that base.chat_template names is not there.
+    """
+    notes = _settle_padding(model, tokenizer)
+    if base.chat_template is not None:
+        tokenizer.chat_template = _read_template(base.chat_template, folder)
+        return Template(Path(base.chat_template).name, (), (*notes, f"chat template from {base.chat_template}"))
+    if tokenizer.chat_template:
+        return Template("own", (), notes)
+    if not chat:
+        return Template("none", (), notes)
+    added = _add_chatml(model, tokenizer)
+    learned = f"; the rows of {len(added)} new tokens are learned" if added else ""
+    return Template("added ChatML", added, (*notes, f"the base has no chat template: added ChatML{learned}"))
+
+
+def _add_chatml(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    known = tokenizer.get_vocab()
+    new = [token for token in (TURN_START, TURN_END) if token not in known]
+    if new:
+        tokenizer.add_special_tokens({"additional_special_tokens": new}, replace_extra_special_tokens=False)
+    ids = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in new)
+    _initialise_rows(model, len(tokenizer), ids)
+    tokenizer.chat_template = CHATML
+    tokenizer.eos_token = TURN_END
+    _stop_at(model, int(tokenizer.convert_tokens_to_ids(TURN_END)))
+    return ids
+
+
+def _initialise_rows(model: Any, vocabulary: int, ids: tuple[int, ...]) -> None:
+    """Grow the embeddings if they must, and start the new rows at the mean of those that were trained."""
+    import torch
+
+    if not ids:
+        return
+    trained = min(ids)
+    if model.get_input_embeddings().weight.shape[0] < vocabulary:
+        model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    with torch.no_grad():
+        for weight in _embedding_weights(model):
+            weight[list(ids)] = weight[:trained].float().mean(dim=0).to(weight.dtype)
+
+
+def _embedding_weights(model: Any) -> list[nn.Parameter]:
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    weights = [inputs.weight]
+    if outputs is not None and outputs.weight is not inputs.weight:
+        weights.append(outputs.weight)
+    return weights
+
+
+def _stop_at(model: Any, end: int) -> None:
+    old = model.generation_config.eos_token_id
+    ends = old if isinstance(old, list) else [] if old is None else [old]
+    model.generation_config.eos_token_id = [end, *(token for token in ends if token != end)]
+    model.config.get_text_config().eos_token_id = end
+
+
+def _settle_padding(model: Any, tokenizer: Any) -> tuple[str, ...]:
+    # Labels are -100 and the attention mask is 0 by position, never by id: padding with the end token hides no end.
+    notes: tuple[str, ...] = ()
+    if tokenizer.pad_token_id is None:
+        known = tokenizer.get_vocab()
+        tokenizer.pad_token = next((token for token in _PADS if token in known), tokenizer.eos_token)
+        notes = (f"the tokenizer has no padding token: {tokenizer.pad_token} is used, masked by position",)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return notes
+
+
+def _read_template(name: str, folder: Path) -> str:
+    for place in (folder / name, Path.cwd() / name):
+        if place.is_file():
+            return place.read_text(encoding="utf-8")
+    rule = "a Jinja file beside project.yaml or in the working folder"
+    raise ConfigError(str(folder), Fault("base.chat_template", rule, name, "Leave it out to use the model's own."))

@@ -1,0 +1,113 @@
+"""A finished run's results into MLflow, the registry and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from tunery.config.project import Project
+from tunery.pipeline.watch import Watch
+from tunery.records import AdapterFacts, Generation, RunRecord, TaskResult
+
+if TYPE_CHECKING:
+    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.run import Tracker
+
+
+def publish(
+    project: Project,
+    record: RunRecord,
+    generations: Sequence[Generation],
+    logged: LoggedAdapter,
+    tracker: Tracker,
+    watch: Watch,
+) -> RunRecord:
+    """Log all that a person judges the run by, and make its adapter the next version of the project's model."""
+    from tunery.ranking.tables import run_table
+    from tunery.tracking.provenance import collect
+    from tunery.tracking.registry import register
+
+    log_scores(project, record, tracker, logged.model_id)
+    log_answers(record, generations, tracker)
+    log_pictures(record, tracker)
+    if record.adapter is not None:
+        _log_adapter_facts(record.adapter, tracker)
+    tracker.log_provenance(collect(project.folder))
+
+    version = register(tracker, logged, project.name)
+    record = replace(record, model_version=f"{project.name}/{version}")
+    finish(record, tracker)
+    watch.show(run_table(record))
+    watch.step(f"registered as models:/{record.model_version}")
+    return record
+
+
+def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: str | None = None) -> None:
+    """Metrics and samples. `score` is the mean on the items that nothing was chosen on."""
+    from tunery.evaluation.result import headline
+
+    shown = {
+        side: _on_split(results, record.split) for side, results in (("base", record.base), ("tuned", record.tuned))
+    }
+    tracker.log_scores(
+        record.base,
+        record.tuned,
+        score=headline(shown["tuned"], project.evaluation),
+        base_score=headline(shown["base"], project.evaluation),
+        step=record.trained.kept_step if record.trained else 0,
+        model_id=model_id,
+    )
+    tracker.log_samples(record.tuned or record.base)
+
+
+def _on_split(results: Mapping[str, TaskResult], split: str) -> dict[str, TaskResult]:
+    from tunery.evaluation.result import restrict
+
+    return dict(results) if split == "all" else {name: restrict(result, "locked") for name, result in results.items()}
+
+
+def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: Tracker) -> None:
+    """Text metrics, and the answers side by side as an MLflow table and as a spreadsheet."""
+    from tunery.evaluation.spreadsheet import write_spreadsheet
+
+    if not generations:
+        return
+    tracker.log_metrics({**record.tuned_text, **{f"base/{name}": value for name, value in record.base_text.items()}})
+    tracker.log_generations(generations)
+    with TemporaryDirectory(prefix="tunery-") as folder:
+        tracker.log_artifact(write_spreadsheet(generations, Path(folder) / "generations.xlsx"))
+
+
+def log_pictures(record: RunRecord, tracker: Tracker) -> None:
+    """plots/loss.png, plots/scores.png, and plots/score_against_loss.png where checkpoints were scored."""
+    from tunery.ranking.paired import compare_tasks
+    from tunery.ranking.plots import loss_plot, score_against_loss_plot, scores_plot
+
+    figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.primary, record.split))}
+    if record.trained is not None and record.trained.history:
+        figures["loss"] = loss_plot(record.trained.history, record.trained.kept_step)
+        figures["score_against_loss"] = score_against_loss_plot(record.trained.history)
+    for name, figure in figures.items():
+        if figure is not None:
+            tracker.log_figure(figure, f"plots/{name}.png")
+
+
+def finish(record: RunRecord, tracker: Tracker) -> None:
+    """report.md, which is also the run's description."""
+    from tunery.ranking.report import run_report
+
+    tracker.set_description(run_report(record))
+
+
+def _log_adapter_facts(facts: AdapterFacts, tracker: Tracker) -> None:
+    tracker.log_metrics(
+        {
+            "adapter/trainable_parameters": facts.trainable_parameters,
+            "adapter/total_parameters": facts.total_parameters,
+            "adapter/modules": len(facts.modules),
+        }
+    )
+    tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")

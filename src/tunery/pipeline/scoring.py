@@ -1,0 +1,110 @@
+"""Scores and written answers, of the base and of the tuned model, on the same items and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.evaluation import EvaluationConfig
+from tunery.config.project import Project
+from tunery.records import Conversation, Generation, Message, TaskResult
+
+if TYPE_CHECKING:
+    from tunery.evaluation.tasks import Tasks
+    from tunery.models.base import LoadedBase
+    from tunery.tracking.store import Store
+
+
+def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, TaskResult]:
+    """The base's own results: looked up in MLflow, and computed and kept there only where they are missing.
+
+    Args:
+        base: The loaded base, before or without an adapter.
+        tasks: Loaded tasks.
+        evaluation: The section `evaluation`.
+    """
+    from tunery.evaluation.base_key import base_key
+    from tunery.evaluation.score import score_model
+    from tunery.tracking import base_scores
+
+    keys = {name: base_key(base.identity, settings) for name, settings in tasks.settings.items()}
+    known = {name: base_scores.find(store, key) for name, key in keys.items()}
+    found = {name: _split_again(result, evaluation) for name, result in known.items() if result is not None}
+    missing = [name for name in keys if name not in found]
+    if missing:
+        fresh = score_model(base.model, base.tokenizer, _only(tasks, missing), evaluation)
+        for name in missing:
+            if name in fresh:
+                base_scores.keep(store, keys[name], base.identity, fresh[name])
+                found[name] = fresh[name]
+    return {name: found[name] for name in keys if name in found}
+
+
+def _split_again(result: TaskResult, evaluation: EvaluationConfig) -> TaskResult:
+    """Dev or locked by this project's fraction: the kept result may be of a project with another."""
+    from tunery.evaluation.items import split_of
+
+    splits = [split_of(item, evaluation.dev_fraction) for item in result.samples["item_id"]]
+    return replace(result, samples=result.samples.assign(split=splits))
+
+
+def _only(tasks: Tasks, names: Sequence[str]) -> Tasks:
+    """The tasks, without the leaves that none of the names needs."""
+    needed = {leaf for name in names for leaf in tasks.members.get(name, (name,))}
+    return replace(tasks, leaves={name: leaf for name, leaf in tasks.leaves.items() if name in needed})
+
+
+def primary_metrics(tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, str]:
+    """The metric of each task that counts towards the run's score."""
+    return {name: tasks.primary[name] for name in (evaluation.primary or tasks.names)}
+
+
+def held_out_prompts(conversations: Sequence[Conversation], count: int) -> tuple[list[tuple[Message, ...]], list[str]]:
+    """The first prompts of the validation rows and their last answers: all turns up to the last of the assistant's."""
+    prompts, references = [], []
+    for conversation in conversations[:count]:
+        last = max(n for n, message in enumerate(conversation.messages) if message.role == "assistant")
+        prompts.append(conversation.messages[:last])
+        references.append(conversation.messages[last].content)
+    return prompts, references
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    project_template: str,
+    evaluation: EvaluationConfig,
+) -> list[str]:
+    """Greedy answers to the prompts."""
+    from tunery.evaluation.generate import generate
+
+    if not prompts:
+        return []
+    settings = evaluation.generation
+    return generate(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=evaluation.batch_size,
+        template=project_template,
+    )
+
+
+def side_by_side(
+    prompts: Sequence[Sequence[Message]], references: Sequence[str], base: Sequence[str], tuned: Sequence[str]
+) -> list[Generation]:
+    """One row a prompt, for the table in MLflow and the spreadsheet."""
+    shown = [
+        prompt[0].content if len(prompt) == 1 else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+        for prompt in prompts
+    ]
+    return [Generation(*row) for row in zip(shown, references, base, tuned, strict=True)]
+
+
+def asks_through_chat(project: Project) -> bool:
+    """Whether items are asked through the chat template; auto: as the model was trained."""
+    chosen = project.evaluation.chat_template
+    return project.data.template == "chat" if chosen == "auto" else chosen

@@ -1,0 +1,40 @@
+"""How a run's end is told: which status, which tags. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tunery.errors import Interrupted, RunStopped
+from tunery.tracking.redact import redact
+
+FAILURE, ERROR = "tunery.failure", "tunery.error"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A run's last status (FINISHED, FAILED or KILLED) and the tags that say why."""
+
+    status: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def ending_of(error: BaseException | None) -> Ending:
+    """The ending that an exception means; None is a good one.
+
+    Args:
+        error: What left the run's `with` block.
+
+    Returns:
+        FINISHED; KILLED for a signal; FAILED for all else, with `tunery.failure` and the first line of the error.
+    """
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return Ending("FINISHED")
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return Ending("KILLED", {FAILURE: Interrupted.failure, ERROR: _first_line(error)})
+    failure = error.failure if isinstance(error, RunStopped) else "error"
+    return Ending("FAILED", {FAILURE: failure, ERROR: _first_line(error)})
+
+
+def _first_line(error: BaseException) -> str:
+    lines = redact(str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

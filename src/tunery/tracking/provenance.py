@@ -1,0 +1,153 @@
+"""What a result came from: code, packages, machine, command."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_LONGEST_DIFF_CHARACTERS = 2_000_000
+_GIT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run came from.
+
+    Args:
+        commit: Git commit of the working folder, None outside a repository.
+        dirty: Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
+        diff: `git diff HEAD`, then the names of untracked files.
+        packages: One `name==version` a line, as pip freeze has it.
+        hardware: Machine, processors, memory, accelerators.
+        command: The command line.
+    """
+
+    commit: str | None
+    dirty: bool | None
+    diff: str
+    packages: str
+    hardware: dict[str, Any]
+    command: tuple[str, ...]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The part that runs are searched by."""
+        if self.commit is None:
+            return {}
+        return {"mlflow.source.git.commit": self.commit, "tunery.git_dirty": str(self.dirty).lower()}
+
+    def artifacts(self) -> dict[str, str]:
+        """The part that is read, by file name."""
+        texts = {
+            "provenance/pip-freeze.txt": self.packages,
+            "provenance/hardware.json": json.dumps(self.hardware, indent=2) + "\n",
+            "provenance/command.json": json.dumps(list(self.command), indent=2) + "\n",
+        }
+        return {**texts, "provenance/dirty.diff": self.diff} if self.dirty else texts
+
+
+def collect(folder: Path | None = None, command: Sequence[str] | None = None) -> Provenance:
+    """Look at the code, packages and machine of this process.
+
+    Args:
+        folder: Where to look for a git repository; the working folder by default.
+        command: The command line; this process's by default.
+    """
+    place = folder or Path.cwd()
+    commit = _git(place, "rev-parse", "HEAD")
+    status = _git(place, "status", "--porcelain") if commit else None
+    dirty = None if status is None else bool(status)
+    diff = _dirty_diff(place, status) if status else ""
+    return Provenance(
+        commit, dirty, diff, _packages(), _hardware(), tuple(command if command is not None else sys.argv)
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, None where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=_GIT_SECONDS, check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", errors="replace").rstrip("\n") if done.returncode == 0 else None
+
+
+def _dirty_diff(folder: Path, status: str) -> str:
+    diff = _git(folder, "diff", "HEAD") or ""
+    if len(diff) > _LONGEST_DIFF_CHARACTERS:
+        diff = f"{diff[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(diff)} characters"
+    untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
+    names = "".join(f"# untracked: {name}\n" for name in untracked)
+    return f"{diff}\n{names}"
+
+
+def _packages() -> str:
+    found = {dist.name: _frozen(dist) for dist in metadata.distributions() if dist.name}
+    return "".join(f"{line}\n" for _, line in sorted(found.items(), key=lambda entry: entry[0].lower()))
+
+
+def _frozen(dist: metadata.Distribution) -> str:
+    """As pip freeze has it: a package that came from an address names that address."""
+    origin = dist.read_text("direct_url.json")
+    if origin is None:
+        return f"{dist.name}=={dist.version}"
+    where = json.loads(origin)
+    commit = where.get("vcs_info", {}).get("commit_id")
+    prefix = f"{where['vcs_info']['vcs']}+" if commit else ""
+    return f"{dist.name} @ {prefix}{where['url']}{f'@{commit}' if commit else ''}"
+
+
+def _hardware() -> dict[str, Any]:
+    import psutil
+
+    facts: dict[str, Any] = {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "accelerators": [],
+    }
+    # Only asked when torch is loaded anyway: importing it takes seconds.
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts["torch"] = torch.__version__
+        facts["accelerators"] = _accelerators(torch)
+    return facts
+
+
+def _accelerators(torch: Any) -> list[dict[str, Any]]:
+    if torch.cuda.is_available():
+        return [_gpu(torch, index) for index in range(torch.cuda.device_count())]
+    return [{"name": "Apple MPS"}] if torch.backends.mps.is_available() else []
+
+
+def _gpu(torch: Any, index: int) -> dict[str, Any]:
+    device = torch.cuda.get_device_properties(index)
+    return {
+        "name": device.name,
+        "memory_bytes": device.total_memory,
+        "capability": f"{device.major}.{device.minor}",
+        "cuda": torch.version.cuda,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -1,0 +1,151 @@
+"""The loader that MLmodel names: a logged adapter as an MLflow Python model that answers chat requests."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tunery.errors import DataError, Fault
+from tunery.records import Message
+from tunery.tracking.rebuild import Rebuilt, rebuild
+from tunery.tracking.signature import DEFAULTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BATCH = 8
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
+    """MLflow calls this by name, with the model's folder.
+
+    Args:
+        path: The logged model's folder.
+        model_config: `device` and `base_folder`, where the defaults do not fit.
+    """
+    settings = dict(model_config or {})
+    rebuilt = rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None)
+    return ServedModel(rebuilt, rebuilt.model_id)
+
+
+class ServedModel:
+    """Answers and log-likelihoods of a rebuilt model.
+
+    Args:
+        rebuilt: The model.
+        name: What answers call it.
+    """
+
+    def __init__(self, rebuilt: Rebuilt, name: str) -> None:
+        self.rebuilt, self.name = rebuilt, name
+        self._model, self._tokenizer, self._facts = rebuilt.model, rebuilt.loaded.tokenizer, rebuilt.facts
+        self._encoded: dict[Any, Any] = {}
+
+    def get_raw_model(self) -> Any:
+        """The transformers or PEFT model itself."""
+        return self._model
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+        """Answer what each row asks for.
+
+        Args:
+            model_input: Column `messages` (lists of {"role", "content"}), or `prompt` (one user message each), or
+                `prompt` and `completion`.
+            params: max_tokens, temperature (0: greedy), top_p, seed, stop.
+
+        Returns:
+            For one row of messages an OpenAI chat completion, for several a list of them; for prompts a list of
+            answers; for prompts with completions a list of log-likelihoods of the completion in nats.
+        """
+        settings = {**DEFAULTS, **(params or {})}
+        columns = set(model_input.columns)
+        if {"prompt", "completion"} <= columns:
+            pairs = zip(model_input["prompt"], model_input["completion"], strict=True)
+            return self.loglikelihoods([(str(before), str(after)) for before, after in pairs])
+        if "messages" in columns:
+            conversations = [_messages(row) for row in model_input["messages"]]
+            answers = self.answer(conversations, settings)
+            replies = [self._reply(*pair, settings) for pair in zip(conversations, answers, strict=True)]
+            return replies[0] if len(replies) == 1 else replies
+        if "prompt" in columns:
+            return self.answer([[Message("user", str(prompt))] for prompt in model_input["prompt"]], settings)
+        advice = "Send {'messages': [{'role': 'user', 'content': '...'}]}."
+        raise DataError("the request", Fault("the columns", "messages, or prompt", sorted(columns), advice))
+
+    def answer(self, conversations: Sequence[Sequence[Message]], settings: Mapping[str, Any]) -> list[str]:
+        """The assistant's next turn of each conversation."""
+        longest = self._longest(settings)
+        if float(settings["temperature"]) > 0:
+            answers = [self._sample(talk, longest, settings) for talk in conversations]
+        else:
+            from tunery.evaluation.generate import generate
+
+            answers = generate(self._model, self._tokenizer, conversations, longest, _BATCH, self._facts.template)
+        return [_cut(answer, settings["stop"]) for answer in answers]
+
+    def loglikelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Sum of log p over the tokens of each continuation, in nats, as lm-eval scores it.
+
+        Args:
+            pairs: Contexts and continuations; the texts are taken as they are, without a chat template.
+        """
+        from tunery.evaluation.lm import Scorer
+        from tunery.evaluation.state import undisturbed
+
+        requests = [SimpleNamespace(args=pair) for pair in pairs]
+        with undisturbed(self._model):
+            scorer = Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False)
+            return [value for value, _ in scorer.loglikelihood(requests)]
+
+    def _sample(self, talk: Sequence[Message], longest: int, settings: Mapping[str, Any]) -> str:
+        import torch
+
+        from tunery.evaluation.state import undisturbed
+        from tunery.evaluation.stopping import stop_ids
+
+        ids = torch.tensor([self._prompt_ids(talk)], device=self._model.device)
+        with undisturbed(self._model):
+            torch.manual_seed(int(settings["seed"]))
+            output = self._model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=longest, do_sample=True,
+                temperature=float(settings["temperature"]), top_p=float(settings["top_p"]), top_k=0,
+                eos_token_id=stop_ids(self._model, self._tokenizer), pad_token_id=self._tokenizer.pad_token_id,
+            )  # fmt: skip
+        return str(self._tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+
+    def _prompt_ids(self, talk: Sequence[Message]) -> list[int]:
+        if self._facts.template == "plain":
+            return [int(token) for token in self._tokenizer.encode("".join(message.content for message in talk))]
+        turns = [{"role": message.role, "content": message.content} for message in talk]
+        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+
+    def _longest(self, settings: Mapping[str, Any]) -> int:
+        return int(settings["max_tokens"] or self._facts.max_new_tokens)
+
+    def _reply(self, talk: Sequence[Message], answer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """An OpenAI chat completion. Tokens are counted on the text, without the token that ended it."""
+        asked, said = len(self._prompt_ids(talk)), len(self._tokenizer.encode(answer, add_special_tokens=False))
+        reason = "length" if said >= self._longest(settings) else "stop"
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self.name,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": reason}],
+            "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
+        }
+
+
+def _messages(row: Any) -> list[Message]:
+    return [Message(str(turn["role"]), str(turn.get("content") or "")) for turn in row]
+
+
+def _cut(answer: str, stops: Sequence[str]) -> str:
+    for stop in stops:
+        answer = answer.split(stop, 1)[0]
+    return answer

@@ -1,0 +1,115 @@
+"""A logged model's folder -> exactly the model that was trained."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunery.errors import BaseModelError, Fault, RefError
+from tunery.models.base import LoadedBase, load_base
+from tunery.models.store import load_adapter
+from tunery.tracking.flavor import FLAVOR_NAME, ModelFacts, facts_from
+
+BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
+_TEMPLATE_FILE = "chat_template.jinja"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A trained model in memory.
+
+    Args:
+        model: With its adapter, in eval mode.
+        loaded: The base below it, with tokenizer and identity; for method full, the trained model itself.
+        facts: What its folder says.
+        model_id: The logged model's id in MLflow; empty for a folder that was saved without a store.
+    """
+
+    model: Any
+    loaded: LoadedBase
+    facts: ModelFacts
+    model_id: str = ""
+
+
+def read_facts(folder: Path) -> ModelFacts:
+    """What a logged model's folder says about its base.
+
+    Raises:
+        RefError: If the folder is not a model that tunery logged.
+    """
+    flavors = _read_mlmodel(folder).get("flavors", {})
+    if FLAVOR_NAME not in flavors:
+        known = ", ".join(sorted(flavors)) or "none"
+        raise RefError(str(folder), f"holds a model of the flavors {known}, but must be of the flavor {FLAVOR_NAME}.")
+    return facts_from(flavors[FLAVOR_NAME])
+
+
+def rebuild(folder: Path, device: str = "auto", base_folder: str | None = None) -> Rebuilt:
+    """Load the base that the adapter was trained on, as it was then, and put the adapter on it.
+
+    Args:
+        folder: A logged model's folder.
+        device: auto, cpu, cuda or mps.
+        base_folder: Where a base that was a local folder lies now; by default TUNERY_BASE_FOLDER, then where it lay.
+
+    Raises:
+        RefError: If the folder is not a model that tunery logged.
+        BaseModelError: If the base is not there, or is not the same any more.
+    """
+    folder = folder.resolve()
+    facts = read_facts(folder)
+    model_id = str(_read_mlmodel(folder).get("model_id") or "")
+    chat = facts.template == "chat"
+    if facts.method == "full":
+        own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
+        loaded = load_base(own, folder, device, chat=chat)
+        return Rebuilt(loaded.model.eval(), loaded, facts, model_id)
+    loaded = load_base(_placed(facts, folder, base_folder), folder, device, chat=chat)
+    _check_same_base(facts, loaded)
+    return Rebuilt(load_adapter(loaded, folder), loaded, facts, model_id)
+
+
+def _read_mlmodel(folder: Path) -> dict[str, Any]:
+    import yaml
+
+    path = folder / "MLmodel"
+    if not path.is_file():
+        raise RefError(str(folder), "has no MLmodel file, but must be the folder of a logged model.")
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _placed(facts: ModelFacts, folder: Path, base_folder: str | None) -> Any:
+    changes: dict[str, Any] = {}
+    if facts.base_folder is not None:
+        changes["model"] = _find_folder(facts, base_folder)
+    if facts.base.chat_template is not None:  # the project's file may be gone; its text was saved with the tokenizer
+        changes["chat_template"] = str(folder / _TEMPLATE_FILE)
+    return facts.base.model_copy(update=changes)
+
+
+def _find_folder(facts: ModelFacts, given: str | None) -> str:
+    place = given or os.environ.get(BASE_FOLDER_VARIABLE) or facts.base_folder
+    if place is None or not Path(place).is_dir():
+        advice = (
+            f"Put it there (its hash is {facts.identity.revision}), or set {BASE_FOLDER_VARIABLE} to where it lies."
+        )
+        raise BaseModelError(
+            facts.base.model, Fault("the base's folder", "there: the adapter was trained on it", place, advice)
+        )
+    return place
+
+
+def _check_same_base(facts: ModelFacts, loaded: LoadedBase) -> None:
+    then, now = facts.identity.revision, loaded.identity.revision
+    if then != now:
+        raise BaseModelError(
+            facts.base.model,
+            Fault(
+                "the base's revision",
+                f"{then}, on which the adapter was trained",
+                now,
+                "Get that revision back; scores on another base would not be the adapter's.",
+            ),
+        )

@@ -1,0 +1,205 @@
+"""The registry: versions of a project's model, and what a reference to one leads to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunery.config.keys import nearest
+from tunery.errors import Fault, RefError
+from tunery.tracking.adapters import LoggedAdapter
+from tunery.tracking.redact import redact
+from tunery.tracking.run import Tracker
+from tunery.tracking.store import Store, refusals
+
+_FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>"
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """What a reference leads to: one logged model, its run, and its version if it is registered.
+
+    Args:
+        ref: The reference as it was given.
+        model_id: The logged model.
+        run_id: The run that made it, None for a model that was logged without one.
+        name, version: Of the registered model, None for a reference to a run.
+    """
+
+    ref: str
+    model_id: str
+    run_id: str | None
+    name: str | None = None
+    version: int | None = None
+
+    @property
+    def uri(self) -> str:
+        """The same model whatever alias moves later."""
+        return f"models:/{self.model_id}"
+
+
+def register(tracker: Tracker, adapter: LoggedAdapter, name: str, tags: dict[str, str] | None = None) -> int:
+    """Make a logged adapter the next version of a registered model, which is made if it is not there.
+
+    Args:
+        tracker: The run that logged it.
+        adapter: What log_adapter gave.
+        name: Registered model: the project's name.
+        tags: Tags of the version.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        TrackingError: If the registry refuses.
+    """
+    client = tracker.store.client
+    with refusals(tracker.store.uri):
+        _make_model(tracker.store, name)
+        made = client.create_model_version(
+            name,
+            adapter.uri,
+            run_id=adapter.run_id,
+            model_id=adapter.model_id,
+            tags=redact({"tunery.project": tracker.project, **(tags or {})}),
+        )
+    tracker.tag(**{"tunery.registered_version": f"{name}/{made.version}"})
+    return int(made.version)
+
+
+def resolve(ref: str, store: Store) -> ModelRef:
+    """Follow a reference to one logged model.
+
+    Args:
+        ref: models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>.
+        store: Where to look.
+
+    Raises:
+        RefError: If it leads nowhere; the text lists what there is.
+    """
+    if ref.startswith("runs:/"):
+        return _of_run(ref, ref.removeprefix("runs:/").strip("/").split("/")[0], store)
+    if not ref.startswith("models:/"):
+        raise RefError(ref, Fault("the reference", _FORMS, ref))
+    rest = ref.removeprefix("models:/").strip("/")
+    if _MODEL_ID.fullmatch(rest):
+        return _of_model_id(ref, rest, store)
+    name, alias_sign, alias = rest.partition("@")
+    if alias_sign:
+        return _of_alias(ref, name, alias, store)
+    name, _, version = rest.rpartition("/")
+    if not name or not version.isdecimal():
+        raise RefError(ref, Fault("the reference", f"{_FORMS}; {_inventory(store, name or rest)}", ref))
+    return _of_version(ref, name, version, store)
+
+
+def download(ref: ModelRef, folder: Path, store: Store) -> Path:
+    """Copy a logged model's files into `folder`.
+
+    Never the store's own folder, which MLflow hands out when no destination is named: what changed there would change
+    the registered model.
+
+    Raises:
+        RefError: If its files are gone.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        place = Path(download_artifacts(artifact_uri=ref.uri, dst_path=str(folder), tracking_uri=store.uri))
+    except (MlflowException, OSError) as error:
+        raise RefError(ref.ref, f"its files cannot be read ({redact(str(error)).strip()}). Train it again.") from error
+    if not (place / "MLmodel").is_file():
+        raise RefError(ref.ref, "its files are gone from the artifact store. Train it again.")
+    return place
+
+
+def _make_model(store: Store, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise RefError(ref, Fault(f"there is no run {run_id!r}", _recent_runs(store))) from error
+    outputs = run.outputs.model_outputs if run.outputs is not None else []
+    if not outputs:
+        status, kind = run.info.status, run.data.tags.get("tunery.kind", "unknown")
+        raise RefError(
+            ref, f"this run logged no model (status {status}, kind {kind}). Name a run of kind train that FINISHED."
+        )
+    return ModelRef(ref, max(outputs, key=lambda output: output.step).model_id, run_id)
+
+
+def _of_model_id(ref: str, model_id: str, store: Store) -> ModelRef:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = store.client.get_logged_model(model_id)
+    except MlflowException as error:
+        raise RefError(ref, Fault(f"there is no logged model {model_id}", _inventory(store, ""))) from error
+    return ModelRef(ref, model_id, model.source_run_id)
+
+
+def _of_alias(ref: str, name: str, alias: str, store: Store) -> ModelRef:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = store.client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        raise RefError(ref, Fault(f"nothing has the alias {alias!r} of {name!r}", _inventory(store, name))) from error
+    return ModelRef(ref, _model_id(version, ref), version.run_id or None, name, int(version.version))
+
+
+def _of_version(ref: str, name: str, number: str, store: Store) -> ModelRef:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = store.client.get_model_version(name, number)
+    except MlflowException as error:
+        raise RefError(ref, Fault(f"there is no version {number} of {name!r}", _inventory(store, name))) from error
+    return ModelRef(ref, _model_id(version, ref), version.run_id or None, name, int(version.version))
+
+
+def _model_id(version: object, ref: str) -> str:
+    # The SQL store fills ModelVersion.model_id only when it makes a version; the source always names the model.
+    source = str(getattr(version, "source", "")).removeprefix("models:/")
+    if not _MODEL_ID.fullmatch(source):
+        raise RefError(ref, "this version was not registered by tunery: it names no logged model.")
+    return source
+
+
+def _inventory(store: Store, name: str) -> str:
+    """What there is, for someone who asked for what is not: versions and aliases, or the names of models."""
+    with refusals(store.uri):
+        models = {model.name: model for model in store.client.search_registered_models(max_results=_LISTED)}
+        if name not in models:
+            known = ", ".join(sorted(models)) or "none yet"
+            return f"registered models: {known}. {nearest(name, list(models))}".strip().rstrip(".")
+        versions = store.client.search_model_versions(f"name = '{name}'", max_results=_LISTED)
+        numbers = ", ".join(str(number) for number in sorted(int(version.version) for version in versions)) or "none"
+        # aliases are only told by get_registered_model, not by the search
+        aliases = store.client.get_registered_model(name).aliases
+    named = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items())) or "none"
+    return f"{name} has the versions {numbers} and the aliases {named}"
+
+
+def _recent_runs(store: Store) -> str:
+    with refusals(store.uri):
+        experiment = store.client.get_experiment_by_name(store.experiment)
+        runs = store.client.search_runs([experiment.experiment_id], max_results=5) if experiment else []
+    known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in runs) or "none"
+    return f"latest of {store.experiment!r}: {known}"

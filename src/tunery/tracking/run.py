@@ -1,0 +1,221 @@
+"""One MLflow run, from its first line to its end, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tunery.errors import Fault, RefError, TrackingError
+from tunery.tracking.ending import ERROR, FAILURE, ending_of
+from tunery.tracking.gateway import Gateway
+from tunery.tracking.redact import guard_logs, redact
+from tunery.tracking.runlog import RunLog
+from tunery.tracking.store import Store, refusals
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as"
+
+# How long the end of a run waits for a server that is away, before it gives the rest up and says so.
+PATIENCE_SECONDS = 30.0
+SAMPLE_SECONDS = 2.0
+
+
+def open_run(
+    store: Store,
+    kind: str,
+    project_name: str,
+    resume_run_id: str | None = None,
+    run_name: str | None = None,
+    parent: str | None = None,
+) -> Tracker:
+    """A tracker for one run; the run begins with its `with` block and ends with it.
+
+    Under `mlflow run` the run that MLflow made (MLFLOW_RUN_ID) is used, in the experiment where MLflow made it; the
+    first tracker of the process takes it. Else a run is made in the store's experiment, or in its parent's.
+
+    Args:
+        store: Where to.
+        kind: The tag tunery.kind: train, study, trial, evaluation, base, import, comparison or promotion.
+        project_name: The tag tunery.project.
+        resume_run_id: An interrupted run to go on with.
+        run_name: A name for the MLflow UI; MLflow invents one otherwise.
+        parent: Run id of the run that this one belongs to: a trial's study.
+    """
+    return Tracker(store, kind, project_name, resume_run_id, run_name, parent)
+
+
+class Tracker(RunLog):
+    """One run in MLflow; a context manager. Its logging methods are RunLog's."""
+
+    def __init__(
+        self, store: Store, kind: str, project: str, resume_run_id: str | None, name: str | None, parent: str | None
+    ) -> None:
+        self.store, self.kind, self.project = store, kind, project
+        self._resume_run_id, self._name, self._parent = resume_run_id, name, parent
+        self.resumed = resume_run_id is not None
+        self._monitor: Any = None
+        self._handler: Any = None
+
+    def __enter__(self) -> Self:
+        guard_logs()
+        run = self._begin()
+        self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
+        self.run_name = str(run.info.run_name)
+        try:
+            self.gateway = Gateway(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
+            self.prepare(run)
+            self.tag(**{KIND: self.kind, PROJECT: self.project})
+            self._catch_sigterm()
+            self._start_monitor()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release_sigterm()
+        end = ending_of(error)
+        lost: list[str] = []
+        try:
+            self._stop_monitor()
+            if end.tags:
+                self.tag(**end.tags)
+            lost = self.gateway.outbox.close(PATIENCE_SECONDS)
+        except BaseException as late:
+            # The last points were refused, or a signal came now: the run still must not stay RUNNING.
+            self._terminate(end.status if error else ending_of(late).status)
+            if error is None:
+                raise
+            error.add_note(redact(str(late)))
+            return
+        if not self._terminate(end.status) or lost:
+            self._tell_lost(lost or ["the run's end"], error)
+
+    def _begin(self) -> Run:
+        with refusals(self.store.uri):
+            adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+            if self._resume_run_id is not None:
+                return self._resume(self._resume_run_id, adopted)
+            if adopted is not None:
+                return self._adopt(adopted)
+            return self._create()
+
+    def _create(self) -> Run:
+        from mlflow.tracking.context import registry
+
+        client = self.store.client
+        tags: dict[str, str] = {}
+        if self._parent is not None:
+            experiment = client.get_run(self._parent).info.experiment_id
+            tags["mlflow.parentRunId"] = self._parent
+        else:
+            experiment = self.store.experiment_id()
+        return client.create_run(experiment, tags=redact(registry.resolve_tags(tags)), run_name=self._name)
+
+    def _adopt(self, run_id: str) -> Run:
+        client = self.store.client
+        client.update_run(run_id, status="RUNNING", name=self._name)
+        return client.get_run(run_id)
+
+    def _resume(self, run_id: str, adopted: str | None) -> Run:
+        run = _resumable(self.store, run_id)
+        client = self.store.client
+        for tag in (FAILURE, ERROR):
+            if tag in run.data.tags:
+                client.delete_tag(run_id, tag)
+        client.update_run(run_id, status="RUNNING")
+        if adopted is not None and adopted != run_id:
+            # `mlflow run` made a run for this command; the work goes on in the old one.
+            client.set_tag(adopted, CONTINUED, run_id)
+            client.set_tag(
+                adopted, "mlflow.note.content", f"Resumed run {run_id}; the curves and the adapter are there."
+            )
+        return client.get_run(run_id)
+
+    def _terminate(self, status: str) -> bool:
+        """Whether the server knows the end. Tried for a while: a run that stays RUNNING misleads everyone."""
+        from mlflow.exceptions import MlflowException
+
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self.store.client.set_terminated(self.run_id, status)
+                return True
+            except MlflowException:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(1.0)
+
+    def _tell_lost(self, lost: list[str], error: BaseException | None) -> None:
+        told = Fault(
+            f"the tracking server stopped answering, and did not get: {', '.join(lost)}",
+            advice=f"Points of the curves are in {self.gateway.outbox.folder}. {self._where_adapter_lies()}",
+        )
+        failure = TrackingError(f"run {self.run_id} at {redact(self.store.uri)}", told)
+        if error is None:
+            raise failure
+        error.add_note(str(failure))
+
+    def _start_monitor(self) -> None:
+        if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in ("false", "0"):
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._monitor = SystemMetricsMonitor(
+            self.run_id, SAMPLE_SECONDS, resume_logging=self.resumed, tracking_uri=self.store.uri
+        )
+        self._monitor.start()
+
+    def _stop_monitor(self) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
+
+    def _catch_sigterm(self) -> None:
+        """Outside of training, which has its own handler, SIGTERM would end the process and leave the run RUNNING."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._handler = signal.signal(signal.SIGTERM, _interrupt)
+
+    def _release_sigterm(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
+            self._handler = None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
+
+
+def _resumable(store: Store, run_id: str) -> Run:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise RefError(f"--resume {run_id}", Fault("no such run", f"known are {_recent(store)}")) from error
+    if run.info.lifecycle_stage == "deleted":
+        raise RefError(
+            f"--resume {run_id}", f"the run was deleted. Bring it back first: mlflow runs restore --run-id {run_id}"
+        )
+    if run.info.status == "FINISHED":
+        raise RefError(
+            f"--resume {run_id}", "the run is FINISHED, but must be KILLED, FAILED or left RUNNING. Start a new run."
+        )
+    return run
+
+
+def _recent(store: Store, count: int = 5) -> str:
+    experiment = store.client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        return f"none in the experiment {store.experiment!r}"
+    runs = store.client.search_runs([experiment.experiment_id], "attributes.status != 'FINISHED'", max_results=count)
+    return ", ".join(f"{run.info.run_id} ({run.info.status})" for run in runs) or "none that could be resumed"

@@ -1,0 +1,100 @@
+"""Task results -> the metrics of a run: tuned, base, and the difference with its paired error. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunery.records import Score, TaskResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ScoreMetric:
+    """A metric of a run and the task whose items it was measured on."""
+
+    key: str
+    value: float
+    task: str
+
+
+def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> list[ScoreMetric]:
+    """lm_eval/<task>/<metric>, base/..., delta/..., each with its `_stderr` where one is defined.
+
+    Args:
+        base: The base model's results by task; a task that is missing there gets no base and delta.
+        tuned: The adapter's results by task.
+
+    Returns:
+        Metrics in the order of the tasks.
+    """
+    metrics = [metric for task, result in tuned.items() for metric in _own("lm_eval", task, result)]
+    metrics += [metric for task, result in base.items() for metric in _own("base", task, result)]
+    for task in tuned:
+        if task in base:
+            metrics += _delta(task, base[task], tuned[task])
+    return metrics
+
+
+def paired_stderr(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> float | None:
+    """Standard error of the mean difference between two models on the same items.
+
+    s / sqrt(n) with s the sample standard deviation of (tuned - base) item by item: smaller than the error of the
+    difference of two means, because what makes an item hard does so for both.
+
+    Args:
+        base, tuned: One row an item, with `item_id` and the metric's column.
+        metric: Name of the column.
+
+    Returns:
+        The error, or None if the two do not hold the same items, at least two, or the metric is no column.
+
+    Source: Miller, Adding Error Bars to Evals, arXiv:2411.00640, section 4.2.
+    """
+    if any(column not in frame.columns for frame in (base, tuned) for column in ("item_id", metric)):
+        return None
+    # The same item may be in a task twice: it is paired by its order then.
+    before, after = _by_item(base, metric), _by_item(tuned, metric)
+    if len(before) < 2 or not before.index.equals(after.index):
+        return None
+    difference = (after - before).to_numpy()
+    return float(difference.std(ddof=1) / math.sqrt(len(difference)))
+
+
+def _by_item(samples: pd.DataFrame, metric: str) -> pd.Series[float]:
+    keys = samples[["item_id"]].assign(again=samples.groupby("item_id").cumcount(), value=samples[metric].astype(float))
+    return keys.set_index(["item_id", "again"])["value"].sort_index()
+
+
+def items_digest(result: TaskResult) -> str:
+    """Hash of the items that a result was measured on, whatever their order; at most 36 characters, as MLflow asks."""
+    ids = sorted(map(str, result.samples["item_id"])) if "item_id" in result.samples.columns else []
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+
+
+def _own(prefix: str, task: str, result: TaskResult) -> list[ScoreMetric]:
+    return [
+        metric
+        for name, score in result.scores.items()
+        for metric in _with_error(f"{prefix}/{task}/{name}", task, score.value, score.stderr)
+    ]
+
+
+def _delta(task: str, base: TaskResult, tuned: TaskResult) -> list[ScoreMetric]:
+    metrics: list[ScoreMetric] = []
+    for name in (name for name in tuned.scores if name in base.scores):
+        before: Score = base.scores[name]
+        gain = tuned.scores[name].value - before.value
+        error = paired_stderr(base.samples, tuned.samples, name)
+        metrics += _with_error(f"delta/{task}/{name}", task, gain, error)
+    return metrics
+
+
+def _with_error(key: str, task: str, value: float, stderr: float | None) -> list[ScoreMetric]:
+    error = [] if stderr is None else [ScoreMetric(f"{key}_stderr", stderr, task)]
+    return [ScoreMetric(key, value, task), *error]

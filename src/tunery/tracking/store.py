@@ -1,0 +1,174 @@
+"""Where records are kept: one MLflow store, opened so that a fault is told at once and in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.errors import Fault, TrackingError
+from tunery.tracking.reach import check_reachable, sqlite_file
+from tunery.tracking.redact import guard_logs, redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_DATABASE = "mlflow.db"
+
+# MLflow's own: 7 retries with doubling pauses hold a run up for four minutes each time that a server is away. Points
+# that cannot be sent are kept and sent later, so that a run need not wait.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store that answered.
+
+    Args:
+        uri: Tracking URI, absolute where it is a file.
+        experiment: Name of the experiment for new runs; made when the first run needs it.
+        client: The client of this store.
+    """
+
+    uri: str
+    experiment: str
+    client: MlflowClient
+
+    def experiment_id(self, name: str | None = None) -> str:
+        """Id of the experiment, made if it is not there; two processes at once get the same one.
+
+        Raises:
+            TrackingError: If the experiment was deleted, or the store refuses.
+        """
+        from mlflow.exceptions import MlflowException
+
+        wanted = name or self.experiment
+        with refusals(self.uri):
+            found = self.client.get_experiment_by_name(wanted)
+            if found is None:
+                try:
+                    return str(
+                        self.client.create_experiment(wanted, artifact_location=_artifact_folder(self.uri, wanted))
+                    )
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = self.client.get_experiment_by_name(wanted)
+        if found is None or found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                redact(self.uri),
+                f"the experiment {wanted!r} was deleted. Restore it "
+                f"(mlflow experiments restore -x {found.experiment_id if found else '<id>'}) or choose another name.",
+            )
+        return str(found.experiment_id)
+
+
+def connect(uri: str | None, experiment: str) -> Store:
+    """Open a store; a fresh database is set up once, however many processes open it at the same time.
+
+    Args:
+        uri: Tracking URI; None: MLFLOW_TRACKING_URI, else ./mlflow.db with ./mlruns beside it.
+        experiment: Experiment of new runs: the project's name.
+
+    Returns:
+        The store, which also becomes MLflow's own tracking URI for this process and its children.
+
+    Raises:
+        TrackingError: If the store cannot be used: it does not answer, refuses, or is of a kind that MLflow dropped.
+    """
+    for name, value in {**_PATIENCE, **_QUIET}.items():
+        os.environ.setdefault(name, value)
+    address = _absolute(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}")
+    check_reachable(address)
+
+    import mlflow
+
+    _silence()
+    with refusals(address), _set_up_once(address):
+        mlflow.set_tracking_uri(address)
+        client = mlflow.MlflowClient(address)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)  # the registry sets up its own tables
+    return Store(uri=address, experiment=experiment, client=client)
+
+
+@contextmanager
+def refusals(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises inside into one TrackingError, without credentials.
+
+    Raises:
+        TrackingError: If the store refused or stopped answering.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(redact(uri), _explain(error)) from error
+
+
+def _explain(error: Exception) -> Fault:
+    first_line = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
+    text = first_line.rstrip(".")
+    if "out-of-date database schema" in text:
+        return Fault(
+            f"the database was made by another MLflow ({text})", advice="Back it up, then: mlflow db upgrade <uri>."
+        )
+    if getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        return Fault(
+            f"access denied ({text})",
+            advice="Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
+        )
+    return Fault("MLflow", text, advice="Check MLFLOW_TRACKING_URI and the server's log.")
+
+
+def _absolute(uri: str) -> str:
+    """A relative SQLite path is fixed now: a later change of folder must not open another database."""
+    path = sqlite_file(uri)
+    return uri if path is None else f"sqlite:///{path}"
+
+
+def _artifact_folder(uri: str, experiment: str) -> str | None:
+    """Beside the database, wherever the process stands; a server decides for itself."""
+    path = sqlite_file(uri)
+    return None if path is None else str(path.parent / "mlruns" / experiment)
+
+
+@contextmanager
+def _set_up_once(uri: str) -> Iterator[None]:
+    """One process at a time: migrations that run twice at once die of `duplicate column name`."""
+    if uri.startswith(("http://", "https://")) or os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    path = sqlite_file(uri)
+    beside = Path(tempfile.gettempdir()) / f"tunery-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+    with open(path.with_name(f"{path.name}.lock") if path else beside, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _silence() -> None:
+    """MLflow tells every migration and every known model; only its warnings are worth a line."""
+    for name in ("mlflow", "alembic"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logging.WARNING, logger.level))
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # repeats each SQL error with its traceback
+    guard_logs()

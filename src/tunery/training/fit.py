@@ -1,0 +1,215 @@
+"""One run's optimisation: supervised fine-tuning of an adapter or of every weight, from tokens to a kept checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.training import TrainingConfig
+from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory
+from tunery.models.quiet import quiet_libraries
+from tunery.models.store import write_folder
+from tunery.records import Example, PreparedData, Report, Trained
+from tunery.training.arguments import sft_arguments
+from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints, latest_checkpoint
+from tunery.training.clock import Clock
+from tunery.training.forwards import Forwards
+from tunery.training.memory import is_out_of_memory, peak_memory_bytes, reset_peak_memory
+from tunery.training.nll import validation_nll
+from tunery.training.progress import PROGRESS, Progress
+from tunery.training.rows import require_exact_packing, training_rows
+from tunery.training.stop import StopSignal
+
+if TYPE_CHECKING:
+    from tunery.training.trainer import Watch, WatchedTrainer
+
+__all__ = ["fit", "latest_checkpoint"]
+
+MODEL_FOLDER = "model"
+_CHECKPOINT_ONLY = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "trainer_state.json", PROGRESS)
+
+
+def fit(
+    model: Any,
+    tokenizer: Any,
+    data: PreparedData,
+    config: TrainingConfig,
+    *,
+    max_length: int,
+    out: Path,
+    report: Report,
+    score: Callable[[], float] | None = None,
+    resume_from: Path | None = None,
+) -> Trained:
+    """Train what is trainable in a model and keep the best checkpoint.
+
+    On return the model holds the kept checkpoint's weights, in eval mode, with its own forward methods: what it scores
+    now is what `Trained.folder` scores when it is loaded.
+
+    Args:
+        model: From `attach_adapter`.
+        tokenizer: Of the base; its padding token fills batches.
+        data: Rows as tokens, and validation rows.
+        config: The section `training`.
+        max_length: data.max_length, in tokens: the length that packing fills.
+        out: Folder of the run; checkpoints go to out/checkpoints, the kept one to out/model. Without `resume_from`,
+            checkpoints that lie there are deleted.
+        report: Called with the metrics of each step; may raise to stop the run.
+        score: Scores the model as it is on dev items, at every checkpoint; higher is better.
+        resume_from: A checkpoint from `latest_checkpoint`. Losses and weights go on bit-identically (CPU, fp32), and
+            `Trained.history` holds the earlier part too, which is not reported again.
+
+    Raises:
+        DataError: If no row has a token to learn.
+        ConfigError: If packing would mix rows, or there is nothing to choose the checkpoint by.
+        NonFiniteLoss: If the loss or the gradient is NaN or infinite, before the weights take it in.
+        OutOfMemory: If memory runs out.
+        Interrupted: After SIGINT or SIGTERM, when a checkpoint was written (before the first step: without one).
+        StorageError: If a checkpoint cannot be written.
+    """
+    quiet_libraries()
+    device = _device_of(model)
+    _require_choice(config, data, score)
+    progress = _progress(config, resume_from)
+    forwards = Forwards(model)
+    if resume_from is None:
+        clear_checkpoints(out)
+    reset_peak_memory(device)
+    try:
+        with StopSignal() as stop:
+            watch = _watch(model, data, config, device, out, report, score, progress, stop)
+            if not progress.finished:
+                _train(model, tokenizer, data.train, config, watch, forwards, max_length, resume_from)
+        return _kept(model, tokenizer, watch, config)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory("training", str(error).strip().split("\n")[0]) from error
+        raise
+    finally:
+        forwards.restore()
+        model.eval()
+
+
+def _train(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    config: TrainingConfig,
+    watch: Watch,
+    forwards: Forwards,
+    max_length: int,
+    resume_from: Path | None,
+) -> None:
+    from tunery.training.trainer import WatchedTrainer
+
+    rows = training_rows(examples, packing=config.packing, max_length=max_length, seed=config.seed)
+    if config.packing:
+        require_exact_packing(model, examples, watch.device)
+    arguments = sft_arguments(config, watch.device, watch.out / "checkpoints")
+    trainer = WatchedTrainer(
+        watch, forwards, model=model, args=arguments, train_dataset=rows, processing_class=tokenizer
+    )
+    try:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    finally:
+        _take_down(trainer, config)
+    if watch.stop.requested and not watch.progress.finished:
+        raise Interrupted(watch.stop.requested, watch.progress.step, resumable=True)
+
+
+def _take_down(trainer: WatchedTrainer, config: TrainingConfig) -> None:
+    """Undo what the trainer did to the model, so that a resident base can be trained on again."""
+    handle = getattr(trainer, "neftune_hook_handle", None)
+    if handle is not None:
+        handle.remove()
+    if config.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_disable()
+        trainer.model.disable_input_require_grads()
+    trainer.model.zero_grad(set_to_none=True)
+
+
+def _watch(
+    model: Any,
+    data: PreparedData,
+    config: TrainingConfig,
+    device: str,
+    out: Path,
+    report: Report,
+    score: Callable[[], float] | None,
+    progress: Progress,
+    stop: StopSignal,
+) -> Watch:
+    from tunery.training.trainer import Watch
+
+    def measure_nll() -> float:
+        return validation_nll(model, data.validation, batch_size=config.micro_batch_size, device=device)
+
+    return Watch(
+        out=out,
+        device=device,
+        report=report,
+        progress=progress,
+        clock=Clock(progress.seconds),
+        stop=stop,
+        checkpoints=config.checkpoints,
+        patience=config.early_stopping_patience,
+        measure_nll=measure_nll if _has_targets(data.validation) else None,
+        measure_score=score,
+    )
+
+
+def _kept(model: Any, tokenizer: Any, watch: Watch, config: TrainingConfig) -> Trained:
+    from tunery.training.trainer import load_weights
+
+    progress = watch.progress
+    assert progress.best_step is not None, "training ended without a checkpoint"
+    source = checkpoint_folder(watch.out, progress.best_step)
+    load_weights(model, source)
+    folder = watch.out / MODEL_FOLDER
+    write_folder(folder, lambda place: _copy_model(source, place, model, tokenizer))
+    return Trained(
+        folder=folder,
+        kept_step=progress.best_step,
+        kept_by=config.keep_best_by,
+        last_step=progress.step,
+        train_seconds=progress.seconds,
+        peak_memory_bytes=peak_memory_bytes(watch.device),
+        validation_nll=progress.validation_nll.get(progress.best_step),
+        history=tuple(progress.history),
+    )
+
+
+def _copy_model(source: Path, place: Path, model: Any, tokenizer: Any) -> None:
+    for path in source.iterdir():
+        if path.name not in _CHECKPOINT_ONLY and path.name != "training_args.bin":
+            shutil.copy2(path, place / path.name)
+    if not hasattr(model, "peft_config"):
+        tokenizer.save_pretrained(str(place))  # full weights are a base of their own
+
+
+def _progress(config: TrainingConfig, resume_from: Path | None) -> Progress:
+    if resume_from is None:
+        return Progress(config.keep_best_by)
+    if not (resume_from / PROGRESS).is_file():
+        raise BaseModelError(str(resume_from), f"is no whole checkpoint: {PROGRESS} is missing. Start the run anew.")
+    return Progress.read(resume_from)
+
+
+def _require_choice(config: TrainingConfig, data: PreparedData, score: Callable[[], float] | None) -> None:
+    key, chosen = "training.keep_best_by", config.keep_best_by
+    if chosen == "validation/nll" and not _has_targets(data.validation):
+        rule = "last or score when no validation row has a token to learn"
+        raise ConfigError("data.validation", Fault(key, rule, chosen, "Raise data.validation.fraction."))
+    if chosen == "score" and score is None:
+        rule = "validation/nll or last when nothing scores the checkpoints"
+        raise ConfigError("evaluation", Fault(key, rule, chosen, "Name a task in evaluation.tasks."))
+
+
+def _has_targets(examples: Sequence[Example]) -> bool:
+    return any(any(example.trained[1:]) for example in examples)
+
+
+def _device_of(model: Any) -> str:
+    return str(next(model.parameters()).device.type)

@@ -1,0 +1,102 @@
+"""Validation loss: nats per target token, whatever the batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tunery.records import Example
+
+if TYPE_CHECKING:
+    import torch
+
+
+def token_weighted_nll(batch_nll: Sequence[float], target_tokens: Sequence[int]) -> float:
+    """Mean negative log-likelihood per target token over batches of unequal size.
+
+    Averaging per-batch means would weigh a token by how empty its batch was; the loss would then move with the batch
+    size.
+
+    Args:
+        batch_nll: Sum of -log p over the target tokens of each batch, in nats, shape (batches,).
+        target_tokens: Number of target tokens of each batch, same order.
+
+    Returns:
+        Nats per target token.
+
+    Raises:
+        ValueError: If no batch has a target token.
+    """
+    total = sum(target_tokens)
+    if total == 0:
+        raise ValueError("no target tokens: every completion was cut away")
+    return math.fsum(batch_nll) / total
+
+
+def validation_nll(model: Any, examples: Sequence[Example], *, batch_size: int, device: str) -> float:
+    """Token-weighted loss of a model on examples, in eval mode; the mode it was in is restored.
+
+    Args:
+        model: A causal language model, with or without an adapter.
+        examples: Rows; those without a target token count for nothing.
+        batch_size: Rows in one forward pass; changes memory and speed, not the result.
+        device: Where the model is.
+
+    Returns:
+        Nats per target token. Log-softmax is taken in float32.
+
+    Raises:
+        ValueError: If no row has a target token.
+    """
+    import torch
+
+    sums: list[float] = []
+    counts: list[int] = []
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for input_ids, attention_mask, labels in _batches(examples, batch_size, device):
+                logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+                sums.append(_summed_nll(logits, labels))
+                counts.append(int((labels[:, 1:] != -100).sum()))
+    finally:
+        model.train(was_training)
+    return token_weighted_nll(sums, counts)
+
+
+def _summed_nll(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Sum of -log p over targets; only their rows are expanded to float32. logits: (batch, tokens, vocabulary)."""
+    import torch
+
+    targets = labels[:, 1:]
+    wanted = targets != -100
+    chosen = logits[:, :-1][wanted].float()
+    return float(torch.nn.functional.cross_entropy(chosen, targets[wanted], reduction="sum").double())
+
+
+def _batches(
+    examples: Sequence[Example], batch_size: int, device: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Right-padded (input_ids, attention_mask, labels), each of shape (rows, tokens); rows of like length together."""
+    import torch
+
+    ordered = sorted((example for example in examples if any(example.trained[1:])), key=lambda row: len(row.input_ids))
+    for start in range(0, len(ordered), batch_size):
+        rows = ordered[start : start + batch_size]
+        shape = (len(rows), max(len(row.input_ids) for row in rows))
+        input_ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, -100, dtype=torch.long)
+        for index, row in enumerate(rows):
+            length = len(row.input_ids)
+            input_ids[index, :length] = torch.tensor(row.input_ids)
+            mask[index, :length] = 1
+            labels[index, :length] = torch.tensor(target_labels(row))
+        yield input_ids.to(device), mask.to(device), labels.to(device)
+
+
+def target_labels(example: Example) -> list[int]:
+    """Token ids where a token is learned, -100 elsewhere and on the first token, which nothing precedes."""
+    labels = [token if kept else -100 for token, kept in zip(example.input_ids, example.trained, strict=True)]
+    return [-100, *labels[1:]]

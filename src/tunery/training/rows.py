@@ -1,0 +1,74 @@
+"""Examples as the trainer reads them: token ids and labels, packed where asked, never mixing two rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunery.errors import ConfigError, DataError, Fault
+from tunery.records import Example
+from tunery.training.nll import target_labels
+
+
+def training_rows(examples: Sequence[Example], *, packing: bool, max_length: int, seed: int) -> Any:
+    """A datasets.Dataset with input_ids and labels (-100 where nothing is learned); seq_lengths too when packed.
+
+    The masks are ours, so TRL's own preparation, which may cut or drop rows, is not used.
+
+    Args:
+        examples: Rows, already at most max_length tokens long.
+        packing: Fill sequences up to max_length with whole rows (best-fit decreasing).
+        max_length: Tokens a sequence.
+        seed: Of the order in which rows are offered to the packer.
+
+    Raises:
+        DataError: If no row has a token to learn.
+    """
+    from datasets import Dataset
+    from trl import pack_dataset
+
+    usable = [example for example in examples if any(example.trained[1:])]
+    if not usable:
+        raise DataError(
+            "data.train", "no row has a token to learn. Raise data.max_length or set training.loss_on: all."
+        )
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [list(example.input_ids) for example in usable],
+            "labels": [target_labels(example) for example in usable],
+        }
+    )
+    if not packing:
+        return rows
+    return pack_dataset(rows.shuffle(seed=seed), max_length, strategy="bfd").with_format(None)
+
+
+def require_exact_packing(model: Any, examples: Sequence[Example], device: str) -> None:
+    """Refuse packing where a packed row can see the row before it.
+
+    Two rows are packed twice, the second time with other tokens in the first; the second row's logits must not move.
+
+    Raises:
+        ConfigError: If they do: this architecture's attention ignores where rows begin.
+    """
+    import torch
+
+    first, second = (list(example.input_ids[:64]) for example in (examples[0], examples[-1]))
+    other = [token ^ 1 for token in first]  # neighbours in the vocabulary: other tokens, surely known ids
+    positions = torch.tensor([[*range(len(first)), *range(len(second))]], device=device)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        seen, changed = (
+            model(input_ids=torch.tensor([[*start, *second]], device=device), position_ids=positions, use_cache=False)
+            .logits[0, len(first) :]
+            .float()
+            for start in (first, other)
+        )
+    model.train(was_training)
+    # Masked-out tokens weigh exactly 0; the room is for kernels that sum in another order.
+    if float((seen - changed).abs().max()) > 1e-3 * float(seen.abs().max()):
+        rule = "false for this architecture: its layers do not keep packed rows apart"
+        raise ConfigError(
+            str(model.config.model_type), Fault("training.packing", rule, True, "Set training.packing: false.")
+        )

@@ -1,0 +1,97 @@
+"""A small project in a temporary folder with a store of its own, and the command line to run on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working folder with a project in it; commands run there as a user would run them."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    def project(self, **sections: Settings | str) -> Path:
+        """Write project.yaml: the smallest that trains in seconds, with sections laid over it."""
+        tree: dict[str, Any] = {
+            "name": "small",
+            "base": {"model": "builtin:tiny", "quantization": "none"},
+            "adapter": {"rank": 4, "alpha": 8, "target_modules": ["q_proj", "v_proj"]},
+            "data": {"train": [{"source": "rows.jsonl"}], "max_length": 128},
+            "training": {"max_steps": 4, "micro_batch_size": 2, "gradient_accumulation_steps": 1, "checkpoints": 2},
+            "evaluation": {"tasks": ["world_facts"], "limit": 8, "generation": {"prompts": 2, "max_new_tokens": 8}},
+        }
+        for name, section in sections.items():
+            tree[name] = {**tree.get(name, {}), **section} if isinstance(section, Mapping) else section
+        file = self.folder / "project.yaml"
+        file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        return file
+
+    def rows(self, count: int = 24, name: str = "rows.jsonl") -> Path:
+        """Write conversations: a question and a short answer each."""
+        file = self.folder / name
+        lines = [json.dumps({"prompt": f"What comes after {n}?", "completion": f"It is {n + 1}."}) for n in range(count)]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return file
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        return {**clean, "TUNERY_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "1", **extra}
+
+    def tunery(self, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run `tunery` in a process of its own."""
+        return run([sys.executable, "-m", "tunery", *words], self.folder, self.environment(**(env or {})))
+
+
+def run(words: Sequence[str], folder: Path, env: Mapping[str, str]) -> Outcome:
+    done = subprocess.run(words, cwd=folder, env=dict(env), capture_output=True, text=True, check=False, timeout=300)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = Place(tmp_path)
+    made.rows()
+    made.project()
+    return made
+
+
+@pytest.fixture
+def runs() -> Callable[[Place], list[Any]]:
+    """Every run of a place's store, whatever its experiment."""
+
+    def _runs(place: Place) -> list[Any]:
+        import mlflow
+
+        if not (place.folder / "mlflow.db").exists():
+            return []
+        client = mlflow.MlflowClient(tracking_uri=place.uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(experiments))
+
+    return _runs

@@ -1,0 +1,70 @@
+"""Training rows that hold an evaluation item are found, others are not."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunery.data.contamination import find_overlap, words
+from tunery.records import Conversation, Message
+
+
+def row(number: int, prompt: str, answer: str = "yes") -> Conversation:
+    return Conversation((Message("user", prompt), Message("assistant", answer)), f"r:{number}")
+
+
+ITEM = "Anna sold forty eight clips in April and then half as many clips again in the month of May"
+
+
+def test_case_and_punctuation_do_not_hide_an_item() -> None:
+    disguised = ITEM.upper().replace(" ", " - ")
+    assert find_overlap([row(1, disguised)], {"clips": [ITEM]}, 13) == {"r:1": "clips"}
+
+
+def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not() -> None:
+    item = ITEM.split()
+    rows = [row(1, "Say: " + " ".join(item[3:16])), row(2, "Say: " + " ".join(item[3:15]) + " no")]
+    assert find_overlap(rows, {"clips": [ITEM]}, 13) == {"r:1": "clips"}
+
+
+def test_the_same_words_in_another_order_are_no_overlap() -> None:
+    assert find_overlap([row(1, " ".join(reversed(ITEM.split())))], {"clips": [ITEM]}, 13) == {}
+
+
+def test_a_short_item_must_stand_in_the_row_whole() -> None:
+    rows = [row(1, "Tell me: what colour is the sky today?"), row(2, "what colour is the sea")]
+    assert find_overlap(rows, {"colour": ["What colour is the sky?"]}, 13) == {"r:1": "colour"}
+
+
+def test_an_item_of_one_or_two_words_says_too_little() -> None:
+    assert find_overlap([row(1, "the blue sky")], {"colour": ["blue", "blue sky"]}, 13) == {}
+
+
+def test_an_item_may_lie_across_prompt_and_answer() -> None:
+    assert find_overlap([row(1, "What colour is", "the sky")], {"colour": ["what colour is the sky"]}, 13) == {
+        "r:1": "colour"
+    }
+
+
+def test_words_with_digits_and_accents_are_words() -> None:
+    assert words("Caf\u00e9 48/2, snake_case's") == ["caf\u00e9", "48", "2", "snake", "case", "s"]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_overlap_agrees_with_comparing_every_run_with_every_item(seed: int, ngram: int) -> None:
+    draw = random.Random(seed)
+    texts = [" ".join(draw.choices("abc", k=draw.randint(1, 12))) for _ in range(6)]
+    items = [" ".join(draw.choices("abc", k=draw.randint(1, 8))) for _ in range(3)]
+    rows = [row(number, text, "b") for number, text in enumerate(texts)]
+
+    def shares(text: str, item: str) -> bool:
+        parts, length = item.split(), min(len(item.split()), ngram)
+        if len(parts) < min(3, ngram):
+            return False
+        runs = [" ".join(parts[start : start + length]) for start in range(len(parts) - length + 1)]
+        return any(f" {run} " in f" {text} b " for run in runs)
+
+    expected = {f"r:{n}" for n, text in enumerate(texts) if any(shares(text, item) for item in items)}
+    assert set(find_overlap(rows, {"task": items}, ngram)) == expected

@@ -1,0 +1,263 @@
+"""Every format becomes the same conversations, and what cannot is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tunery.config.data import SourceConfig
+from tunery.data.formats import Converted, to_conversations
+from tunery.data.rows import collect
+from tunery.errors import DataError
+from tunery.records import Message
+
+
+def convert(*rows: Any, **settings: Any) -> Converted:
+    source = SourceConfig(source="r.json", **settings)
+    return to_conversations(collect("r.json", "r.json", enumerate(rows, start=1), "digest"), source, index=3)
+
+
+def turns(converted: Converted, place: int = 0) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in converted.conversations[place].messages]
+
+
+def reasons(converted: Converted) -> list[tuple[str, str]]:
+    return [(drop.origin, drop.reason) for drop in converted.bad]
+
+
+PAIR = [("user", "q"), ("assistant", "a")]
+
+
+# ---- detection
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"instruction": "q", "input": "", "output": "a"}, "alpaca"),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "sharegpt"),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "messages"),
+        ({"chat": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "messages"),
+        ({"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "messages"),
+        ({"prompt": "q", "completion": "a"}, "prompt-completion"),
+        ({"conversations": ["q", "a"], "source": "s"}, "lima"),
+        (
+            {"messages": json.dumps([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])},
+            "messages",
+        ),
+    ],
+)
+def test_a_format_is_detected_and_said(row: dict[str, Any], name: str) -> None:
+    converted = convert(row)
+    assert converted.format == name
+    assert turns(converted) == PAIR
+    assert f"format {name}, detected from column" in converted.notes[0]
+
+
+def test_nothing_is_said_when_the_format_was_named() -> None:
+    assert list(convert({"prompt": "q", "completion": "a"}, format="prompt-completion").notes) == []
+
+
+def test_detection_looks_past_a_first_row_without_a_value() -> None:
+    converted = convert({"conversations": None, "id": 1}, {"conversations": ["q", "a"], "id": 2})
+    assert converted.format == "lima"
+    assert reasons(converted) == [("r.json:1", "no conversation")]
+
+
+def test_an_unknown_layout_lists_the_columns_and_what_to_write() -> None:
+    with pytest.raises(
+        DataError, match=r"columns are Question, Answer.*columns: \{prompt: Question, completion: Answer\}"
+    ):
+        convert({"Question": "q", "Answer": "a"})
+
+
+def test_a_named_format_without_its_columns_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"needs the columns instruction, output; the columns are question, answer\. Say"
+    ):
+        convert({"question": "q", "answer": "a"}, format="alpaca")
+
+
+def test_a_format_of_turns_without_turns_is_refused() -> None:
+    with pytest.raises(DataError, match="needs a column 'messages' with a list of turns; the columns are text"):
+        convert({"text": "q"}, format="messages")
+
+
+def test_columns_beside_another_format_are_refused() -> None:
+    with pytest.raises(DataError, match="format is 'alpaca', but must be columns or auto"):
+        convert({"q": "q", "a": "a"}, format="alpaca", columns={"prompt": "q", "completion": "a"})
+
+
+# ---- alpaca, prompt-completion, columns
+
+
+def test_alpacas_input_follows_the_instruction_after_a_blank_line() -> None:
+    assert turns(convert({"instruction": "sum", "input": "1 2", "output": "3"}))[0] == ("user", "sum\n\n1 2")
+
+
+def test_prompt_and_completion_may_be_lists_of_messages() -> None:
+    row = {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}
+    assert turns(convert(row)) == PAIR
+
+
+def test_columns_of_any_name_become_system_prompt_and_completion() -> None:
+    settings = {"columns": {"system": "S", "prompt": "Q", "completion": "A"}}
+    assert turns(convert({"S": "be brief", "Q": "q", "A": "a", "Topic": "t"}, **settings)) == [
+        ("system", "be brief"),
+        *PAIR,
+    ]
+
+
+def test_a_label_that_is_a_number_is_written_out() -> None:
+    assert turns(convert({"q": "q", "label": 0}, columns={"prompt": "q", "completion": "label"}))[1] == (
+        "assistant",
+        "0",
+    )
+
+
+def test_a_prompt_template_builds_the_prompt() -> None:
+    converted = convert({"p": "x", "h": "y", "l": "yes"}, columns={"completion": "l"}, prompt_template="{p} then {h}?")
+    assert turns(converted) == [("user", "x then y?"), ("assistant", "yes")]
+
+
+def test_a_template_column_that_is_blank_is_said_and_all_blank_is_no_prompt() -> None:
+    rows = [{"p": "x", "h": "", "l": "yes"}, {"p": None, "h": "", "l": "no"}]
+    converted = convert(*rows, columns={"completion": "l"}, prompt_template="{p} {h}")
+    assert reasons(converted) == [("r.json:2", "no prompt")]
+    assert any("2 of 2 rows have nothing in 'h'" in note for note in converted.notes)
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_columns() -> None:
+    with pytest.raises(
+        DataError, match=r"columns\.prompt is 'question', but must be one of the columns: Question, Answer"
+    ):
+        convert({"Question": "q", "Answer": "a"}, columns={"prompt": "question", "completion": "Answer"})
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "q", "completion": None}, "no answer"),
+        ({"prompt": "q", "completion": " \n"}, "no answer"),
+        ({"prompt": "q", "completion": float("nan")}, "no answer"),
+        ({"prompt": "q"}, "no answer"),
+        ({"prompt": "", "completion": "a"}, "no prompt"),
+        ({"prompt": "q", "completion": ["a"]}, "completion is a list instead of text"),
+        ({"prompt": "q", "completion": "\udcff"}, "not UTF-8 text (save the file as UTF-8)"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_with_its_reason(row: dict[str, Any], reason: str) -> None:
+    assert reasons(convert({"prompt": "q", "completion": "a"}, row)) == [("r.json:2", reason)]
+
+
+def test_a_blank_row_is_named_but_not_bad() -> None:
+    converted = convert({"prompt": "q", "completion": "a"}, {"prompt": None, "completion": "  "})
+    assert [drop.origin for drop in converted.blank] == ["r.json:2"]
+    assert converted.bad == []
+
+
+# ---- turns
+
+
+def test_sharegpt_roles_are_the_projects_roles_and_the_call_is_the_assistants() -> None:
+    row = {
+        "tools": '[{"name": "f"}]',
+        "system": "be brief",
+        "conversations": [
+            {"from": "human", "value": "q"},
+            {"from": "function_call", "value": '{"name": "f"}'},
+            {"from": "observation", "value": "42"},
+            {"from": "gpt", "value": "a"},
+        ],
+    }
+    converted = turns(convert(row))
+    assert [role for role, _ in converted] == ["system", "user", "assistant", "tool", "assistant"]
+    assert converted[0][1].startswith("be brief\n\n")
+    assert converted[0][1].endswith('[{"name": "f"}]')
+    assert converted[2][1] == '{"name": "f"}'
+
+
+@pytest.mark.parametrize("tools", ["[]", [], None, ""])
+def test_no_tools_make_no_system_turn(tools: Any) -> None:
+    row = {"tools": tools, "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    assert turns(convert(row)) == PAIR
+
+
+def test_tools_are_put_before_what_the_first_system_turn_says() -> None:
+    row = {
+        "tools": [{"name": "f"}],
+        "conversations": [
+            {"from": "system", "value": "s"},
+            {"from": "human", "value": "q"},
+            {"from": "gpt", "value": "a"},
+        ],
+    }
+    converted = turns(convert(row))
+    assert [role for role, _ in converted] == ["system", "user", "assistant"]
+    assert converted[0][1].endswith("\n\ns")
+
+
+def test_tool_calls_of_messages_become_text() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    row = {
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "42"},
+            {"role": "assistant", "content": "a"},
+        ]
+    }
+    assert json.loads(turns(convert(row))[1][1]) == {"name": "f", "arguments": {"x": 1}}
+
+
+def test_text_parts_are_joined_and_an_image_is_refused() -> None:
+    good = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "q"}]},
+            {"role": "assistant", "content": "a"},
+        ]
+    }
+    bad = {
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "text": None}]},
+            {"role": "assistant", "content": "a"},
+        ]
+    }
+    converted = convert(good, bad)
+    assert turns(converted) == PAIR
+    assert reasons(converted) == [("r.json:2", "turn 1 holds image, but only text can be used")]
+
+
+@pytest.mark.parametrize(
+    ("conversation", "reason"),
+    [
+        ([{"from": "human", "value": "q"}], "no answer"),
+        ([{"from": "gpt", "value": "a"}], "no prompt"),
+        ([{"from": "human", "value": "q"}, {"from": "gpt", "value": ""}], "no answer"),
+        ([{"from": "human", "value": ""}, {"from": "gpt", "value": "a"}], "turn 1 (user) is blank"),
+        ([{"from": "alien", "value": "q"}, {"from": "gpt", "value": "a"}], "turn 1 has the unknown role 'alien'"),
+        (["q"], "turn 1 is not an object with from and value"),
+        ("text", "conversations is not a list of turns"),
+    ],
+)
+def test_a_dialogue_that_cannot_be_used_is_named_with_its_reason(conversation: Any, reason: str) -> None:
+    converted = convert({"conversations": conversation, "id": 1}, format="sharegpt")
+    assert reasons(converted) == [("r.json:1", reason)]
+
+
+def test_lima_turns_alternate_and_what_follows_the_last_answer_is_cut_and_counted() -> None:
+    converted = convert({"conversations": ["q", "a", "more?"], "source": "s"})
+    assert turns(converted) == PAIR
+    assert converted.cut == 1
+
+
+def test_a_lima_row_without_an_answer_is_bad() -> None:
+    assert reasons(convert({"conversations": ["q"], "source": "s"})) == [("r.json:1", "no answer")]
+
+
+def test_a_conversation_knows_its_row_and_source() -> None:
+    conversation = convert({"prompt": "q", "completion": "a"}).conversations[0]
+    assert (conversation.origin, conversation.source) == ("r.json:1", 3)
+    assert conversation.messages == (Message("user", "q"), Message("assistant", "a"))

@@ -1,0 +1,231 @@
+"""The data stage as a whole: every row is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from tunery.config.data import DataConfig
+from tunery.data.prepare import prepare
+from tunery.errors import DataError
+from tunery.records import PreparedData
+
+Write = Callable[[str, Any], Path]
+Prepare = Callable[..., PreparedData]
+
+
+@pytest.fixture
+def run(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Prepare:
+    def run_prepare(
+        *train: Any,
+        texts: Mapping[str, Sequence[str]] | None = None,
+        seed: int = 0,
+        loss_on: str = "completion",
+        **settings: Any,
+    ) -> PreparedData:
+        sources = [{"source": each} if isinstance(each, str) else each for each in train]
+        data = DataConfig.model_validate({"train": sources, **settings})
+        return prepare(data, loss_on, tmp_path, tokenizer, texts or {}, seed)
+
+    return run_prepare
+
+
+def pairs(count: int, text: str = "question") -> list[dict[str, str]]:
+    return [{"prompt": f"{text} {n}", "completion": f"answer {n}"} for n in range(count)]
+
+
+def decoded(prepared: PreparedData, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    return [tokenizer.decode(list(example.input_ids)) for example in prepared.train]
+
+
+def test_every_row_is_trained_on_held_out_or_named(run: Prepare, write: Write) -> None:
+    rows: list[Any] = [
+        *pairs(198),
+        {"prompt": "q", "completion": ""},
+        {"prompt": "QUESTION 1", "completion": "answer  1"},
+    ]
+    write("r.jsonl", rows)
+    prepared = run("r.jsonl", clean={"deduplicate": "exact"})
+    report = prepared.report
+    assert (report.sources[0].rows_read, report.sources[0].rows_kept) == (200, 198)
+    assert [(drop.origin, drop.reason) for drop in report.drops] == [
+        ("r.jsonl:199", "no answer"),
+        ("r.jsonl:200", "duplicate of r.jsonl:2"),
+    ]
+    assert (report.train_rows, report.validation_rows) == (len(prepared.train), len(prepared.validation)) == (178, 20)
+    assert [row.origin for row in prepared.validation_conversations] == sorted(
+        (row.origin for row in prepared.validation_conversations), key=lambda origin: int(origin.rpartition(":")[2])
+    )
+
+
+def test_a_spreadsheet_with_a_blank_row_and_one_without_an_answer_passes(run: Prepare, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    page = book.active
+    page.title = "QA"
+    for row in [
+        ("Question", "Answer", "Topic"),
+        *[(f"q {n}", f"a {n}", None) for n in range(120)],
+        (),
+        ("no answer here",),
+    ]:
+        page.append(row or (None,))
+    book.save(tmp_path / "qa.xlsx")
+    columns = {"prompt": "Question", "completion": "Answer"}
+    report = run({"source": "qa.xlsx", "sheet": "QA", "columns": columns}).report
+    assert (report.sources[0].rows_read, report.sources[0].rows_kept) == (122, 120)
+    assert {drop.origin: drop.reason for drop in report.drops} == {
+        "qa.xlsx[QA]:122": "blank row",
+        "qa.xlsx[QA]:123": "no answer",
+    }
+
+
+# ---- what stops
+
+
+def test_more_bad_rows_than_allowed_stop_and_say_how_to_allow_them(run: Prepare, write: Write) -> None:
+    rows = [*pairs(92), *[{"prompt": f"q {n}", "completion": ""} for n in range(8)]]
+    write("r.jsonl", rows)
+    with pytest.raises(DataError) as raised:
+        run("r.jsonl")
+    text = str(raised.value)
+    assert "share of bad rows is 0.08, but must be at most 0.01 (data.max_bad_rows) of its 100 rows" in text
+    assert "r.jsonl:93: no answer; r.jsonl:94: no answer" in text
+    assert "and 3 more" in text
+    assert "data.max_bad_rows: 0.08." in text
+    assert run("r.jsonl", max_bad_rows=0.08).report.sources[0].rows_kept == 92
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(1, False), (2, True)])
+def test_exactly_the_allowed_share_passes(bad: int, stops: bool, run: Prepare, write: Write) -> None:
+    write("r.jsonl", [*pairs(100 - bad), *[{"prompt": "q", "completion": ""}] * bad])
+    if stops:
+        with pytest.raises(DataError, match=r"max_bad_rows: 0\.02"):
+            run("r.jsonl")
+    else:
+        assert run("r.jsonl").report.sources[0].rows_kept == 99
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("r.jsonl", ""), ("r.json", "[]"), ("r.csv", "prompt,completion\n"), ("r.jsonl", "\n\n")]
+)
+def test_an_empty_dataset_is_refused(name: str, content: str, run: Prepare, write: Write) -> None:
+    write(name, content)
+    with pytest.raises(DataError, match="has no rows"):
+        run(name)
+
+
+def test_a_dataset_whose_every_completion_is_cut_away_is_refused(run: Prepare, write: Write) -> None:
+    write("r.jsonl", pairs(5))
+    with pytest.raises(
+        DataError, match=r"data\.max_length is 4.*every completion was cut away.*Raise data\.max_length"
+    ):
+        run("r.jsonl", max_length=4)
+
+
+def test_cleaning_that_leaves_nothing_is_refused_with_the_reasons(run: Prepare, write: Write) -> None:
+    write("r.jsonl", pairs(3))
+    with pytest.raises(DataError, match=r"nothing is left to train on.*under clean\.min_characters"):
+        run("r.jsonl", clean={"min_characters": 1000})
+
+
+def test_rows_that_the_template_refuses_count_as_bad(
+    run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    tokenizer.chat_template = "{{ raise_exception('never') if 'question 7' in messages[0]['content'] }}" + str(
+        tokenizer.chat_template
+    )
+    write("r.jsonl", pairs(10))
+    with pytest.raises(DataError, match=r"r\.jsonl:8: the chat template refuses it \(never\)"):
+        run("r.jsonl")
+    assert run("r.jsonl", max_bad_rows=0.1).report.sources[0].rows_kept == 9
+
+
+# ---- mixing, validation, contamination
+
+
+def test_sources_are_mixed_by_weight_after_validation_rows_left(run: Prepare, write: Write) -> None:
+    write("one.jsonl", pairs(10, "one"))
+    write("two.jsonl", pairs(10, "two"))
+    prepared = run(
+        {"source": "one.jsonl", "weight": 2.0}, {"source": "two.jsonl", "weight": 0.5}, validation={"fraction": 0.0}
+    )
+    assert prepared.report.train_rows == 25
+    assert [source.weight for source in prepared.report.sources] == [2.0, 0.5]
+
+
+def test_validation_rows_are_the_same_for_every_seed_and_never_trained_on(
+    run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    write("r.jsonl", pairs(40))
+    one, other = (run({"source": "r.jsonl", "weight": 0.5}, seed=seed) for seed in (0, 1))
+    assert one.validation_conversations == other.validation_conversations
+    assert one.train != other.train
+    held = {row.messages[0].content for row in one.validation_conversations}
+    assert not any(f"{text}<" in row for row in decoded(one, tokenizer) for text in held)
+
+
+def test_validation_rows_may_have_a_source_of_their_own_and_shared_rows_are_said(run: Prepare, write: Write) -> None:
+    write("train.jsonl", pairs(10))
+    write("dev.jsonl", pairs(12)[8:])
+    prepared = run("train.jsonl", validation={"source": {"source": "dev.jsonl"}})
+    assert (prepared.report.train_rows, prepared.report.validation_rows) == (10, 4)
+    assert [source.rows_kept for source in prepared.report.sources] == [10, 4]
+    assert any(
+        "2 training rows are validation rows too, the first is train.jsonl:9" in note for note in prepared.report.notes
+    )
+
+
+ITEM = "which of the seven towns by the river has the oldest bridge of all towns"
+
+
+@pytest.mark.parametrize(
+    ("action", "kept", "found"),
+    [("report", 10, {"r.jsonl:3": "bridges"}), ("drop", 9, {"r.jsonl:3": "bridges"}), ("off", 10, {})],
+)
+def test_rows_that_hold_an_evaluation_item_are_reported_or_dropped(
+    action: str, kept: int, found: dict[str, str], run: Prepare, write: Write
+) -> None:
+    rows = pairs(10)
+    rows[2]["prompt"] = f"Tell me, {ITEM.upper()}?"
+    write("r.jsonl", rows)
+    report = run("r.jsonl", texts={"bridges": [ITEM]}, decontaminate={"action": action}).report
+    assert report.contaminated == found
+    assert report.sources[0].rows_kept == kept
+    assert len(report.drops) == 10 - kept
+
+
+# ---- figures
+
+
+def test_token_figures_are_those_of_the_training_rows(run: Prepare, write: Write) -> None:
+    write("r.jsonl", pairs(40))
+    longest = run("r.jsonl").report.token_percentiles["100"]
+    prepared = run("r.jsonl", max_length=longest - 1)
+    lengths = sorted(len(example.input_ids) for example in prepared.train)
+    report = prepared.report
+    assert report.train_tokens == sum(lengths)
+    assert report.token_percentiles == {
+        "0": lengths[0],
+        "5": lengths[1],
+        "50": lengths[17],
+        "95": lengths[34],
+        "100": lengths[-1],
+    }
+    trained = sum(example.trained.count(True) for example in prepared.train)
+    assert report.target_share == pytest.approx(trained / sum(lengths))
+    assert report.truncated
+    assert len(report.truncated) == sum(example.truncated for example in [*prepared.train, *prepared.validation])
+
+
+def test_answers_lost_at_max_length_are_said(run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = pairs(10)
+    rows[0]["prompt"] = "long " * 100
+    write("r.jsonl", rows)
+    report = run("r.jsonl", max_length=60).report
+    assert [(drop.origin, drop.reason) for drop in report.drops] == [("r.jsonl:1", "completion cut away at max_length")]
+    assert any("1 of 10 rows lost their whole answer at data.max_length: 60" in note for note in report.notes)

@@ -1,0 +1,47 @@
+"""Prompt templates name columns and do nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunery.data.template import check_columns, parse_template
+from tunery.errors import DataError
+
+
+def test_columns_are_filled_in() -> None:
+    template = parse_template("Premise: {premise}\nIs it {Question text}?")
+    assert template.columns == ("premise", "Question text")
+    assert template.fill({"premise": "p", "Question text": "q"}) == "Premise: p\nIs it q?"
+
+
+def test_doubled_braces_are_braces() -> None:
+    assert parse_template("{{{a}}} {{}}").fill({"a": "x"}) == "{x} {}"
+
+
+def test_braces_in_a_value_are_left_alone() -> None:
+    assert parse_template("{a}{b}").fill({"a": "{b}", "b": "{{"}) == "{b}{{"
+
+
+@pytest.mark.parametrize("text", ["{a", "a}", "{a}}", "{{a}", "{a{b}}"])
+def test_a_lone_brace_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="a lone"):
+        parse_template(text)
+
+
+@pytest.mark.parametrize("inside", ["row.__class__", "row[0]", "row!r", "row:>9", "0", ""])
+def test_what_format_would_evaluate_is_only_a_name(inside: str) -> None:
+    assert parse_template(f"{{{inside}}}").columns == (inside,)
+    with pytest.raises(DataError, match="must be one of the columns: row"):
+        check_columns({"prompt_template": inside}, ["row"], "r.csv")
+
+
+@given(st.text())
+def test_a_text_with_its_braces_doubled_comes_back(text: str) -> None:
+    assert parse_template(text.replace("{", "{{").replace("}", "}}")).fill({}) == text
+
+
+def test_a_missing_column_lists_the_columns_and_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"one of the columns: Question, Answer\. Did you mean 'Question'?"):
+        check_columns({"columns.prompt": "question"}, ["Question", "Answer"], "qa.xlsx")

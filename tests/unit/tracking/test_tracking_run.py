@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tunery.errors import ConfigError, DataError, Interrupted, NonFiniteLoss, OutOfMemory, RefError, TrackingError
+from tunery.records import DataReport, Generation, SourceReport, StepMetrics
+from tunery.tracking import outbox, run
+from tunery.tracking.run import open_run
+from tunery.tracking.store import Store
+
+
+def steps(store: Store, run_id: str, key: str = "train/loss") -> list[int]:
+    return sorted(metric.step for metric in store.client.get_metric_history(run_id, key))
+
+
+def test_a_run_that_ends_well_is_finished_with_every_point(store: Store) -> None:
+    with open_run(store, "train", "quickstart") as tracker:
+        for step in range(1, 1201):
+            tracker.log_step(StepMetrics(step, {"train/loss": 1.0 / step}))
+    kept = store.client.get_run(tracker.run_id)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.tags["tunery.kind"] == "train"
+    assert kept.data.tags["tunery.project"] == "quickstart"
+    assert steps(store, tracker.run_id) == list(range(1, 1201))
+
+
+def test_logging_a_step_does_not_wait_for_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = store.client.log_batch
+    monkeypatch.setattr(store.client, "log_batch", lambda *args, **options: (time.sleep(0.2), sent(*args, **options)))
+    with open_run(store, "train", "quickstart") as tracker:
+        start = time.perf_counter()
+        for step in range(100):
+            tracker.log_step(StepMetrics(step, {"train/loss": 1.0}))
+        assert time.perf_counter() - start < 0.1  # 100 requests would take 20 s
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        (DataError("rows.jsonl", "no rows"), "FAILED", "error"),
+        (NonFiniteLoss(7, float("nan")), "FAILED", "nan"),
+        (OutOfMemory("step 3", "no room"), "FAILED", "oom"),
+        (ZeroDivisionError("hf_abcdefghijklmnopqrstuvwx\nsecond line"), "FAILED", "error"),
+        (Interrupted("SIGTERM", 5, True), "KILLED", "killed"),
+        (KeyboardInterrupt(), "KILLED", "killed"),
+        (SystemExit(1), "FAILED", "error"),
+    ],
+)
+def test_a_run_that_ends_badly_says_how(store: Store, error: BaseException, status: str, failure: str) -> None:
+    with pytest.raises(type(error)), open_run(store, "train", "quickstart") as tracker:
+        tracker.log_step(StepMetrics(1, {"train/loss": 1.0}))
+        raise error
+    kept = store.client.get_run(tracker.run_id)
+    assert (kept.info.status, kept.data.tags["tunery.failure"]) == (status, failure)
+    assert "\n" not in kept.data.tags["tunery.error"]
+    assert "hf_abc" not in kept.data.tags["tunery.error"]
+    assert steps(store, tracker.run_id) == [1]
+
+
+def test_a_fault_in_logging_itself_does_not_leave_the_run_running(store: Store) -> None:
+    with pytest.raises(TrackingError, match="refused the artifact"), open_run(store, "train", "quickstart") as tracker:
+        tracker.log_text("x", "../outside.txt")
+    assert store.client.get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_sigterm_ends_the_run_as_killed(store: Store, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from tunery.tracking.store import connect; from tunery.tracking.run import open_run\n"
+        f"with open_run(connect({store.uri!r}, 'quickstart'), 'train', 'quickstart') as t: print(t.run_id, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=-1, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    assert store.client.get_run(run_id).info.status == "KILLED"
+
+
+def test_the_run_that_mlflow_made_is_adopted_where_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store.client.create_run("0")
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    with open_run(store, "study", "quickstart") as study:
+        with open_run(store, "trial", "quickstart", parent=study.run_id) as trial:
+            pass
+    assert study.run_id == made.info.run_id
+    assert trial.run_id != made.info.run_id
+    kept = store.client.get_run(trial.run_id)
+    assert kept.data.tags["mlflow.parentRunId"] == study.run_id
+    assert kept.info.experiment_id == "0"
+    assert store.client.get_run(made.info.run_id).info.status == "FINISHED"
+
+
+def test_resuming_goes_on_in_the_same_run_without_repeating_steps(store: Store) -> None:
+    with pytest.raises(Interrupted), open_run(store, "train", "quickstart") as first:
+        first.log_config({"training": {"epochs": 3}}, "abc")
+        for step in (1, 2, 3):
+            first.log_step(StepMetrics(step, {"train/loss": 1.0}))
+        raise Interrupted("SIGINT", 3, True)
+    with open_run(store, "train", "quickstart", resume_run_id=first.run_id) as second:
+        second.log_config({"training": {"epochs": 3}}, "abc")
+        for step in (3, 4):
+            second.log_step(StepMetrics(step, {"train/loss": 1.0, "validation/nll": 2.0}))
+    kept = store.client.get_run(first.run_id)
+    assert second.run_id == first.run_id
+    assert steps(store, first.run_id) == [1, 2, 3, 4]
+    assert steps(store, first.run_id, "validation/nll") == [3, 4]
+    assert kept.info.status == "FINISHED"
+    assert not {"tunery.failure", "tunery.error"} & kept.data.tags.keys()
+
+
+def test_resuming_with_other_settings_is_refused_with_all_of_them(store: Store) -> None:
+    with pytest.raises(Interrupted), open_run(store, "train", "quickstart") as first:
+        first.log_config({"training": {"epochs": 3, "seed": 0}}, "abc")
+        raise Interrupted("SIGINT", 3, True)
+    with pytest.raises(ConfigError) as caught, open_run(store, "train", "quickstart", first.run_id) as second:
+        second.log_config({"training": {"epochs": 4, "seed": 1}}, "abd")
+    assert "training.epochs is 4, but must be 3, as when the run began." in str(caught.value)
+    assert "training.seed is 1, but must be 0" in str(caught.value)
+
+
+def test_a_finished_or_unknown_run_cannot_be_resumed(store: Store) -> None:
+    with open_run(store, "train", "quickstart") as done:
+        pass
+    with (
+        pytest.raises(RefError, match="is FINISHED, but must be KILLED"),
+        open_run(store, "train", "quickstart", done.run_id),
+    ):
+        pass
+    with pytest.raises(RefError, match="no such run"), open_run(store, "train", "quickstart", "f" * 32):
+        pass
+
+
+def test_no_secret_reaches_a_param_tag_description_or_artifact(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    monkeypatch.setenv("HF_TOKEN", "sesame-open-now")
+    (tmp_path / "notes.txt").write_text("the key is sesame-open-now")
+    with open_run(store, "train", "quickstart") as tracker:
+        tracker.log_config({"base": {"model": "http://me:hunter22@hub/sesame-open-now"}}, "abc")
+        tracker.tag(note="sesame-open-now")
+        tracker.set_description("sesame-open-now")
+        tracker.log_dict({"a": ["sesame-open-now"]}, "a.json")
+        tracker.log_artifact(tmp_path / "notes.txt", "notes")
+        tracker.log_generations([Generation("p", "r", "sesame-open-now", "t")])
+        tracker.log_table(pd.DataFrame({"a": ["sesame-open-now"]}), "b.json")
+    kept = store.client.get_run(tracker.run_id)
+    files = [path for path in Path(kept.info.artifact_uri).rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {
+        "project.yaml",
+        "notes.txt",
+        "a.json",
+        "b.json",
+        "report.md",
+        "generations.json",
+    }
+    everything = "".join([str(kept.data.to_dictionary()), *(path.read_text() for path in files)])
+    assert "sesame-open-now" not in everything
+    assert "hunter22" not in everything
+    assert (tmp_path / "notes.txt").read_text() == "the key is sesame-open-now"
+
+
+def test_datasets_are_inputs_of_the_run_with_their_digests(store: Store) -> None:
+    source = SourceReport("data/rows.jsonl", "alpaca", 10, 9, 1.0, "sha256:" + "ab" * 32)
+    report = DataReport((source,), (), {}, 8, 1, 100, {"50": 12}, (), 0.5, {})
+    with open_run(store, "train", "quickstart") as tracker:
+        tracker.log_dataset(report)
+    kept = store.client.get_run(tracker.run_id)
+    [found] = kept.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("rows.jsonl", "ab" * 18)
+    assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "training"}
+    assert kept.data.tags["tunery.datasets"] == "rows.jsonl"
+
+
+def test_scores_carry_base_tuned_difference_and_errors_and_name_the_model_they_are_of(
+    store: Store, make_result: Any
+) -> None:
+    with open_run(store, "train", "quickstart") as tracker:
+        model = store.client.create_logged_model(tracker.experiment_id, name="adapter", source_run_id=tracker.run_id)
+        base, tuned = make_result(values=(0.0, 0.0, 1.0, 0.0)), make_result(values=(1.0, 0.0, 1.0, 1.0))
+        tracker.log_scores(
+            {"quiz": base}, {"quiz": tuned}, score=0.75, base_score=0.25, step=9, model_id=model.model_id
+        )
+    kept = store.client.get_run(tracker.run_id)
+    assert kept.data.metrics == pytest.approx(
+        {
+            "lm_eval/quiz/acc": 0.75, "lm_eval/quiz/acc_stderr": 0.25, "base/quiz/acc": 0.25, "base/quiz/acc_stderr": 0.25,
+            "delta/quiz/acc": 0.5, "delta/quiz/acc_stderr": 0.5773502691896258 / 2, "score": 0.75, "base/score": 0.25,
+            "delta/score": 0.5,
+        }
+    )  # fmt: skip
+    linked = {metric.key: metric for metric in store.client.get_logged_model(model.model_id).metrics}
+    assert linked["lm_eval/quiz/acc"].dataset_name == "quiz"
+    assert not any(key.startswith("base/") for key in linked)
+    assert [entry.dataset.name for entry in kept.inputs.dataset_inputs] == ["quiz"]
+
+
+def test_points_of_a_server_that_was_away_arrive_when_it_is_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outbox, "REST_SECONDS", 0.1)
+    away = Away(store, monkeypatch)
+    (tmp_path / "plot.txt").write_text("a plot")
+    with open_run(store, "train", "quickstart") as tracker:
+        away.start()
+        tracker.log_step(StepMetrics(1, {"train/loss": 1.0}))
+        assert not tracker.flush()
+        assert (tmp_path / "mlruns" / "unsent" / tracker.run_id / "metrics.jsonl").read_text().count("train/loss") == 1
+        tracker.log_artifact(tmp_path / "plot.txt", "plots")
+        (tmp_path / "plot.txt").unlink()
+        away.end()
+        tracker.log_step(StepMetrics(2, {"train/loss": 0.5}))
+    kept = store.client.get_run(tracker.run_id)
+    assert kept.info.status == "FINISHED"
+    assert steps(store, tracker.run_id) == [1, 2]
+    assert (Path(kept.info.artifact_uri) / "plots" / "plot.txt").read_text() == "a plot"
+    assert not (tmp_path / "mlruns" / "unsent" / tracker.run_id).exists()
+
+
+def test_a_server_that_stays_away_costs_the_points_but_not_the_adapter(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "PATIENCE_SECONDS", 0.5)
+    away = Away(store, monkeypatch)
+    with (
+        pytest.raises(TrackingError, match="stopped answering") as caught,
+        open_run(store, "train", "quickstart") as tracker,
+    ):
+        tracker.adapter_folder = tmp_path / "adapter"
+        away.start()
+        tracker.log_step(StepMetrics(1, {"train/loss": 1.0}))
+    assert f"lies in {tmp_path / 'adapter'}" in str(caught.value)
+    assert (tmp_path / "mlruns" / "unsent" / tracker.run_id / "metrics.jsonl").is_file()
+
+
+def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setattr(run, "SAMPLE_SECONDS", 0.2)
+    with open_run(store, "train", "quickstart") as tracker:
+        time.sleep(1.0)
+    assert "system/cpu_utilization_percentage" in store.client.get_run(tracker.run_id).data.metrics
+
+
+class Away:
+    """A store whose server can be taken away: every call that writes fails as requests would."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mlflow.exceptions import MlflowException
+
+        self.gone = False
+        for name in ("log_batch", "log_artifact", "log_text", "set_terminated"):
+            kept = getattr(store.client, name)
+
+            def call(*args: Any, kept: Any = kept, name: str = name, **options: Any) -> Any:
+                if self.gone:
+                    raise (
+                        MlflowException("API request failed")
+                        if name != "log_artifact"
+                        else requests.ConnectionError("refused")
+                    )
+                return kept(*args, **options)
+
+            monkeypatch.setattr(store.client, name, call)
+
+    def start(self) -> None:
+        self.gone = True
+
+    def end(self) -> None:
+        self.gone = False

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tunery.errors import TrackingError
+from tunery.tracking.store import Store, connect
+
+
+def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
+    code = "from tunery.tracking.store import connect; print(connect(None, 'shared').experiment_id())"
+    start = [sys.executable, "-c", code]
+    started = [
+        subprocess.Popen(start, cwd=tmp_path, stdout=-1, stderr=-1, text=True, env=_bare_environment())
+        for _ in range(4)
+    ]
+    ended = [process.communicate(timeout=240) for process in started]
+    assert [process.returncode for process in started] == [0] * 4, ended
+    assert len({out.strip() for out, _ in ended}) == 1
+    assert [err for _, err in ended] == [""] * 4
+
+
+def test_runs_of_a_local_store_lie_beside_the_database(store: Store, tmp_path: Path) -> None:
+    run = store.client.create_run(store.experiment_id())
+    assert Path(run.info.artifact_uri).is_relative_to(tmp_path / "mlruns" / "quickstart")
+
+
+def test_a_relative_database_stays_the_same_after_a_change_of_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = connect("sqlite:///mlflow.db", "quickstart")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again.client.create_run(again.experiment_id())
+    assert again.uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_deleted_experiment_is_told_with_the_way_back(store: Store) -> None:
+    store.client.delete_experiment(store.experiment_id())
+    with pytest.raises(TrackingError, match="quickstart' was deleted. Restore it .mlflow experiments restore"):
+        store.experiment_id()
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/runs", "./mlruns", "/srv/mlruns"])
+def test_a_folder_of_runs_is_refused_with_the_way_out(uri: str) -> None:
+    with pytest.raises(TrackingError, match="no longer writes runs to plain folders. Use sqlite:///mlflow.db"):
+        connect(uri, "x")
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/x", "postgres://host/x", "sqlite://"])
+def test_an_unknown_scheme_is_refused(uri: str) -> None:
+    with pytest.raises(TrackingError, match=r"MLFLOW_TRACKING_URI is '.*', but must be"):
+        connect(uri, "x")
+
+
+def test_a_server_that_is_not_there_is_told_within_seconds() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
+        port = taken.getsockname()[1]
+        _assert_told_soon(f"http://127.0.0.1:{port}")
+
+
+def test_a_server_that_takes_the_call_and_stays_silent_is_told_within_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        _assert_told_soon(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_database_server_that_is_not_there_is_told_without_its_password() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        error = _assert_told_soon(f"postgresql://me:hunter22@127.0.0.1:{taken.getsockname()[1]}/db")
+    assert "hunter22" not in str(error)
+
+
+def test_something_else_than_mlflow_at_the_address_is_told() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(TrackingError, match="Check MLFLOW_TRACKING_URI"):
+            connect(f"http://127.0.0.1:{server.server_port}", "x")
+    finally:
+        server.shutdown()
+
+
+def test_a_database_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(TrackingError, match="the SQLite database cannot be written .unable to open database file"):
+        connect(f"sqlite:///{tmp_path}/mlflow.db", "x")
+
+
+def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("my notes " * 200)
+    with pytest.raises(TrackingError, match="file is not a database"):
+        connect(f"sqlite:///{tmp_path}/mlflow.db", "x")
+    assert (tmp_path / "mlflow.db").read_text() == "my notes " * 200
+
+
+def _assert_told_soon(uri: str) -> TrackingError:
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match="the tracking server does not answer") as caught:
+        connect(uri, "x")
+    assert time.monotonic() - start < 8
+    return caught.value
+
+
+def _bare_environment() -> dict[str, str]:
+    import os
+
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
