@@ -55,7 +55,9 @@ class Place:
     def rows(self, count: int = 24, name: str = "rows.jsonl") -> Path:
         """Write conversations: a question and a short answer each."""
         file = self.folder / name
-        lines = [json.dumps({"prompt": f"What comes after {n}?", "completion": f"It is {n + 1}."}) for n in range(count)]
+        lines = [
+            json.dumps({"prompt": f"What comes after {n}?", "completion": f"It is {n + 1}."}) for n in range(count)
+        ]
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return file
 

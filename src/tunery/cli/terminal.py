@@ -67,5 +67,7 @@ class Terminal:
             self._progress = Progress(TextColumn("  training"), *columns, TimeRemainingColumn(), console=self.console)
             self._progress.add_task("training", total=total, loss="…")
             self._progress.start()
-        shown = {} if loss is None else {"loss": f"{loss:.4f}"}
-        self._progress.update(self._progress.task_ids[0], completed=step, total=total, **shown)
+        task = self._progress.task_ids[0]
+        self._progress.update(task, completed=step, total=total)
+        if loss is not None:
+            self._progress.update(task, loss=f"{loss:.4f}")

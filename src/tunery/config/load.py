@@ -29,14 +29,28 @@ def load_project(path: str | Path, overrides: Overrides = ()) -> Project:
         ConfigError: With every fault found, in the file and in the overrides.
     """
     file = find_project(path)
-    tree = _read(file)
+    return project_from(read_tree(file), str(file), file.parent.resolve(), overrides)
+
+
+def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Overrides = ()) -> Project:
+    """Check a project that was read from elsewhere, such as the one that a run was made with.
+
+    Args:
+        tree: Plain YAML types; changed by the overrides.
+        where: What faults are said to be in.
+        folder: Where its relative paths start.
+        overrides: As for load_project.
+
+    Raises:
+        ConfigError: With every fault found.
+    """
     for key, value in overrides:
         _set(tree, key, _parse(key, value))
     try:
         project = Project.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(str(file), faults_of(error)) from None
-    project._folder = file.parent.resolve()
+        raise ConfigError(where, faults_of(error)) from None
+    project._folder = folder
     return project
 
 
@@ -63,7 +77,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_tree(file: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds, as it is written there.
+
+    Raises:
+        ConfigError: If it cannot be read or is no mapping.
+    """
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:

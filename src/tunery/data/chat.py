@@ -21,8 +21,7 @@ Span = tuple[int, int]
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _ADVICE = (
-    "Set training.loss_on: completion, use a chat template with {% generation %} around the assistant's turns, "
-    "or set data.template: plain."
+    "Use one with {% generation %} around the assistant's turns (base.chat_template), or set data.template: plain."
 )
 
 
@@ -68,6 +67,10 @@ class ChatRenderer:
             TemplateRefuses: When the template raises an error for it.
             DataError: When the template does not let the assistant's characters be found.
         """
+        if not self._knows_chat:
+            # Templates for images read content as a list of parts and would leave texts out without a word.
+            rule = "does not show what a user and an assistant say"
+            raise DataError("chat template", Fault(rule, advice="Set base.chat_template, or data.template: plain."))
         messages = self._fold(messages)
         text = self._text(messages)
         if self.loss_on == "all":
@@ -85,8 +88,9 @@ class ChatRenderer:
             return [span for span in spans if span]
         marked = self._generation_spans(messages)
         if len(marked) < len(answers):
-            where = "chat template"
-            raise DataError(where, Fault("does not show where the assistant's turn begins and ends", advice=_ADVICE))
+            easier = "" if self.loss_on == "completion" else "Set training.loss_on: completion. "
+            rule = "does not show where the assistant's turn begins and ends"
+            raise DataError("chat template", Fault(rule, advice=f"{easier}{_ADVICE}"))
         return marked[-1:] if self.loss_on == "completion" else marked
 
     def _span(self, messages: Sequence[Message], place: int, text: str) -> Span | None:
@@ -162,6 +166,10 @@ class ChatRenderer:
     def _folded(self, name: str, messages: Sequence[Message]) -> Sequence[Message]:
         self.folded.add(name)
         return messages
+
+    @cached_property
+    def _knows_chat(self) -> bool:
+        return self._renders("user", "assistant")
 
     @cached_property
     def _knows_system(self) -> bool:

@@ -99,7 +99,19 @@ def _clean(conversations: Sequence[Conversation], config: CleanConfig, ledger: L
     cleaned = clean(conversations, config)
     ledger.drops += cleaned.drops
     ledger.changed.update(cleaned.changed)
+    if config.deduplicate == "none":
+        _note_duplicates(cleaned.conversations, ledger)
     return cleaned.conversations
+
+
+def _note_duplicates(conversations: Sequence[Conversation], ledger: Ledger) -> None:
+    """Repeated rows are kept unless asked otherwise, and said either way."""
+    repeated = clean(conversations, CleanConfig(deduplicate="exact")).drops
+    if repeated:
+        ledger.notes.append(
+            f"{len(repeated)} rows repeat an earlier one, the first is {repeated[0].origin} ({repeated[0].reason}). "
+            "data.clean.deduplicate: exact would drop them."
+        )
 
 
 def _decontaminate(

@@ -73,12 +73,26 @@ def collect(source: str, place: str, numbered: Iterable[Numbered], digest: str, 
         origin = f"{place}:{number}"
         if isinstance(values, str):
             unreadable.append(Drop(origin, values))
+        elif not is_unicode("".join(values)):
+            unreadable.append(Drop(origin, f"a column's name is {NOT_UNICODE}"))
         elif all(is_blank(value) for value in values.values()):
             blank.append(Drop(origin, "blank row"))
         else:
             rows.append(Row(origin, values))
             columns.update(dict.fromkeys(values))
     return Rows(source, rows, unreadable, blank, list(columns), digest, notes)
+
+
+NOT_UNICODE = "not UTF-8 text (save the file as UTF-8)"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate: half a character in JSON, or a byte of a file that is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_blank(value: object) -> bool:

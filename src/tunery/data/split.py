@@ -28,11 +28,12 @@ def held_out(conversations: Sequence[Conversation], fraction: float) -> list[int
     groups = _groups_by_hash(conversations)
     if fraction <= 0 or len(groups) < 2:
         return []
-    wanted = min(max(round(fraction * len(conversations)), 1), len(conversations) - 1)
+    wanted = min(round(fraction * len(conversations)), len(conversations) - 1)
     chosen: list[int] = []
     for group in groups:
         if len(chosen) + len(group) <= wanted:
             chosen += group
+    # None fits: the share is under one row, or every text repeats more often than that.
     smallest = min((len(group), place) for place, group in enumerate(groups))[1]
     return sorted(chosen or groups[smallest])
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tunery.data.rows import is_blank
+from tunery.data.rows import NOT_UNICODE, is_blank, is_unicode
 from tunery.records import Message
 
 _ROLES: Mapping[str, str] = {
@@ -144,6 +144,6 @@ def finished(messages: Sequence[Message]) -> tuple[Message, ...]:
     kept = tuple(messages[: answers[-1] + 1])
     if len(kept) == 1:
         raise UnusableRow("no prompt")
-    if any("\ud800" <= character <= "\udfff" for message in kept for character in message.content):
-        raise UnusableRow("not UTF-8 text (save the file as UTF-8)")
+    if not all(is_unicode(message.content) for message in kept):
+        raise UnusableRow(NOT_UNICODE)
     return kept

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tunery.evaluation.items import Leaf, split_of
@@ -65,13 +66,14 @@ def _scores(name: str, values: Mapping[str, Any], tasks: Tasks, filters: int) ->
     scores = {}
     for key, value in values.items():
         metric, comma, filter_name = key.partition(",")
-        if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+        number = _scalar(value)
+        if not comma or metric.endswith("_stderr") or number is None:
             continue
         column = column_name(metric, filter_name, filters)
         scores[column] = Score(
             task=name,
             metric=column,
-            value=float(value),
+            value=number,
             stderr=_number(values.get(f"{metric}_stderr,{filter_name}")),
             items=int(values.get("sample_len", 0)),
             higher_is_better=tasks.higher_is_better[name].get(column, True),
@@ -104,7 +106,13 @@ def _first(scores: dict[str, Score], primary: str) -> dict[str, Score]:
 
 def _number(value: object) -> float | None:
     """A standard error, or None for lm-eval's "N/A" and for what is not a number."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    number = _scalar(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _scalar(value: object) -> float | None:
+    """A number as Python's float, NumPy's too; None for the tuples that metrics such as F1 gather."""
+    return float(value) if isinstance(value, bool | int | float | np.number | np.bool_) else None
 
 
 def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: float) -> pd.DataFrame:
@@ -114,8 +122,9 @@ def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: floa
         number = sample["doc_id"]
         row = rows.setdefault(number, _identity(leaf, number, dev_fraction) | _answer(leaf, number, sample))
         for metric in sample["metrics"]:
-            if isinstance(sample[metric], bool | int | float):
-                row[column_name(metric, sample["filter"], filters)] = float(sample[metric])
+            value = _scalar(sample[metric])
+            if value is not None:
+                row[column_name(metric, sample["filter"], filters)] = value
     frame = pd.DataFrame([rows[number] for number in sorted(rows)])
     return frame[[*(column for column in frame if column != "loglikelihoods"), "loglikelihoods"]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,7 @@ class Leaf:
     @cached_property
     def documents(self) -> list[Any]:
         """The documents that are scored, as lm-eval's task processes them."""
-        documents = self.task.eval_docs
-        return list(documents if self.limit is None else documents.select(range(min(self.limit, len(documents)))))
+        return list(itertools.islice(self.task.eval_docs, self.limit))
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -136,8 +136,8 @@ class Leaf:
     def _target(self, document: Any) -> str:
         target = self.task.doc_to_target(document)
         choices = self.choices(document)
-        if isinstance(target, int) and getattr(self.task, "multiple_input", False):
-            # Where options stand in the context, the target is the text after them and the right option is the "text".
+        if getattr(self.task, "multiple_input", False):
+            # The options are contexts, the target is what follows each, and the "text" is the right one's number.
             target = self.task.doc_to_text(document)
         if isinstance(target, int) and 0 <= target < len(choices):
             return choices[target]

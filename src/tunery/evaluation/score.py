@@ -18,8 +18,8 @@ from tunery.records import TaskResult
 if TYPE_CHECKING:
     from tunery.evaluation.lm import Scorer
 
-# Errors of means are analytic; only metrics without a formula (MCC, perplexity) are resampled. 200 draws tell their error
-# to 5 %, and lm-eval's own 100,000 take minutes. At 0, it would give no errors at all.
+# Errors of means are analytic; only metrics without a formula (MCC, perplexity) are resampled. 200 draws tell their
+# error to 5 %, and lm-eval's own 100,000 take minutes. At 0, it would give no errors at all.
 _BOOTSTRAP_ITERS = 200
 
 

@@ -77,9 +77,10 @@ def _generators(model: Any) -> Iterator[None]:
 
     device = next(model.parameters()).device
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = [device] if device.type in ("cuda", "mps") else []
+    # fork_rng keeps the CPU's generator and those of CUDA devices; MPS has a single one, with functions of its own.
+    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
-        with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             random.seed(_PYTHON_SEED)
             np.random.seed(_NUMPY_SEED)
             torch.manual_seed(_TORCH_SEED)
@@ -87,6 +88,8 @@ def _generators(model: Any) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
 
 
 def _first_line(error: BaseException) -> str:

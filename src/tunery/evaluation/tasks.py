@@ -184,6 +184,8 @@ def _primary(
 ) -> str:
     leaf_names = members.get(name, (name,))
     known = list(dict.fromkeys(metric for leaf in leaf_names for metric in metric_names(leaves[leaf].task)))
+    if not known:
+        raise TaskError(f"evaluation.tasks: {name}", "has no metric, so it gives no score. Leave it out.")
     wanted = evaluation.primary.get(name)
     if wanted is None:
         aggregated = (groups[name].aggregate_metric_list or []) if name in groups else []

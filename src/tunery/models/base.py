@@ -12,10 +12,10 @@ from tunery.models.device import resolve_device, resolve_dtype, resolve_precisio
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.quiet import quiet_libraries
 from tunery.models.source import BaseFiles, check_base, find_base
-from tunery.models.template import Template, settle_template
+from tunery.models.template import Template, settle_template, settle_tokenizer
 from tunery.records import BaseIdentity
 
-__all__ = ["LoadedBase", "check_base", "load_base", "resolve_device", "resolve_precision"]
+__all__ = ["LoadedBase", "check_base", "load_base", "load_tokenizer", "resolve_device", "resolve_precision"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,18 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     model.config._name_or_path = model.name_or_path = base.model
     identity = _identity(base, files, model, template, device)
     return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
+
+
+def load_tokenizer(base: BaseConfig, folder: Path, *, chat: bool = True) -> Any:
+    """The tokenizer alone, with the template and tokens that `load_base` would give it: for a look at the data.
+
+    Raises:
+        BaseModelError, ConfigError: As `load_base`.
+    """
+    quiet_libraries()
+    tokenizer = _load_tokenizer(base, find_base(base, folder))
+    settle_tokenizer(tokenizer, base, folder, chat)
+    return tokenizer
 
 
 def _load_tokenizer(base: BaseConfig, files: BaseFiles) -> Any:

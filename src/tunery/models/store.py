@@ -30,7 +30,7 @@ def save_adapter(model: Any, folder: Path) -> Path:
     Raises:
         StorageError: If the disk is full or cannot be written.
     """
-    write_folder(folder, lambda place: _write(model, place))
+    write_folder(folder, lambda place: write_model(model, place))
     return folder
 
 
@@ -83,7 +83,8 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(model: Any, place: Path) -> None:
+def write_model(model: Any, place: Path) -> None:
+    """Write an adapter's or a model's files into a folder that is there, as they come: see `save_adapter`."""
     if hasattr(model, "peft_config"):
         # "auto" would ask the Hub about the base's vocabulary; new rows are saved by trainable_token_indices.
         model.save_pretrained(str(place), save_embedding_layers=False)

@@ -28,6 +28,7 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+ADDED = "added ChatML"
 _PADS = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<unk>", "[UNK]")
 
 
@@ -47,7 +48,7 @@ class Template:
 
 
 def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> Template:
-    """Give the tokenizer the template that the project asks for, and a padding token.
+    """Give tokenizer and model the template that the project asks for, and a padding token.
 
     Args:
         model: The loaded base; its embeddings grow when tokens are added.
@@ -59,7 +60,18 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
     Raises:
         ConfigError: If the file that base.chat_template names is not there.
     """
-    notes = _settle_padding(model, tokenizer)
+    template = settle_tokenizer(tokenizer, base, folder, chat)
+    _initialise_rows(model, len(tokenizer), template.new_token_ids)
+    if template.name == ADDED:
+        _stop_at(model, int(tokenizer.convert_tokens_to_ids(TURN_END)))
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return template
+
+
+def settle_tokenizer(tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> Template:
+    """The tokenizer's half of `settle_template`, for those who need no model."""
+    notes = _settle_padding(tokenizer)
     if base.chat_template is not None:
         tokenizer.chat_template = _read_template(base.chat_template, folder)
         return Template(Path(base.chat_template).name, (), (*notes, f"chat template from {base.chat_template}"))
@@ -67,22 +79,19 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
         return Template("own", (), notes)
     if not chat:
         return Template("none", (), notes)
-    added = _add_chatml(model, tokenizer)
+    added = _add_chatml(tokenizer)
     learned = f"; the rows of {len(added)} new tokens are learned" if added else ""
-    return Template("added ChatML", added, (*notes, f"the base has no chat template: added ChatML{learned}"))
+    return Template(ADDED, added, (*notes, f"the base has no chat template: added ChatML{learned}"))
 
 
-def _add_chatml(model: Any, tokenizer: Any) -> tuple[int, ...]:
+def _add_chatml(tokenizer: Any) -> tuple[int, ...]:
     known = tokenizer.get_vocab()
     new = [token for token in (TURN_START, TURN_END) if token not in known]
     if new:
         tokenizer.add_special_tokens({"additional_special_tokens": new}, replace_extra_special_tokens=False)
-    ids = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in new)
-    _initialise_rows(model, len(tokenizer), ids)
     tokenizer.chat_template = CHATML
     tokenizer.eos_token = TURN_END
-    _stop_at(model, int(tokenizer.convert_tokens_to_ids(TURN_END)))
-    return ids
+    return tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in new)
 
 
 def _initialise_rows(model: Any, vocabulary: int, ids: tuple[int, ...]) -> None:
@@ -114,16 +123,13 @@ def _stop_at(model: Any, end: int) -> None:
     model.config.get_text_config().eos_token_id = end
 
 
-def _settle_padding(model: Any, tokenizer: Any) -> tuple[str, ...]:
+def _settle_padding(tokenizer: Any) -> tuple[str, ...]:
     # Labels are -100 and the attention mask is 0 by position, never by id: padding with the end token hides no end.
-    notes: tuple[str, ...] = ()
-    if tokenizer.pad_token_id is None:
-        known = tokenizer.get_vocab()
-        tokenizer.pad_token = next((token for token in _PADS if token in known), tokenizer.eos_token)
-        notes = (f"the tokenizer has no padding token: {tokenizer.pad_token} is used, masked by position",)
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return notes
+    if tokenizer.pad_token_id is not None:
+        return ()
+    known = tokenizer.get_vocab()
+    tokenizer.pad_token = next((token for token in _PADS if token in known), tokenizer.eos_token)
+    return (f"the tokenizer has no padding token: {tokenizer.pad_token} is used, masked by position",)
 
 
 def _read_template(name: str, folder: Path) -> str:

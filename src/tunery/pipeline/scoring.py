@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.project import Project
@@ -74,7 +74,7 @@ def answers(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Sequence[Message]],
-    project_template: str,
+    template: Literal["chat", "plain"],
     evaluation: EvaluationConfig,
 ) -> list[str]:
     """Greedy answers to the prompts."""
@@ -89,7 +89,7 @@ def answers(
         prompts,
         max_new_tokens=settings.max_new_tokens,
         batch_size=evaluation.batch_size,
-        template=project_template,
+        template=template,
     )
 
 

@@ -56,11 +56,25 @@ def number(value: float | None, digits: int = 4) -> str:
 def _heading(record: RunRecord, pairs: Sequence[Paired]) -> str:
     identity = record.identity
     how = "as it is" if identity.quantization == "none" else identity.quantization
-    lines = [f"# {record.project}", "", f"**{verdict(pairs, record.split)}**", ""]
+    lines = [f"# {record.project}", "", f"**{_headline(record, pairs)}**", ""]
     lines += [
         f"Base `{identity.model}` at `{identity.revision[:12]}`, weights {how}, chat template {identity.chat_template}."
     ]
     return "\n".join([*lines, *(f"\n> {note}" for note in record.notes), ""])
+
+
+def _headline(record: RunRecord, pairs: Sequence[Paired]) -> str:
+    if record.tuned or not record.base:
+        return verdict(pairs, record.split)
+    return f"{base_verdict(record)} There is no adapter, so nothing to compare with."
+
+
+def base_verdict(record: RunRecord) -> str:
+    """One sentence for a model without an adapter: its own scores."""
+    named = (
+        (task, record.base[task].scores.get(metric)) for task, metric in record.primary.items() if task in record.base
+    )
+    return "Scores: " + ", ".join(f"{task} {number(score.value, 3)}" for task, score in named if score) + "."
 
 
 def _scores(record: RunRecord, pairs: Sequence[Paired]) -> str:
@@ -95,10 +109,10 @@ def _other_metrics(record: RunRecord) -> str:
 
 
 def _metric_rows(record: RunRecord) -> Iterator[str]:
-    for task, tuned in record.tuned.items():
-        for metric in tuned.scores:
-            before = with_error(record.base.get(task), metric)
-            yield f"| {task} | {metric} | {before} | {with_error(tuned, metric)} |"
+    for task, result in (record.tuned or record.base).items():
+        for metric in result.scores:
+            before, after = (with_error(side.get(task), metric) for side in (record.base, record.tuned))
+            yield f"| {task} | {metric} | {before} | {after} |"
 
 
 def with_error(result: TaskResult | None, metric: str) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.ranking.paired import Paired, compare_tasks
-from tunery.ranking.report import number, p_value, verdict
+from tunery.ranking.report import base_verdict, number, p_value, verdict, with_error
 from tunery.records import RunRecord
 
 _SURE = 0.05
@@ -17,6 +17,8 @@ _SURE = 0.05
 
 def run_table(record: RunRecord) -> RenderableType:
     """Base, tuned and delta a task, then the verdict in one sentence."""
+    if record.base and not record.tuned:
+        return Group(_own_scores(record), Text(base_verdict(record), style="bold"))
     pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
     return Group(_scores(pairs, record.split), Text(verdict(pairs, record.split), style="bold"))
 
@@ -39,6 +41,15 @@ def _scores(pairs: Sequence[Paired], split: str) -> Table:
             interval,
             p_value(pair.p_value).removeprefix("= "),
         )
+    return table
+
+
+def _own_scores(record: RunRecord) -> Table:
+    table = Table(title="Scores", title_justify="left")
+    for name in ("task", "metric", "score"):
+        table.add_column(name)
+    for task, metric in record.primary.items():
+        table.add_row(task, metric, with_error(record.base.get(task), metric))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -123,6 +124,8 @@ class Outbox:
         until = time.monotonic() + patience_seconds
         while not self.flush() and time.monotonic() < until:
             time.sleep(min(1.0, patience_seconds))
+        if not self.waiting():
+            shutil.rmtree(self.folder, ignore_errors=True)
         return self.waiting()
 
     def waiting(self) -> list[str]:

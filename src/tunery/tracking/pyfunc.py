@@ -130,6 +130,7 @@ class ServedModel:
     def _reply(self, talk: Sequence[Message], answer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """An OpenAI chat completion. Tokens are counted on the text, without the token that ended it."""
         asked, said = len(self._prompt_ids(talk)), len(self._tokenizer.encode(answer, add_special_tokens=False))
+        said = min(said, self._longest(settings))  # half a character reads back as more tokens than it was
         reason = "length" if said >= self._longest(settings) else "stop"
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",

@@ -13,6 +13,8 @@ from tunery.tracking.redact import redact
 PATIENCE_SECONDS = 4.0
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3.
+_DRIVERS = "For PostgreSQL: pip install psycopg2-binary, and write postgresql+psycopg2://..."
 _HANDLED_BY_MLFLOW = ("databricks", "databricks-uc", "uc")
 
 
@@ -106,7 +108,7 @@ def _check_login(uri: str) -> None:
         sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool).connect().close()
     except ImportError as error:
         raise TrackingError(
-            redact(uri), Fault(f"the database's driver is missing ({error})", advice="pip install psycopg2-binary.")
+            redact(uri), Fault(f"the database's driver is missing ({error})", advice=_DRIVERS)
         ) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = redact(str(error)).strip().splitlines()[0]

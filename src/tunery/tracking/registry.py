@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from typing import Any
 
 from tunery.config.keys import nearest
 from tunery.errors import Fault, RefError
@@ -203,3 +206,17 @@ def _recent_runs(store: Store) -> str:
         runs = store.client.search_runs([experiment.experiment_id], max_results=5) if experiment else []
     known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in runs) or "none"
     return f"latest of {store.experiment!r}: {known}"
+
+
+def run_config(store: Store, run_id: str) -> dict[str, Any] | None:
+    """The resolved project that a run was made with (its config/project.yaml); None if the run keeps none."""
+    import yaml
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory(prefix="tunery-config-") as place:
+        try:
+            file = Path(store.client.download_artifacts(run_id, "config/project.yaml", place))
+        except (MlflowException, OSError):
+            return None
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return tree if isinstance(tree, dict) else None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.training import TrainingConfig
 from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory
 from tunery.models.quiet import quiet_libraries
-from tunery.models.store import write_folder
+from tunery.models.store import write_folder, write_model
 from tunery.records import Example, PreparedData, Report, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints, latest_checkpoint
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["fit", "latest_checkpoint"]
 
 MODEL_FOLDER = "model"
-_CHECKPOINT_ONLY = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "trainer_state.json", PROGRESS)
 
 
 def fit(
@@ -74,6 +72,7 @@ def fit(
     _require_choice(config, data, score)
     progress = _progress(config, resume_from)
     forwards = Forwards(model)
+    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     if resume_from is None:
         clear_checkpoints(out)
     reset_peak_memory(device)
@@ -82,7 +81,7 @@ def fit(
             watch = _watch(model, data, config, device, out, report, score, progress, stop)
             if not progress.finished:
                 _train(model, tokenizer, data.train, config, watch, forwards, max_length, resume_from)
-        return _kept(model, tokenizer, watch, config)
+        return _kept(model, tokenizer, watch, config, dtypes)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory("training", str(error).strip().split("\n")[0]) from error
@@ -115,7 +114,7 @@ def _train(
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
         _take_down(trainer, config)
-    if watch.stop.requested and not watch.progress.finished:
+    if watch.stop.requested:  # at the last step too: whoever asked does not want the evaluation that follows
         raise Interrupted(watch.stop.requested, watch.progress.step, resumable=True)
 
 
@@ -160,15 +159,17 @@ def _watch(
     )
 
 
-def _kept(model: Any, tokenizer: Any, watch: Watch, config: TrainingConfig) -> Trained:
+def _kept(model: Any, tokenizer: Any, watch: Watch, config: TrainingConfig, dtypes: Mapping[str, Any]) -> Trained:
     from tunery.training.trainer import load_weights
 
     progress = watch.progress
     assert progress.best_step is not None, "training ended without a checkpoint"
-    source = checkpoint_folder(watch.out, progress.best_step)
-    load_weights(model, source)
+    load_weights(model, checkpoint_folder(watch.out, progress.best_step))
+    for name, parameter in model.named_parameters():
+        # Full training is done in fp32; the result has the base's types, in memory as on disk.
+        parameter.data = parameter.data.to(dtypes[name])
     folder = watch.out / MODEL_FOLDER
-    write_folder(folder, lambda place: _copy_model(source, place, model, tokenizer))
+    write_folder(folder, lambda place: _write_kept(model, tokenizer, place))
     return Trained(
         folder=folder,
         kept_step=progress.best_step,
@@ -181,10 +182,8 @@ def _kept(model: Any, tokenizer: Any, watch: Watch, config: TrainingConfig) -> T
     )
 
 
-def _copy_model(source: Path, place: Path, model: Any, tokenizer: Any) -> None:
-    for path in source.iterdir():
-        if path.name not in _CHECKPOINT_ONLY and path.name != "training_args.bin":
-            shutil.copy2(path, place / path.name)
+def _write_kept(model: Any, tokenizer: Any, place: Path) -> None:
+    write_model(model, place)
     if not hasattr(model, "peft_config"):
         tokenizer.save_pretrained(str(place))  # full weights are a base of their own
 

@@ -1,25 +1,25 @@
 """TRL's SFTTrainer with our own watch on every step: what is reported, when it is measured, saved and stopped.
 
-Imports transformers and TRL at the top: import it inside functions.
+Imports torch, transformers, peft and TRL at the top: import it inside functions.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from tunery.errors import Interrupted, NonFiniteLoss
-from tunery.models.store import save_adapter, write_folder
+from tunery.models.store import WEIGHTS, save_adapter, write_folder
 from tunery.records import Report, StepMetrics
 from tunery.training.checkpoints import checkpoint_folder, checkpoint_steps, prune_checkpoints
 from tunery.training.clock import Clock
@@ -177,6 +177,10 @@ class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
         inner.rmdir()
         self.watch.progress.write(folder)
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: walking all parameters took 3.4 ms of a small model's 27 ms step."""
+        return 0
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the adapter (or the whole model) as safetensors, without asking the Hub about the base."""
         assert output_dir is not None
@@ -195,22 +199,10 @@ def _show_bias(model: Any) -> None:
 
 def load_weights(model: Any, folder: Path) -> None:
     """Put the weights of a checkpoint into a model that has the same adapter (or none, after full fine-tuning)."""
-    from safetensors.torch import load_file
-
-    state = {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
     if hasattr(model, "peft_config"):
-        from peft import set_peft_model_state_dict
-
-        result = set_peft_model_state_dict(model, state)
+        result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
         assert not result.unexpected_keys, result.unexpected_keys
-    else:
-        # Tied weights are stored once, so one of their names is missing.
-        result = model.load_state_dict(state, strict=False)
-        assert not result.unexpected_keys, result.unexpected_keys
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+        return
+    # Names on disk are not always those in memory (fused experts are stored apart), so transformers reads them.
+    stored = type(model).from_pretrained(folder, dtype="auto", use_safetensors=True)
+    model.load_state_dict(stored.state_dict())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +142,19 @@ def test_a_conversation_that_the_assistant_opens_is_learned_from_its_words_on(
     ]
 
 
+def test_white_space_is_learned_though_some_tokenizers_give_it_no_place(tokenizer: PreTrainedTokenizerFast) -> None:
+    from tokenizers.processors import ByteLevel
+
+    conversation = talk(("user", "q  "), ("assistant", "  two   spaces  "))
+    exact = encode(conversation, tokenizer, config(), "completion")
+    plain = encode(conversation, tokenizer, config(template="plain"), "completion")
+    tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=True)  # places then leave white space out
+    assert encode(conversation, tokenizer, config(), "completion") == exact
+    assert encode(conversation, tokenizer, config(template="plain"), "completion") == plain
+    assert learned(plain, tokenizer) == ["  two   spaces  <|im_end|>"]
+    assert learned(exact, tokenizer) == ["  two   spaces  <|im_end|>"]
+
+
 # ---- other templates
 
 
@@ -220,6 +236,13 @@ def test_a_template_without_an_end_of_turn_gets_the_eos_token_and_it_is_said(
     assert isinstance(example, Example)
     assert learned(example, tokenizer) == ["a\n<|im_end|>"]
     assert encoded.notes == ["The chat template does not end the last turn: the eos token was added to 1 rows."]
+
+
+def test_a_template_that_leaves_texts_out_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    parts = "{% for p in m['content'] if p is mapping %}{{ p['text'] }}{% endfor %}"  # as templates for images have it
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: " + parts + "{{ '<|im_end|>' }}{% endfor %}"
+    with pytest.raises(DataError, match="does not show what a user and an assistant say"):
+        encode(talk(*TWO_TURNS), tokenizer, config(), "all")
 
 
 # ---- text that looks like a special token
@@ -309,3 +332,27 @@ def test_a_slow_tokenizer_is_refused(tokenizer: PreTrainedTokenizerFast, monkeyp
     monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda self: False))
     with pytest.raises(BaseModelError, match="fast"):
         encode(talk(*TWO_TURNS), tokenizer, config(), "completion")
+
+
+# ---- templates of real models
+
+
+TRL_TEMPLATES = sorted(
+    Path(next(iter(find_spec("trl").submodule_search_locations))).glob("chat_templates/*_training.jinja")
+)
+FOR_IMAGES = ("idefics3", "llava_next", "smolvlm")
+
+
+@pytest.mark.parametrize("file", TRL_TEMPLATES, ids=lambda file: file.stem)
+def test_templates_of_real_models_learn_what_the_assistant_says_and_nothing_that_the_user_says(
+    file: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    tokenizer.chat_template = file.read_text()
+    conversation = talk(("user", "Question1"), ("assistant", "Reply1"), ("user", "Question2"), ("assistant", "Reply2"))
+    if file.stem.startswith(FOR_IMAGES):
+        with pytest.raises(DataError, match="chat template: does not show"):
+            encode(conversation, tokenizer, config(max_length=10_000), "assistant")
+        return
+    for loss_on, replies in (("assistant", {"Reply1", "Reply2"}), ("completion", {"Reply2"})):
+        text = "".join(learned(encode(conversation, tokenizer, config(max_length=10_000), loss_on), tokenizer))
+        assert set(re.findall(r"Question\d|Reply\d", text)) == replies

@@ -84,6 +84,16 @@ def test_a_spreadsheet_with_a_blank_row_and_one_without_an_answer_passes(run: Pr
     }
 
 
+def test_repeated_rows_are_kept_and_said_unless_asked_otherwise(run: Prepare, write: Write) -> None:
+    write("r.jsonl", [*pairs(10), *pairs(2)])
+    report = run("r.jsonl").report
+    assert report.sources[0].rows_kept == 12
+    assert any(
+        "2 rows repeat an earlier one, the first is r.jsonl:11 (duplicate of r.jsonl:1)" in note
+        for note in report.notes
+    )
+
+
 # ---- what stops
 
 

@@ -156,6 +156,12 @@ def test_the_delimiter_is_what_cuts_the_heading(heading: str, mark: str) -> None
     assert csv_delimiter(heading + "\n1,2;3\t4") == mark
 
 
+def test_a_heading_that_is_not_utf_8_makes_its_rows_unreadable_and_not_the_message(write: Write) -> None:
+    rows = rows_of(write("r.csv", "Gr\u00f6\u00dfe,b\n1,2\n".encode("cp1252")))
+    assert [drop.reason for drop in rows.unreadable] == ["a column's name is not UTF-8 text (save the file as UTF-8)"]
+    assert rows.columns == []
+
+
 def test_a_heading_that_repeats_a_column_is_refused(write: Write) -> None:
     with pytest.raises(DataError, match="'a' twice"):
         rows_of(write("r.csv", "a,b,a\n1,2,3\n"))

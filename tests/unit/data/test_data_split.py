@@ -64,5 +64,10 @@ def test_the_draw_follows_the_seed_and_not_the_other_sources() -> None:
     assert [place - 50 for place in beside[50:]] == alone
 
 
+def test_two_sources_of_one_size_draw_different_rows() -> None:
+    both = mix([0] * 100 + [1] * 100, [0.5, 0.5], seed=1)
+    assert both[:50] != [place - 100 for place in both[50:]]
+
+
 def test_a_small_weight_still_shows_one_row() -> None:
     assert len(mix([0, 0, 0], [0.01], seed=0)) == 1

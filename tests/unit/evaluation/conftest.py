@@ -35,9 +35,9 @@ num_fewshot: {shots}
 metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
   - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
-  - {{metric: mcc, aggregation: matthews_corrcoef, higher_is_better: true}}
-metadata: {{version: 3.0}}
+{extra}metadata: {{version: 3.0}}
 """
+AGREEMENT = "  - {metric: mcc, aggregation: matthews_corrcoef, higher_is_better: true}\n"
 WRITING = """
 task: writing
 dataset_path: json
@@ -55,6 +55,39 @@ filter_list:
 metric_list:
   - {metric: exact_match, aggregation: mean, higher_is_better: true}
 metadata: {version: 1.0}
+"""
+FILLING = """
+task: filling
+dataset_path: json
+dataset_kwargs: {data_files: few.jsonl}
+output_type: multiple_choice
+test_split: train
+doc_to_text: "{{gold}}"
+doc_to_choice: "{{options}}"
+doc_to_target: "is the colour"
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+NEXT_WORD = """
+task: next_word
+dataset_path: json
+dataset_kwargs: {data_files: few.jsonl}
+output_type: loglikelihood
+test_split: train
+doc_to_text: "{{question}}"
+doc_to_target: " {{options[gold]}}"
+metric_list:
+  - {metric: perplexity, aggregation: perplexity, higher_is_better: false}
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+WHOLE_TEXT = """
+task: whole_text
+dataset_path: json
+dataset_kwargs: {data_files: few.jsonl}
+output_type: loglikelihood_rolling
+test_split: train
+doc_to_text: ""
+doc_to_target: "{{question}}"
+metric_list: [{metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}]
 """
 GROUP = """
 group: both
@@ -128,18 +161,27 @@ def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "many.jsonl", rows(30))
     write_rows(folder / "few.jsonl", rows(10, start=100))
     write_rows(folder / "shots.jsonl", rows(8, start=200))
-    (folder / "many.yaml").write_text(MULTIPLE_CHOICE.format(name="many", file="many", shots=2))
-    (folder / "few.yaml").write_text(MULTIPLE_CHOICE.format(name="few", file="few", shots=0))
-    (folder / "writing.yaml").write_text(WRITING)
+    (folder / "many.yaml").write_text(MULTIPLE_CHOICE.format(name="many", file="many", shots=2, extra=""))
+    (folder / "few.yaml").write_text(MULTIPLE_CHOICE.format(name="few", file="few", shots=0, extra=""))
+    agreement = MULTIPLE_CHOICE.format(name="agreement", file="few", shots=0, extra=AGREEMENT)
+    (folder / "agreement.yaml").write_text(agreement)
+    for name, text in {
+        "writing": WRITING,
+        "filling": FILLING,
+        "next_word": NEXT_WORD,
+        "whole_text": WHOLE_TEXT,
+    }.items():
+        (folder / f"{name}.yaml").write_text(text)
     (folder / "weighted.yaml").write_text(GROUP.replace("WEIGHT", "true"))
     (folder / "equal.yaml").write_text(GROUP.replace("WEIGHT", "false").replace("both", "equal"))
     return folder
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
+    """Matrices this small are slower on several threads, most of all where other processes run."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, 2))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
@@ -167,12 +209,14 @@ def make_llama() -> Callable[..., Any]:
 def write_task() -> Callable[..., None]:
     """Write a multiple-choice task with so many items into a folder."""
 
-    def write(folder: Path, name: str, items: int, shots: int = 0, options: list[str] | None = None) -> None:
+    def write(
+        folder: Path, name: str, items: int, shots: int = 0, options: list[str] | None = None, extra: str = ""
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         made = [row | {"options": options or row["options"]} for row in rows(items)]
         write_rows(folder / f"{name}.jsonl", made)
         write_rows(folder / "shots.jsonl", rows(8, start=200))
-        (folder / f"{name}.yaml").write_text(MULTIPLE_CHOICE.format(name=name, file=name, shots=shots))
+        (folder / f"{name}.yaml").write_text(MULTIPLE_CHOICE.format(name=name, file=name, shots=shots, extra=extra))
 
     return write
 

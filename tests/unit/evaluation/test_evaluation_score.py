@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import OutOfMemory, TaskError
 from tunery.evaluation.score import score_model
-from tunery.evaluation.state import adapter_off
+from tunery.evaluation.state import adapter_off, undisturbed
 from tunery.evaluation.tasks import load_tasks
 
 
@@ -24,33 +24,32 @@ def logs(result: Any) -> list[float]:
 
 
 def stock(model: Any, tokenizer: Any, folder: Path, name: str, chat_template: bool) -> Any:
-    """lm-eval by its own front door."""
-    import lm_eval
+    """lm-eval by itself, as its `simple_evaluate` does it: index, load, seed, evaluate."""
+    from lm_eval.evaluator import evaluate
     from lm_eval.tasks import TaskManager
 
-    config = next(folder.glob(f"{name}.yaml")).read_text()
-    elsewhere = folder.parent / "stock"
+    config = (folder / f"{name}.yaml").read_text()
+    elsewhere = folder.parent / f"stock-{name}"
     elsewhere.mkdir(exist_ok=True)
     for file in folder.glob("*.jsonl"):
         config = config.replace(file.name, str(file))
     (elsewhere / f"{name}.yaml").write_text(config)
-    return lm_eval.simple_evaluate(
+    loaded = TaskManager(include_path=str(elsewhere), include_defaults=False).load([name])
+    loaded["tasks"][name].set_fewshot_seed(seed=1234)
+    return evaluate(
         HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, softmax_dtype="float32"),
-        tasks=[name],
-        task_manager=TaskManager(include_path=str(elsewhere), include_defaults=False),
+        loaded,
         apply_chat_template=chat_template,
         fewshot_as_multiturn=chat_template,
         bootstrap_iters=200,
-        log_samples=True,
     )
 
 
 @pytest.mark.parametrize("chat_template", [False, True])
 @pytest.mark.parametrize("name", ["many", "writing"])
 def test_scores_are_those_of_stock_lm_eval(
-    load: Any, model: Any, tokenizer: Any, name: str, chat_template: bool, monkeypatch: pytest.MonkeyPatch
+    load: Any, model: Any, tokenizer: Any, name: str, chat_template: bool
 ) -> None:
-    monkeypatch.setenv("DISABLE_MULTIPROC", "1")
     tasks, evaluation = load(name, chat_template=chat_template, batch_size=4)
     ours = score_model(model, tokenizer, tasks, evaluation)[name]
     theirs = stock(model, tokenizer, load.folder, name, chat_template)
@@ -178,8 +177,9 @@ def test_samples_say_what_was_asked_for_and_what_was_answered(load: Any, model: 
 
 
 def test_a_metric_that_is_no_mean_has_a_score_but_no_column(load: Any, model: Any, tokenizer: Any) -> None:
-    tasks, evaluation = load("few")
-    result = score_model(model, tokenizer, tasks, evaluation)["few"]
+    tasks, evaluation = load("agreement")
+    result = score_model(model, tokenizer, tasks, evaluation)["agreement"]
+    assert result.scores["mcc"].stderr is not None
     assert "mcc" in result.scores
     assert "mcc" not in result.samples
 
@@ -210,7 +210,39 @@ def test_a_group_of_equal_tasks_is_the_mean_of_its_tasks(load: Any, model: Any, 
     assert results["equal"].scores["acc"].value == pytest.approx(expected)
 
 
+def test_a_task_that_asks_by_its_options_says_which_was_right(load: Any, model: Any, tokenizer: Any) -> None:
+    tasks, evaluation = load("filling")
+    samples = score_model(model, tokenizer, tasks, evaluation)["filling"].samples
+    assert list(samples["target"])[:3] == ["deep red", "pale green", "light blue"]
+    assert list(samples["acc"]) == list((samples["prediction"] == samples["target"]).astype(float))
+
+
+def test_a_continuations_perplexity_is_that_of_its_log_likelihoods(load: Any, model: Any, tokenizer: Any) -> None:
+    tasks, evaluation = load("next_word")
+    result = score_model(model, tokenizer, tasks, evaluation)["next_word"]
+    expected = np.exp(-np.mean([row[0] for row in result.samples["loglikelihoods"]]))
+    assert result.scores["perplexity"].value == pytest.approx(expected)
+    assert not result.scores["perplexity"].higher_is_better
+
+
+def test_a_texts_perplexity_counts_its_words(load: Any, model: Any, tokenizer: Any) -> None:
+    tasks, evaluation = load("whole_text")
+    result = score_model(model, tokenizer, tasks, evaluation)["whole_text"]
+    words = 10 * 6  # "which colour has the house 100?"
+    expected = np.exp(-sum(row[0] for row in result.samples["loglikelihoods"]) / words)
+    assert result.scores["word_perplexity"].value == pytest.approx(expected)
+
+
 # ---- nothing is disturbed
+
+
+def test_every_module_is_in_evaluation_mode_while_a_model_is_looked_at(model: Any) -> None:
+    # HFLM puts a model into evaluation mode when it is built, which hides that nothing else does.
+    model.train()
+    with undisturbed(model):
+        assert not any(module.training for module in model.modules())
+        assert not torch.is_grad_enabled()
+    assert all(module.training for module in model.modules())
 
 
 def test_dropout_is_off_while_scoring_and_the_mode_is_restored(

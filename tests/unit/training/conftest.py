@@ -19,9 +19,14 @@ WORDS = ("king", "river", "fruit", "Ona", "Tull", "red", "old", "is", "the", "of
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Two spinning threads on a busy machine made 0.3 s of training last 26 s."""
+    import gc
+
     import torch
 
+    import tunery.training.trainer  # noqa: F401
+
     torch.set_num_threads(1)
+    gc.freeze()  # the trainer collects garbage at every start: 0.5 s over all that the libraries made
 
 
 @pytest.fixture(scope="session")
@@ -101,11 +106,13 @@ class Bench:
 def bench(llama: Path, tmp_path: Path) -> Callable[..., Bench]:
     """bench(rows=24, quantization="none", adapter={...}, name="a"): a fresh base, adapter and output folder."""
 
-    def make(rows: int = 24, quantization: str = "none", name: str = "out", **adapter: Any) -> Bench:
+    def make(
+        rows: int = 24, quantization: str = "none", name: str = "out", dtype: str = "auto", **adapter: Any
+    ) -> Bench:
         from tunery.models.adapter import attach_adapter
         from tunery.models.base import load_base
 
-        config = BaseConfig(model=str(llama), quantization=quantization)  # type: ignore[arg-type]
+        config = BaseConfig(model=str(llama), quantization=quantization, dtype=dtype)  # type: ignore[arg-type]
         base = load_base(config, Path(), "cpu")
         attached = attach_adapter(base, AdapterConfig(**{"rank": 4, "dropout": 0.1, **adapter}), seed=0)
         data = PreparedData(examples(rows), examples(7, seed=1), [], EMPTY_REPORT)

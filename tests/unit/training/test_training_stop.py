@@ -31,16 +31,14 @@ def test_handlers_are_put_back() -> None:
 
 
 def test_outside_the_main_thread_nothing_is_caught() -> None:
-    errors: list[Exception] = []
+    errors: list[None] = []
 
     def enter() -> None:
-        try:
-            with StopSignal() as stop:
-                assert stop.requested is None
-        except Exception as error:
-            errors.append(error)
+        with StopSignal():
+            pass
+        errors.append(None)
 
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert errors == []
+    assert errors == [None], "signal.signal raises ValueError there"

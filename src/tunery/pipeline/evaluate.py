@@ -1,0 +1,115 @@
+"""`tunery evaluate`: score anything beside its base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tunery.config.fingerprint import fingerprint
+from tunery.config.project import Project, resolved
+from tunery.errors import ConfigError, Fault
+from tunery.pipeline import scoring
+from tunery.pipeline.publish import finish, log_pictures, log_scores
+from tunery.pipeline.subject import Subject, load_subject
+from tunery.pipeline.watch import Watch
+from tunery.records import RunRecord, TaskResult
+
+if TYPE_CHECKING:
+    from tunery.evaluation.tasks import Tasks
+    from tunery.tracking.run import Tracker
+    from tunery.tracking.store import Store
+
+
+def evaluate_reference(
+    ref: str,
+    project: str | None,
+    overrides: Sequence[tuple[str, str]],
+    watch: Watch,
+    *,
+    tracking_uri: str | None = None,
+    run_name: str | None = None,
+) -> RunRecord:
+    """Score what a reference leads to, and its base where it has one, as a run of kind `evaluation`.
+
+    Args:
+        ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
+        project: Folder of a project whose settings are used; by default those that the model was trained with.
+        overrides: Pairs of config key and YAML value.
+        watch: Told what a person would want to see.
+        tracking_uri: MLflow store.
+        run_name: Name of the run.
+
+    Raises:
+        InputError: If the reference, the settings or the tasks cannot be used.
+    """
+    from tunery.ranking.tables import run_table
+    from tunery.tracking.run import open_run
+    from tunery.tracking.store import connect
+
+    store = connect(tracking_uri, "evaluation" if project is None else project_name(project, overrides))
+    watch.step(f"loading {ref}")
+    subject = load_subject(ref, project, overrides, store)
+    settings = subject.project
+    tasks = _load_tasks(settings)
+    with open_run(store, "evaluation", settings.name, run_name=run_name or f"evaluate {ref}") as tracker:
+        watch.step(f"run {tracker.run_id}: scoring on {', '.join(tasks.names)}")
+        record = _score(subject, tasks, store, tracker)
+        _log(settings, record, subject, ref, tracker)
+        watch.show(run_table(record))
+    return record
+
+
+def project_name(project: str, overrides: Sequence[tuple[str, str]]) -> str:
+    """Name of the project, which is the experiment that the evaluation is found in."""
+    from tunery.config.load import load_project
+
+    return load_project(project, overrides).name
+
+
+def _load_tasks(project: Project) -> Tasks:
+    from tunery.evaluation.tasks import load_tasks
+
+    if not project.evaluation.tasks:
+        fault = Fault("evaluation.tasks", "at least one task", [], "Try --evaluation.tasks '[world_facts]'.")
+        raise ConfigError(project.name, fault)
+    return load_tasks(project.evaluation, project.folder, scoring.asks_through_chat(project))
+
+
+def _score(subject: Subject, tasks: Tasks, store: Store, tracker: Tracker) -> RunRecord:
+    from tunery.evaluation.state import adapter_off
+
+    evaluation = subject.project.evaluation
+    with adapter_off(subject.model):
+        base = scoring.base_results(store, subject.base, tasks, evaluation)
+    return RunRecord(
+        run_id=tracker.run_id,
+        project=subject.project.name,
+        identity=subject.base.identity,
+        adapter=None,
+        data=None,
+        trained=None,
+        base=base,
+        tuned=_tuned(subject, tasks),
+        primary=scoring.primary_metrics(tasks, evaluation),
+        model_version=subject.version,
+        notes=subject.base.notes,
+    )
+
+
+def _tuned(subject: Subject, tasks: Tasks) -> dict[str, TaskResult]:
+    from tunery.evaluation.score import score_model
+
+    if not subject.adapted:
+        return {}
+    return score_model(subject.model, subject.base.tokenizer, tasks, subject.project.evaluation)
+
+
+def _log(project: Project, record: RunRecord, subject: Subject, ref: str, tracker: Tracker) -> None:
+    from tunery.tracking.provenance import collect
+
+    tracker.log_config(resolved(project), fingerprint(project))
+    tracker.tag(**{"tunery.ref": ref})
+    log_scores(project, record, tracker, subject.model_id)
+    log_pictures(record, tracker)
+    tracker.log_provenance(collect(project.folder))
+    finish(record, tracker)

