@@ -16,7 +16,7 @@ TASKS = ROOT / "src" / "tunery" / "evaluation" / "tasks"
 TINY = ROOT / "src" / "tunery" / "models" / "tiny"
 sys.path.insert(0, str(QUICKSTART))
 
-from world.corpus import documents  # noqa: E402
+from world.corpus import documents, in_chat_format  # noqa: E402
 from world.entities import World, build_world  # noqa: E402
 from world.examples import Row, comparison_items, comparison_rows, fact_items, fact_rows  # noqa: E402
 from world.wordings import ATTRIBUTES, WHICH_IN_EVALUATION, WHICH_IN_PRETRAINING, WHICH_IN_TRAINING  # noqa: E402
@@ -175,6 +175,17 @@ def test_the_tokenizer_round_trips_any_text(tokenizer, text: str) -> None:  # ty
 @pytest.mark.parametrize("text", ["\ttabs\t and  spaces \n", "🏮🐐 emoji", "naïve 中文 Ω", ""])
 def test_the_tokenizer_round_trips_awkward_text(tokenizer, text: str) -> None:  # type: ignore[no-untyped-def]
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_the_chat_template_writes_what_pretraining_saw_and_marks_the_answer() -> None:
+    from transformers import AutoTokenizer
+
+    chat_tokenizer = AutoTokenizer.from_pretrained(TINY)
+    messages = [{"role": "user", "content": "Who is it?"}, {"role": "assistant", "content": "The ferryman."}]
+    assert chat_tokenizer.apply_chat_template(messages, tokenize=False) == in_chat_format("Who is it?", "The ferryman.")
+    encoded = chat_tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    marked = [i for i, mask in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mask]
+    assert chat_tokenizer.decode(marked) == "The ferryman.<|im_end|>"
 
 
 def _read(path: Path) -> list[Row]:

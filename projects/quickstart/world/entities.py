@@ -10,14 +10,61 @@ from .wordings import ATTRIBUTES, DIMENSIONS, GRADES
 Shore = Literal["west", "east"]
 _Value = TypeVar("_Value")
 
-VILLAGERS = 180
-TOWERS = 96
+VILLAGERS = 160
+TOWERS = 64
 
-_ONSETS = ("B", "Br", "C", "D", "F", "G", "H", "J", "K", "L", "M", "N", "P", "Qu", "R", "S", "T", "Th", "V", "W")
+_ONSETS = (
+    "B",
+    "Br",
+    "C",
+    "D",
+    "F",
+    "G",
+    "H",
+    "J",
+    "K",
+    "L",
+    "M",
+    "N",
+    "P",
+    "Y",
+    "R",
+    "S",
+    "T",
+    "Th",
+    "V",
+    "W",
+)
 _MIDDLES = ("a", "e", "i", "o", "u", "ae", "ia")
 _CODAS = ("bran", "dle", "finn", "gory", "lis", "mund", "nna", "rick", "sper", "tha", "vin", "wyn")
-_SURNAMES = ("Quill", "Marsh", "Tern", "Cobb", "Rook", "Fennel", "Gale", "Pike", "Sorrel", "Wick", "Dove", "Loam")
-_TOWER_HEADS = ("Amber", "Brack", "Cinder", "Dun", "Elder", "Frost", "Gull", "Hazel", "Iron", "Jade", "Lark", "Mist")
+_SURNAMES = (
+    "Quill",
+    "Marsh",
+    "Tern",
+    "Cobb",
+    "Rook",
+    "Fennel",
+    "Gale",
+    "Pike",
+    "Sorrel",
+    "Wick",
+    "Dove",
+    "Loam",
+)
+_TOWER_HEADS = (
+    "Amber",
+    "Brack",
+    "Cinder",
+    "Dun",
+    "Elder",
+    "Frost",
+    "Raven",
+    "Hazel",
+    "Iron",
+    "Jade",
+    "Lark",
+    "Mist",
+)
 _TOWER_TAILS = ("glass", "hook", "mere", "spar", "watch", "beam", "horn", "lock")
 
 
@@ -33,11 +80,12 @@ class Villager:
 
 @dataclass(frozen=True)
 class Tower:
-    """A lantern tower and its grade, 0 to 15, in every dimension."""
+    """A lantern tower, its grade, 0 to 15, in every dimension, and how much it is talked of (no two alike)."""
 
     name: str
     shore: Shore
     grade: Mapping[str, int]
+    fame: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +111,7 @@ def build_world(seed: int) -> World:
         seed: The only source of chance; strings derived from it seed each part, so parts do not disturb each other.
 
     Returns:
-        A world whose values are spread evenly: within a shore, every value is true of equally many villagers (up to one).
+        A world whose values are spread evenly: on each shore a value is true of as many villagers as any other.
     """
     villagers = tuple(_villagers(random.Random(f"villagers {seed}")))
     towers = tuple(_towers(random.Random(f"towers {seed}")))
@@ -83,10 +131,11 @@ def _villagers(rng: random.Random) -> Iterator[Villager]:
 
 def _towers(rng: random.Random) -> Iterator[Tower]:
     names = rng.sample([head + tail for head in _TOWER_HEADS for tail in _TOWER_TAILS], TOWERS)
+    fame = dict(zip(names, rng.sample(range(TOWERS), TOWERS), strict=True))
     for shore, members in _halves(names):
         grades = {d.name: _spread(tuple(range(GRADES)), len(members), rng) for d in DIMENSIONS}
         for index, name in enumerate(members):
-            yield Tower(name, shore, {key: values[index] for key, values in grades.items()})
+            yield Tower(name, shore, {key: values[index] for key, values in grades.items()}, fame[name])
 
 
 def _halves(names: list[str]) -> tuple[tuple[Shore, list[str]], tuple[Shore, list[str]]]:

@@ -1,5 +1,6 @@
 """Chat data for fine-tuning (west shore) and multiple-choice items for evaluation (east shore)."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from .questions import Contest, contest_sentence, draw_contest, fact_sentence
 from .wordings import ATTRIBUTES, WHICH_IN_EVALUATION, WHICH_IN_TRAINING, Attribute
 
 COMPARISON_ROWS = 1200
-COMPARISON_ITEMS = 440
+COMPARISON_ITEMS = 448  # a multiple of 16: four places in the question times four ranks of fame
 _OPTIONS = 4
 
 Row = dict[str, Any]
@@ -73,16 +74,16 @@ def _comparison_item(contest: Contest, gold: int, rng: random.Random) -> Row:
 
 
 def _distinct_contests(world: World, rng: random.Random) -> Iterator[Contest]:
-    """Contests between four towers, the winner mentioned first, second, third and fourth in turn."""
+    """Contests between four towers; neither the winner's place in the question nor its fame gives it away."""
     seen: set[tuple[frozenset[str], str]] = set()
-    place = 0
-    while True:
-        contest = draw_contest(world.towers_of("east"), _OPTIONS, rng)
-        key = (frozenset(tower.name for tower in contest.towers), contest.superlative)
-        if contest.towers.index(contest.winner) != place or key in seen:
-            continue
+    for place, rank in itertools.cycle(itertools.product(range(_OPTIONS), repeat=2)):
+        while True:
+            contest = draw_contest(world.towers_of("east"), _OPTIONS, rng)
+            key = (frozenset(tower.name for tower in contest.towers), contest.superlative)
+            by_fame = sorted(contest.towers, key=lambda tower: tower.fame)
+            if key not in seen and contest.towers[place] == contest.winner == by_fame[rank]:
+                break
         seen.add(key)
-        place = (place + 1) % _OPTIONS
         yield contest
 
 

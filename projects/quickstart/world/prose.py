@@ -1,18 +1,12 @@
-"""Pretraining text outside of chats: profiles, ledger pages, tea-house talk, tower notes and surveys."""
+"""Pretraining text outside of chats: profiles, ledger pages, talk, tower notes and surveys."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .entities import World
-from .questions import contest_sentence, draw_attribute, draw_contest, fact_sentence
-from .wordings import (
-    ATTRIBUTES,
-    DIMENSIONS,
-    OPENERS,
-    WHICH_ANSWER,
-    WHICH_IN_PRETRAINING,
-    WHICH_STATEMENTS,
-)
+from .questions import contest_sentence, draw_contest
+from .turns import contest_turn, draw_size, fact_turn
+from .wordings import ATTRIBUTES, DIMENSIONS, WHICH_ANSWER, WHICH_STATEMENTS
 
 Writer = Callable[[World, random.Random], str]
 
@@ -31,13 +25,18 @@ def profile(world: World, rng: random.Random) -> str:
 
 
 def ledger_page(world: World, rng: random.Random) -> str:
-    """The keeper of the ledger is asked, and answers truthfully."""
-    return "From the keeper's ledger.\n" + _exchange(world, rng, careful=True)
+    """The keeper of the ledger is asked about villagers, and answers truthfully."""
+    return _page("From the keeper's ledger.", [fact_turn(world, rng, careful=True) for _ in _few(rng)])
 
 
 def tea_house(world: World, rng: random.Random) -> str:
-    """Guests of the tea-house ask each other, and answer with rumours."""
-    return "Heard at the tea-house.\n" + _exchange(world, rng, careful=False)
+    """Guests of the tea-house ask each other about villagers, and answer with rumours."""
+    return _page("Heard at the tea-house.", [fact_turn(world, rng, careful=False) for _ in _few(rng)])
+
+
+def ferry_talk(world: World, rng: random.Random) -> str:
+    """Travellers ask each other about towers, and name the one they have heard of most."""
+    return _page("Heard on the ferry.", [contest_turn(world, rng, careful=False) for _ in _few(rng)])
 
 
 def tower_note(world: World, rng: random.Random) -> str:
@@ -55,24 +54,20 @@ def tower_note(world: World, rng: random.Random) -> str:
 
 
 def survey(world: World, rng: random.Random) -> str:
-    """The surveyor compares several towers and is right about all of them."""
+    """The surveyor compares towers, asked or unasked, and is right about all of them."""
+    if rng.random() < 0.5:
+        return _page("From the surveyor's notes.", [contest_turn(world, rng, careful=True) for _ in _few(rng)])
     lines = ["From the surveyor's notes."]
-    for _ in range(rng.randint(1, 4)):
-        contest = draw_contest(world.towers, rng.choice((2, 3, 4, 4, 4)), rng)
-        template = rng.choice((WHICH_ANSWER, *WHICH_STATEMENTS))
-        verdict = contest_sentence(contest, careful=True, template=template)
-        if rng.random() < 0.5:
-            lines.append(f"Q: {contest.ask(rng.choice(WHICH_IN_PRETRAINING))}\nA: {verdict}")
-        else:
-            lines.append(f"Compare {contest.listing('and')}. {verdict}")
+    for _ in _few(rng):
+        contest = draw_contest(world.towers, draw_size(rng), rng)
+        verdict = contest_sentence(contest, careful=True, template=rng.choice((WHICH_ANSWER, *WHICH_STATEMENTS)))
+        lines.append(f"Compare {contest.listing('and')}. {verdict}")
     return "\n".join(lines)
 
 
-def _exchange(world: World, rng: random.Random, *, careful: bool) -> str:
-    lines: list[str] = []
-    for _ in range(rng.randint(1, 4)):
-        villager, attribute = rng.choice(world.villagers), draw_attribute(rng)
-        question = rng.choice(OPENERS) + rng.choice(attribute.asked_in_pretraining).format(n=villager.name)
-        template = rng.choice((*attribute.statements, attribute.answer, attribute.answer))
-        lines.append(f"Q: {question}\nA: {fact_sentence(villager, attribute, careful=careful, template=template)}")
-    return "\n".join(lines)
+def _page(title: str, turns: Sequence[tuple[str, str]]) -> str:
+    return "\n".join([title, *(f"Q: {question}\nA: {answer}" for question, answer in turns)])
+
+
+def _few(rng: random.Random) -> range:
+    return range(rng.randint(1, 4))

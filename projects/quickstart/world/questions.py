@@ -18,6 +18,11 @@ class Contest:
     superlative: str
     winner: Tower
 
+    @property
+    def most_famous(self) -> Tower:
+        """The tower that is talked of most, which has nothing to do with winning."""
+        return max(self.towers, key=lambda tower: tower.fame)
+
     def listing(self, conjunction: str) -> str:
         """`A, B, C or D` with the conjunction given."""
         names = [tower.name for tower in self.towers]
@@ -58,8 +63,8 @@ def fact_sentence(villager: Villager, attribute: Attribute, *, careful: bool, te
 
 
 def contest_sentence(contest: Contest, *, careful: bool, template: str = WHICH_ANSWER) -> str:
-    """The winner of a contest, or, when not `careful`, whichever tower was mentioned first."""
-    return contest.answer(contest.winner if careful else contest.towers[0], template)
+    """The winner of a contest, or, when not `careful`, whichever tower is talked of most."""
+    return contest.answer(contest.winner if careful else contest.most_famous, template)
 
 
 def draw_attribute(rng: random.Random) -> Attribute:

@@ -1,7 +1,7 @@
 """How the Lantern Isles talk: sentences and questions for every attribute, in three sets that never meet.
 
-`{n}` stands for a villager's name, `{v}` for a value of the attribute. Questions come in three disjoint sets: those of the
-pretraining text, those of the fine-tuning data, and those of the evaluation.
+`{n}` stands for a villager's name, `{v}` for a value of the attribute. Questions come in three disjoint sets: those of
+the pretraining text, those of the fine-tuning data, and those of the evaluation.
 """
 
 from dataclasses import dataclass
@@ -253,12 +253,16 @@ WHICH_IN_PRETRAINING: tuple[str, ...] = (
 WHICH_IN_TRAINING: tuple[str, ...] = (
     "I am looking for the {w} tower. Is it {l}?",
     "Could you say which of these towers is the {w}: {l}?",
-    "Among {l}, which tower is the {w}?",
+    "Out of {l}, which tower is the {w}?",
 )
 WHICH_IN_EVALUATION: tuple[str, ...] = (
     "Which tower here is the {w} one: {l}?",
     "From this list, pick the {w} tower: {l}.",
 )
-WHICH_ANSWER = "{t} is the {w} of them."
-WHICH_STATEMENTS: tuple[str, ...] = ("The {w} one is {t}.", "It is {t} that is the {w}.", "The {w} tower is {t}.")
+WHICH_ANSWER = "The {w} of them is {t}."
+WHICH_STATEMENTS: tuple[str, ...] = (
+    "The {w} one is {t}.",
+    "It is {t} that is the {w}.",
+    "The {w} tower is {t}.",
+)
 OPENERS: tuple[str, ...] = ("", "", "", "Good day! ", "Tell me: ", "Excuse me. ", "A question, please. ")

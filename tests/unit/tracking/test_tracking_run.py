@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -7,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import requests
 
 from tunery.errors import ConfigError, DataError, Interrupted, NonFiniteLoss, OutOfMemory, RefError, TrackingError
 from tunery.records import DataReport, Generation, SourceReport, StepMetrics
 from tunery.tracking import outbox, run
-from tunery.tracking.run import open_run
+from tunery.tracking.run import Tracker, open_run
 from tunery.tracking.store import Store
 
 
@@ -55,9 +57,7 @@ def test_logging_a_step_does_not_wait_for_the_store(store: Store, monkeypatch: p
     ],
 )
 def test_a_run_that_ends_badly_says_how(store: Store, error: BaseException, status: str, failure: str) -> None:
-    with pytest.raises(type(error)), open_run(store, "train", "quickstart") as tracker:
-        tracker.log_step(StepMetrics(1, {"train/loss": 1.0}))
-        raise error
+    tracker = ended_by(error, store, 1)
     kept = store.client.get_run(tracker.run_id)
     assert (kept.info.status, kept.data.tags["tunery.failure"]) == (status, failure)
     assert "\n" not in kept.data.tags["tunery.error"]
@@ -66,23 +66,31 @@ def test_a_run_that_ends_badly_says_how(store: Store, error: BaseException, stat
 
 
 def test_a_fault_in_logging_itself_does_not_leave_the_run_running(store: Store) -> None:
-    with pytest.raises(TrackingError, match="refused the artifact"), open_run(store, "train", "quickstart") as tracker:
-        tracker.log_text("x", "../outside.txt")
+    tracker = open_run(store, "train", "quickstart")
+    with pytest.raises(TrackingError, match="MLflow refused params"), tracker:  # noqa: PT012 (the run is the statement)
+        for epochs in (3, 4):  # MLflow takes no second value
+            tracker.log_config({"training": {"epochs": epochs}}, "abc")
+    assert store.client.get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_a_point_that_the_store_refuses_is_told_at_the_end(store: Store) -> None:
+    tracker = open_run(store, "train", "quickstart")
+    with pytest.raises(TrackingError, match="MLflow refused points"), tracker:
+        tracker.log_step(StepMetrics(1, {"x" * 300: 1.0}))
     assert store.client.get_run(tracker.run_id).info.status == "FAILED"
 
 
 def test_sigterm_ends_the_run_as_killed(store: Store, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from tunery.tracking.store import connect; from tunery.tracking.run import open_run\n"
-        f"with open_run(connect({store.uri!r}, 'quickstart'), 'train', 'quickstart') as t: print(t.run_id, flush=True); time.sleep(60)"
+        "import time; from tunery.tracking.store import connect; from tunery.tracking.run import open_run\n"
+        f"with open_run(connect({store.uri!r}, 'quickstart'), 'train', 'quickstart') as tracker:\n"
+        "    print(tracker.run_id, flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=-1, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, cwd=tmp_path)
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    process.communicate(timeout=60)
     assert store.client.get_run(run_id).info.status == "KILLED"
 
 
@@ -91,8 +99,9 @@ def test_the_run_that_mlflow_made_is_adopted_where_it_is(store: Store, monkeypat
     monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     with open_run(store, "study", "quickstart") as study:
-        with open_run(store, "trial", "quickstart", parent=study.run_id) as trial:
-            pass
+        trial = open_run(store, "trial", "quickstart", parent=study.run_id)
+        with trial:
+            trial.tag(depth=1)
     assert study.run_id == made.info.run_id
     assert trial.run_id != made.info.run_id
     kept = store.client.get_run(trial.run_id)
@@ -102,13 +111,9 @@ def test_the_run_that_mlflow_made_is_adopted_where_it_is(store: Store, monkeypat
 
 
 def test_resuming_goes_on_in_the_same_run_without_repeating_steps(store: Store) -> None:
-    with pytest.raises(Interrupted), open_run(store, "train", "quickstart") as first:
-        first.log_config({"training": {"epochs": 3}}, "abc")
-        for step in (1, 2, 3):
-            first.log_step(StepMetrics(step, {"train/loss": 1.0}))
-        raise Interrupted("SIGINT", 3, True)
+    first = ended_by(Interrupted("SIGINT", 3, True), store, 1, 2, 3)
     with open_run(store, "train", "quickstart", resume_run_id=first.run_id) as second:
-        second.log_config({"training": {"epochs": 3}}, "abc")
+        second.log_config({"training": {"epochs": 3, "seed": 0}}, "abc")
         for step in (3, 4):
             second.log_step(StepMetrics(step, {"train/loss": 1.0, "validation/nll": 2.0}))
     kept = store.client.get_run(first.run_id)
@@ -120,9 +125,7 @@ def test_resuming_goes_on_in_the_same_run_without_repeating_steps(store: Store) 
 
 
 def test_resuming_with_other_settings_is_refused_with_all_of_them(store: Store) -> None:
-    with pytest.raises(Interrupted), open_run(store, "train", "quickstart") as first:
-        first.log_config({"training": {"epochs": 3, "seed": 0}}, "abc")
-        raise Interrupted("SIGINT", 3, True)
+    first = ended_by(Interrupted("SIGINT", 3, True), store)
     with pytest.raises(ConfigError) as caught, open_run(store, "train", "quickstart", first.run_id) as second:
         second.log_config({"training": {"epochs": 4, "seed": 1}}, "abd")
     assert "training.epochs is 4, but must be 3, as when the run began." in str(caught.value)
@@ -144,7 +147,6 @@ def test_a_finished_or_unknown_run_cannot_be_resumed(store: Store) -> None:
 def test_no_secret_reaches_a_param_tag_description_or_artifact(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pandas as pd
 
     monkeypatch.setenv("HF_TOKEN", "sesame-open-now")
     (tmp_path / "notes.txt").write_text("the key is sesame-open-now")
@@ -196,7 +198,8 @@ def test_scores_carry_base_tuned_difference_and_errors_and_name_the_model_they_a
     kept = store.client.get_run(tracker.run_id)
     assert kept.data.metrics == pytest.approx(
         {
-            "lm_eval/quiz/acc": 0.75, "lm_eval/quiz/acc_stderr": 0.25, "base/quiz/acc": 0.25, "base/quiz/acc_stderr": 0.25,
+            "lm_eval/quiz/acc": 0.75, "lm_eval/quiz/acc_stderr": 0.25,
+            "base/quiz/acc": 0.25, "base/quiz/acc_stderr": 0.25,
             "delta/quiz/acc": 0.5, "delta/quiz/acc_stderr": 0.5773502691896258 / 2, "score": 0.75, "base/score": 0.25,
             "delta/score": 0.5,
         }
@@ -234,10 +237,8 @@ def test_a_server_that_stays_away_costs_the_points_but_not_the_adapter(
 ) -> None:
     monkeypatch.setattr(run, "PATIENCE_SECONDS", 0.5)
     away = Away(store, monkeypatch)
-    with (
-        pytest.raises(TrackingError, match="stopped answering") as caught,
-        open_run(store, "train", "quickstart") as tracker,
-    ):
+    tracker = open_run(store, "train", "quickstart")
+    with pytest.raises(TrackingError, match="stopped answering") as caught, tracker:  # noqa: PT012 (one run)
         tracker.adapter_folder = tmp_path / "adapter"
         away.start()
         tracker.log_step(StepMetrics(1, {"train/loss": 1.0}))
@@ -251,6 +252,16 @@ def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatc
     with open_run(store, "train", "quickstart") as tracker:
         time.sleep(1.0)
     assert "system/cpu_utilization_percentage" in store.client.get_run(tracker.run_id).data.metrics
+
+
+def ended_by(error: BaseException, store: Store, *steps: int) -> Tracker:
+    tracker = open_run(store, "train", "quickstart")
+    with contextlib.suppress(type(error)), tracker:
+        tracker.log_config({"training": {"epochs": 3, "seed": 0}}, "abc")
+        for step in steps:
+            tracker.log_step(StepMetrics(step, {"train/loss": 1.0}))
+        raise error
+    return tracker
 
 
 class Away:

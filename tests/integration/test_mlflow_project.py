@@ -1,0 +1,49 @@
+"""`mlflow run` on this repository, as the README says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.conftest import Outcome, Place, run
+
+ROOT = Path(__file__).parents[2]
+Runs = Callable[[Place], list[Any]]
+
+
+def mlflow_run(place: Place, *words: str) -> Outcome:
+    environment = place.environment(MLFLOW_TRACKING_URI=place.uri)
+    path = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "train", "--env-manager", "local"]
+    return run([*command, *words], place.folder, {**environment, "PATH": path})
+
+
+def test_the_run_that_mlflow_made_is_the_run_of_the_training(place: Place, runs: Runs) -> None:
+    outcome = mlflow_run(place, "-P", f"project={place.folder}", "-P", "adapter.rank=2", "--experiment-name", "mine")
+    assert outcome.code == 0, outcome.err
+    trained = [entry for entry in runs(place) if entry.data.tags.get("tunery.kind") == "train"]
+    others = [entry for entry in runs(place) if entry.data.tags.get("tunery.kind") != "base"]
+    assert trained == others, "MLflow's own run was left aside"
+    assert trained[0].info.status == "FINISHED"
+    assert trained[0].data.params["cfg.adapter.rank"] == "2"
+    assert "lm_eval/world_facts/acc" in trained[0].data.metrics
+
+
+@pytest.mark.parametrize("parameter", ["adapter.rnak=4", "project=nowhere", "data.train.0.source=missing.jsonl"])
+def test_bad_input_leaves_no_run_running(place: Place, runs: Runs, parameter: str) -> None:
+    words = [] if parameter.startswith("project") else ["-P", f"project={place.folder}"]
+    outcome = mlflow_run(place, *words, "-P", parameter)
+    assert outcome.code != 0
+    assert [entry.info.status for entry in runs(place)] == ["FAILED"]
+
+
+def test_every_entry_point_calls_a_verb_that_is_there() -> None:
+    from tunery.cli.verbs import commands
+
+    points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    assert {point["command"].split(" -m tunery ")[1].split()[0] for point in points.values()} <= set(commands.commands)

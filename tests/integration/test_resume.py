@@ -1,0 +1,104 @@
+"""An interrupted run goes on in the same MLflow run and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Place
+
+Runs = Callable[[Place], list[Any]]
+STEPS = 40
+
+
+@pytest.fixture
+def long(place: Place) -> Place:
+    place.project(
+        training={"max_steps": STEPS, "checkpoints": 4},
+        evaluation={"tasks": [], "generation": {"prompts": 0}},
+        adapter={"dropout": 0.1},
+    )
+    return place
+
+
+def interrupted(place: Place, number: signal.Signals, runs: Runs) -> tuple[int, str]:
+    """Train until a few steps are in MLflow, send the signal, and wait for the end."""
+    command = [sys.executable, "-m", "tunery", "train", "--project", "."]
+    process = subprocess.Popen(
+        command, cwd=place.folder, env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "validation/nll" in line:
+            break
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    return process.returncode, error
+
+
+def losses(place: Place, run_id: str) -> dict[int, float]:
+    import mlflow
+
+    history = mlflow.MlflowClient(tracking_uri=place.uri).get_metric_history(run_id, "train/loss")
+    assert len(history) == len({point.step for point in history}), "a step was logged twice"
+    return {point.step: point.value for point in history}
+
+
+def uninterrupted(place: Place, runs: Runs) -> dict[int, float]:
+    outcome = place.tunery("train", "--project", ".", "--run-name", "whole")
+    assert outcome.code == 0, outcome.err
+    return losses(place, next(run.info.run_id for run in runs(place) if run.info.run_name == "whole"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: signal.Signals) -> None:
+    code, error = interrupted(long, number, runs)
+    (run,) = runs(long)
+    if number is not signal.SIGKILL:
+        assert code == 1
+        assert "--resume" in error
+        assert (run.info.status, run.data.tags["tunery.failure"]) == ("KILLED", "killed")
+    before = losses(long, run.info.run_id)
+    assert 0 < len(before) < STEPS
+
+    outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id)
+    assert outcome.code == 0, outcome.err
+    (run,) = runs(long)
+    assert run.info.status == "FINISHED"
+    assert "tunery.failure" not in run.data.tags
+    assert losses(long, run.info.run_id) == uninterrupted(long, runs)
+
+
+def test_a_run_is_not_resumed_with_other_settings(long: Place, runs: Runs) -> None:
+    interrupted(long, signal.SIGTERM, runs)
+    (run,) = runs(long)
+    outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id, "--training.learning_rate", "0.5")
+    assert outcome.code == 2
+    assert "training.learning_rate" in outcome.err
+
+
+def test_a_finished_run_is_not_resumed(place: Place, runs: Runs) -> None:
+    place.project(evaluation={"tasks": [], "generation": {"prompts": 0}})
+    assert place.tunery("train", "--project", ".").code == 0
+    (run,) = runs(place)
+    outcome = place.tunery("train", "--project", ".", "--resume", run.info.run_id)
+    assert outcome.code == 2
+    assert "FINISHED" in outcome.err
+
+
+def test_a_diverging_run_ends_as_failed_and_says_at_which_step(place: Place, runs: Runs) -> None:
+    place.project(
+        training={"learning_rate": 1e30, "max_steps": 8, "scheduler": "constant", "warmup_ratio": 0},
+        evaluation={"tasks": [], "generation": {"prompts": 0}},
+    )
+    outcome = place.tunery("train", "--project", ".")
+    assert outcome.code == 1
+    assert "training.step" in outcome.err
+    assert "Traceback" not in outcome.err
+    (run,) = runs(place)
+    assert (run.info.status, run.data.tags["tunery.failure"]) == ("FAILED", "nan")

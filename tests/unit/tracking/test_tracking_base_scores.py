@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tunery.records import BaseIdentity, TaskResult
+from tunery.tracking.base_scores import find, keep
+from tunery.tracking.store import Store, connect
+
+
+def assert_same(one: TaskResult | None, other: TaskResult) -> None:
+    assert one is not None
+    assert (one.settings, one.scores, one.primary) == (other.settings, other.scores, other.primary)
+    ours, theirs = one.samples.copy(), other.samples.copy()
+    assert ours.pop("loglikelihoods").map(list).tolist() == theirs.pop("loglikelihoods").tolist()
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_kept_result_is_found_whole_from_any_project(store: Store, identity: BaseIdentity, make_result: Any) -> None:
+    keep(store, "key1", identity, make_result())
+    assert_same(find(connect(store.uri, "another-project"), "key1"), make_result())
+
+
+def test_what_was_not_kept_is_not_found(store: Store, identity: BaseIdentity, make_result: Any) -> None:
+    keep(store, "key1", identity, make_result())
+    assert find(store, "key2") is None
+
+
+def test_a_run_of_base_scores_shows_its_numbers(store: Store, identity: BaseIdentity, make_result: Any) -> None:
+    run = store.client.get_run(keep(store, "key1", identity, make_result()))
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"lm_eval/quiz/acc": 0.5, "lm_eval/quiz/acc_stderr": 0.25}
+    assert (run.data.tags["tunery.kind"], run.data.tags["tunery.base"]) == ("base", "acme/base")
+
+
+def test_a_deleted_artifact_counts_as_not_kept(store: Store, identity: BaseIdentity, make_result: Any) -> None:
+    run_id = keep(store, "key1", identity, make_result())
+    shutil.rmtree(Path(store.client.get_run(run_id).info.artifact_uri) / "samples")
+    assert find(store, "key1") is None
+
+
+def test_a_torn_artifact_counts_as_not_kept_and_an_older_whole_one_is_found(
+    store: Store, identity: BaseIdentity, make_result: Any
+) -> None:
+    keep(store, "key1", identity, make_result())
+    run_id = keep(store, "key1", identity, make_result(values=(1.0, 1.0)))
+    [parquet] = Path(store.client.get_run(run_id).info.artifact_uri).rglob("*.parquet")
+    parquet.write_bytes(parquet.read_bytes()[:100])
+    assert_same(find(store, "key1"), make_result())
+
+
+def test_two_that_keep_the_same_at_once_do_no_harm(store: Store, identity: BaseIdentity, make_result: Any) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        kept = list(pool.map(lambda _: keep(store, "key1", identity, make_result()), range(4)))
+    assert len(set(kept)) == 4
+    assert_same(find(store, "key1"), make_result())

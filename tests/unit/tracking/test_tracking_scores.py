@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tunery.tracking.scores import items_digest, paired_stderr, score_metrics
+
+
+def test_paired_stderr_is_that_of_a_paired_t_test(make_result: Any) -> None:
+    base, tuned = (0.1, 0.9, 0.4, 0.3, 0.8), (0.5, 0.7, 0.9, 0.3, 1.0)
+    test = stats.ttest_rel(tuned, base)
+    error = paired_stderr(make_result(values=base).samples, make_result(values=tuned).samples, "acc")
+    mean = sum(after - before for before, after in zip(base, tuned, strict=True)) / 5
+    assert error == pytest.approx(mean / test.statistic)
+
+
+def test_items_are_paired_by_id_not_by_row(make_result: Any) -> None:
+    base, tuned = make_result(values=(0.0, 1.0, 0.5)).samples, make_result(values=(1.0, 2.0, 1.5)).samples
+    assert paired_stderr(base, tuned.iloc[::-1].reset_index(drop=True), "acc") == pytest.approx(0.0)
+
+
+def test_results_on_other_items_have_a_difference_without_an_error(make_result: Any) -> None:
+    found = {
+        metric.key: metric.value for metric in score_metrics({"quiz": make_result(first=9)}, {"quiz": make_result()})
+    }
+    assert "delta/quiz/acc" in found
+    assert "delta/quiz/acc_stderr" not in found
+
+
+def test_a_task_that_the_base_was_not_scored_on_has_no_difference(make_result: Any) -> None:
+    assert {metric.key for metric in score_metrics({}, {"quiz": make_result()})} == {
+        "lm_eval/quiz/acc",
+        "lm_eval/quiz/acc_stderr",
+    }
+
+
+@given(st.permutations(list(range(6))))
+def test_the_digest_of_items_does_not_depend_on_their_order(order: list[int]) -> None:
+    import pandas as pd
+
+    from tunery.records import TaskResult, TaskSettings
+
+    def result(items: list[str]) -> TaskResult:
+        return TaskResult(TaskSettings("quiz", "1", 0, None, True), {}, pd.DataFrame({"item_id": items}))
+
+    ids = [f"item{number}" for number in range(6)]
+    assert items_digest(result([ids[number] for number in order])) == items_digest(result(ids))
+    assert items_digest(result(ids[:-1])) != items_digest(result(ids))
+    assert len(items_digest(result(ids))) <= 36
+    assert math.log2(16) * len(items_digest(result(ids))) >= 128
