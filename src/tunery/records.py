@@ -188,9 +188,9 @@ class TaskResult:
 
     Args:
         scores: By metric name; `metric.filter` where the task has several of lm-eval's filters.
-        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf, where
-            a group has several), target, prediction, one column a metric (its value on the item), loglikelihoods (list,
-            empty for generation).
+        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf,
+            where a group has several), target, prediction, one column a metric (its value on the item), loglikelihoods
+            (list, empty for generation).
         primary: The metric that counts towards the run's score.
     """
 

@@ -1,6 +1,8 @@
 """The quickstart's world: nothing of the evaluation leaks, no item can be guessed, what is shipped is what is made."""
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -137,6 +139,13 @@ def test_the_winner_is_the_tower_that_the_superlative_names(world: World) -> Non
 def test_shipped_data_is_what_the_generator_makes(skill: str, rows: list[Row], items: list[Row]) -> None:
     assert _read(QUICKSTART / "data" / f"{skill}.jsonl") == rows
     assert _read(TASKS / f"world_{skill}.jsonl") == items
+
+
+def test_the_model_card_names_the_text_that_the_generator_writes(world: World) -> None:
+    card = (TINY / "README.md").read_text(encoding="utf-8")
+    count = int(re.search(r"([\d,]+) generated documents", card)[1].replace(",", ""))  # type: ignore[index]
+    text = "".join(document + "\0" for document in documents(world, count, f"pretraining {SEED}"))
+    assert hashlib.sha256(text.encode()).hexdigest() in card
 
 
 def test_the_generator_gives_the_same_text_in_another_process(world: World) -> None:

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from .tokenizer import CONTEXT_TOKENS, END_OF_TEXT
 
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("loss {task.fields[loss]:.3f}"),
+    TimeRemainingColumn(),
+)
 _TAIL_STEPS = 50  # the train loss that is reported is a mean over the last steps
 
 
@@ -90,12 +97,13 @@ def pretrain(model: LlamaForCausalLM, blocks: Tensor, held_out: Tensor, recipe: 
     losses: list[float] = []
     started = time.perf_counter()
     model.train()
-    progress = tqdm(range(steps), desc="pretraining", unit="step", mininterval=1.0)
-    for step in progress:
-        batch = blocks[step * recipe.blocks_per_step : (step + 1) * recipe.blocks_per_step]
-        _set_rates(optimizers, _rate_factor(step, steps, recipe))
-        losses.append(_step(model, batch, optimizers))
-        progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    with Progress(*_COLUMNS) as progress:
+        task = progress.add_task("pretraining", total=steps, loss=math.nan)
+        for step in range(steps):
+            batch = blocks[step * recipe.blocks_per_step : (step + 1) * recipe.blocks_per_step]
+            _set_rates(optimizers, _rate_factor(step, steps, recipe))
+            losses.append(_step(model, batch, optimizers))
+            progress.update(task, advance=1, loss=losses[-1])
     seconds = time.perf_counter() - started
     parameters = sum(parameter.numel() for parameter in model.parameters())
     train_loss = math.fsum(losses[-_TAIL_STEPS:]) / len(losses[-_TAIL_STEPS:])

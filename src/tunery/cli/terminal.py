@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tunery.records import StepMetrics
 
+_LOG_COLUMNS = 110  # Where there is no terminal to ask, wide enough that no score wraps.
 _PLAIN_LINES = 10  # A log file or a queue's output gets about so many lines of training instead of a moving bar.
 
 
@@ -18,7 +19,8 @@ class Terminal:
     """Prints to stdout; the progress bar is drawn only on a real terminal, a log gets plain lines."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False)
+        width = None if sys.stdout.isatty() else _LOG_COLUMNS
+        self.console = console or Console(file=sys.stdout, width=width, highlight=False)
         self._progress: Progress | None = None
         self._last_line = 0
 

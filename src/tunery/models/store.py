@@ -15,7 +15,8 @@ from tunery.models.base import LoadedBase
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-_FULL_DISK_WORDS = ("os error 28", "No space left", "PytorchStreamWriter failed")
+# torch.save only says that its file ended too early (inline_container.cc: unexpected pos).
+_FULL_DISK_WORDS = ("os error 28", "No space left", "PytorchStreamWriter failed", "inline_container.cc")
 
 
 def save_adapter(model: Any, folder: Path) -> Path:

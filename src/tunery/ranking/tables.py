@@ -20,7 +20,8 @@ def run_table(record: RunRecord) -> RenderableType:
     if record.base and not record.tuned:
         return Group(_own_scores(record), Text(base_verdict(record), style="bold"))
     pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
-    return Group(_scores(pairs, record.split), Text(verdict(pairs, record.split), style="bold"))
+    said = Text(verdict(pairs, record.split), style="bold")
+    return Group(_scores(pairs, record.split), said) if pairs else said
 
 
 def _scores(pairs: Sequence[Paired], split: str) -> Table:

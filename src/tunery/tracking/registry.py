@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from typing import Any
 
 from tunery.config.keys import nearest
 from tunery.errors import Fault, RefError
