@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DEFAULT_DATABASE = "mlflow.db"
 
+# The UI then shows runs of a model in training, not of an application that calls one.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 # MLflow's own: 7 retries with doubling pauses hold a run up for four minutes each time that a server is away. Points
 # that cannot be sent are kept and sent later, so that a run need not wait.
 _PATIENCE = {
@@ -63,9 +66,8 @@ class Store:
             found = self.client.get_experiment_by_name(wanted)
             if found is None:
                 try:
-                    return str(
-                        self.client.create_experiment(wanted, artifact_location=_artifact_folder(self.uri, wanted))
-                    )
+                    place = _artifact_folder(self.uri, wanted)
+                    return str(self.client.create_experiment(wanted, artifact_location=place, tags=_EXPERIMENT_TAGS))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
