@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from benchmarks.quickstart import Silent
+
 from tunery.config.load import load_project
 from tunery.pipeline.train import train_run
 from tunery.ranking.paired import compare_tasks
