@@ -31,15 +31,14 @@ _PATIENCE_SECONDS = 60
 @click.argument("run_id")
 @click.option("--store", default="sqlite:///mlflow.db", show_default=True, help="MLflow's backend store.")
 def main(run_id: str, store: str) -> None:
-    """Write docs/images/run.png, curves.png, artifacts.png and model.png."""
+    """Write docs/images/run.png, curves.png and model.png."""
     client = mlflow.MlflowClient(tracking_uri=store)
     run = client.get_run(run_id)
     name, version = run.data.tags["tunery.registered_version"].split("/")
     page = f"#/experiments/{run.info.experiment_id}/runs/{run_id}"
     pages = {
         "run": (page, 1500),
-        "curves": (f"{page}/model-metrics", 1300),
-        "artifacts": (f"{page}/artifacts/report.md", 1000),
+        "curves": (f"{page}/model-metrics", 1100),
         "model": (f"#/models/{name}/versions/{version}", 800),
     }
     IMAGES.mkdir(exist_ok=True)
@@ -88,6 +87,9 @@ def _shoot(browser: Browser, address: str, file: Path, height: int) -> None:
         found = page.get_by_role("button", name=button).or_(page.get_by_text(button, exact=True)).first
         if found.is_visible():
             found.click()
+    charts = page.get_by_placeholder("Search metric charts")
+    if charts.is_visible():
+        charts.fill("train/|validation")
     page.wait_for_timeout(_CHARTS_MILLISECONDS)
     page.screenshot(path=file)
     page.close()

@@ -242,7 +242,8 @@ class RunRecord:
 
     Args:
         base, tuned: Results by task, on the same items.
-        primary: The metric of each task that counts.
+        primary: The metric of each task that counts towards the score.
+        asked: The metric that is shown of each task that was asked for; empty: those of `primary`.
         split: Which items the headline is computed on: "all", or "locked" when the checkpoint was chosen on dev items.
         base_text, tuned_text: Text metrics on held-out prompts; empty when nothing was generated.
         model_version: "name/3" of the registered version, or None.
@@ -262,3 +263,9 @@ class RunRecord:
     tuned_text: Mapping[str, float] = field(default_factory=dict)
     model_version: str | None = None
     notes: Sequence[str] = ()
+    asked: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """The metric of each task that stands in tables and pictures."""
+        return self.asked or self.primary

@@ -106,8 +106,6 @@ def _training_faults(project: Project) -> Iterator[Fault]:
             training.early_stopping_patience,
             "Early stopping watches what keep_best_by names.",
         )
-    if training.packing and training.loss_on == "all" and data.template == "plain" and data.max_length < 8:
-        yield Fault("training.packing", "false when data.max_length is under 8", True, "Raise data.max_length.")
     if training.precision == "fp16" and training.device == "cpu":
         yield Fault(
             "training.precision",

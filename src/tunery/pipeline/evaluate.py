@@ -90,6 +90,7 @@ def _score(subject: Subject, tasks: Tasks, store: Store, tracker: Tracker) -> Ru
         trained=None,
         base=base,
         tuned=_tuned(subject, tasks),
+        asked={name: tasks.primary[name] for name in tasks.names},
         primary=scoring.primary_metrics(tasks, evaluation),
         model_version=subject.version,
         notes=subject.base.notes,

@@ -86,7 +86,7 @@ def log_pictures(record: RunRecord, tracker: Tracker) -> None:
     from tunery.ranking.paired import compare_tasks
     from tunery.ranking.plots import loss_plot, score_against_loss_plot, scores_plot
 
-    figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.primary, record.split))}
+    figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.shown, record.split))}
     if record.trained is not None and record.trained.history:
         figures["loss"] = loss_plot(record.trained.history, record.trained.kept_step)
         figures["score_against_loss"] = score_against_loss_plot(record.trained.history)

@@ -281,6 +281,7 @@ def _record(
         trained=trained,
         base=before.results,
         tuned=after.results,
+        asked={name: tasks.primary[name] for name in tasks.names},
         primary=scoring.primary_metrics(tasks, project.evaluation),
         split="locked" if project.training.keep_best_by == "score" else "all",
         base_text=before.text,

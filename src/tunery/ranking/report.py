@@ -14,7 +14,7 @@ def run_report(record: RunRecord) -> str:
     pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
     parts = [
         _heading(record, pairs),
-        _scores(record, pairs),
+        _scores(record),
         _other_metrics(record),
         _text(record),
         _training(record),
@@ -57,10 +57,15 @@ def _heading(record: RunRecord, pairs: Sequence[Paired]) -> str:
     identity = record.identity
     how = "as it is" if identity.quantization == "none" else identity.quantization
     lines = [f"# {record.project}", "", f"**{_headline(record, pairs)}**", ""]
-    lines += [
-        f"Base `{identity.model}` at `{identity.revision[:12]}`, weights {how}, chat template {identity.chat_template}."
-    ]
+    base = f"`{identity.model}` at `{_short(identity.revision)}`"
+    lines.append(f"Base {base}, weights {how}, chat template {identity.chat_template}.")
     return "\n".join([*lines, *(f"\n> {note}" for note in record.notes), ""])
+
+
+def _short(revision: str) -> str:
+    """The first 12 digits of a commit or of a hash, with the hash's name."""
+    kind, colon, digits = revision.rpartition(":")
+    return f"{kind}{colon}{digits[:12]}"
 
 
 def _headline(record: RunRecord, pairs: Sequence[Paired]) -> str:
@@ -77,7 +82,8 @@ def base_verdict(record: RunRecord) -> str:
     return "Scores: " + ", ".join(f"{task} {number(score.value, 3)}" for task, score in named if score) + "."
 
 
-def _scores(record: RunRecord, pairs: Sequence[Paired]) -> str:
+def _scores(record: RunRecord) -> str:
+    pairs = compare_tasks(record.base, record.tuned, record.shown, record.split)
     if not pairs:
         return ""
     items = "items" if record.split == "all" else f"{record.split} items"
@@ -88,7 +94,7 @@ def _scores(record: RunRecord, pairs: Sequence[Paired]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
     ]
     lines += [
-        f"| {p.task} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {p.delta:+.4f} | "
+        f"| {named(p, record)} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {p.delta:+.4f} | "
         f"{p.low:+.4f} to {p.high:+.4f} | {p_value(p.p_value).removeprefix('= ')} | {p.test} |"
         for p in pairs
     ]
@@ -104,7 +110,12 @@ def _other_metrics(record: RunRecord) -> str:
     rows = list(_metric_rows(record))
     if not rows:
         return ""
-    heading = ["## All metrics, all items", "", "| task | metric | base | tuned |", "| --- | --- | ---: | ---: |"]
+    heading = [
+        "## All metrics, all items",
+        "",
+        "| task | metric | base | tuned | delta |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
     return "\n".join([*heading, *rows, ""])
 
 
@@ -112,7 +123,19 @@ def _metric_rows(record: RunRecord) -> Iterator[str]:
     for task, result in (record.tuned or record.base).items():
         for metric in result.scores:
             before, after = (with_error(side.get(task), metric) for side in (record.base, record.tuned))
-            yield f"| {task} | {metric} | {before} | {after} |"
+            yield f"| {task} | {metric} | {before} | {after} | {_delta(record, task, metric)} |"
+
+
+def _delta(record: RunRecord, task: str, metric: str) -> str:
+    sides = [side[task].scores.get(metric) for side in (record.base, record.tuned) if task in side]
+    if len(sides) < 2 or sides[0] is None or sides[1] is None:
+        return "–"
+    return f"{sides[1].value - sides[0].value:+.4f}"
+
+
+def named(pair: Paired, record: RunRecord) -> str:
+    """A task's name, and whether it stands outside of the score."""
+    return pair.task if pair.task in record.primary else f"{pair.task} (not in the score)"
 
 
 def with_error(result: TaskResult | None, metric: str) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.ranking.paired import Paired, compare_tasks
-from tunery.ranking.report import base_verdict, number, p_value, verdict, with_error
+from tunery.ranking.report import base_verdict, named, number, p_value, verdict, with_error
 from tunery.records import RunRecord
 
 _SURE = 0.05
@@ -19,21 +19,30 @@ def run_table(record: RunRecord) -> RenderableType:
     """Base, tuned and delta a task, then the verdict in one sentence."""
     if record.base and not record.tuned:
         return Group(_own_scores(record), Text(base_verdict(record), style="bold"))
-    pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
-    said = Text(verdict(pairs, record.split), style="bold")
-    return Group(_scores(pairs, record.split), said) if pairs else said
+    shown, counted = (
+        compare_tasks(record.base, record.tuned, tasks, record.split) for tasks in (record.shown, record.primary)
+    )
+    said = Text(verdict(counted, record.split), style="bold")
+    return Group(_scores(shown, record), said) if shown else said
 
 
-def _scores(pairs: Sequence[Paired], split: str) -> Table:
+def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
     table = Table(title="Scores beside the base model's own", title_justify="left")
     for name in ("task", "metric"):
         table.add_column(name)
-    for name in ("items" if split == "all" else f"{split} items", "base", "tuned", "delta", "95% interval", "p"):
+    for name in (
+        "items" if record.split == "all" else f"{record.split} items",
+        "base",
+        "tuned",
+        "delta",
+        "95% interval",
+        "p",
+    ):
         table.add_column(name, justify="right")
     for pair in pairs:
         interval = f"{pair.low:+.3f} to {pair.high:+.3f}"
         table.add_row(
-            pair.task,
+            named(pair, record),
             pair.metric,
             str(pair.items),
             number(pair.base, 3),
@@ -49,7 +58,7 @@ def _own_scores(record: RunRecord) -> Table:
     table = Table(title="Scores", title_justify="left")
     for name in ("task", "metric", "score"):
         table.add_column(name)
-    for task, metric in record.primary.items():
+    for task, metric in record.shown.items():
         table.add_row(task, metric, with_error(record.base.get(task), metric))
     return table
 

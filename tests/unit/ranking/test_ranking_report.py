@@ -34,6 +34,19 @@ def test_a_checkpoint_chosen_on_dev_items_is_reported_on_locked_ones(record: Run
     assert "the items that the choice never saw" in page
 
 
+def test_a_task_that_does_not_count_is_shown_as_such(record: RunRecord) -> None:
+    other = dataclasses.replace(record, primary={}, asked={"world_facts": "acc"})
+    assert "| world_facts (not in the score) | acc | 40 |" in run_report(other)
+
+
+def test_a_model_without_an_adapter_shows_its_own_scores(record: RunRecord) -> None:
+    alone = dataclasses.replace(record, tuned={}, trained=None, data=None, adapter=None)
+    assert "**Scores: world_facts 0.250. There is no adapter" in run_report(alone)
+    page = io.StringIO()
+    Console(file=page, width=100).print(run_table(alone))
+    assert "0.2500 ± 0.0685" in page.getvalue()
+
+
 def test_a_run_without_scores_says_so(record: RunRecord) -> None:
     page = run_report(dataclasses.replace(record, base={}, tuned={}, primary={}))
     assert "**Nothing was scored.**" in page
