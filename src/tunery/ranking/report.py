@@ -211,6 +211,7 @@ def _use(record: RunRecord) -> str:
             "",
             "```python",
             "import mlflow",
+            "",
             f'model = mlflow.pyfunc.load_model("models:/{record.model_version}")',
             'model.predict({"messages": [{"role": "user", "content": "..."}]})',
             "```",
