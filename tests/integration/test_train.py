@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.integration.conftest import Place
+from tests.integration.servers import mlflow_server
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,22 @@ def test_a_scored_version_has_the_scores_of_its_training(trained: Place, client:
     experiments = [entry.experiment_id for entry in client.search_experiments()]
     found = client.search_runs(experiments, f"tags.`tunery.ref` = 'runs:/{run.info.run_id}'")
     assert found[0].data.metrics["lm_eval/world_facts/acc"] == run.data.metrics["lm_eval/world_facts/acc"]
+
+
+def test_a_server_on_postgresql_gets_the_same_run(trained: Place, run: Any, tmp_path: Path) -> None:
+    import mlflow
+
+    with mlflow_server(tmp_path) as address:
+        outcome = trained.tunery("train", "--project", ".", "--tracking-uri", address)
+        assert outcome.code == 0, outcome.err
+        client = mlflow.MlflowClient(tracking_uri=address)
+        (found,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+        assert found.info.status == "FINISHED"
+        for name, value in run.data.metrics.items():
+            if not name.startswith(("system/", "train/tokens", "train/peak")):
+                assert found.data.metrics[name] == value, name
+        scored = trained.tunery("evaluate", "models:/small/1", "--tracking-uri", address)
+        assert scored.code == 0, scored.err
 
 
 def test_a_preview_shows_tokens_and_makes_no_run(place: Place) -> None:

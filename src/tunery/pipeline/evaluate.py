@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import ConfigError, Fault
 from tunery.pipeline import scoring
 from tunery.pipeline.publish import finish, log_pictures, log_scores
 from tunery.pipeline.subject import Subject, load_subject
@@ -69,9 +68,6 @@ def project_name(project: str, overrides: Sequence[tuple[str, str]]) -> str:
 def _load_tasks(project: Project) -> Tasks:
     from tunery.evaluation.tasks import load_tasks
 
-    if not project.evaluation.tasks:
-        fault = Fault("evaluation.tasks", "at least one task", [], "Try --evaluation.tasks '[world_facts]'.")
-        raise ConfigError(project.name, fault)
     return load_tasks(project.evaluation, project.folder, scoring.asks_through_chat(project))
 
 

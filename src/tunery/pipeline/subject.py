@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.load import load_project, project_from
 from tunery.config.project import Project
-from tunery.errors import Fault, RefError
+from tunery.errors import ConfigError, Fault, RefError
 
 if TYPE_CHECKING:
     from tunery.models.base import LoadedBase
@@ -123,9 +123,15 @@ def _load(project: Project) -> LoadedBase:
 
 
 def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], where: str) -> Project:
-    if project is not None:
-        return load_project(project, overrides)
-    return project_from(tree, where, Path.cwd(), overrides)
+    """Checked before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
+    from tunery.evaluation.tasks import check_tasks
+
+    settings = load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides)
+    if not settings.evaluation.tasks:
+        fault = Fault("evaluation.tasks", "at least one task", [], "Try --evaluation.tasks '[world_facts]'.")
+        raise ConfigError(settings.name, fault)
+    check_tasks(settings.evaluation, settings.folder)
+    return settings
 
 
 def _plain(model: str) -> dict[str, Any]:
