@@ -30,7 +30,7 @@ def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: Evalu
 
     keys = {name: base_key(base.identity, settings) for name, settings in tasks.settings.items()}
     known = {name: base_scores.find(store, key) for name, key in keys.items()}
-    found = {name: _split_again(result, evaluation) for name, result in known.items() if result is not None}
+    found = {name: _as_asked(result, tasks, evaluation) for name, result in known.items() if result is not None}
     missing = [name for name in keys if name not in found]
     if missing:
         fresh = score_model(base.model, base.tokenizer, _only(tasks, missing), evaluation)
@@ -41,18 +41,27 @@ def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: Evalu
     return {name: found[name] for name in keys if name in found}
 
 
-def _split_again(result: TaskResult, evaluation: EvaluationConfig) -> TaskResult:
-    """Dev or locked by this project's fraction: the kept result may be of a project with another."""
+def _as_asked(result: TaskResult, tasks: Tasks, evaluation: EvaluationConfig) -> TaskResult:
+    """With this project's split and primary metric: the kept result may be of a project with others."""
     from tunery.evaluation.items import split_of
 
     splits = [split_of(item, evaluation.dev_fraction) for item in result.samples["item_id"]]
-    return replace(result, samples=result.samples.assign(split=splits))
+    primary = tasks.primary[result.settings.task]
+    return replace(result, samples=result.samples.assign(split=splits), primary=primary)
 
 
 def _only(tasks: Tasks, names: Sequence[str]) -> Tasks:
-    """The tasks, without the leaves that none of the names needs."""
+    """The tasks, without the leaves that none of the names needs, and without groups that would then be incomplete."""
     needed = {leaf for name in names for leaf in tasks.members.get(name, (name,))}
-    return replace(tasks, leaves={name: leaf for name, leaf in tasks.leaves.items() if name in needed})
+    if needed == set(tasks.leaves):
+        return tasks  # the same object: what it keeps of tokens serves the next scoring too
+    members = {name: leaves for name, leaves in tasks.members.items() if needed.issuperset(leaves)}
+    return replace(
+        tasks,
+        leaves={name: leaf for name, leaf in tasks.leaves.items() if name in needed},
+        members=members,
+        groups={name: group for name, group in tasks.groups.items() if name in members},
+    )
 
 
 def primary_metrics(tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, str]:
