@@ -34,7 +34,7 @@ def nothing_runs(place: Place, runs: Runs) -> None:
         (["--adapter.rnak", "4"], "Did you mean 'adapter.rank'?"),
         (["--adapter.rank", "many"], "adapter.rank is 'many', but must be a whole number"),
         (["--adapter.dropout", "1.5"], "adapter.dropout is 1.5, but must be below 1"),
-        (["--nonsense", "4"], "unknown key 'nonsense'"),
+        (["--nonsense", "4"], "unknown key --nonsense"),
         (["--adapter.rank"], "--adapter.rank needs a value"),
         (["--project", "nowhere"], "no such project"),
         (["--data.train.0.source", "missing.jsonl"], "missing.jsonl"),

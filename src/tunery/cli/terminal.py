@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tunery.records import StepMetrics
 
 _LOG_COLUMNS = 110  # Where there is no terminal to ask, wide enough that no score wraps.
+_QUIET_SECONDS = 30.0  # A log says something at least so often.
 _PLAIN_LINES = 10  # A log file or a queue's output gets about so many lines of training instead of a moving bar.
 
 
@@ -22,7 +24,7 @@ class Terminal:
         width = None if sys.stdout.isatty() else _LOG_COLUMNS
         self.console = console or Console(file=sys.stdout, width=width, highlight=False)
         self._progress: Progress | None = None
-        self._last_line = 0
+        self._last_line, self._last_time = 0, time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -46,8 +48,8 @@ class Terminal:
         validation = metrics.values.get("validation/nll")
         if self.console.is_terminal:
             self._bar(metrics.step, total_steps, loss)
-        elif loss is not None and metrics.step - self._last_line >= max(1, total_steps // _PLAIN_LINES):
-            self._last_line = metrics.step
+        elif loss is not None and self._is_due(metrics.step, total_steps):
+            self._last_line, self._last_time = metrics.step, time.monotonic()
             self.console.print(f"  step {metrics.step}/{total_steps}  train/loss {loss:.4f}")
         if validation is not None:
             self.console.print(f"  step {metrics.step}: validation/nll {validation:.4f}")
@@ -57,6 +59,10 @@ class Terminal:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _is_due(self, step: int, total: int) -> bool:
+        waited = time.monotonic() - self._last_time
+        return step - self._last_line >= max(1, total // _PLAIN_LINES) or waited >= _QUIET_SECONDS
 
     def _bar(self, step: int, total: int, loss: float | None) -> None:
         if self._progress is None:

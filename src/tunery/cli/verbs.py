@@ -84,6 +84,9 @@ def evaluate(
     """Score a model beside its base.
 
     REF is models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
+
+    A run and its versions are asked what they were asked in training. For anything else name the questions: --project
+    projects/quickstart, or --evaluation.tasks '[world_facts]'.
     """
     from tunery.cli.terminal import Terminal
     from tunery.pipeline.evaluate import evaluate_reference

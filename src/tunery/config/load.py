@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,24 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
     try:
         project = Project.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(where, faults_of(error)) from None
+        raise ConfigError(where, _as_given(faults_of(error), overrides)) from None
     project._folder = folder
     return project
+
+
+def _as_given(faults: list[Fault], overrides: Overrides) -> list[Fault]:
+    """A fault of an option is named as the option, so that nobody looks for it in the file."""
+    given = [key for key, _ in overrides]
+    return [replace(fault, key=_option(fault.key, given)) for fault in faults]
+
+
+def _option(key: str, given: list[str]) -> str:
+    for name in given:
+        if key == name or key.startswith(f"{name}."):
+            return f"--{key}"
+        if key == f"unknown key {name!r}":
+            return f"unknown key --{name}"
+    return key
 
 
 def find_project(path: str | Path) -> Path:
@@ -60,9 +76,10 @@ def find_project(path: str | Path) -> Path:
     if file.is_dir():
         file = file / "project.yaml"
     if not file.is_file():
+        what = "holds no project.yaml" if Path(path).is_dir() else "is not there"
         known = sorted(str(found.parent) for found in Path("projects").glob("*/project.yaml"))
         advice = f"Known projects here: {', '.join(known)}." if known else "Name a folder that holds project.yaml."
-        raise ConfigError(str(path), Fault("no such project", f"{file} is not a file", advice=advice))
+        raise ConfigError(str(path), Fault("no such project", f"the folder or file {what}", advice=advice))
     return file
 
 

@@ -141,7 +141,7 @@ def _evaluation_faults(project: Project) -> Iterator[Fault]:
             yield Fault(
                 f"evaluation.primary names {name!r}, which is not in evaluation.tasks",
                 known,
-                advice=nearest(name, tasks),
+                advice=nearest(name, tasks) or "Change evaluation.primary too; {} counts every task.",
             )
     for name in project.promotion.guard:
         if name not in tasks:

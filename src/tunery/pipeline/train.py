@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
+from tunery.errors import Interrupted
 from tunery.pipeline import scoring
 from tunery.pipeline.publish import publish
 from tunery.pipeline.watch import Watch
@@ -57,9 +58,20 @@ def train_run(
     with open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name) as tracker:
         work = WorkFolder.of(tracker.run_id)
         watch.step(f"run {tracker.run_id} of {project.name}")
-        record = _train(project, watch, tracker, work, work.checkpoint(resume) if resume else None)
+        try:
+            record = _train(project, watch, tracker, work, _going_on(work, watch) if resume else None)
+        except Interrupted:
+            watch.step(f"to go on: the same command with --resume {tracker.run_id}")
+            raise
     work.remove()
     return record
+
+
+def _going_on(work: WorkFolder, watch: Watch) -> Path | None:
+    found = work.checkpoint()
+    if found is None:
+        watch.step(f"{work.path} holds no checkpoint: training starts at the first step again")
+    return found
 
 
 def check(project: Project) -> None:
@@ -95,7 +107,7 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
     tasks = _load_tasks(project)
     data = _prepare(project, base, tasks, tracker, watch)
 
-    watch.step("scoring the base")
+    watch.step("scores of the base: looked up, or computed once")
     before = _ask(
         project,
         base,

@@ -7,8 +7,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunery.errors import Fault, RefError
-
 
 @dataclass(frozen=True)
 class WorkFolder:
@@ -23,19 +21,11 @@ class WorkFolder:
         home = Path(os.environ.get("TUNERY_HOME") or cache / "tunery")
         return WorkFolder(home.expanduser().resolve() / "runs" / run_id)
 
-    def checkpoint(self, run_id: str) -> Path:
-        """The newest whole checkpoint.
-
-        Raises:
-            RefError: If there is none to go on from.
-        """
+    def checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; None where the run was killed before the first, or on another machine."""
         from tunery.training.fit import latest_checkpoint
 
-        found = latest_checkpoint(self.path)
-        if found is None:
-            fault = Fault("nothing to go on from", f"{self.path} holds no whole checkpoint", advice="Start a new run.")
-            raise RefError(f"--resume {run_id}", fault)
-        return found
+        return latest_checkpoint(self.path)
 
     def remove(self) -> None:
         """Delete the folder: the adapter is in the store, the checkpoints are not needed any more."""

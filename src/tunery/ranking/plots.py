@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -42,8 +43,12 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     axes.plot(
         [nll for nll, _, _ in points], [score for _, score, _ in points], color=_TUNED, marker="o", label="checkpoints"
     )
-    for nll, score, step in points:
-        axes.annotate(f"step {step}", (nll, score), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    for place, (nll, score, step) in enumerate(points):
+        above = 8 if place % 2 == 0 else -14  # late checkpoints lie close together
+        axes.annotate(
+            f"step {step}", (nll, score), textcoords="offset points", xytext=(0, above), fontsize=8, ha="center"
+        )
+    axes.margins(x=0.1, y=0.15)
     axes.invert_xaxis()
     _finish(
         axes,
@@ -65,7 +70,7 @@ def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
         axes.errorbar(
             pair.tuned,
             row,
-            xerr=[[pair.delta - pair.low], [pair.high - pair.delta]],
+            xerr=_reach(pair),
             color=_TUNED,
             marker="o",
             markersize=8,
@@ -74,10 +79,17 @@ def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
             label="tuned, 95% interval of the gain" if row == 0 else None,
         )
     axes.set_yticks(range(len(pairs)), [f"{pair.task}\n{pair.metric}" for pair in pairs])
-    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_ylim(len(pairs) - 0.5, -1.2)  # room for the legend above the first row
     axes.set_xlim(0, 1.02 if all(0 <= pair.tuned <= 1 for pair in pairs) else None)
     _finish(axes, "score", "", "Scores beside the base model's own")
     return figure
+
+
+def _reach(pair: Paired) -> list[list[float]] | None:
+    """How far the interval goes to each side; None where one item gives no interval."""
+    if math.isnan(pair.low):
+        return None
+    return [[max(0.0, pair.delta - pair.low)], [max(0.0, pair.high - pair.delta)]]
 
 
 def series(history: Sequence[StepMetrics], name: str) -> tuple[list[int], list[float]]:

@@ -196,7 +196,7 @@ def _inventory(store: Store, name: str) -> str:
         # aliases are only told by get_registered_model, not by the search
         aliases = store.client.get_registered_model(name).aliases
     named = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items())) or "none"
-    return f"{name} has the versions {numbers} and the aliases {named}"
+    return f"{name} has versions: {numbers}; aliases: {named}"
 
 
 def _recent_runs(store: Store) -> str:

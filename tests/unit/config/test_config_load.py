@@ -75,7 +75,7 @@ def test_a_file_that_is_no_mapping_is_refused(write: Write, text: str) -> None:
 
 
 def test_a_missing_project_names_where_it_was_looked_for(tmp_path: Path) -> None:
-    assert "project.yaml is not a file" in message(tmp_path)
+    assert "the folder or file holds no project.yaml" in message(tmp_path)
 
 
 def test_needed_keys_are_asked_for(write: Write) -> None:
@@ -108,8 +108,8 @@ def test_an_override_reaches_into_a_list(write: Write) -> None:
         ("adapter.rank.deep", "4", "unknown key 'adapter.rank.deep'"),
         ("data.train.7.source", "x", "1 entries"),
         ("name", "[1", "not YAML"),
-        ("adapter.rank", "many", "adapter.rank is 'many', but must be a whole number"),
-        ("nonsense", "1", "unknown key 'nonsense'"),
+        ("adapter.rank", "many", "--adapter.rank is 'many', but must be a whole number"),
+        ("nonsense", "1", "unknown key --nonsense"),
     ],
 )
 def test_a_wrong_override_is_refused(write: Write, key: str, value: str, expected: str) -> None:
