@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tunery.records import StepMetrics
@@ -36,7 +37,7 @@ class Terminal:
 
     def step(self, text: str) -> None:
         """Say what is being done now."""
-        self.console.print(f"[bold cyan]»[/] {text}")
+        self.console.print(f"[bold cyan]»[/] {escape(text)}")
 
     def show(self, renderable: RenderableType) -> None:
         """Print a table or a text."""

@@ -61,7 +61,7 @@ class EvaluationConfig(Section):
     @classmethod
     def _expand_suites(cls, tasks: object) -> object:
         names = [tasks] if isinstance(tasks, str) else tasks
-        if not isinstance(names, list | tuple):
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             return names
         expanded = [
             task for name in names for task in (SUITES.get(name, (name,)) if isinstance(name, str) else (name,))

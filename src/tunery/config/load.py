@@ -73,10 +73,14 @@ def _option(key: str, given: list[str]) -> str:
 def find_project(path: str | Path) -> Path:
     """The project file that `path` names: itself, or project.yaml inside it."""
     file = Path(path)
-    if file.is_dir():
-        file = file / "project.yaml"
-    if not file.is_file():
-        what = "holds no project.yaml" if Path(path).is_dir() else "is not there"
+    try:
+        folder = file.is_dir()
+        file = file / "project.yaml" if folder else file
+        there = file.is_file()
+    except OSError as error:  # a name too long for the system, or one it forbids
+        raise ConfigError(f"{str(path)[:80]}...", Fault("no such project", str(error.strerror))) from None
+    if not there:
+        what = "holds no project.yaml" if folder else "is not there"
         known = sorted(str(found.parent) for found in Path("projects").glob("*/project.yaml"))
         advice = f"Known projects here: {', '.join(known)}." if known else "Name a folder that holds project.yaml."
         raise ConfigError(str(path), Fault("no such project", f"the folder or file {what}", advice=advice))
@@ -87,11 +91,16 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML whose mappings must not repeat a key: PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+# A date such as 2020-13-45 raises ValueError, an unhashable key TypeError, thousands of brackets RecursionError.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, RecursionError)
 
 
 def read_tree(file: Path) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def read_tree(file: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(str(file), Fault("not YAML", " ".join(str(error).split()))) from None
     except OSError as error:
         raise ConfigError(str(file), Fault("cannot be read", str(error.strerror))) from None

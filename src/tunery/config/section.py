@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), _Number]
 PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False), _Number]
 NonNegativeNumber = Annotated[float, Field(ge=0.0, allow_inf_nan=False), _Number]
 Count = Annotated[int, Field(ge=1), _Number]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1), _Number]  # the most that NumPy takes
 CountOrZero = Annotated[int, Field(ge=0), _Number]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tunery.config.section import Count, CountOrZero, NonNegativeNumber, Section
+from tunery.config.section import Count, NonNegativeNumber, Section, Seed
 
 
 class Dimension(Section):
@@ -43,7 +43,7 @@ class SearchConfig(Section):
     pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = Field(
         "hyperband", description="How poor trials are ended early."
     )
-    seed: CountOrZero = Field(0, description="Seed of the sampler.")
+    seed: Seed = Field(0, description="Seed of the sampler.")
     space: dict[str, Dimension] = Field({}, description="Config keys and the values that they may take.")
 
 

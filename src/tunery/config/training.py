@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tunery.config.section import Count, CountOrZero, NonNegativeNumber, PositiveNumber, Probability, Section
+from tunery.config.section import Count, NonNegativeNumber, PositiveNumber, Probability, Section, Seed
 
 Scheduler = Literal[
     "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
@@ -49,7 +49,7 @@ class TrainingConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to run; auto: CUDA, then MPS, then CPU."
     )
-    seed: CountOrZero = Field(0, description="Seeds the adapter's first weights, the order of rows and dropout.")
+    seed: Seed = Field(0, description="Seeds the adapter's first weights, the order of rows and dropout.")
     log_every_steps: Count = Field(1, description="Optimizer steps between points of the training curves.")
     checkpoints: Count = Field(
         4, description="How often, evenly spaced, validation loss is measured and a checkpoint is written."

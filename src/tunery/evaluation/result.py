@@ -13,6 +13,8 @@ from tunery.records import Score, TaskResult
 if TYPE_CHECKING:
     import pandas as pd
 
+Averaging = Literal["items", "tasks"]
+
 
 def headline(results: Mapping[str, TaskResult], evaluation: EvaluationConfig) -> float | None:
     """The run's `score`: the mean over the tasks of evaluation.primary; over all tasks where it names none.
@@ -47,6 +49,51 @@ def restrict(result: TaskResult, split: Literal["dev", "locked"]) -> TaskResult:
         if restricted is not None:
             scores[metric] = restricted
     return dataclasses.replace(result, scores=scores, samples=part)
+
+
+def averaging(result: TaskResult, metric: str) -> Averaging | None:
+    """How a score is made of its items.
+
+    Returns:
+        "items": the mean over all items; "tasks": the mean of the leaf tasks' means, whatever their sizes; None: neither
+        (a perplexity, say), so that nothing can be said item by item.
+    """
+    score = result.scores.get(metric)
+    if score is None or metric not in result.samples:
+        return None
+    values = _by_task(result.samples, metric)
+    if _close(_pooled_mean(values), score.value):
+        return "items"
+    return "tasks" if _close(_mean_of_means(values), score.value) else None
+
+
+def mean_over_tasks(samples: pd.DataFrame, column: str) -> tuple[float, float | None]:
+    """Mean of the leaf tasks' means of a column, and its standard error (None where a task has a single item)."""
+    values = _by_task(samples, column)
+    return _mean_of_means(values), _stderr_of_means(values)
+
+
+def pair_items(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Two models' values of a metric on the items that both answered.
+
+    An item that a task holds twice is paired first with first, second with second.
+
+    Returns:
+        One row an item: base, tuned, difference, and task where the samples name it.
+    """
+    import pandas as pd
+
+    if any(column not in side for side in (base, tuned) for column in ("item_id", metric)):
+        return pd.DataFrame({"base": [], "tuned": [], "difference": []})
+    # The leaf task from one side only: it is part of item_id, so both sides agree.
+    columns = {"base": ["item_id", "task"] if "task" in base else ["item_id"], "tuned": ["item_id"]}
+    sides = []
+    for name, side in (("base", base), ("tuned", tuned)):
+        values = side[columns[name]].assign(nth=side.groupby("item_id").cumcount())
+        values[name] = side[metric].astype(float)
+        sides.append(values)
+    both = sides[0].merge(sides[1], on=["item_id", "nth"]).dropna(subset=["base", "tuned"])
+    return both.assign(difference=both["tuned"] - both["base"])
 
 
 def _restricted(score: Score, samples: pd.DataFrame, part: pd.DataFrame) -> Score | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import DescrStatsW
 
-from tunery.records import TaskResult
+from tunery.evaluation.result import Averaging, averaging, mean_over_tasks, pair_items, restrict
+from tunery.records import Score, TaskResult
 
 CONFIDENCE = 0.95
 _RESAMPLES = 9_999
@@ -47,32 +49,50 @@ class Paired:
         return self.delta if self.higher_is_better else -self.delta
 
 
-def compare_items(base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str) -> Paired | None:
+def compare_items(
+    base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str, averaging: Averaging = "items"
+) -> Paired | None:
     """Pair two models' answers by item and test the difference.
 
     0/1 scores get the exact McNemar test (McNemar 1947), others a paired permutation test of the mean difference
-    (sign flips, 9,999 resamples, seeded). The interval is the t interval of the mean paired difference.
+    (sign flips, 9,999 resamples, seeded). The interval is the t interval of the mean paired difference. Where the leaf
+    tasks of a group count alike whatever their sizes, each item is weighed by 1 / (tasks * items of its task), the test
+    is the permutation test of that weighted mean, and the interval is normal with each task as a stratum.
 
     Args:
-        base, tuned: One row an item with columns item_id and `metric`.
+        base, tuned: One row an item with columns item_id and `metric`, and `task` where there are several.
+        averaging: How the score is made of its items.
 
     Returns:
         The comparison, or None when no item is answered by both.
     """
-    both = _pair(base, tuned, metric)
+    both = pair_items(base, tuned, metric)
     if both.empty:
         return None
-    before, after = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
-    difference = after - before
+    if averaging == "tasks":
+        return _compare_over_tasks(both, task, metric)
+    before, after, difference = (both[name].to_numpy(float) for name in ("base", "tuned", "difference"))
     low, high = _interval(difference)
     p_value, test = _mcnemar(before, after) if _is_binary(before, after) else _permutation(difference)
     return Paired(task, metric, len(both), before.mean(), after.mean(), difference.mean(), low, high, p_value, test)
 
 
+def _compare_over_tasks(both: pd.DataFrame, task: str, metric: str) -> Paired:
+    (before, _), (after, _), (delta, error) = (mean_over_tasks(both, name) for name in ("base", "tuned", "difference"))
+    reach = math.nan if error is None else error * float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    sizes = both.groupby("task")["task"].transform("size").to_numpy(float)
+    # Scaled so that their plain mean is the mean over tasks.
+    scaled = both["difference"].to_numpy(float) * len(both) / (both["task"].nunique() * sizes)
+    p_value, test = _permutation(scaled)
+    return Paired(
+        task, metric, len(both), before, after, delta, delta - reach, delta + reach, p_value, f"{test}, tasks alike"
+    )
+
+
 def compare_tasks(
     base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult], metrics: Mapping[str, str], split: str = "all"
 ) -> list[Paired]:
-    """One comparison for each task of `metrics`, on the items of `split` (all, dev or locked)."""
+    """One comparison for each task of `metrics`, on the items of `split`: all or locked."""
     pairs = [
         _compare(base[task], tuned[task], metric, split)
         for task, metric in metrics.items()
@@ -82,24 +102,25 @@ def compare_tasks(
 
 
 def _compare(base: TaskResult, tuned: TaskResult, metric: str, split: str) -> Paired | None:
-    pair = compare_items(_only(base.samples, split), _only(tuned.samples, split), tuned.settings.task, metric)
-    score = tuned.scores.get(metric)
-    return replace(pair, higher_is_better=score.higher_is_better) if pair is not None and score is not None else pair
+    if split == "locked":
+        base, tuned = restrict(base, "locked"), restrict(tuned, "locked")
+    score, before = tuned.scores.get(metric), base.scores.get(metric)
+    if score is None or before is None:
+        return None
+    how = averaging(tuned, metric)
+    if how is None:
+        return _without_items(before, score)
+    pair = compare_items(base.samples, tuned.samples, tuned.settings.task, metric, how)
+    return replace(pair, higher_is_better=score.higher_is_better) if pair else None
 
 
-def _only(samples: pd.DataFrame, split: str) -> pd.DataFrame:
-    return samples if split == "all" else samples[samples["split"] == split]
-
-
-def _pair(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Join on item_id; an item that a task holds twice is paired first with first, second with second."""
-    if metric not in base or metric not in tuned:
-        return pd.DataFrame({"base": [], "tuned": []})
-    sides = []
-    for name, samples in (("base", base), ("tuned", tuned)):
-        side = samples[["item_id", metric]].rename(columns={metric: name})
-        sides.append(side.assign(nth=side.groupby("item_id").cumcount()))
-    return sides[0].merge(sides[1], on=["item_id", "nth"]).dropna(subset=["base", "tuned"])
+def _without_items(base: Score, tuned: Score) -> Paired:
+    """A metric that is no mean over items: both values, and nothing that would need items."""
+    delta, unknown = tuned.value - base.value, math.nan
+    return Paired(
+        tuned.task, tuned.metric, tuned.items, base.value, tuned.value, delta, unknown, unknown, unknown,
+        "none: no mean over items", tuned.higher_is_better,
+    )  # fmt: skip
 
 
 def _is_binary(before: np.ndarray, after: np.ndarray) -> bool:

@@ -48,6 +48,11 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
+def interval(pair: Paired, digits: int) -> str:
+    """An interval as people read it; a dash where there is none."""
+    return "–" if math.isnan(pair.low) else f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number, or a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
@@ -95,7 +100,7 @@ def _scores(record: RunRecord) -> str:
     ]
     lines += [
         f"| {named(p, record)} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {p.delta:+.4f} | "
-        f"{p.low:+.4f} to {p.high:+.4f} | {p_value(p.p_value).removeprefix('= ')} | {p.test} |"
+        f"{interval(p, 4)} | {p_value(p.p_value).removeprefix('= ')} | {p.test} |"
         for p in pairs
     ]
     if record.split == "locked":

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.ranking.paired import Paired, compare_tasks
-from tunery.ranking.report import base_verdict, named, number, p_value, verdict, with_error
+from tunery.ranking.report import base_verdict, interval, named, number, p_value, verdict, with_error
 from tunery.records import RunRecord
 
 _SURE = 0.05
@@ -40,15 +40,14 @@ def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
     ):
         table.add_column(name, justify="right")
     for pair in pairs:
-        interval = f"{pair.low:+.3f} to {pair.high:+.3f}"
         table.add_row(
-            named(pair, record),
-            pair.metric,
+            Text(named(pair, record)),
+            Text(pair.metric),
             str(pair.items),
             number(pair.base, 3),
             number(pair.tuned, 3),
             Text(f"{pair.delta:+.3f}", style=_colour(pair)),
-            interval,
+            interval(pair, 3),
             p_value(pair.p_value).removeprefix("= "),
         )
     return table
@@ -59,7 +58,7 @@ def _own_scores(record: RunRecord) -> Table:
     for name in ("task", "metric", "score"):
         table.add_column(name)
     for task, metric in record.shown.items():
-        table.add_row(task, metric, with_error(record.base.get(task), metric))
+        table.add_row(Text(task), Text(metric), with_error(record.base.get(task), metric))
     return table
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunery.evaluation.result import Averaging, averaging, mean_over_tasks, pair_items
 from tunery.records import Score, TaskResult
 
 if TYPE_CHECKING:
@@ -41,34 +42,29 @@ def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult
     return metrics
 
 
-def paired_stderr(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> float | None:
+def paired_stderr(base: pd.DataFrame, tuned: pd.DataFrame, metric: str, averaging: Averaging = "items") -> float | None:
     """Standard error of the mean difference between two models on the same items.
 
     s / sqrt(n) with s the sample standard deviation of (tuned - base) item by item: smaller than the error of the
-    difference of two means, because what makes an item hard does so for both.
+    difference of two means, because what makes an item hard does so for both. Where tasks count alike, each is a
+    stratum.
 
     Args:
         base, tuned: One row an item, with `item_id` and the metric's column.
         metric: Name of the column.
+        averaging: How the score is made of its items.
 
     Returns:
         The error, or None if the two do not hold the same items, at least two, or the metric is no column.
 
     Source: Miller, Adding Error Bars to Evals, arXiv:2411.00640, section 4.2.
     """
-    if any(column not in frame.columns for frame in (base, tuned) for column in ("item_id", metric)):
+    both = pair_items(base, tuned, metric)
+    if len(both) < 2 or not len(both) == len(base) == len(tuned):
         return None
-    # The same item may be in a task twice: it is paired by its order then.
-    before, after = _by_item(base, metric), _by_item(tuned, metric)
-    if len(before) < 2 or not before.index.equals(after.index):
-        return None
-    difference = (after - before).to_numpy()
-    return float(difference.std(ddof=1) / math.sqrt(len(difference)))
-
-
-def _by_item(samples: pd.DataFrame, metric: str) -> pd.Series[float]:
-    keys = samples[["item_id"]].assign(again=samples.groupby("item_id").cumcount(), value=samples[metric].astype(float))
-    return keys.set_index(["item_id", "again"])["value"].sort_index()
+    if averaging == "tasks":
+        return mean_over_tasks(both, "difference")[1]
+    return float(both["difference"].std(ddof=1) / math.sqrt(len(both)))
 
 
 def items_digest(result: TaskResult) -> str:
@@ -90,7 +86,8 @@ def _delta(task: str, base: TaskResult, tuned: TaskResult) -> list[ScoreMetric]:
     for name in (name for name in tuned.scores if name in base.scores):
         before: Score = base.scores[name]
         gain = tuned.scores[name].value - before.value
-        error = paired_stderr(base.samples, tuned.samples, name)
+        how = averaging(tuned, name)
+        error = paired_stderr(base.samples, tuned.samples, name, how) if how else None
         metrics += _with_error(f"delta/{task}/{name}", task, gain, error)
     return metrics
 

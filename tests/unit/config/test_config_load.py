@@ -89,6 +89,25 @@ def test_a_name_that_no_registry_takes_is_refused(write: Write, name: str) -> No
     assert "name is" in message(write(MINIMAL.replace("name: x", f"name: '{name}'")))
 
 
+@pytest.mark.parametrize("text", [f"{MINIMAL}x: 2020-13-45\n", "[" * 3000, "? {a: b}\n: c\n", "<<: 3\n"])
+def test_yaml_that_breaks_its_reader_is_refused(write: Write, text: str) -> None:
+    assert "project.yaml" in message(write(text))
+
+
+def test_a_merge_key_is_no_repeated_key(write: Write) -> None:
+    text = MINIMAL + "search: {space: {adapter.rank: &a {low: 1, high: 4}, adapter.alpha: {<<: *a, high: 8}}}\n"
+    assert load_project(write(text)).search.space["adapter.alpha"].high == 8
+
+
+def test_a_name_that_no_file_system_takes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no such project"):
+        load_project("x" * 5000)
+
+
+def test_tasks_that_are_no_names_are_refused(write: Write) -> None:
+    assert "evaluation.tasks" in message(write(MINIMAL + "evaluation: {tasks: [{}, [a]]}\n"))
+
+
 # ---- overrides
 
 

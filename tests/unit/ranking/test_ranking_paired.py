@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.ranking.paired import compare_items
+from tunery.ranking.paired import compare_items, compare_tasks
+from tunery.records import Score, TaskResult, TaskSettings
 
 
 def samples(values: list[float], ids: list[str] | None = None) -> pd.DataFrame:
@@ -65,6 +66,33 @@ def test_an_item_held_twice_is_paired_once_each() -> None:
 def test_nothing_in_common_is_no_comparison() -> None:
     assert compare_items(samples([1], ["a"]), samples([1], ["b"]), "t", "acc") is None
     assert compare_items(samples([1]), samples([1]), "t", "f1") is None
+
+
+def test_a_group_whose_tasks_count_alike_is_compared_as_it_is_scored() -> None:
+    base, tuned = group([1] * 10 + [0] * 30), group([1] * 10 + [1] * 15 + [0] * 15)
+    (pair,) = compare_tasks({"g": base}, {"g": tuned}, {"g": "acc"})
+    assert (pair.base, pair.tuned, pair.delta) == (0.5, 0.75, 0.25)
+    assert pair.test.endswith("tasks alike")
+    # Stratum a does not move; b moves by 0.5 with the error of 30 paired differences, and weighs a half.
+    error = np.std([1] * 15 + [0] * 15, ddof=1) / np.sqrt(30) / 2
+    assert (pair.low, pair.high) == pytest.approx((0.25 - 1.959964 * error, 0.25 + 1.959964 * error))
+
+
+def group(values: list[float]) -> TaskResult:
+    """Ten items of task a, thirty of task b, scored by the mean of the two tasks' means."""
+    frame = samples(values).assign(task=["a"] * 10 + ["b"] * 30)
+    mean = (sum(values[:10]) / 10 + sum(values[10:]) / 30) / 2
+    return TaskResult(TaskSettings("g", "1", 0, None, True), {"acc": Score("g", "acc", mean, None, 40)}, frame)
+
+
+def test_a_metric_that_is_no_mean_over_items_gets_no_test() -> None:
+    results = []
+    for value in (12.0, 9.0):
+        scores = {"acc": Score("t", "acc", value, None, 3, higher_is_better=False)}
+        results.append(TaskResult(TaskSettings("t", "1", 0, None, True), scores, samples([1.0, 2.0, 3.0])))
+    (pair,) = compare_tasks({"t": results[0]}, {"t": results[1]}, {"t": "acc"})
+    assert (pair.delta, pair.gain) == (-3.0, 3.0)
+    assert np.isnan(pair.p_value)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
