@@ -13,7 +13,16 @@ from tunery.records import Conversation
 FEWEST_WORDS = 3
 """Items of fewer words say too little to be recognised by: "yes" is in every other row."""
 
-_WORD = re.compile(r"[^\W_]+")
+# Han, kana, Thai, Lao, Myanmar and Khmer are written without spaces: there, each character counts as a word.
+_UNSPACED = (
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9d\U00020000-\U000323af"
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0edf\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17e0-\u17e9"
+)
+_WORD = re.compile(f"[{_UNSPACED}]|[^\\W_{_UNSPACED}]+")
+_ONE_CHARACTER = re.compile(f"[{_UNSPACED}]")
+_CHARACTERS_A_WORD = 2
+"""A run of 13 characters is a stock phrase of exam questions ("which of the following is right"), as 6 words are."""
 _Gram = tuple[str, ...]
 
 
@@ -23,7 +32,7 @@ def find_overlap(
     """Rows that share a run of words with an evaluation item.
 
     Case and punctuation do not count. An item of fewer words than `ngram` must stand in the row whole; one of fewer
-    than `FEWEST_WORDS` is not looked for.
+    than `FEWEST_WORDS` is not looked for. In scripts without spaces, two characters count as a word.
 
     Args:
         conversations: Training rows.
@@ -44,7 +53,7 @@ def find_overlap(
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, case folded and without punctuation."""
+    """The words of a text, case folded and without punctuation; of scripts without spaces, the characters."""
     return _WORD.findall(text.casefold())
 
 
@@ -58,11 +67,17 @@ def _grams_by_length(evaluation_texts: Mapping[str, Iterable[str]], ngram: int) 
 
 
 def _runs(item: Sequence[str], ngram: int) -> Iterator[_Gram]:
-    if len(item) < min(FEWEST_WORDS, ngram):
+    units = _CHARACTERS_A_WORD if _is_unspaced(item) else 1
+    if len(item) < min(FEWEST_WORDS, ngram) * units:
         return
-    length = min(len(item), ngram)
+    length = min(len(item), ngram * units)
     for start in range(len(item) - length + 1):
         yield tuple(item[start : start + length])
+
+
+def _is_unspaced(item: Sequence[str]) -> bool:
+    """Whether most of an item is in a script without spaces."""
+    return 2 * sum(_ONE_CHARACTER.fullmatch(word) is not None for word in item) > len(item)
 
 
 def _words_of(conversation: Conversation) -> list[str]:

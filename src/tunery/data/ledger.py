@@ -19,6 +19,7 @@ class Ledger:
 
     Args:
         sources: One entry a source, with no rows kept yet.
+        places: What the origins of each source's rows begin with, no two the same.
         bad: Unusable rows by source, those that stop the run when they are too many.
         drops: Every row left out.
         changed: Rows altered, by step.
@@ -27,6 +28,7 @@ class Ledger:
     """
 
     sources: list[SourceReport] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     bad: list[Sequence[Drop]] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     changed: Counter[str] = field(default_factory=Counter)

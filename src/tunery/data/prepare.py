@@ -14,6 +14,7 @@ from tunery.data.encode import CUT_AWAY, encode_all
 from tunery.data.formats import to_conversations
 from tunery.data.ledger import Ledger, build_report, check_bad_rows
 from tunery.data.load import check_sources, load_rows
+from tunery.data.rows import Rows
 from tunery.data.split import held_out, mix
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, Drop, Example, PreparedData, SourceReport
@@ -77,7 +78,7 @@ def _read(
 ) -> list[Conversation]:
     conversations: list[Conversation] = []
     for index, source in enumerate(sources, start=first):
-        rows = load_rows(source, folder)
+        rows = _told_apart(load_rows(source, folder), index, ledger)
         converted = to_conversations(rows, source, index)
         readable = rows.rows_read - len(rows.blank)
         if readable == 0:
@@ -93,6 +94,18 @@ def _read(
             ledger.changed["cut after the last answer"] += converted.cut
         conversations += converted.conversations
     return conversations
+
+
+def _told_apart(rows: Rows, index: int, ledger: Ledger) -> Rows:
+    """Rows whose origins no other source has.
+
+    What happens to a row is kept by its origin, and of an absolute path that holds the file's name alone: line 4 of
+    a/rows.jsonl must not be taken for line 4 of b/rows.jsonl.
+    """
+    if rows.place in ledger.places:
+        rows = rows.moved(f"{rows.place} (source {index + 1})")
+    ledger.places.append(rows.place)
+    return rows
 
 
 def _clean(conversations: Sequence[Conversation], config: CleanConfig, ledger: Ledger) -> list[Conversation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunery.records import Drop
@@ -31,6 +31,7 @@ class Rows:
 
     Args:
         source: The source as project.yaml names it.
+        place: File, sheet or dataset that origins begin with.
         rows: Rows that could be read, in order.
         unreadable: Rows that could not, with the reason; they count as bad.
         blank: Rows without any value; they are named but do not count as bad.
@@ -40,6 +41,7 @@ class Rows:
     """
 
     source: str
+    place: str
     rows: Sequence[Row]
     unreadable: Sequence[Drop]
     blank: Sequence[Drop]
@@ -51,6 +53,19 @@ class Rows:
     def rows_read(self) -> int:
         """Rows of the source, whatever became of them."""
         return len(self.rows) + len(self.unreadable) + len(self.blank)
+
+    def moved(self, place: str) -> Rows:
+        """The same rows, named by another place."""
+        rows = [replace(row, origin=_moved(row.origin, place)) for row in self.rows]
+        unreadable, blank = (
+            [replace(drop, origin=_moved(drop.origin, place)) for drop in drops]
+            for drops in (self.unreadable, self.blank)
+        )
+        return replace(self, place=place, rows=rows, unreadable=unreadable, blank=blank)
+
+
+def _moved(origin: str, place: str) -> str:
+    return f"{place}:{origin.rpartition(':')[2]}"
 
 
 Numbered = tuple[int, Mapping[str, Any] | Reason]
@@ -80,7 +95,7 @@ def collect(source: str, place: str, numbered: Iterable[Numbered], digest: str, 
         else:
             rows.append(Row(origin, values))
             columns.update(dict.fromkeys(values))
-    return Rows(source, rows, unreadable, blank, list(columns), digest, notes)
+    return Rows(source, place, rows, unreadable, blank, list(columns), digest, notes)
 
 
 NOT_UNICODE = "not UTF-8 text (save the file as UTF-8)"

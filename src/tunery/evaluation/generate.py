@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.config.data import DataConfig, SourceConfig
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 # Any answer will do: only what stands before it is used.
 _ANSWER = "answer"
 _UNCUT_TOKENS = 2**31
+
+NO_RULES: Mapping[str, Any] = {"num_beams": 1, "num_return_sequences": 1} | dict.fromkeys(
+    (
+        *("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+        *("repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
+        *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "guidance_scale"),
+        *("min_length", "min_new_tokens", "forced_bos_token_id", "forced_eos_token_id"),
+        *("exponential_decay_length_penalty", "watermarking_config", "stop_strings", "max_time"),
+        *("penalty_alpha", "dola_layers", "prompt_lookup_num_tokens"),
+    )
+)
+"""Options for `generate` that unset what a generation config of the hub brings to bend a model's own probabilities.
+
+Many chat models come with a repetition penalty: with it, a greedy answer is not of the likeliest tokens. A fresh
+GenerationConfig would not do, since `generate` fills what that leaves open from the model's.
+"""
 
 
 def generate(
@@ -89,14 +105,10 @@ def _answer(
         attention_mask=mask.to(device),
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        num_beams=1,
         use_cache=True,
         eos_token_id=stops or None,
         pad_token_id=pad,
-        # A generation config of the hub may bring these for sampling; with greedy decoding they only warn.
-        temperature=None,
-        top_p=None,
-        top_k=None,
+        **NO_RULES,
     )
     return [list(row) for row in written[:, ids.shape[1] :].tolist()]
 

@@ -104,25 +104,25 @@ class ServedModel:
     def _sample(self, talk: Sequence[Message], longest: int, settings: Mapping[str, Any]) -> str:
         import torch
 
+        from tunery.evaluation.generate import NO_RULES
         from tunery.evaluation.state import undisturbed
         from tunery.evaluation.stopping import stop_ids
 
         ids = torch.tensor([self._prompt_ids(talk)], device=self._model.device)
         with undisturbed(self._model):
             torch.manual_seed(int(settings["seed"]))
+            asked = {"temperature": float(settings["temperature"]), "top_p": float(settings["top_p"])}
             output = self._model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=longest, do_sample=True,
-                temperature=float(settings["temperature"]), top_p=float(settings["top_p"]), top_k=0,
                 eos_token_id=stop_ids(self._model, self._tokenizer), pad_token_id=self._tokenizer.pad_token_id,
+                **{**NO_RULES, **asked},
             )  # fmt: skip
         return str(self._tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
 
     def _prompt_ids(self, talk: Sequence[Message]) -> list[int]:
-        if self._facts.template == "plain":
-            return [int(token) for token in self._tokenizer.encode("".join(message.content for message in talk))]
-        turns = [{"role": message.role, "content": message.content} for message in talk]
-        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+        from tunery.evaluation.generate import encode_prompts
+
+        return encode_prompts(self._tokenizer, [talk], self._facts.template)[0]
 
     def _longest(self, settings: Mapping[str, Any]) -> int:
         return int(settings["max_tokens"] or self._facts.max_new_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,31 @@ def test_an_item_may_lie_across_prompt_and_answer() -> None:
 
 def test_words_with_digits_and_accents_are_words() -> None:
     assert words("Caf\u00e9 48/2, snake_case's") == ["caf\u00e9", "48", "2", "snake", "case", "s"]
+
+
+CHINESE = "中华人民共和国的首都是哪一座城市"  # which city is China's capital
+JAPANESE = "日本の首都はどこですか"  # where is Japan's capital
+THAI = "เมืองหลวงของไทยคืออะไร"  # what is Thailand's capital
+
+
+@pytest.mark.parametrize("item", [CHINESE, JAPANESE, THAI], ids=["Chinese", "Japanese", "Thai"])
+def test_an_item_in_a_script_without_spaces_is_found_amid_other_text(item: str) -> None:
+    rows = [row(1, f"请问{item}?"), row(2, item[: len(item) // 2])]
+    assert find_overlap(rows, {"capital": [f"{item}?"]}, 13) == {"r:1": "capital"}
+
+
+def test_twenty_six_characters_without_spaces_are_an_overlap_and_twenty_five_are_not() -> None:
+    item = "".join(chr(0x4E00 + number) for number in range(60))
+    rows = [row(1, item[10:36]), row(2, item[10:35])]
+    assert find_overlap(rows, {"long": [item]}, 13) == {"r:1": "long"}
+
+
+def test_an_item_of_five_characters_says_too_little() -> None:
+    assert find_overlap([row(1, CHINESE)], {"capital": [CHINESE[:5]]}, 13) == {}
+
+
+def test_words_beside_characters_stay_words() -> None:
+    assert words("GPT-4模型。Two") == ["gpt", "4", "模", "型", "two"]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6))

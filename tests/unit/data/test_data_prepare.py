@@ -209,6 +209,16 @@ def test_rows_that_hold_an_evaluation_item_are_reported_or_dropped(
     assert len(report.drops) == 10 - kept
 
 
+def test_an_item_in_one_file_leaves_the_same_line_of_another_alone(run: Prepare, write: Write, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write(f"{folder}/r.jsonl", pairs(10, f"{ITEM if folder == 'two' else 'question'} number"))
+    sources = [str(tmp_path / folder / "r.jsonl") for folder in ("one", "two")]
+    report = run(*sources, texts={"bridges": [ITEM]}, decontaminate={"action": "drop"}).report
+    assert [source.rows_kept for source in report.sources] == [10, 0]
+    assert set(report.contaminated) == {f"r.jsonl (source 2):{line}" for line in range(1, 11)}
+
+
 # ---- figures
 
 

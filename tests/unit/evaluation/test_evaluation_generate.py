@@ -46,6 +46,21 @@ def test_answers_are_those_of_greedy_decoding_by_hand(model: Any, tokenizer: Any
     assert generate(model, tokenizer, PROMPTS[:1], 10, 1, "chat") == [expected]
 
 
+def test_rules_of_the_models_generation_config_do_not_bend_an_answer(model: Any, tokenizer: Any) -> None:
+    plain = generate(model, tokenizer, PROMPTS, 12, 4, "chat")
+    config = model.generation_config
+    config.update(
+        repetition_penalty=5.0, no_repeat_ngram_size=1, encoder_repetition_penalty=3.0, encoder_no_repeat_ngram_size=1,
+        suppress_tokens=list(range(10, 200)), begin_suppress_tokens=list(range(200, 300)), min_new_tokens=12,
+        bad_words_ids=[[token] for token in range(300, 380)], sequence_bias=[[[7], 50.0]], guidance_scale=3.0,
+        forced_eos_token_id=9, exponential_decay_length_penalty=(1, 9.0), max_time=0.0, num_return_sequences=3,
+        do_sample=True, temperature=3.0, num_beams=3,
+    )  # fmt: skip
+    assert generate(model, tokenizer, PROMPTS, 12, 4, "chat") == plain
+    assert model.generation_config is config
+    assert config.repetition_penalty == 5.0
+
+
 def test_an_answer_stops_at_the_end_of_the_turn(model: Any, tokenizer: Any) -> None:
     end = end_of_turn(tokenizer)
     calls: list[int] = []
