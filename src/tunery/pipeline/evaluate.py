@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
@@ -50,6 +51,8 @@ def evaluate_reference(
     subject = load_subject(ref, project, overrides, store)
     settings = subject.project
     tasks = _load_tasks(settings)
+    # Beside the run that trained the model: a project's experiment holds all that is known of its models.
+    store = replace(store, experiment=settings.name)
     with open_run(store, "evaluation", settings.name, run_name=run_name or f"evaluate {ref}") as tracker:
         watch.step(f"run {tracker.run_id}: scoring on {', '.join(tasks.names)}")
         record = _score(subject, tasks, store, tracker)
@@ -88,6 +91,7 @@ def _score(subject: Subject, tasks: Tasks, store: Store, tracker: Tracker) -> Ru
         tuned=_tuned(subject, tasks),
         asked={name: tasks.primary[name] for name in tasks.names},
         primary=scoring.primary_metrics(tasks, evaluation),
+        split=subject.split,
         model_version=subject.version,
         notes=subject.base.notes,
     )

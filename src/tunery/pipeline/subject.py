@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from tunery.config.fingerprint import flatten
 from tunery.config.load import load_project, project_from
-from tunery.config.project import Project
+from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault, RefError
 
 if TYPE_CHECKING:
     from tunery.models.base import LoadedBase
+    from tunery.tracking.flavor import ModelFacts
     from tunery.tracking.store import Store
 
 _ADAPTER = "adapter_config.json"
 # An evaluation reads no training rows; the key is needed, and this is never opened.
 _NO_ROWS = {"train": [{"source": "none"}]}
+# What a trained model is, and no evaluation can change; where it runs is free.
+_OF_THE_MODEL = ("base", "adapter", "data", "training")
+_FREE = "training.device"
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -30,9 +36,11 @@ class Subject:
 
     Args:
         model: With its adapter, if it has one.
-        base: What lies below the adapter; the same model where there is none.
+        base: What it was trained from: what lies below the adapter, or a second model where every weight was trained;
+            the same model where there is nothing to compare.
         adapted: Whether the model differs from its base, so that there is something to compare.
         project: Where the settings of the evaluation come from.
+        split: Which items the score is computed on: "locked" where the model was chosen on the others.
         version: "name/3" where it is registered, else None.
         model_id: MLflow's id of the logged model, which scores are linked with.
     """
@@ -41,6 +49,7 @@ class Subject:
     base: LoadedBase
     adapted: bool
     project: Project
+    split: str = "all"
     version: str | None = None
     model_id: str | None = None
 
@@ -63,51 +72,76 @@ def load_subject(ref: str, project: str | None, overrides: Overrides, store: Sto
         return _logged(ref, project, overrides, store)
     folder = Path(ref).expanduser()
     if (folder / "MLmodel").is_file():
-        return _rebuilt(folder, project, overrides, _plain(ref))
+        return _rebuilt(folder, ref, project, overrides)
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides)
     return _bare(ref, project, overrides)
 
 
 def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -> Subject:
-    from tunery.tracking.registry import download, resolve, run_config
+    from tunery.tracking.registry import download, project_folder, resolve, run_config
 
     found = resolve(ref, store)
     tree = run_config(store, found.run_id) if found.run_id else None
-    version = f"{found.name}/{found.version}" if found.version is not None else None
+    home = project_folder(store, found.run_id) if found.run_id else None
     with TemporaryDirectory(prefix="tunery-") as place:
         folder = download(found, Path(place), store)
-        return _rebuilt(folder, project, overrides, tree or _plain(ref), version, found.model_id)
+        subject = _rebuilt(folder, ref, project, overrides, tree, home)
+    version = f"{found.name}/{found.version}" if found.version is not None else None
+    return replace(subject, version=version, model_id=found.model_id)
 
 
 def _rebuilt(
     folder: Path,
+    ref: str,
     project: str | None,
     overrides: Overrides,
-    tree: dict[str, Any],
-    version: str | None = None,
-    model_id: str | None = None,
+    tree: dict[str, Any] | None = None,
+    home: Path | None = None,
 ) -> Subject:
-    from tunery.tracking.rebuild import rebuild
+    """A model that tunery logged.
 
-    settings = _settings(project, overrides, tree, str(folder))
-    rebuilt = rebuild(folder, settings.training.device)
-    adapted = rebuilt.facts.method != "full"
-    return Subject(rebuilt.model, rebuilt.loaded, adapted, settings, version, model_id)
+    Args:
+        folder: Its files.
+        ref, project, overrides: As for load_subject.
+        tree: The project that it was trained with, where its run is known.
+        home: That project's folder, where it is on this machine.
+    """
+    from tunery.tracking.rebuild import read_facts, rebuild, rebuild_base
+
+    facts = read_facts(folder)
+    settings = _as_trained(tree or _tree_of(facts), ref, home or Path.cwd(), project, overrides)
+    split = "locked" if _chosen_on_items(settings) else "all"
+    device = settings.training.device
+    rebuilt = rebuild(folder, device)
+    # Two models at once where all weights were trained; training held gradients and optimizer states beside them.
+    base = rebuild_base(folder, device) if facts.method == "full" else rebuilt.loaded
+    return Subject(rebuilt.model, base, True, settings, split)
 
 
 def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Subject:
     """An adapter that any tool saved; its base is named in its own file."""
     from tunery.models.adapter import load_adapter
 
-    named = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    recorded = _read_adapter(folder / _ADAPTER)
+    named = recorded.get("base_model_name_or_path")
     if not named:
         fault = Fault("base_model_name_or_path", "the name of the adapter's base", named, "Give --base.model.")
         if not any(key == "base.model" for key, _ in overrides):
             raise RefError(str(folder / _ADAPTER), fault)
-    settings = _settings(project, overrides, _plain(str(named)), str(folder))
+    settings = _settings(project, overrides, _plain(str(named), recorded.get("revision")), str(folder))
     base = _load(settings)
     return Subject(load_adapter(base, folder), base, True, settings)
+
+
+def _read_adapter(file: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise RefError(str(file), Fault("not JSON", str(error), advice="Save the adapter again.")) from error
+    if not isinstance(tree, dict):
+        raise RefError(str(file), Fault("its content", "a mapping of settings", tree, "Save the adapter again."))
+    return tree
 
 
 def _bare(ref: str, project: str | None, overrides: Overrides) -> Subject:
@@ -123,10 +157,54 @@ def _load(project: Project) -> LoadedBase:
 
 
 def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], where: str) -> Project:
-    """Checked before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
+    return _checked(load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides))
+
+
+def _as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
+    """The project's or the command line's questions, put to a model that stays what it is.
+
+    Args:
+        tree: The project that the model was trained with.
+        where: What faults are said to be in.
+        home: Where that project's relative paths start.
+        project, overrides: As for load_subject.
+
+    Raises:
+        ConfigError: If an override would make it another model.
+    """
+    own = project_from(deepcopy(tree), where, home)
+    laid = project_from(deepcopy(tree), where, home, overrides)
+    _refuse_another_model(own, laid, where)
+    asked = load_project(project, overrides) if project else laid
+    update: dict[str, Any] = {section: getattr(own, section) for section in _OF_THE_MODEL}
+    update["training"] = own.training.model_copy(update={"device": asked.training.device})
+    if _chosen_on_items(own):
+        # The items that were looked at are those of its own training, whatever share another project looks at.
+        update["evaluation"] = asked.evaluation.model_copy(update={"dev_fraction": own.evaluation.dev_fraction})
+    return _checked(asked.model_copy(update=update))
+
+
+def _refuse_another_model(own: Project, laid: Project, where: str) -> None:
+    fixed = (*_OF_THE_MODEL, *(["evaluation.dev_fraction"] if _chosen_on_items(own) else []))
+    was, wanted = (flatten(resolved(project)) for project in (own, laid))
+    changed = [
+        Fault(f"--{key}", f"{was.get(key)!r}, with which the model was trained", wanted.get(key), "Leave it out.")
+        for key in {**was, **wanted}
+        if key.startswith(fixed) and key != _FREE and was.get(key) != wanted.get(key)
+    ]
+    if changed:
+        raise ConfigError(where, changed)
+
+
+def _chosen_on_items(project: Project) -> bool:
+    """Whether the model was chosen by its answers to dev items, so that only the locked ones tell its score."""
+    return project.training.keep_best_by == "score"
+
+
+def _checked(settings: Project) -> Project:
+    """Before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
     from tunery.evaluation.tasks import check_tasks
 
-    settings = load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides)
     if not settings.evaluation.tasks:
         fault = Fault("evaluation.tasks", "at least one task", [], "Try --evaluation.tasks '[world_facts]'.")
         raise ConfigError(settings.name, fault)
@@ -134,6 +212,24 @@ def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], w
     return settings
 
 
-def _plain(model: str) -> dict[str, Any]:
-    """Settings where none are recorded: the base as named, everything else by default."""
-    return {"name": "evaluation", "base": {"model": model}, "data": dict(_NO_ROWS)}
+def _plain(model: str, revision: object = None) -> dict[str, Any]:
+    """Settings where none are recorded: the weights as they are, everything else by default.
+
+    Args:
+        model: The base.
+        revision: What an adapter names; a hash of weights is no commit that the Hub knows.
+    """
+    base = {"model": model, "quantization": "none"}
+    if isinstance(revision, str) and revision and ":" not in revision:
+        base["revision"] = revision
+    return {"name": "evaluation", "base": base, "data": dict(_NO_ROWS)}
+
+
+def _tree_of(facts: ModelFacts) -> dict[str, Any]:
+    """Settings of a logged model whose run is not known: what its folder says."""
+    return {
+        "name": "evaluation",
+        "base": facts.base.model_dump(mode="json"),
+        "adapter": {"method": facts.method},
+        "data": {**_NO_ROWS, "template": facts.template},
+    }

@@ -13,6 +13,7 @@ from tunery.models.store import load_adapter
 from tunery.tracking.flavor import FLAVOR_NAME, ModelFacts, facts_from
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
+_MLMODEL = "MLmodel"
 _TEMPLATE_FILE = "chat_template.jinja"
 
 
@@ -39,11 +40,19 @@ def read_facts(folder: Path) -> ModelFacts:
     Raises:
         RefError: If the folder is not a model that tunery logged.
     """
-    flavors = _read_mlmodel(folder).get("flavors", {})
+    flavors = _read_mlmodel(folder).get("flavors")
+    if not isinstance(flavors, dict):
+        rule = "a mapping of the forms that the model can be loaded in"
+        raise RefError(str(folder / _MLMODEL), Fault("flavors", rule, flavors, "Download the model again."))
     if FLAVOR_NAME not in flavors:
         known = ", ".join(sorted(flavors)) or "none"
         raise RefError(str(folder), f"holds a model of the flavors {known}, but must be of the flavor {FLAVOR_NAME}.")
-    return facts_from(flavors[FLAVOR_NAME])
+    try:
+        return facts_from(flavors[FLAVOR_NAME])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        rule = f"the section that tunery wrote ({' '.join(str(error).split())})"
+        key, got = f"flavors.{FLAVOR_NAME}", flavors[FLAVOR_NAME]
+        raise RefError(str(folder / _MLMODEL), Fault(key, rule, got, "Download the model again.")) from error
 
 
 def rebuild(folder: Path, device: str = "auto", base_folder: str | None = None) -> Rebuilt:
@@ -66,18 +75,42 @@ def rebuild(folder: Path, device: str = "auto", base_folder: str | None = None) 
         own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
         loaded = load_base(own, folder, device, chat=chat)
         return Rebuilt(loaded.model.eval(), loaded, facts, model_id)
-    loaded = load_base(_placed(facts, folder, base_folder), folder, device, chat=chat)
-    _check_same_base(facts, loaded)
+    loaded = rebuild_base(folder, device, base_folder)
     return Rebuilt(load_adapter(loaded, folder), loaded, facts, model_id)
+
+
+def rebuild_base(folder: Path, device: str = "auto", base_folder: str | None = None) -> LoadedBase:
+    """Load the base that a logged model was trained from, as it was then, without the model itself.
+
+    Args:
+        folder: A logged model's folder.
+        device: auto, cpu, cuda or mps.
+        base_folder: As for rebuild.
+
+    Raises:
+        RefError, BaseModelError: As rebuild.
+    """
+    folder = folder.resolve()
+    facts = read_facts(folder)
+    loaded = load_base(_placed(facts, folder, base_folder), folder, device, chat=facts.template == "chat")
+    _check_same_base(facts, loaded)
+    return loaded
 
 
 def _read_mlmodel(folder: Path) -> dict[str, Any]:
     import yaml
 
-    path = folder / "MLmodel"
+    path = folder / _MLMODEL
     if not path.is_file():
         raise RefError(str(folder), "has no MLmodel file, but must be the folder of a logged model.")
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        fault = Fault("not YAML", " ".join(str(error).split()), advice="Download the model again.")
+        raise RefError(str(path), fault) from error
+    if not isinstance(tree, dict):
+        raise RefError(str(path), Fault("its content", "a mapping", tree, "Download the model again."))
+    return tree
 
 
 def _placed(facts: ModelFacts, folder: Path, base_folder: str | None) -> Any:

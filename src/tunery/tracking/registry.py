@@ -18,6 +18,7 @@ from tunery.tracking.store import Store, refusals
 _FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>"
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _LISTED = 20
+_PROJECT_FOLDER = "tunery.project_folder"
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,17 @@ def _recent_runs(store: Store) -> str:
         runs = store.client.search_runs([experiment.experiment_id], max_results=5) if experiment else []
     known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in runs) or "none"
     return f"latest of {store.experiment!r}: {known}"
+
+
+def project_folder(store: Store, run_id: str) -> Path | None:
+    """Folder of the project that a run was made with; None if the run does not say, or it is not on this machine."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        named = store.client.get_run(run_id).data.tags.get(_PROJECT_FOLDER)
+    except MlflowException:
+        return None
+    return Path(named) if named and Path(named).is_dir() else None
 
 
 def run_config(store: Store, run_id: str) -> dict[str, Any] | None:
