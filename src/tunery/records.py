@@ -219,7 +219,7 @@ class BaseIdentity:
 
     Args:
         model: As the project names it: hub id, folder, builtin:tiny.
-        revision: Commit for a hub model; hash of the weights for a folder or builtin.
+        revision: Commit for a hub model; hash of its files for a folder or builtin.
         chat_template: "own", "added ChatML", or the file's name.
     """
 

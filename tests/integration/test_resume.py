@@ -55,7 +55,7 @@ def uninterrupted(place: Place, runs: Runs) -> dict[int, float]:
     return losses(place, next(run.info.run_id for run in runs(place) if run.info.run_name == "whole"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: signal.Signals) -> None:
     code, error = interrupted(long, number, runs)
     (run,) = runs(long)
@@ -80,6 +80,88 @@ def test_a_run_is_not_resumed_with_other_settings(long: Place, runs: Runs) -> No
     outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id, "--training.learning_rate", "0.5")
     assert outcome.code == 2
     assert "training.learning_rate" in outcome.err
+
+
+def test_a_run_is_not_resumed_over_other_rows(long: Place, runs: Runs) -> None:
+    interrupted(long, signal.SIGTERM, runs)
+    long.rows(count=12)
+    (before,) = runs(long)
+    outcome = long.tunery("train", "--project", ".", "--resume", before.info.run_id)
+    assert outcome.code == 2
+    assert "input.data.train" in outcome.err
+    (after,) = runs(long)
+    assert (after.info.status, after.data.tags) == ("KILLED", before.data.tags)
+    assert after.inputs.to_dictionary() == before.inputs.to_dictionary()
+
+
+def test_another_projects_run_is_not_resumed(long: Place, runs: Runs) -> None:
+    interrupted(long, signal.SIGTERM, runs)
+    (before,) = runs(long)
+    outcome = long.tunery("train", "--project", ".", "--resume", before.info.run_id, "--name", "other")
+    assert outcome.code == 2
+    assert "'small', but must be other" in outcome.err
+    (after,) = runs(long)
+    assert (after.info.status, after.data.tags) == ("KILLED", before.data.tags)
+
+
+def test_a_run_that_is_alive_is_not_resumed(long: Place, runs: Runs) -> None:
+    from filelock import FileLock
+
+    interrupted(long, signal.SIGKILL, runs)
+    (run,) = runs(long)
+    with FileLock(long.folder / "home" / "runs" / f"{run.info.run_id}.lock"):
+        outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id)
+    assert outcome.code == 2
+    assert "another process is training it now" in outcome.err
+
+
+def test_a_run_holds_its_lock_from_its_first_step_on(long: Place, runs: Runs) -> None:
+    from filelock import FileLock, Timeout
+
+    process = loading(long)
+    (run,) = runs(long)
+    with pytest.raises(Timeout):
+        FileLock(long.folder / "home" / "runs" / f"{run.info.run_id}.lock", timeout=0).acquire()
+    process.kill()
+    process.communicate(timeout=120)
+
+
+def loading(place: Place) -> subprocess.Popen[str]:
+    """A training that has made its run and begins to load its base."""
+    command = [sys.executable, "-m", "tunery", "train", "--project", "."]
+    process = subprocess.Popen(
+        command, cwd=place.folder, env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    next(line for line in process.stdout if "loading" in line)
+    return process
+
+
+def test_a_signal_before_training_says_how_to_go_on(long: Place, runs: Runs) -> None:
+    process = loading(long)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    (run,) = runs(long)
+    assert (process.returncode, run.info.status) == (1, "KILLED")
+    assert f"--resume {run.info.run_id}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(("dev_fraction", "split"), [(0.0001, "dev"), (0.9999, "locked")])
+def test_a_checkpoint_is_not_chosen_by_a_score_without_items(
+    place: Place, runs: Runs, dev_fraction: float, split: str
+) -> None:
+    place.project(training={"keep_best_by": "score"}, evaluation={"dev_fraction": dev_fraction})
+    outcome = place.tunery("train", "--project", ".")
+    assert outcome.code == 2
+    assert f"leaves world_facts a {split} item" in outcome.err
+    assert "training" not in outcome.out
+
+
+def test_a_run_says_where_its_project_stands(place: Place, runs: Runs) -> None:
+    place.project(evaluation={"tasks": [], "generation": {"prompts": 0}})
+    assert place.tunery("train", "--project", ".").code == 0
+    (run,) = runs(place)
+    assert run.data.tags["tunery.project_folder"] == str(place.folder)
 
 
 def test_a_finished_run_is_not_resumed(place: Place, runs: Runs) -> None:

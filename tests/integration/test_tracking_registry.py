@@ -158,10 +158,10 @@ def test_every_form_of_reference_leads_to_the_model(store: Store, logged: Logged
 @pytest.mark.parametrize(
     ("ref", "told"),
     [
-        ("models:/demo/7", r"no version 7 of 'demo': demo has the versions 1 and the aliases champion -> 1"),
-        ("models:/demo@challenger", r"nothing has the alias 'challenger' of 'demo': demo has the versions 1"),
+        ("models:/demo/7", r"no version 7 of 'demo': demo has versions: 1; aliases: champion -> 1"),
+        ("models:/demo@challenger", r"nothing has the alias 'challenger' of 'demo': demo has versions: 1"),
         ("models:/demmo/1", r"registered models: demo\. Did you mean 'demo'\?"),
-        ("models:/demo", r"must be models:/<name>@<alias>.*; demo has the versions 1"),
+        ("models:/demo", r"must be models:/<name>@<alias>.*; demo has versions: 1"),
         ("runs:/0123", r"there is no run '0123': latest of 'demo': "),
         ("demo/1", r"the reference is 'demo/1', but must be models:/"),
     ],

@@ -157,7 +157,8 @@ def test_mlflow_loads_what_was_trained(trained: Place) -> None:
     code = (
         "import mlflow\n"
         "model = mlflow.pyfunc.load_model('models:/small/1')\n"
-        "answer = model.predict({'messages': [{'role': 'user', 'content': 'What comes after 3?'}]}, params={'max_tokens': 8})\n"
+        "question = {'messages': [{'role': 'user', 'content': 'What comes after 3?'}]}\n"
+        "answer = model.predict(question, params={'max_tokens': 8})\n"
         "print('ANSWER', type(answer).__name__, answer)\n"
     )
     environment = trained.environment(MLFLOW_TRACKING_URI=trained.uri)

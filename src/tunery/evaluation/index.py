@@ -45,6 +45,36 @@ def task_version(task: Any, own: OwnTask | None) -> str:
     return f"{task.VERSION}+{digest.hexdigest()[:12]}"
 
 
+def group_version(group: Any | None, members: Sequence[tuple[str, str]], own: OwnTask | None) -> str:
+    """A group's or tag's own version, with a hash of all that decides its score beside its tasks' scores.
+
+    Args:
+        group: lm-eval's group; None for a tag.
+        members: Name and version of each leaf task, in order.
+        own: The declaration in our own folders, if it is there.
+    """
+    aggregations = [] if group is None else [_aggregation(one) for one in (group, *group.get_all_groups())]
+    digest = hashlib.sha256(json.dumps([members, aggregations]).encode())
+    # A group's YAML may also change the tasks it names (their prompt or few-shot number).
+    for path in _sources(own.path) if group is not None and own is not None else []:
+        digest.update(path.read_bytes())
+    return f"{'tag' if group is None else group.version}+{digest.hexdigest()[:12]}"
+
+
+def _aggregation(group: Any) -> list[Any]:
+    """How a group's score comes from its children's; a function by its name, since its address changes."""
+    return [
+        (
+            group.child_names,
+            entry.metric,
+            entry.filter_list,
+            getattr(entry.aggregation, "__name__", entry.aggregation),
+            entry.weight_by_size,
+        )
+        for entry in group.aggregate_metric_list or []
+    ]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep lm-eval's notes and datasets' progress bars off the terminal; errors still show."""
@@ -81,11 +111,15 @@ def _find_items_beside_the_yaml(entry: Any) -> None:
     """Let data_files name files beside the YAML; lm-eval would look in the working folder."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    files = (entry.cfg or {}).get("dataset_kwargs", {}).get("data_files")
+    settings = (entry.cfg or {}).get("dataset_kwargs")
+    if settings is not None and not isinstance(settings, Mapping):
+        rule = "a mapping, such as {data_files: items.jsonl}"
+        raise TaskError(str(entry.yaml_path), Fault("dataset_kwargs", rule, settings))
+    files = (settings or {}).get("data_files")
     if files is None:
         return
     config = load_yaml(entry.yaml_path, resolve_func=True)
-    paths = _absolute(files, entry.yaml_path.parent)
+    paths = _absolute(files, entry.yaml_path.parent, str(entry.yaml_path))
     if config.get("dataset_path") == "json":
         # Read in memory: load_dataset would copy the items into a cache under the home folder, with locks and bars.
         config["custom_dataset"] = functools.partial(_read_items, paths=paths, where=str(entry.yaml_path))
@@ -95,12 +129,14 @@ def _find_items_beside_the_yaml(entry: Any) -> None:
     entry.cfg, entry.yaml_path = config, None
 
 
-def _absolute(files: Any, folder: Path) -> dict[str, list[str]]:
+def _absolute(files: Any, folder: Path, where: str) -> dict[str, list[str]]:
     by_split = files if isinstance(files, Mapping) else {"train": files}
-    return {
-        str(split): [str(folder / name) for name in ([names] if isinstance(names, str) else names)]
-        for split, names in by_split.items()
-    }
+    lists = {str(split): [names] if isinstance(names, str) else names for split, names in by_split.items()}
+    for names in lists.values():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            rule = "a file's name, a list of names, or either for each split"
+            raise TaskError(where, Fault("dataset_kwargs.data_files", rule, files))
+    return {split: [str(folder / name) for name in names] for split, names in lists.items()}
 
 
 def _read_items(*, paths: Mapping[str, Sequence[str]], where: str, **_metadata: object) -> dict[str, Any]:

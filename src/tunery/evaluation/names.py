@@ -50,10 +50,10 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
     """Every task, group and tag that YAML files of these folders declare; later folders win, as in lm-eval.
 
     Raises:
-        TaskError: If a file does not parse.
+        TaskError: If a file does not parse, or a group stands for itself.
     """
     found: dict[str, OwnTask] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml"))):
+    for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml")) if path.is_file()):
         config = _read(path)
         if "group" in config:
             found[str(config["group"])] = OwnTask(path, tuple(_members(config.get("task"))))
@@ -62,6 +62,7 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
             for tag in _as_list(config.get("tag")):
                 earlier = found[tag].members if tag in found else ()
                 found[tag] = OwnTask(path, (*earlier, config["task"]))
+    _check_loops(found)
     return found
 
 
@@ -97,6 +98,20 @@ def _read(path: Path) -> dict[str, Any]:
 def _members(task: object) -> list[str]:
     entries = task if isinstance(task, list) else [task]
     return [str(entry.get("task", entry.get("group"))) if isinstance(entry, dict) else str(entry) for entry in entries]
+
+
+def _check_loops(own: Mapping[str, OwnTask]) -> None:
+    """Refuse groups and tags that stand for themselves, themselves or by way of others: they would never end."""
+    for name, declared in own.items():
+        below, found = list(declared.members), set[str]()
+        while below:
+            member = below.pop()
+            if member not in found and member in own:
+                below.extend(own[member].members)
+            found.add(member)
+        if name in found:
+            fault = Fault("task", f"names of other tasks: {name!r} stands for itself", list(declared.members))
+            raise TaskError(str(declared.path), fault)
 
 
 def _as_list(value: object) -> list[str]:

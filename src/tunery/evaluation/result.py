@@ -55,8 +55,8 @@ def averaging(result: TaskResult, metric: str) -> Averaging | None:
     """How a score is made of its items.
 
     Returns:
-        "items": the mean over all items; "tasks": the mean of the leaf tasks' means, whatever their sizes; None: neither
-        (a perplexity, say), so that nothing can be said item by item.
+        "items": the mean over all items; "tasks": the mean of the leaf tasks' means, whatever their sizes; None:
+        neither (a perplexity, say), so that nothing can be said item by item.
     """
     score = result.scores.get(metric)
     if score is None or metric not in result.samples:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.keys import nearest
-from tunery.errors import Fault, TaskError
-from tunery.evaluation.index import full_manager, own_manager, quiet, task_version
+from tunery.errors import Fault, TaskError, TuneryError
+from tunery.evaluation.index import full_manager, group_version, own_manager, quiet, task_version
 from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
 from tunery.evaluation.names import OwnTask, all_own, own_tasks, task_folders, unknown_task
 from tunery.records import TaskSettings
@@ -110,7 +110,7 @@ def _load(name: str, manager: Any) -> Any:
     try:
         with quiet():
             return manager.load([name])
-    except TaskError:
+    except TuneryError:  # a signal's Interrupted may come at any line
         raise
     except Exception as error:  # a task is code and data of others and may fail in any way
         raise TaskError(f"evaluation.tasks: {name}", _cannot_load(error)) from error
@@ -163,16 +163,11 @@ def _settings(
     }
     for name, leaf_names in members.items():
         if name not in settings:
-            own_version = groups[name].version if name in groups else "tag"
-            version = f"{own_version}:{_joined(settings[leaf].version for leaf in leaf_names)}"
+            versions = [(leaf, settings[leaf].version) for leaf in leaf_names]
+            version = group_version(groups.get(name), versions, own.get(name))
             shots = max((settings[leaf].few_shot for leaf in leaf_names), default=0)
             settings[name] = TaskSettings(name, version, shots, evaluation.limit, chat_template)
     return settings
-
-
-def _joined(versions: Iterable[str]) -> str:
-    """Versions of a group's tasks, each said once."""
-    return ",".join(dict.fromkeys(versions))
 
 
 def _primary(

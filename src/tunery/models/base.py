@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tunery.config.model import BaseConfig
-from tunery.errors import BaseModelError, OutOfMemory
+from tunery.errors import BaseModelError, OutOfMemory, TuneryError
+from tunery.models.complete import check_complete
 from tunery.models.device import resolve_device, resolve_dtype, resolve_precision
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.quiet import quiet_libraries
 from tunery.models.source import BaseFiles, check_base, find_base
-from tunery.models.template import Template, settle_template, settle_tokenizer
+from tunery.models.template import Template, settle_template, settle_tokenizer, template_hash
 from tunery.records import BaseIdentity
 
 __all__ = ["LoadedBase", "check_base", "load_base", "load_tokenizer", "resolve_device", "resolve_precision"]
@@ -48,7 +49,8 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
         chat: Whether conversations need a chat template (data.template is chat). Without one, ChatML is added.
 
     Raises:
-        BaseModelError: If the base is not there, has no tokenizer, only pickled weights, or needs code not allowed.
+        BaseModelError: If the base is not there, has no tokenizer, only pickled weights, needs code not
+            allowed, or its weights and its config do not belong together.
         ConfigError: If the device or the template file is not there.
         OutOfMemory: If the weights do not fit.
     """
@@ -63,7 +65,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     model.eval()
     # The name that adapters record: the project's, not the place in a cache.
     model.config._name_or_path = model.name_or_path = base.model
-    identity = _identity(base, files, model, template, device)
+    identity = _identity(base, files, model, tokenizer, template, device)
     return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
 
 
@@ -84,30 +86,38 @@ def _load_tokenizer(base: BaseConfig, files: BaseFiles) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=base.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except TuneryError:  # a signal's Interrupted may come at any line
+        raise
+    except Exception as error:  # files of others: AttributeError and huggingface_hub's own classes were seen
         raise BaseModelError(base.model, f"its tokenizer cannot be loaded ({_first_line(error)}).") from error
 
 
 def _load_weights(base: BaseConfig, files: BaseFiles, device: str) -> Any:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     dtype = resolve_dtype(base.dtype, device)
     compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
+    quantization = quantization_config(base, compute, device)
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=quantization_config(base, compute, device),
+            quantization_config=quantization,
             use_safetensors=True,
             trust_remote_code=base.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
+    except TuneryError:
+        raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"loading {base.model}", _first_line(error)) from error
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except Exception as error:  # files of others: RuntimeError and huggingface_hub's own classes were seen
         raise BaseModelError(base.model, f"its weights cannot be loaded ({_first_line(error)}).") from error
+    check_complete(base.model, model, report)
+    return model
 
 
 def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
@@ -120,7 +130,9 @@ def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
     return (f"{len(experts)} fused expert parameters quantised to nf4",) if experts else ()
 
 
-def _identity(base: BaseConfig, files: BaseFiles, model: Any, template: Template, device: str) -> BaseIdentity:
+def _identity(
+    base: BaseConfig, files: BaseFiles, model: Any, tokenizer: Any, template: Template, device: str
+) -> BaseIdentity:
     dtype = resolve_dtype(base.dtype, device)
     compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
     return BaseIdentity(
@@ -135,6 +147,7 @@ def _identity(base: BaseConfig, files: BaseFiles, model: Any, template: Template
             "architecture": type(model).__name__,
             "parameters": int(model.num_parameters()),
             "double_quantization": base.double_quantization and base.quantization == "nf4",
+            "template_sha256": template_hash(tokenizer),
         },
     )
 
@@ -144,4 +157,7 @@ def _name(dtype: Any) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    first, *more = (str(error).strip() or type(error).__name__).splitlines()
+    if first.endswith(":") and more:  # huggingface_hub says below which value it was
+        first = f"{first} {more[0].strip()}"
+    return first.rstrip(".")

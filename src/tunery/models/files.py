@@ -12,6 +12,24 @@ import yaml
 from tunery.errors import BaseModelError, Fault
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+# What decides a model's answers: a card, a license or an optimizer's state beside the weights does not.
+_HASHED = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "special_tokens*",
+    "added_tokens.json",
+    "chat_template*",
+    "*.jinja",
+    "vocab*",
+    "merges.txt",
+    "tekken.json",
+    "*.model",
+    "*.tiktoken",
+    "*.py",
+)
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -58,9 +76,9 @@ def read_config(model: str, folder: Path) -> dict[str, Any]:
 
 
 def content_hash(folder: Path) -> str:
-    """sha256 over the names and contents of config.json and every safetensors file: a folder's revision."""
+    """sha256 over names and contents of config, weights, tokenizer, templates and code: a folder's revision."""
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    for path in sorted({path for pattern in _HASHED for path in folder.glob(pattern) if path.is_file()}):
         with path.open("rb") as file:
             digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return f"sha256:{digest.hexdigest()}"

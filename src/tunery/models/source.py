@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """A base whose files lie in `folder`; `revision` is a commit or a hash of the weights."""
+    """A base whose files lie in `folder`; `revision` is a commit or a hash of the folder's files."""
 
     model: str
     folder: Path
@@ -63,16 +65,23 @@ def _local(model: str, folder: Path) -> Path | None:
     if model.startswith(BUILTIN):
         return _builtin(model)
     for place in (folder / model, Path.cwd() / model):
-        if place.is_dir():
+        if _is(Path.is_dir, place):
             return place.resolve()
-    named = Path(model).expanduser()
-    if named.is_dir():
+    named = Path(os.path.expanduser(model))  # Path.expanduser raises where a user is not known
+    if _is(Path.is_dir, named):
         return named.resolve()
-    if model.startswith((".", "/", "~")) or model.count("/") > 1 or named.is_file():
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or _is(Path.is_file, named):
         rule = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
         advice = f"Looked in {folder} and the working folder."
         raise BaseModelError(model, Fault("base.model", rule, model, advice))
     return None
+
+
+def _is(kind: Callable[[Path], bool], place: Path) -> bool:
+    try:
+        return kind(place)
+    except OSError:
+        return False  # a name longer than the file system allows
 
 
 def _builtin(model: str) -> Path:
@@ -85,7 +94,7 @@ def _builtin(model: str) -> Path:
 
 
 def _check_folder(base: BaseConfig, folder: Path) -> None:
-    check_names(base.model, {path.name for path in folder.iterdir()})
+    check_names(base.model, {path.name for path in folder.iterdir() if path.is_file()})
     check_remote_code(base.model, read_config(base.model, folder), base.trust_remote_code)
 
 

@@ -119,8 +119,17 @@ def _check_adapter(loaded: LoadedBase, folder: Path) -> None:
         pickled = (folder / "adapter_model.bin").is_file()
         found = "adapter_model.bin, a pickle, which can run any code when it is opened" if pickled else "no weights"
         raise BaseModelError(str(folder), f"holds {found}, but must hold {WEIGHTS}. Save it with safetensors.")
-    recorded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    _check_base_agrees(loaded, folder, recorded)
+    _check_base_agrees(loaded, folder, _read_config(folder))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        recorded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaseModelError(str(folder), f"{CONFIG} cannot be read ({error}). Save the adapter anew.") from error
+    if not isinstance(recorded, dict):
+        raise BaseModelError(str(folder), f"{CONFIG} must hold a mapping. Save the adapter anew.")
+    return recorded
 
 
 def _check_base_agrees(loaded: LoadedBase, folder: Path, recorded: dict[str, Any]) -> None:

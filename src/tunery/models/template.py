@@ -5,12 +5,14 @@ Source: ChatML, https://github.com/openai/openai-python/blob/v0.28.1/chatml.md
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.model import BaseConfig
-from tunery.errors import ConfigError, Fault
+from tunery.errors import BaseModelError, ConfigError, Fault
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +60,8 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
         chat: Whether conversations are rendered with a template (data.template is chat).
 
     Raises:
-        ConfigError: If the file that base.chat_template names is not there.
+        ConfigError: If the file that base.chat_template names is not there, is no text or is not Jinja.
+        BaseModelError: If the base's own template is not Jinja.
     """
     template = settle_tokenizer(tokenizer, base, folder, chat)
     _initialise_rows(model, len(tokenizer), template.new_token_ids)
@@ -74,14 +77,21 @@ def settle_tokenizer(tokenizer: Any, base: BaseConfig, folder: Path, chat: bool)
     notes = _settle_padding(tokenizer)
     if base.chat_template is not None:
         tokenizer.chat_template = _read_template(base.chat_template, folder)
+        _check_grammar(tokenizer, base)
         return Template(Path(base.chat_template).name, (), (*notes, f"chat template from {base.chat_template}"))
     if tokenizer.chat_template:
+        _check_grammar(tokenizer, base)
         return Template("own", (), notes)
     if not chat:
         return Template("none", (), notes)
     added = _add_chatml(tokenizer)
     learned = f"; the rows of {len(added)} new tokens are learned" if added else ""
     return Template(ADDED, added, (*notes, f"the base has no chat template: added ChatML{learned}"))
+
+
+def template_hash(tokenizer: Any) -> str:
+    """sha256 of the template that the tokenizer has now; a file may change and keep its name."""
+    return hashlib.sha256(json.dumps(tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
 
 
 def _add_chatml(tokenizer: Any) -> tuple[int, ...]:
@@ -132,9 +142,33 @@ def _settle_padding(tokenizer: Any) -> tuple[str, ...]:
     return (f"the tokenizer has no padding token: {tokenizer.pad_token} is used, masked by position",)
 
 
+def _check_grammar(tokenizer: Any, base: BaseConfig) -> None:
+    """Render one turn, which compiles the template.
+
+    Other errors than those of grammar are no fault: a template may refuse a conversation without a system turn.
+    """
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        wrong = f"line {error.lineno}: {str(error.message).rstrip('.')}"
+        if base.chat_template is None:
+            advice = "Name another file in base.chat_template."
+            raise BaseModelError(base.model, f"its chat template is not valid Jinja ({wrong}). {advice}") from error
+        fault = Fault("base.chat_template", f"a valid Jinja file ({wrong})", base.chat_template)
+        raise ConfigError(base.model, fault) from error
+    except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
+        return
+
+
 def _read_template(name: str, folder: Path) -> str:
-    for place in (folder / name, Path.cwd() / name):
-        if place.is_file():
-            return place.read_text(encoding="utf-8")
+    try:
+        for place in (folder / name, Path.cwd() / name):
+            if place.is_file():
+                return place.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fault = Fault("base.chat_template", f"a file of UTF-8 text that can be read: {error}", name)
+        raise ConfigError(str(folder), fault) from error
     rule = "a Jinja file beside project.yaml or in the working folder"
     raise ConfigError(str(folder), Fault("base.chat_template", rule, name, "Leave it out to use the model's own."))

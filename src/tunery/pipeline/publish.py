@@ -37,6 +37,10 @@ def publish(
         _log_adapter_facts(record.adapter, tracker)
     tracker.log_provenance(collect(project.folder))
 
+    finish(record, tracker)
+    tracker.flush()
+    # Last of all that can fail: a version of a FAILED run would pass for a good one. Then the report once more, which
+    # can name it now.
     version = register(tracker, logged, project.name)
     record = replace(record, model_version=f"{project.name}/{version}")
     finish(record, tracker)
@@ -49,17 +53,14 @@ def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: 
     """Metrics and samples. `score` is the mean on the items that nothing was chosen on."""
     from tunery.evaluation.result import headline
 
-    shown = {
-        side: _on_split(results, record.split) for side, results in (("base", record.base), ("tuned", record.tuned))
-    }
-    tracker.log_scores(
-        record.base,
-        record.tuned,
-        score=headline(shown["tuned"], project.evaluation),
-        base_score=headline(shown["base"], project.evaluation),
-        step=record.trained.kept_step if record.trained else 0,
-        model_id=model_id,
+    before, after = (
+        headline(_on_split(results, record.split), project.evaluation) for results in (record.base, record.tuned)
     )
+    step = record.trained.kept_step if record.trained else 0
+    tracker.log_scores(record.base, record.tuned, score=after, base_score=before, step=step, model_id=model_id)
+    if not record.tuned:
+        # A bare model stands in one table with tuned ones, which are sorted by score; it has no gain over itself.
+        tracker.log_scores({}, record.base, score=before, step=step, model_id=model_id)
     tracker.log_samples(record.tuned or record.base)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import Interrupted
+from tunery.errors import Fault, Interrupted, TaskError
 from tunery.pipeline import scoring
+from tunery.pipeline.inputs import input_digests
 from tunery.pipeline.publish import publish
 from tunery.pipeline.watch import Watch
 from tunery.pipeline.work import WorkFolder
@@ -20,6 +22,7 @@ from tunery.records import Generation, Message, PreparedData, RunRecord, StepMet
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.adapter import Attached
     from tunery.models.base import LoadedBase
@@ -50,21 +53,34 @@ def train_run(
         InputError: If the project, data, base, tasks or store cannot be used; before a run is made wherever possible.
         RunStopped: If the run had begun and did not end well; MLflow knows why.
     """
-    from tunery.tracking.run import open_run
+    from tunery.tracking.run import check_resume, open_run
     from tunery.tracking.store import connect
 
     check(project)
     store = connect(tracking_uri, project.name)
-    with open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name) as tracker:
+    if resume is not None:
+        check_resume(store, resume, "train", project.name)
+    # A resumed run is held before MLflow hears of it: it may be alive in another process.
+    with (
+        WorkFolder.of(resume).held() if resume else nullcontext(),
+        open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name) as tracker,
+        WorkFolder.of(tracker.run_id).held(),
+    ):
         work = WorkFolder.of(tracker.run_id)
         watch.step(f"run {tracker.run_id} of {project.name}")
         try:
             record = _train(project, watch, tracker, work, _going_on(work, watch) if resume else None)
-        except Interrupted:
-            watch.step(f"to go on: the same command with --resume {tracker.run_id}")
+        except (Interrupted, KeyboardInterrupt) as stopped:
+            _tell_how_to_go_on(watch, tracker.run_id, str(stopped) or "interrupted")
             raise
     work.remove()
     return record
+
+
+def _tell_how_to_go_on(watch: Watch, run_id: str, reason: str) -> None:
+    with suppress(OSError):  # a terminal that was closed takes no words; the run must still end as KILLED
+        watch.step(f"run {run_id}: {reason}")
+        watch.step(f"to go on: the same command with --resume {run_id}")
 
 
 def _going_on(work: WorkFolder, watch: Watch) -> Path | None:
@@ -102,10 +118,15 @@ def preview_rows(project: Project, count: int) -> RenderableType:
 
 def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, checkpoint: Path | None) -> RunRecord:
     tracker.log_config(resolved(project), fingerprint(project))
+    tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
     watch.step(f"loading {project.base.model} ({project.base.quantization})")
     base = _load_base(project)
     tasks = _load_tasks(project)
-    data = _prepare(project, base, tasks, tracker, watch)
+    _require_split_items(project, tasks)
+    data = _prepare(project, base, tasks, watch)
+    tracker.log_inputs(input_digests(base, tasks, data))
+    tracker.accept_resume()
+    tracker.log_dataset(data.report)
 
     watch.step("scores of the base: looked up, or computed once")
     before = _ask(
@@ -149,14 +170,13 @@ def _load_tasks(project: Project) -> Tasks:
     return load_tasks(project.evaluation, project.folder, scoring.asks_through_chat(project))
 
 
-def _prepare(project: Project, base: LoadedBase, tasks: Tasks, tracker: Tracker, watch: Watch) -> PreparedData:
+def _prepare(project: Project, base: LoadedBase, tasks: Tasks, watch: Watch) -> PreparedData:
     from tunery.data.prepare import prepare
     from tunery.data.report import table
 
     watch.step("reading data")
     loss_on, seed = project.training.loss_on, project.training.seed
     data = prepare(project.data, loss_on, project.folder, base.tokenizer, tasks.texts(), seed)
-    tracker.log_dataset(data.report)
     watch.show(table(data.report))
     for note in base.notes:
         watch.step(note)
@@ -206,7 +226,8 @@ def _fit(
 
     def report(metrics: StepMetrics) -> None:
         tracker.log_step(metrics)
-        watch.training(metrics, steps)
+        with suppress(OSError):  # a terminal that was closed must not cost the checkpoint that SIGHUP asks for
+            watch.training(metrics, steps)
 
     try:
         return fit(
@@ -221,7 +242,8 @@ def _fit(
             resume_from=checkpoint,
         )
     finally:
-        watch.end_training()
+        with suppress(OSError):
+            watch.end_training()
 
 
 def _planned_steps(project: Project, rows: int) -> int:
@@ -231,6 +253,36 @@ def _planned_steps(project: Project, rows: int) -> int:
     return training.max_steps or math.ceil(math.ceil(rows / batch) * training.epochs)
 
 
+def _scores_checkpoints(project: Project) -> bool:
+    return project.training.score_checkpoints or project.training.keep_best_by == "score"
+
+
+def _require_split_items(project: Project, tasks: Tasks) -> None:
+    """Refuse a split that leaves nothing to choose a checkpoint on, or nothing to report on afterwards.
+
+    Raises:
+        TaskError: With every task that counts towards the score and has no dev, or no locked, item.
+    """
+    if not _scores_checkpoints(project):
+        return
+    fraction = project.evaluation.dev_fraction
+    splits: tuple[Split, ...] = ("dev", "locked") if project.training.keep_best_by == "score" else ("dev",)
+    faults = [
+        _no_items(name, split, fraction)
+        for name in scoring.primary_metrics(tasks, project.evaluation)
+        for split in splits
+        if not any(tasks.leaves[leaf].chosen(split, 1, fraction) for leaf in tasks.members.get(name, (name,)))
+    ]
+    if faults:
+        raise TaskError("evaluation", faults)
+
+
+def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
+    rule = f"one that leaves {task} a {split} item while checkpoints are scored"
+    change = "Raise" if split == "dev" else "Lower"
+    return Fault("evaluation.dev_fraction", rule, dev_fraction, f"{change} it, or raise evaluation.limit.")
+
+
 def _checkpoint_score(
     project: Project, base: LoadedBase, attached: Attached, tasks: Tasks
 ) -> Callable[[], float] | None:
@@ -238,7 +290,7 @@ def _checkpoint_score(
     from tunery.evaluation.result import headline
     from tunery.evaluation.score import score_model
 
-    if not project.training.score_checkpoints and project.training.keep_best_by != "score":
+    if not _scores_checkpoints(project):
         return None
 
     def score() -> float:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tunery.errors import RefError, StorageError
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,34 @@ class WorkFolder:
         from tunery.training.fit import latest_checkpoint
 
         return latest_checkpoint(self.path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out: two that write and prune the same checkpoints ruin both.
+
+        The system frees the lock when the process ends, however that happens. It counts once for one process: who
+        holds it may hold it again.
+
+        Raises:
+            RefError: If another process holds it.
+            StorageError: If the lock file, <run id>.lock beside the folder, cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        file = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(file, timeout=0, is_singleton=True)
+            lock.acquire()
+        except Timeout as error:
+            advice = "Wait until it has ended, or stop it first."
+            raise RefError(f"run {self.path.name}", f"another process is training it now. {advice}") from error
+        except OSError as error:
+            raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def remove(self) -> None:
         """Delete the folder: the adapter is in the store, the checkpoints are not needed any more."""

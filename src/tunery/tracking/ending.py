@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tunery.errors import Interrupted, RunStopped
+from tunery.errors import InputError, Interrupted, RunStopped
 from tunery.tracking.redact import redact
 
 FAILURE, ERROR = "tunery.failure", "tunery.error"
@@ -12,21 +12,26 @@ FAILURE, ERROR = "tunery.failure", "tunery.error"
 
 @dataclass(frozen=True)
 class Ending:
-    """A run's last status (FINISHED, FAILED or KILLED) and the tags that say why."""
+    """A run's last status (FINISHED, FAILED or KILLED), the tags that say why, and when it was (None: now)."""
 
     status: str
     tags: dict[str, str] = field(default_factory=dict)
+    time_ms: int | None = None
 
 
-def ending_of(error: BaseException | None) -> Ending:
+def ending_of(error: BaseException | None, former: Ending | None = None) -> Ending:
     """The ending that an exception means; None is a good one.
 
     Args:
         error: What left the run's `with` block.
+        former: How a resumed run had ended, as long as nothing was done in it since.
 
     Returns:
-        FINISHED; KILLED for a signal; FAILED for all else, with `tunery.failure` and the first line of the error.
+        FINISHED; KILLED for a signal; FAILED for all else, with `tunery.failure` and the first line of the error. The
+        former ending after a mistake in the command: it says nothing about the run.
     """
+    if former is not None and isinstance(error, InputError):
+        return former
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return Ending("FINISHED")
     if isinstance(error, Interrupted | KeyboardInterrupt):

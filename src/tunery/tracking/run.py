@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tunery.errors import Fault, RefError, TrackingError
-from tunery.tracking.ending import ERROR, FAILURE, ending_of
+from tunery.tracking.ending import ERROR, FAILURE, Ending, ending_of
 from tunery.tracking.gateway import Gateway
 from tunery.tracking.redact import guard_logs, redact
 from tunery.tracking.runlog import RunLog
@@ -25,6 +25,8 @@ KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as
 # How long the end of a run waits for a server that is away, before it gives the rest up and says so.
 PATIENCE_SECONDS = 30.0
 SAMPLE_SECONDS = 2.0
+# SIGHUP is a closed terminal or a dropped ssh line; Windows has none.
+_DEADLY = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 
 
 def open_run(
@@ -44,7 +46,7 @@ def open_run(
         store: Where to.
         kind: The tag tunery.kind: train, study, trial, evaluation, base, import, comparison or promotion.
         project_name: The tag tunery.project.
-        resume_run_id: An interrupted run to go on with.
+        resume_run_id: An interrupted run to go on with; until `accept_resume`, a mistake leaves it as it was.
         run_name: A name for the MLflow UI; MLflow invents one otherwise.
         parent: Run id of the run that this one belongs to: a trial's study.
     """
@@ -61,7 +63,8 @@ class Tracker(RunLog):
         self._resume_run_id, self._name, self._parent = resume_run_id, name, parent
         self.resumed = resume_run_id is not None
         self._monitor: Any = None
-        self._handler: Any = None
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._former: Run | None = None
 
     def __enter__(self) -> Self:
         guard_logs()
@@ -72,7 +75,7 @@ class Tracker(RunLog):
             self.gateway = Gateway(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
             self.prepare(run)
             self.tag(**{KIND: self.kind, PROJECT: self.project})
-            self._catch_sigterm()
+            self._catch_signals()
             self._start_monitor()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
@@ -82,8 +85,8 @@ class Tracker(RunLog):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release_sigterm()
-        end = ending_of(error)
+        self._release_signals()
+        end = ending_of(error, self._former_ending())
         lost: list[str] = []
         try:
             self._stop_monitor()
@@ -92,13 +95,23 @@ class Tracker(RunLog):
             lost = self.gateway.outbox.close(PATIENCE_SECONDS)
         except BaseException as late:
             # The last points were refused, or a signal came now: the run still must not stay RUNNING.
-            self._terminate(end.status if error else ending_of(late).status)
+            self._terminate(end if error else ending_of(late))
             if error is None:
                 raise
             error.add_note(redact(str(late)))
             return
-        if not self._terminate(end.status) or lost:
+        if not self._terminate(end) or lost:
             self._tell_lost(lost or ["the run's end"], error)
+
+    def accept_resume(self) -> None:
+        """Say that all which could be wrong with a resume has been looked at: from here the run's end is a new one."""
+        self._former = None
+
+    def _former_ending(self) -> Ending | None:
+        if self._former is None:
+            return None
+        kept = {key: value for key, value in self._former.data.tags.items() if key in (FAILURE, ERROR)}
+        return Ending(self._former.info.status, kept, self._former.info.end_time)
 
     def _begin(self) -> Run:
         with refusals(self.store.uri):
@@ -127,8 +140,9 @@ class Tracker(RunLog):
         return client.get_run(run_id)
 
     def _resume(self, run_id: str, adopted: str | None) -> Run:
-        run = _resumable(self.store, run_id)
+        run = check_resume(self.store, run_id, self.kind, self.project)
         client = self.store.client
+        self._former = run
         for tag in (FAILURE, ERROR):
             if tag in run.data.tags:
                 client.delete_tag(run_id, tag)
@@ -141,14 +155,17 @@ class Tracker(RunLog):
             )
         return client.get_run(run_id)
 
-    def _terminate(self, status: str) -> bool:
+    def _terminate(self, end: Ending) -> bool:
         """Whether the server knows the end. Tried for a while: a run that stays RUNNING misleads everyone."""
         from mlflow.exceptions import MlflowException
 
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                self.store.client.set_terminated(self.run_id, status)
+                if end.status == "RUNNING":  # as a killed process left it, before a resume that was refused
+                    self.store.client.update_run(self.run_id, status="RUNNING")
+                else:
+                    self.store.client.set_terminated(self.run_id, end.status, end.time_ms)
                 return True
             except MlflowException:
                 if time.monotonic() >= until:
@@ -180,22 +197,35 @@ class Tracker(RunLog):
             self._monitor.finish()
             self._monitor = None
 
-    def _catch_sigterm(self) -> None:
-        """Outside of training, which has its own handler, SIGTERM would end the process and leave the run RUNNING."""
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._handler = signal.signal(signal.SIGTERM, _interrupt)
+    def _catch_signals(self) -> None:
+        """Outside of training, which has its own handler, these would end the process and leave the run RUNNING."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _DEADLY:
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
+                self._handlers[number] = signal.signal(number, _interrupt)
 
-    def _release_sigterm(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGTERM, self._handler)
-            self._handler = None
+    def _release_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
 
-def _resumable(store: Store, run_id: str) -> Run:
+def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
+    """Look at a run that someone wants to go on with; nothing is changed.
+
+    Args:
+        store: Where it is.
+        run_id: The run.
+        kind, project: What the new command would make it: the tags that it must have.
+
+    Raises:
+        RefError: If it is not there, was deleted, has finished, or is of another kind or project.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -210,12 +240,29 @@ def _resumable(store: Store, run_id: str) -> Run:
         raise RefError(
             f"--resume {run_id}", "the run is FINISHED, but must be KILLED, FAILED or left RUNNING. Start a new run."
         )
+    faults = _foreign(run, kind, project)
+    if faults:
+        raise RefError(f"--resume {run_id}", faults)
     return run
 
 
+def _foreign(run: Run, kind: str, project: str) -> list[Fault]:
+    wanted = {
+        KIND: (kind, "Start a new run."),
+        PROJECT: (project, "Name the project that the run is of: --project <folder>."),
+    }
+    return [
+        Fault(f"its tag {tag}", value, run.data.tags.get(tag), advice)
+        for tag, (value, advice) in wanted.items()
+        if run.data.tags.get(tag) != value
+    ]
+
+
 def _recent(store: Store, count: int = 5) -> str:
-    experiment = store.client.get_experiment_by_name(store.experiment)
-    if experiment is None:
-        return f"none in the experiment {store.experiment!r}"
-    runs = store.client.search_runs([experiment.experiment_id], "attributes.status != 'FINISHED'", max_results=count)
+    with refusals(store.uri):
+        experiment = store.client.get_experiment_by_name(store.experiment)
+        if experiment is None:
+            return f"none in the experiment {store.experiment!r}"
+        unfinished = "attributes.status != 'FINISHED'"
+        runs = store.client.search_runs([experiment.experiment_id], unfinished, max_results=count)
     return ", ".join(f"{run.info.run_id} ({run.info.status})" for run in runs) or "none that could be resumed"

@@ -74,6 +74,16 @@ class RunLog:
             yaml.safe_dump(redact(dict(resolved)), sort_keys=False, allow_unicode=True), "config/project.yaml"
         )
 
+    def log_inputs(self, digests: Mapping[str, str]) -> None:
+        """Log digests of what the run reads beside its settings, as params input.*.
+
+        Raises:
+            ConfigError: If a resumed run had read something else.
+        """
+        params = {entity_name(f"input.{key}"): digest for key, digest in digests.items()}
+        self._refuse_changes(params)
+        self.gateway.params(params)
+
     def log_provenance(self, provenance: Provenance) -> None:
         """Log commit, uncommitted changes, packages, hardware and command line."""
         self.tag(**provenance.tags)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tunery.errors import ConfigError, DataError, Fault
@@ -40,7 +41,22 @@ def training_rows(examples: Sequence[Example], *, packing: bool, max_length: int
     )
     if not packing:
         return rows
-    return pack_dataset(rows.shuffle(seed=seed), max_length, strategy="bfd").with_format(None)
+    with _no_bars():
+        return pack_dataset(rows.shuffle(seed=seed), max_length, strategy="bfd").with_format(None)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep datasets' own progress bars out of the terminal and of logs."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def require_exact_packing(model: Any, examples: Sequence[Example], device: str) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM become a flag that training reads between optimizer steps; a second signal acts at once."""
+"""SIGINT, SIGTERM and SIGHUP become a flag that training reads between steps; a second signal acts at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP is a closed terminal or a dropped ssh line; Windows has none.
+_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 
 
 class StopSignal:
-    """A context in which the first SIGINT or SIGTERM only sets `requested`.
+    """A context in which the first of these signals only sets `requested`.
 
     Signals can be caught in the main thread only; elsewhere the context does nothing.
     """
@@ -22,7 +23,7 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS if _is_meant(number)}
         return self
 
     def __exit__(
@@ -41,3 +42,8 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def _is_meant(number: signal.Signals) -> bool:
+    """Under nohup, SIGHUP is ignored on purpose: training goes on when the terminal closes."""
+    return number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN

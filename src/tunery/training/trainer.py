@@ -155,6 +155,11 @@ class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
             nll = watch.measure_nll() if watch.measure_nll else None
             score = watch.measure_score() if watch.measure_score else None
             self.model.train()
+        # Nothing is better or worse than NaN: as the first checkpoint's value it would stay the best one.
+        if nll is not None and not math.isfinite(nll):
+            raise NonFiniteLoss(step, nll, "validation/nll")
+        if score is not None and math.isnan(score):
+            raise NonFiniteLoss(step, score, "validation/score")
         measured = {"validation/nll": nll, "validation/score": score}
         values = {name: value for name, value in measured.items() if value is not None}
         if values:

@@ -80,7 +80,8 @@ def test_a_point_that_the_store_refuses_is_told_at_the_end(store: Store) -> None
     assert store.client.get_run(tracker.run_id).info.status == "FAILED"
 
 
-def test_sigterm_ends_the_run_as_killed(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_as_killed(store: Store, tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "import time; from tunery.tracking.store import connect; from tunery.tracking.run import open_run\n"
         f"with open_run(connect({store.uri!r}, 'quickstart'), 'train', 'quickstart') as tracker:\n"
@@ -89,7 +90,7 @@ def test_sigterm_ends_the_run_as_killed(store: Store, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, cwd=tmp_path)
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=60)
     assert store.client.get_run(run_id).info.status == "KILLED"
 

@@ -394,3 +394,17 @@ def test_a_rule_with_nothing_to_go_by_is_refused_before_training(bench: Any, kee
 def test_the_data_order_follows_the_seed(bench: Any) -> None:
     runs = [bench(name=f"run{index}", dropout=0.0).fit(seed=seed) for index, seed in enumerate((1, 1, 2))]
     assert losses(runs[0].history) == losses(runs[1].history) != losses(runs[2].history)
+
+
+@pytest.mark.parametrize("keep_best_by", ["validation/nll", "last"])
+def test_a_validation_loss_that_is_no_number_stops_the_run_at_its_step(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, keep_best_by: str
+) -> None:
+    monkeypatch.setattr("tunery.training.fit.validation_nll", lambda *_args, **_options: float("nan"))
+    with pytest.raises(NonFiniteLoss, match="step 2: validation/nll is nan"):
+        bench().fit(max_steps=4, checkpoints=2, keep_best_by=keep_best_by)
+
+
+def test_no_checkpoint_is_chosen_by_a_score_that_is_no_number(bench: Any) -> None:
+    with pytest.raises(NonFiniteLoss, match="step 2: validation/score is nan"):
+        bench().fit(max_steps=4, checkpoints=2, keep_best_by="score", score=lambda: float("nan"))

@@ -69,3 +69,8 @@ def test_a_recurrent_architecture_is_refused() -> None:
     model = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1, initializer_range=0.5))
     with pytest.raises(ConfigError, match=r"training\.packing"):
         require_exact_packing(model, rows_of([6, 6]), "cpu")
+
+
+def test_packing_draws_no_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    training_rows(rows_of([7, 3, 5]), packing=True, max_length=10, seed=0)
+    assert capfd.readouterr() == ("", "")

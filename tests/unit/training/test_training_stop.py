@@ -9,7 +9,7 @@ import pytest
 from tunery.training.stop import StopSignal
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_only_noted(number: signal.Signals) -> None:
     with StopSignal() as stop:
         assert stop.requested is None
@@ -28,6 +28,16 @@ def test_handlers_are_put_back() -> None:
     with StopSignal():
         pass
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_under_nohup_a_closed_terminal_does_not_stop_training() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.requested is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_outside_the_main_thread_nothing_is_caught() -> None:

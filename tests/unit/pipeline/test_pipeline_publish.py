@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tunery.pipeline import publish
+from tunery.records import BaseIdentity, RunRecord
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What publishing did, in order; nothing of it is real."""
+    steps: list[str] = []
+
+    def note(name: str, result: Any = None) -> Any:
+        return lambda *_args, **_options: (steps.append(name), result)[1]
+
+    for name in ("log_scores", "log_answers", "log_pictures"):
+        monkeypatch.setattr(publish, name, note(name))
+    monkeypatch.setattr(publish, "finish", lambda record, _tracker: steps.append(f"report of {record.model_version}"))
+    monkeypatch.setattr("tunery.tracking.registry.register", note("register", 1))
+    monkeypatch.setattr("tunery.tracking.provenance.collect", note("collect"))
+    monkeypatch.setattr("tunery.ranking.tables.run_table", note("table"))
+    return steps
+
+
+def published() -> RunRecord:
+    nothing: Any = lambda *_args: None  # noqa: E731
+    project: Any = SimpleNamespace(name="small", folder=Path())
+    logged: Any = SimpleNamespace(model_id="m-1")
+    tracker: Any = SimpleNamespace(log_provenance=nothing, flush=nothing)
+    watch: Any = SimpleNamespace(show=nothing, step=nothing)
+    identity = BaseIdentity("acme/base", "c0ffee", "none", "float32", "float32", "own")
+    record = RunRecord(
+        run_id="abc", project="small", identity=identity,
+        adapter=None, data=None, trained=None, base={}, tuned={}, primary={},
+    )  # fmt: skip
+    return publish.publish(project, record, [], logged, tracker, watch)
+
+
+def test_a_version_is_registered_after_all_else_and_the_report_names_it(done: list[str]) -> None:
+    assert published().model_version == "small/1"
+    assert done[-4:] == ["report of None", "register", "report of small/1", "table"]
+
+
+def test_a_report_that_cannot_be_written_leaves_no_version(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(publish, "finish", broken)
+    with pytest.raises(ZeroDivisionError):
+        published()
+    assert "register" not in done

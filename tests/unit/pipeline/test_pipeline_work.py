@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunery.errors import RefError, StorageError
+from tunery.pipeline.work import WorkFolder
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNERY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[str]]:
+    """A process that trains the run abc."""
+    code = (
+        "import time; from tunery.pipeline.work import WorkFolder\n"
+        "with WorkFolder.of('abc').held():\n    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_that_another_process_trains_cannot_be_held(holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(RefError, match="run abc: another process is training it now"), WorkFolder.of("abc").held():
+        pass
+    with WorkFolder.of("abd").held():
+        pass
+
+
+def test_a_killed_process_leaves_no_lock(holder: subprocess.Popen[str]) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with WorkFolder.of("abc").held():
+        pass
+
+
+def test_who_holds_a_run_may_hold_it_again() -> None:
+    with WorkFolder.of("abc").held(), WorkFolder.of("abc").held():
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match=r"abc\.lock: the lock cannot be written"), WorkFolder.of("abc").held():
+        pass
