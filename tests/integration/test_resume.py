@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,7 +56,16 @@ def uninterrupted(place: Place, runs: Runs) -> dict[int, float]:
     return losses(place, next(run.info.run_id for run in runs(place) if run.info.run_name == "whole"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+# SIGINT and SIGHUP take the same way as SIGTERM: half a minute each, for the slow suite.
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: signal.Signals) -> None:
     code, error = interrupted(long, number, runs)
     (run,) = runs(long)
@@ -63,8 +73,7 @@ def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: sig
         assert code == 1
         assert "--resume" in error
         assert (run.info.status, run.data.tags["tunery.failure"]) == ("KILLED", "killed")
-    before = losses(long, run.info.run_id)
-    assert 0 < len(before) < STEPS
+    assert len(losses(long, run.info.run_id)) < STEPS
 
     outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id)
     assert outcome.code == 0, outcome.err
@@ -72,6 +81,19 @@ def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: sig
     assert run.info.status == "FINISHED"
     assert "tunery.failure" not in run.data.tags
     assert losses(long, run.info.run_id) == uninterrupted(long, runs)
+
+
+def test_points_that_a_kill_kept_from_mlflow_are_sent_by_the_resumed_run(long: Place, runs: Runs) -> None:
+    interrupted(long, signal.SIGTERM, runs)
+    (run,) = runs(long)
+    whole = losses(long, run.info.run_id)
+    with sqlite3.connect(long.folder / "mlflow.db") as database:
+        database.execute("DELETE FROM metrics WHERE key = 'train/loss' AND step BETWEEN 2 AND 5")
+    assert set(whole) - set(losses(long, run.info.run_id)) == {2, 3, 4, 5}
+    assert long.tunery("train", "--project", ".", "--resume", run.info.run_id).code == 0
+    again = losses(long, run.info.run_id)
+    assert len(again) == STEPS
+    assert {step: again[step] for step in whole} == whole
 
 
 def test_a_run_is_not_resumed_with_other_settings(long: Place, runs: Runs) -> None:

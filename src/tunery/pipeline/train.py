@@ -220,9 +220,11 @@ def _fit(
     work: WorkFolder,
     checkpoint: Path | None,
 ) -> Trained:
-    from tunery.training.fit import fit
+    from tunery.training.fit import earlier_steps, fit
 
     steps = _planned_steps(project, len(data.train))
+    for earlier in earlier_steps(checkpoint) if checkpoint else ():
+        tracker.log_step(earlier)  # which leaves out what the run holds already
 
     def report(metrics: StepMetrics) -> None:
         tracker.log_step(metrics)

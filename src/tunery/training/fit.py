@@ -10,7 +10,7 @@ from tunery.config.training import TrainingConfig
 from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory
 from tunery.models.quiet import quiet_libraries
 from tunery.models.store import write_folder, write_model
-from tunery.records import Example, PreparedData, Report, Trained
+from tunery.records import Example, PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints, latest_checkpoint
 from tunery.training.clock import Clock
@@ -24,7 +24,7 @@ from tunery.training.stop import StopSignal
 if TYPE_CHECKING:
     from tunery.training.trainer import Watch, WatchedTrainer
 
-__all__ = ["fit", "latest_checkpoint"]
+__all__ = ["earlier_steps", "fit", "latest_checkpoint"]
 
 MODEL_FOLDER = "model"
 
@@ -90,6 +90,11 @@ def fit(
     finally:
         forwards.restore()
         model.eval()
+
+
+def earlier_steps(checkpoint: Path) -> Sequence[StepMetrics]:
+    """What was reported up to a checkpoint: after a kill -9, some of it may not have reached MLflow."""
+    return Progress.read(checkpoint).history
 
 
 def _train(
