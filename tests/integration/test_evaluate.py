@@ -13,6 +13,7 @@ from tests.integration.test_base_scores import GROUP
 from tunery.errors import ConfigError, RefError
 from tunery.pipeline import subject
 from tunery.pipeline.subject import load_subject
+from tunery.tracking.registry import download, resolve
 from tunery.tracking.store import Store, connect
 
 ASK = [("evaluation.tasks", "[world_facts]"), ("evaluation.limit", "8")]
@@ -88,7 +89,9 @@ def test_a_bare_model_has_a_score_and_no_gain_over_itself(trained: Place, store:
     words = [word for key, value in ASK for word in (f"--{key}", value)]
     outcome = trained.tunery("evaluate", "builtin:tiny", *words)
     assert outcome.code == 0, outcome.err
-    metrics = newest(store, "evaluation", "evaluation").data.metrics
+    run = newest(store, "evaluation", "evaluation")
+    assert run.data.tags["tunery.method"] == "none"
+    metrics = run.data.metrics
     assert metrics["score"] == metrics["lm_eval/world_facts/acc"] == metrics["base/world_facts/acc"]
     assert not [name for name in metrics if name.startswith("delta/")]
 
@@ -100,6 +103,12 @@ def test_a_model_chosen_on_items_is_scored_on_the_others(trained: Place, store: 
     before, after = (newest(store, "chosen", kind).data.metrics for kind in ("train", "evaluation"))
     assert after["score"] == before["score"]
     assert after["score"] != after["lm_eval/isles/acc"]
+
+
+def test_a_downloaded_model_is_known_by_its_run(store: Store, elsewhere: Path) -> None:
+    folder = download(resolve("models:/chosen/1", store), elsewhere / "copy", store)
+    found = load_subject(str(folder), None, [], store)
+    assert (found.split, found.project.name, found.project.evaluation.tasks) == ("locked", "chosen", ["isles"])
 
 
 def test_another_projects_questions_leave_a_model_what_it_is(trained: Place, store: Store, elsewhere: Path) -> None:

@@ -19,6 +19,9 @@ from tunery.evaluation.names import OwnTask, TaskYaml
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
+# Where items lie (ours are hashed themselves), and the few-shot number, which TaskSettings holds.
+_APART = ("dataset_kwargs", "custom_dataset", "num_fewshot")
+
 
 @functools.lru_cache(maxsize=8)
 def own_manager(folders: tuple[Path, ...]) -> TaskManager:
@@ -33,15 +36,17 @@ def full_manager(folders: tuple[Path, ...]) -> TaskManager:
 
 
 def task_version(task: Any, own: OwnTask | None) -> str:
-    """lm-eval's version of a task; for our own, with a hash of its YAML, its items and the code that it names."""
-    if own is None:
-        return str(task.VERSION)
-    digest = hashlib.sha256()
-    for path in _sources(own.path):
-        digest.update(path.read_bytes())
-    for split in sorted(task.dataset):
-        for row in task.dataset[split]:
-            digest.update(json.dumps([split, row], sort_keys=True, default=str).encode())
+    """lm-eval's version of a task, with a hash of its settings; for our own, of its items and its code too.
+
+    The settings are those in force: a group's YAML may have changed the prompt of the tasks that it names.
+    """
+    digest = hashlib.sha256(json.dumps(_in_force(task), sort_keys=True, default=_named).encode())
+    if own is not None:
+        for path in _sources(own.path):
+            digest.update(path.read_bytes())
+        for split in sorted(task.dataset):
+            for row in task.dataset[split]:
+                digest.update(json.dumps([split, row], sort_keys=True, default=str).encode())
     return f"{task.VERSION}+{digest.hexdigest()[:12]}"
 
 
@@ -61,6 +66,17 @@ def group_version(group: Any | None, members: Sequence[tuple[str, str]], own: Ow
     return f"{'tag' if group is None else group.version}+{digest.hexdigest()[:12]}"
 
 
+def _in_force(task: Any) -> dict[str, Any]:
+    """A task's settings, functions by their source, without what changes from machine to machine or is named apart."""
+    settings = task.dump_config()
+    return {key: value for key, value in settings.items() if key not in _APART}
+
+
+def _named(value: object) -> str:
+    """A function deep in a task's settings: its address would change from process to process."""
+    return str(getattr(value, "__qualname__", type(value).__qualname__ if callable(value) else value))
+
+
 def _aggregation(group: Any) -> list[Any]:
     """How a group's score comes from its children's; a function by its name, since its address changes."""
     return [
@@ -68,7 +84,7 @@ def _aggregation(group: Any) -> list[Any]:
             group.child_names,
             entry.metric,
             entry.filter_list,
-            getattr(entry.aggregation, "__name__", entry.aggregation),
+            _named(entry.aggregation),
             entry.weight_by_size,
         )
         for entry in group.aggregate_metric_list or []

@@ -109,7 +109,8 @@ def _log(project: Project, record: RunRecord, subject: Subject, ref: str, tracke
     from tunery.tracking.provenance import collect
 
     tracker.log_config(resolved(project), fingerprint(project))
-    tracker.tag(**{"tunery.ref": ref})
+    # A bare model was not trained here: the adapter section that it is judged with says nothing of it.
+    tracker.tag(**{"tunery.ref": ref}, **({} if subject.adapted else {"tunery.method": "none"}))
     log_scores(project, record, tracker, subject.model_id)
     log_pictures(record, tracker)
     tracker.log_provenance(collect(project.folder))

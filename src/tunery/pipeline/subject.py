@@ -72,23 +72,30 @@ def load_subject(ref: str, project: str | None, overrides: Overrides, store: Sto
         return _logged(ref, project, overrides, store)
     folder = Path(ref).expanduser()
     if (folder / "MLmodel").is_file():
-        return _rebuilt(folder, ref, project, overrides)
+        from tunery.tracking.rebuild import run_of
+
+        return _rebuilt(folder, ref, project, overrides, *_origin(store, run_of(folder)))
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides)
     return _bare(ref, project, overrides)
 
 
 def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -> Subject:
-    from tunery.tracking.registry import download, project_folder, resolve, run_config
+    from tunery.tracking.registry import download, resolve
 
     found = resolve(ref, store)
-    tree = run_config(store, found.run_id) if found.run_id else None
-    home = project_folder(store, found.run_id) if found.run_id else None
     with TemporaryDirectory(prefix="tunery-") as place:
         folder = download(found, Path(place), store)
-        subject = _rebuilt(folder, ref, project, overrides, tree, home)
+        subject = _rebuilt(folder, ref, project, overrides, *_origin(store, found.run_id))
     version = f"{found.name}/{found.version}" if found.version is not None else None
     return replace(subject, version=version, model_id=found.model_id)
+
+
+def _origin(store: Store, run_id: str | None) -> tuple[dict[str, Any] | None, Path | None]:
+    """The project that a run trained a model with, and that project's folder; None where nobody knows."""
+    from tunery.tracking.registry import project_folder, run_config
+
+    return (run_config(store, run_id), project_folder(store, run_id)) if run_id else (None, None)
 
 
 def _rebuilt(

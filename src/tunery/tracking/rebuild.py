@@ -55,6 +55,16 @@ def read_facts(folder: Path) -> ModelFacts:
         raise RefError(str(folder / _MLMODEL), Fault(key, rule, got, "Download the model again.")) from error
 
 
+def run_of(folder: Path) -> str | None:
+    """Id of the run that logged the model in a folder; None if its MLmodel names none.
+
+    Raises:
+        RefError: If MLmodel cannot be read.
+    """
+    named = _read_mlmodel(folder).get("run_id")
+    return str(named) if named else None
+
+
 def rebuild(folder: Path, device: str = "auto", base_folder: str | None = None) -> Rebuilt:
     """Load the base that the adapter was trained on, as it was then, and put the adapter on it.
 

@@ -76,6 +76,29 @@ def test_a_change_of_a_groups_file_changes_its_version(load: Any, tmp_path: Path
     assert version() != first
 
 
+def test_a_group_that_changes_a_members_prompt_makes_it_another_version_of_the_member(
+    tmp_path: Path, write_task: Any
+) -> None:
+    def settings(name: str) -> TaskSettings:
+        index.own_manager.cache_clear()
+        return load_tasks(EvaluationConfig(tasks=[name], task_folders=["."]), tmp_path, False).settings["one"]
+
+    write_task(tmp_path, "one", 2)
+    for name, prompt in (("plain", ""), ("loud", ', doc_to_text: "LISTEN: {{question}}"')):
+        (tmp_path / f"{name}.yaml").write_text(f"group: {name}\ntask:\n  - {{task: one{prompt}}}\n")
+    assert settings("plain") == settings("one") != settings("loud")
+
+
+def test_a_task_has_the_same_version_in_every_folder(tmp_path: Path, write_task: Any) -> None:
+    def version(folder: Path) -> str:
+        folder.mkdir()
+        write_task(folder, "one", 2)
+        evaluation = EvaluationConfig(tasks=["one"], task_folders=["."])
+        return load_tasks(evaluation, folder, False).settings["one"].version
+
+    assert version(tmp_path / "here") == version(tmp_path / "there")
+
+
 # ---- task files that are not what they must be
 
 
