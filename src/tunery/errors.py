@@ -12,7 +12,10 @@ TuneryError                    exit code 1
 └── RunStopped                 exit code 1: a run that had started did not end well; carries `failure` for MLflow's tag
     ├── NonFiniteLoss          failure = nan
     ├── OutOfMemory            failure = oom
+    ├── TimedOut               failure = timeout
+    ├── Infeasible             failure = infeasible
     └── Interrupted            failure = killed
+Pruned                         no error: a search ended a trial early, and the run is FINISHED
 """
 
 from __future__ import annotations
@@ -123,6 +126,29 @@ class OutOfMemory(RunStopped):
 
     def __init__(self, doing: str, detail: str, advice: str = _LESS_MEMORY_IN_TRAINING) -> None:
         super().__init__(f"{doing}: out of memory ({detail}). {advice}")
+
+
+class TimedOut(RunStopped):
+    """A trial took longer than search.timeout_seconds."""
+
+    failure = "timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the trial took longer than search.timeout_seconds: {seconds:g}. Raise it, or train less.")
+
+
+class Infeasible(RunStopped):
+    """A trial would need more memory than there is; nothing was loaded."""
+
+    failure = "infeasible"
+
+
+class Pruned(TuneryError):
+    """A search ended a trial at `step`, because others were better at that point."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"ended at optimizer step {step}: other trials were better by then")
 
 
 class Interrupted(RunStopped):

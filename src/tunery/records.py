@@ -269,3 +269,105 @@ class RunRecord:
     def shown(self) -> Mapping[str, str]:
         """The metric of each task that stands in tables and pictures."""
         return self.asked or self.primary
+
+
+# ---- a study
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial of a study, as a table shows it.
+
+    Args:
+        number: Its place in the study, from 0: the project's own settings.
+        state: complete, pruned, failed, running or waiting.
+        settings: Searched keys and derived ones, with their values.
+        values: Objectives; empty unless complete.
+        metrics: All that was measured, on dev items.
+        feasible: Whether every constraint holds.
+        failure: oom, nan, timeout, infeasible, killed or error.
+        reason: A sentence for a person.
+        run_id: Its run in MLflow.
+        attempts: How often it was begun.
+        name: What differs from the project's settings.
+    """
+
+    number: int
+    state: str
+    settings: Mapping[str, object]
+    values: Mapping[str, float]
+    metrics: Mapping[str, float]
+    feasible: bool = True
+    failure: str | None = None
+    reason: str | None = None
+    run_id: str | None = None
+    seconds: float | None = None
+    attempts: int = 1
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration that was trained again with other seeds.
+
+    Args:
+        trial: Number of the trial that found it.
+        trial_score: Its dev score when the search met it; optimistic, since it was picked by it.
+        dev: Scores on dev items, one a seed.
+        locked: Scores on locked items, one a seed; empty until they were scored.
+        own: Whether these are the project's own settings.
+    """
+
+    trial: int
+    name: str
+    settings: Mapping[str, object]
+    trial_score: float
+    seeds: tuple[int, ...]
+    dev: tuple[float, ...]
+    locked: tuple[float, ...]
+    run_ids: tuple[str, ...]
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference on locked items, paired item by item, with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Everything that a study's report shows.
+
+    Args:
+        run_id: The study's run in MLflow; trials are its children.
+        objectives: Metric -> maximize or minimize; the first decides who is a finalist.
+        constraints: Metric -> bound, as the project says it.
+        winner: Number of the trial whose configuration has the best mean dev score over its seeds.
+        base_dev, base_locked: The base's own score.
+        over_base, over_own: Gain of the winner on locked items; over_own is None when the project's own settings win.
+        model_version: "name/3" of the winner's adapter.
+    """
+
+    name: str
+    project: str
+    run_id: str
+    objectives: Mapping[str, str]
+    constraints: Mapping[str, str]
+    sampler: str
+    pruner: str
+    seed: int
+    trials: Sequence[TrialRow]
+    finalists: Sequence[Finalist] = ()
+    winner: int | None = None
+    base_dev: float | None = None
+    base_locked: float | None = None
+    over_base: Gain | None = None
+    over_own: Gain | None = None
+    model_version: str | None = None
+    seconds: float = 0.0
+    notes: Sequence[str] = ()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 
 from tunery.evaluation.stopping import stop_ids
+
+Answer = TypeVar("Answer")
 
 
 class Scorer(HFLM):  # type: ignore[misc]
@@ -23,10 +26,18 @@ class Scorer(HFLM):  # type: ignore[misc]
         batch_size: Requests in one forward pass.
         encoded: Token ids of earlier scorings with the same tokenizer; grows.
         chat_template: Whether generations end at the chat template's end of turn.
+        dev: Numbers of each task's dev documents. They never share a batch with locked ones: a batch's width decides
+            the last bits of its sums, and a score on dev items must not depend on whether others were scored too.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, batch_size: int, encoded: dict[Any, Any], chat_template: bool
+        self,
+        model: Any,
+        tokenizer: Any,
+        batch_size: int,
+        encoded: dict[Any, Any],
+        chat_template: bool,
+        dev: Mapping[str, Container[int]] = MappingProxyType({}),
     ) -> None:
         with _keeping_weights_tied_as_they_are(model):
             # softmax_dtype: in bf16 a sum of log-likelihoods near 350 is off by up to 0.85.
@@ -36,17 +47,20 @@ class Scorer(HFLM):  # type: ignore[misc]
                 batch_size=batch_size,
                 softmax_dtype="float32",
             )
-        self._encoded = encoded
+        self._encoded, self._dev = encoded, dev
         self._stop_ids = stop_ids(model, tokenizer) if chat_template else []
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write."""
-        pairs = [self._pair(*request.args[:2]) for request in requests]
-        return self._loglikelihood_tokens(pairs)
+        return self._apart(
+            requests,
+            lambda part: self._loglikelihood_tokens([self._pair(*request.args[:2]) for request in part]),
+        )
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Answers, each cut at its task's stop texts."""
-        return list(super().generate_until(requests, disable_tqdm=True))
+        answer = super().generate_until
+        return self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
 
     def tok_encode(self, string: str, *args: Any, **options: Any) -> list[int]:
         """Token ids of a text, from memory where it was encoded before."""
@@ -82,6 +96,18 @@ class Scorer(HFLM):  # type: ignore[misc]
             options.setdefault("eos_token_id", self._stop_ids)
         written: torch.Tensor = super()._model_generate(context=context, max_length=max_length, stop=stop, **options)
         return written
+
+    def _apart(self, requests: list[Any], answer: Callable[[list[Any]], list[Answer]]) -> list[Answer]:
+        """Answers of dev requests and of the others, each split in batches of its own, in the order of the requests."""
+        answers: dict[int, Answer] = {}
+        for dev in (True, False):
+            part = [place for place, request in enumerate(requests) if self._is_dev(request) == dev]
+            if part:
+                answers |= zip(part, answer([requests[place] for place in part]), strict=True)
+        return [answers[place] for place in range(len(requests))]
+
+    def _is_dev(self, request: Any) -> bool:
+        return request.doc_id in self._dev.get(request.task_name, ())
 
     def _pair(self, context: str, continuation: str) -> tuple[tuple[str, str], list[int], list[int]]:
         key = (context, continuation)

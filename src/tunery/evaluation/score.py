@@ -35,7 +35,8 @@ def score_model(
     """Score a model on the items of a split.
 
     Training mode, gradients and random generators are afterwards as they were before; items outside the split cost
-    nothing; a second scoring of the same model gives the same numbers.
+    nothing; a second scoring of the same model gives the same numbers, to the last bit; those of dev items are the same
+    whether locked ones are scored too or not.
 
     Args:
         model: A causal language model that is loaded, with or without a PEFT adapter.
@@ -73,7 +74,8 @@ def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConf
     key = (tokenizer, tokenizer.chat_template, len(tokenizer))
     if tasks.encoded_for != key:
         tasks.encoded, tasks.encoded_for = {}, key
-    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded, tasks.chat_template)
+    dev = {name: frozenset(leaf.chosen("dev", None, evaluation.dev_fraction)) for name, leaf in tasks.leaves.items()}
+    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded, tasks.chat_template, dev)
     for leaf in tasks.leaves.values():
         leaf.build(lm.apply_chat_template if tasks.chat_template else None, key)
     return lm

@@ -49,25 +49,33 @@ def publish(
     return record
 
 
-def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: str | None = None) -> None:
-    """Metrics and samples. `score` is the mean on the items that nothing was chosen on."""
+def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: str | None = None) -> dict[str, float]:
+    """Metrics and samples. `score` is the mean on the items that nothing was chosen on.
+
+    Returns:
+        The metrics, by name.
+    """
     from tunery.evaluation.result import headline
 
     before, after = (
         headline(_on_split(results, record.split), project.evaluation) for results in (record.base, record.tuned)
     )
     step = record.trained.kept_step if record.trained else 0
-    tracker.log_scores(record.base, record.tuned, score=after, base_score=before, step=step, model_id=model_id)
+    logged = tracker.log_scores(record.base, record.tuned, score=after, base_score=before, step=step, model_id=model_id)
     if not record.tuned:
         # A bare model stands in one table with tuned ones, which are sorted by score; it has no gain over itself.
-        tracker.log_scores({}, record.base, score=before, step=step, model_id=model_id)
+        logged |= tracker.log_scores({}, record.base, score=before, step=step, model_id=model_id)
     tracker.log_samples(record.tuned or record.base)
+    return logged
 
 
 def _on_split(results: Mapping[str, TaskResult], split: str) -> dict[str, TaskResult]:
     from tunery.evaluation.result import restrict
 
-    return dict(results) if split == "all" else {name: restrict(result, "locked") for name, result in results.items()}
+    # A trial's results hold dev items only.
+    return (
+        {name: restrict(result, "locked") for name, result in results.items()} if split == "locked" else dict(results)
+    )
 
 
 def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: Tracker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -11,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import Fault, Interrupted, TaskError
+from tunery.errors import Interrupted
 from tunery.pipeline import scoring
+from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
 from tunery.pipeline.inputs import input_digests
 from tunery.pipeline.publish import publish
+from tunery.pipeline.resident import Resident
 from tunery.pipeline.watch import Watch
 from tunery.pipeline.work import WorkFolder
-from tunery.records import Generation, Message, PreparedData, RunRecord, StepMetrics, TaskResult, Trained
+from tunery.records import Generation, Message, PreparedData, RunRecord, TaskResult, Trained
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.adapter import Attached
     from tunery.models.base import LoadedBase
@@ -120,10 +120,12 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
     tracker.log_config(resolved(project), fingerprint(project))
     tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
     watch.step(f"loading {project.base.model} ({project.base.quantization})")
-    base = _load_base(project)
-    tasks = _load_tasks(project)
-    _require_split_items(project, tasks)
-    data = _prepare(project, base, tasks, watch)
+    resident = Resident()
+    base, tasks = resident.base(project), resident.tasks(project)
+    require_split_items(project, tasks)
+    watch.step("reading data")
+    data = resident.rows(project, base, tasks)
+    tell_data(data, base, watch)
     tracker.log_inputs(input_digests(base, tasks, data))
     tracker.accept_resume()
     tracker.log_dataset(data.report)
@@ -139,14 +141,24 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
     )
 
     watch.step("training")
-    attached = _attach(project, base)
-    trained = _fit(project, base, attached, tasks, data, tracker, watch, work, checkpoint)
-    logged = _log_adapter(project, base, trained, tracker)
+    attached = attach(project, base)
+    trained = train_adapter(project, base, attached, tasks, data, tracker, watch, work, checkpoint)
+    logged = log_trained(project, base, trained, tracker)
+    tracker.log_metrics(run_costs(trained, attached), model_id=logged.model_id)
 
     watch.step("scoring the tuned model")
     after = _ask(project, base, attached.model, tasks, data, lambda: _score(project, base, attached, tasks))
     record = _record(project, base, attached, tasks, data, trained, before, after, tracker)
     return publish(project, record, _generations(project, data, before, after), logged, tracker, watch)
+
+
+def tell_data(data: PreparedData, base: LoadedBase, watch: Watch) -> None:
+    """What became of the rows, and what a person should know of the base."""
+    from tunery.data.report import table
+
+    watch.show(table(data.report))
+    for note in base.notes:
+        watch.step(note)
 
 
 @dataclass(frozen=True)
@@ -156,31 +168,6 @@ class _Asked:
     results: Mapping[str, TaskResult]
     written: Sequence[str]
     text: Mapping[str, float]
-
-
-def _load_base(project: Project) -> LoadedBase:
-    from tunery.models.base import load_base
-
-    return load_base(project.base, project.folder, project.training.device, chat=project.data.template == "chat")
-
-
-def _load_tasks(project: Project) -> Tasks:
-    from tunery.evaluation.tasks import load_tasks
-
-    return load_tasks(project.evaluation, project.folder, scoring.asks_through_chat(project))
-
-
-def _prepare(project: Project, base: LoadedBase, tasks: Tasks, watch: Watch) -> PreparedData:
-    from tunery.data.prepare import prepare
-    from tunery.data.report import table
-
-    watch.step("reading data")
-    loss_on, seed = project.training.loss_on, project.training.seed
-    data = prepare(project.data, loss_on, project.folder, base.tokenizer, tasks.texts(), seed)
-    watch.show(table(data.report))
-    for note in base.notes:
-        watch.step(note)
-    return data
 
 
 def _ask(
@@ -203,128 +190,10 @@ def _prompts(project: Project, data: PreparedData) -> tuple[list[tuple[Message, 
     return scoring.held_out_prompts(data.validation_conversations, project.evaluation.generation.prompts)
 
 
-def _attach(project: Project, base: LoadedBase) -> Attached:
-    from tunery.models.adapter import attach_adapter
-
-    return attach_adapter(base, project.adapter, project.training.seed)
-
-
-def _fit(
-    project: Project,
-    base: LoadedBase,
-    attached: Attached,
-    tasks: Tasks,
-    data: PreparedData,
-    tracker: Tracker,
-    watch: Watch,
-    work: WorkFolder,
-    checkpoint: Path | None,
-) -> Trained:
-    from tunery.training.fit import earlier_steps, fit
-
-    steps = _planned_steps(project, len(data.train))
-    for earlier in earlier_steps(checkpoint) if checkpoint else ():
-        tracker.log_step(earlier)  # which leaves out what the run holds already
-
-    def report(metrics: StepMetrics) -> None:
-        tracker.log_step(metrics)
-        with suppress(OSError):  # a terminal that was closed must not cost the checkpoint that SIGHUP asks for
-            watch.training(metrics, steps)
-
-    try:
-        return fit(
-            attached.model,
-            base.tokenizer,
-            data,
-            project.training,
-            max_length=project.data.max_length,
-            out=work.path,
-            report=report,
-            score=_checkpoint_score(project, base, attached, tasks),
-            resume_from=checkpoint,
-        )
-    finally:
-        with suppress(OSError):
-            watch.end_training()
-
-
-def _planned_steps(project: Project, rows: int) -> int:
-    """Optimizer steps, for the progress line; packing makes fewer."""
-    training = project.training
-    batch = training.micro_batch_size * training.gradient_accumulation_steps
-    return training.max_steps or math.ceil(math.ceil(rows / batch) * training.epochs)
-
-
-def _scores_checkpoints(project: Project) -> bool:
-    return project.training.score_checkpoints or project.training.keep_best_by == "score"
-
-
-def _require_split_items(project: Project, tasks: Tasks) -> None:
-    """Refuse a split that leaves nothing to choose a checkpoint on, or nothing to report on afterwards.
-
-    Raises:
-        TaskError: With every task that counts towards the score and has no dev, or no locked, item.
-    """
-    if not _scores_checkpoints(project):
-        return
-    fraction = project.evaluation.dev_fraction
-    splits: tuple[Split, ...] = ("dev", "locked") if project.training.keep_best_by == "score" else ("dev",)
-    faults = [
-        _no_items(name, split, fraction)
-        for name in scoring.primary_metrics(tasks, project.evaluation)
-        for split in splits
-        if not any(tasks.leaves[leaf].chosen(split, 1, fraction) for leaf in tasks.members.get(name, (name,)))
-    ]
-    if faults:
-        raise TaskError("evaluation", faults)
-
-
-def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
-    rule = f"one that leaves {task} a {split} item while checkpoints are scored"
-    change = "Raise" if split == "dev" else "Lower"
-    return Fault("evaluation.dev_fraction", rule, dev_fraction, f"{change} it, or raise evaluation.limit.")
-
-
-def _checkpoint_score(
-    project: Project, base: LoadedBase, attached: Attached, tasks: Tasks
-) -> Callable[[], float] | None:
-    """Scores a checkpoint on dev items, where the project wants it."""
-    from tunery.evaluation.result import headline
-    from tunery.evaluation.score import score_model
-
-    if not _scores_checkpoints(project):
-        return None
-
-    def score() -> float:
-        results = score_model(attached.model, base.tokenizer, tasks, project.evaluation, split="dev")
-        value = headline(results, project.evaluation)
-        return math.nan if value is None else value
-
-    return score
-
-
 def _score(project: Project, base: LoadedBase, attached: Attached, tasks: Tasks) -> dict[str, TaskResult]:
     from tunery.evaluation.score import score_model
 
     return score_model(attached.model, base.tokenizer, tasks, project.evaluation)
-
-
-def _log_adapter(project: Project, base: LoadedBase, trained: Trained, tracker: Tracker) -> Any:
-    """Before anything else can fail: the adapter is what the GPU hours bought."""
-    from tunery.tracking.adapters import log_adapter
-
-    return log_adapter(
-        tracker,
-        trained.folder,
-        base=project.base,
-        identity=base.identity,
-        tokenizer=base.tokenizer,
-        project_folder=project.folder,
-        method=project.adapter.method,
-        template=project.data.template,
-        max_new_tokens=project.evaluation.generation.max_new_tokens,
-        step=trained.kept_step,
-    )
 
 
 def _record(

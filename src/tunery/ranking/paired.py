@@ -92,7 +92,7 @@ def _compare_over_tasks(both: pd.DataFrame, task: str, metric: str) -> Paired:
 def compare_tasks(
     base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult], metrics: Mapping[str, str], split: str = "all"
 ) -> list[Paired]:
-    """One comparison for each task of `metrics`, on the items of `split`: all or locked."""
+    """One comparison for each task of `metrics`, on the items of `split`: all, locked, or dev of dev results."""
     pairs = [
         _compare(base[task], tuned[task], metric, split)
         for task, metric in metrics.items()

@@ -37,7 +37,7 @@ def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
         )
     )
     names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.p_value)})" for p in pairs]
-    where = " on the locked items" if split == "locked" else ""
+    where = "" if split == "all" else f" on the {split} items"
     return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."
 
 
@@ -108,6 +108,8 @@ def _scores(record: RunRecord) -> str:
             "",
             "The checkpoint was chosen on dev items; the table shows only the items that the choice never saw.",
         ]
+    if record.split == "dev":
+        lines += ["", "A trial of a search: trials are compared by these scores, so the best one's is optimistic."]
     return "\n".join([*lines, ""])
 
 

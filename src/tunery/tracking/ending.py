@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tunery.errors import InputError, Interrupted, RunStopped
+from tunery.errors import InputError, Interrupted, Pruned, RunStopped
 from tunery.tracking.redact import redact
 
-FAILURE, ERROR = "tunery.failure", "tunery.error"
+FAILURE, ERROR, PRUNED = "tunery.failure", "tunery.error", "tunery.pruned"
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ def ending_of(error: BaseException | None, former: Ending | None = None) -> Endi
         former: How a resumed run had ended, as long as nothing was done in it since.
 
     Returns:
-        FINISHED; KILLED for a signal; FAILED for all else, with `tunery.failure` and the first line of the error. The
-        former ending after a mistake in the command: it says nothing about the run.
+        FINISHED, also for a trial that was pruned; KILLED for a signal; FAILED for all else, with `tunery.failure` and
+        the first line of the error. The former ending after a mistake in the command: it says nothing about the run.
     """
     if former is not None and isinstance(error, InputError):
         return former
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return Ending("FINISHED")
+    if isinstance(error, Pruned):
+        return Ending("FINISHED", {PRUNED: f"step {error.step}"})
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return Ending("KILLED", {FAILURE: Interrupted.failure, ERROR: _first_line(error)})
     failure = error.failure if isinstance(error, RunStopped) else "error"

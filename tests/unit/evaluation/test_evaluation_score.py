@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import OutOfMemory, TaskError
+from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_model
 from tunery.evaluation.state import adapter_off, undisturbed
 from tunery.evaluation.tasks import load_tasks
@@ -142,6 +143,27 @@ def test_an_items_answer_does_not_depend_on_which_others_are_scored(load: Any, m
     assert np.concatenate(list(dev["loglikelihoods"])) == pytest.approx(
         np.concatenate(list(same["loglikelihoods"])), abs=1e-4
     )
+
+
+def test_dev_items_never_share_a_batch_with_locked_ones(
+    load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The width of a batch decides the last bits of its sums: a dev score must not depend on the locked items' lengths.
+    batches: list[list[str]] = []
+    answer = Scorer._loglikelihood_tokens
+
+    def record(self: Any, requests: list[Any], *args: Any, **options: Any) -> Any:
+        batches.append([context for (context, _), *_ in requests])
+        return answer(self, requests, *args, **options)
+
+    monkeypatch.setattr(Scorer, "_loglikelihood_tokens", record)
+    tasks, evaluation = load("many", "few", batch_size=4)
+    score_model(model, tokenizer, tasks, evaluation, split="dev")
+    (alone,) = batches
+    score_model(model, tokenizer, tasks, evaluation)
+    assert batches[1] == alone
+    assert len(batches) == 3
+    assert set(batches[1]).isdisjoint(batches[2])
 
 
 def test_dev_and_locked_items_together_are_all_items(load: Any, model: Any, tokenizer: Any) -> None:

@@ -1,0 +1,196 @@
+"""One trial of a search: the middle of `tunery train` on resident parts, judged on dev items only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.fingerprint import fingerprint
+from tunery.config.project import Project, resolved
+from tunery.errors import Infeasible, Interrupted
+from tunery.pipeline import scoring
+from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
+from tunery.pipeline.inputs import input_digests
+from tunery.pipeline.publish import finish, log_scores
+from tunery.pipeline.resident import Resident
+from tunery.pipeline.watch import Watch
+from tunery.pipeline.work import WorkFolder
+from tunery.records import Report, RunRecord, TaskResult, Trained
+
+if TYPE_CHECKING:
+    from tunery.evaluation.tasks import Tasks
+    from tunery.models.adapter import Attached
+    from tunery.models.base import LoadedBase
+    from tunery.tracking.run import Tracker
+    from tunery.tracking.store import Store
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What a trial is, and who is told of it.
+
+    Args:
+        project: With the trial's settings laid over it.
+        parent: Run id of the study.
+        name: Of its run in MLflow.
+        tags: Of its run.
+        resume: Run id, if the trial was begun before; it goes on from its last checkpoint.
+        memory_bytes: What there is; a trial that is estimated to need more is not begun. None: not looked at.
+        report: Told each step's metrics; may raise Pruned or TimedOut.
+        began: Told the run id, before anything can fail.
+        ended: Told the metrics, before MLflow is told that the run has FINISHED: whoever dies in between can go on.
+    """
+
+    project: Project
+    parent: str
+    name: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    resume: str | None = None
+    memory_bytes: int | None = None
+    report: Report | None = None
+    began: Callable[[str], None] = _ignore
+    ended: Callable[[dict[str, float]], None] = _ignore
+
+
+def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -> dict[str, float]:
+    """Train one configuration and score it on dev items, as a child run of the study's.
+
+    Weights, losses and log-likelihoods are those of `tunery train` with the same settings, to the last bit (CPU, fp32),
+    whatever was done with the resident parts before.
+
+    Returns:
+        Metrics by name: score, delta/<task>, lm_eval/<task>/<metric>, train_seconds, peak_memory_bytes, ...
+
+    Raises:
+        Pruned, RunStopped, InputError: MLflow knows why.
+    """
+    from tunery.tracking.run import open_run
+
+    name = plan.project.name
+    resumed = WorkFolder.of(plan.resume).held() if plan.resume else nullcontext()
+    with (
+        resumed,
+        open_run(store, "trial", name, plan.resume, run_name=plan.name, parent=plan.parent) as tracker,
+        WorkFolder.of(tracker.run_id).held(),
+    ):
+        work = WorkFolder.of(tracker.run_id)
+        try:
+            tracker.tag(**plan.tags)
+            plan.began(tracker.run_id)
+            metrics = _trial(plan, resident, tracker, work, watch)
+            plan.ended(metrics)
+        except (Interrupted, KeyboardInterrupt):
+            raise  # its checkpoints are needed when it goes on
+        except BaseException:
+            work.remove()
+            raise
+    work.remove()
+    return metrics
+
+
+def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, watch: Watch) -> dict[str, float]:
+    project = plan.project
+    tracker.log_config(resolved(project), fingerprint(project))
+    tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
+    _require_memory(plan)
+    base, tasks = resident.base(project), resident.tasks(project)
+    require_split_items(project, tasks)
+    data = resident.rows(project, base, tasks)
+    tracker.log_inputs(input_digests(base, tasks, data))
+    tracker.accept_resume()
+    tracker.log_dataset(data.report)
+    before = _on_dev(scoring.base_results(tracker.store, base, tasks, project.evaluation))
+
+    attached = attach(project, base)
+    try:
+        checkpoint = work.checkpoint() if plan.resume else None
+        trained = train_adapter(
+            project, base, attached, tasks, data, tracker, watch, work, checkpoint, also=plan.report
+        )
+        logged = log_trained(project, base, trained, tracker)
+        after = _score_dev(project, base, attached, tasks)
+    except BaseException as error:
+        _give_back(resident, project, attached.model, error)
+        raise
+    resident.give_back(project, attached.model)
+
+    record = _record(project, base, attached, tasks, trained, before, after, tracker)
+    costs = run_costs(trained, attached)
+    tracker.log_metrics(costs, model_id=logged.model_id)
+    metrics = log_scores(project, record, tracker, logged.model_id) | costs | primary_deltas(record)
+    finish(record, tracker)
+    tracker.flush()
+    return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
+
+
+def _require_memory(plan: TrialPlan) -> None:
+    if plan.memory_bytes is None:
+        return
+    from tunery.config.units import format_bytes
+    from tunery.models.memory import estimate
+
+    needed = estimate(plan.project).total_bytes
+    if needed > plan.memory_bytes:
+        there = format_bytes(plan.memory_bytes)
+        raise Infeasible(f"needs about {format_bytes(needed)} of memory, and there is {there}: nothing was loaded")
+
+
+def _give_back(resident: Resident, project: Project, model: Any, error: BaseException) -> None:
+    """A trial that ended at a step leaves a base as good as new; after anything else nobody knows."""
+    from tunery.errors import Pruned
+
+    if isinstance(error, Pruned):
+        resident.give_back(project, model)
+    else:
+        resident.forget_base()
+
+
+def _on_dev(results: Mapping[str, TaskResult]) -> dict[str, TaskResult]:
+    from tunery.evaluation.result import restrict
+
+    return {name: restrict(result, "dev") for name, result in results.items()}
+
+
+def _score_dev(project: Project, base: LoadedBase, attached: Attached, tasks: Tasks) -> dict[str, TaskResult]:
+    from tunery.evaluation.score import score_model
+
+    return score_model(attached.model, base.tokenizer, tasks, project.evaluation, split="dev")
+
+
+def _record(
+    project: Project,
+    base: LoadedBase,
+    attached: Attached,
+    tasks: Tasks,
+    trained: Trained,
+    before: Mapping[str, TaskResult],
+    after: Mapping[str, TaskResult],
+    tracker: Tracker,
+) -> RunRecord:
+    return RunRecord(
+        run_id=tracker.run_id,
+        project=project.name,
+        identity=base.identity,
+        adapter=attached.facts,
+        data=None,
+        trained=trained,
+        base=before,
+        tuned=after,
+        asked={name: tasks.primary[name] for name in tasks.names},
+        primary=scoring.primary_metrics(tasks, project.evaluation),
+        split="dev",
+        notes=base.notes,
+    )
+
+
+def primary_deltas(record: RunRecord) -> dict[str, float]:
+    """delta/<task>: each task's gain over the base on its primary metric; greater is always better."""
+    from tunery.ranking.paired import compare_tasks
+
+    return {f"delta/{pair.task}": pair.gain for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")}
