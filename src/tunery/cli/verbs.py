@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import click
 
 from tunery import __version__
+from tunery.cli.options import KEYS, load, project_option, store_options
 from tunery.cli.overrides import OverridableCommand, overrides_of
+from tunery.cli.tune import tune
 from tunery.errors import TuneryError
-
-if TYPE_CHECKING:
-    from tunery.config.project import Project
-
-_KEYS = """Any key of project.yaml is an option too: --adapter.rank 32, --data.train.0.source rows.csv.
-All keys with their defaults: docs/config.md; for editors: projects/project.schema.json."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,27 +24,13 @@ def commands() -> None:
     """Fine-tune language models, score them against their base, and keep the adapter that earned it."""
 
 
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = [
-        click.option(
-            "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db."
-        ),
-        click.option("--run-name", metavar="NAME", help="Name of the run in MLflow."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@commands.command(cls=OverridableCommand, epilog=_KEYS)
-@click.option(
-    "--project", default="projects/quickstart", show_default=True, metavar="FOLDER", help="Folder with project.yaml."
-)
+@commands.command(cls=OverridableCommand, epilog=KEYS)
+@project_option
 @click.option("--resume", metavar="RUN_ID", help="Go on with a run that was interrupted, in the same MLflow run.")
 @click.option(
     "--preview", type=click.IntRange(min=1), metavar="N", help="Show N rows as the model sees them, and stop."
 )
-@_common
+@store_options
 @click.pass_context
 def train(
     context: click.Context,
@@ -63,7 +44,7 @@ def train(
     from tunery.cli.terminal import Terminal
     from tunery.pipeline.train import preview_rows, train_run
 
-    loaded = _load(project, context)
+    loaded = load(project, context)
     with Terminal() as terminal:
         if preview is not None:
             terminal.show(preview_rows(loaded, preview))
@@ -71,12 +52,12 @@ def train(
         train_run(loaded, terminal, tracking_uri=tracking_uri, run_name=run_name, resume=resume)
 
 
-@commands.command(cls=OverridableCommand, epilog=_KEYS)
+@commands.command(cls=OverridableCommand, epilog=KEYS)
 @click.argument("ref")
 @click.option(
     "--project", metavar="FOLDER", help="Take evaluation settings from this project instead of the model's own."
 )
-@_common
+@store_options
 @click.pass_context
 def evaluate(
     context: click.Context, ref: str, project: str | None, tracking_uri: str | None, run_name: str | None
@@ -95,10 +76,7 @@ def evaluate(
         evaluate_reference(ref, project, overrides_of(context), terminal, tracking_uri=tracking_uri, run_name=run_name)
 
 
-def _load(project: str, context: click.Context) -> Project:
-    from tunery.config.load import load_project
-
-    return load_project(project, overrides_of(context))
+commands.add_command(tune)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,10 +10,12 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from tunery.config.data import DataConfig, SourceConfig
 from tunery.config.evaluation import EvaluationConfig
-from tunery.config.keys import nearest, resolve_type
+from tunery.config.fields import field_at, number_type
+from tunery.config.keys import nearest
 from tunery.config.model import AdapterConfig, BaseConfig
+from tunery.config.promotion import PromotionConfig
+from tunery.config.search import SearchConfig
 from tunery.config.section import Section
-from tunery.config.selection import PromotionConfig, SearchConfig
 from tunery.config.training import TrainingConfig
 from tunery.errors import Fault
 
@@ -152,16 +154,25 @@ def _evaluation_faults(project: Project) -> Iterator[Fault]:
 
 
 def _search_faults(project: Project) -> Iterator[Fault]:
-    for key, dimension in project.search.space.items():
-        kind = resolve_type(Project, key)
-        if kind is None:
+    """Keys that are none; what else a search needs is checked when one starts, so that it cannot stop a training."""
+    for key, searched in project.search.space.items():
+        field = field_at(Project, key)
+        if field is None:
             yield Fault(f"search.space names the unknown key {key!r}", advice=nearest(key, known_keys()))
-        elif dimension.low is not None and kind not in (int, float):
+        if isinstance(searched, str):
+            continue
+        if field is not None and searched.low is not None and number_type(field) is None:
             yield Fault(
                 f"search.space.{key}",
                 "choices: this key is not a number",
-                {"low": dimension.low, "high": dimension.high},
+                {"low": searched.low, "high": searched.high},
             )
+        for condition in searched.when or {}:
+            if field_at(Project, condition) is None:
+                yield Fault(
+                    f"search.space.{key}.when names the unknown key {condition!r}",
+                    advice=nearest(condition, known_keys()),
+                )
 
 
 def known_keys() -> list[str]:

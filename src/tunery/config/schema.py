@@ -74,8 +74,9 @@ def _inner(annotation: Any, mark: str = "") -> Iterator[tuple[type[BaseModel], s
 
 def _values(schema: dict[str, Any]) -> str:
     """What a key may hold, read from its JSON Schema: "int >= 1", "nf4, int8 or none", "list of str"."""
-    if "anyOf" in schema:
-        return " or ".join(_values(option) for option in schema["anyOf"] if option.get("type") != "null")
+    options = schema.get("anyOf", schema.get("oneOf"))
+    if options is not None:
+        return " or ".join(_values(option) for option in options if option.get("type") != "null")
     if "$ref" in schema:
         return "section"
     if "enum" in schema or "const" in schema:
@@ -83,7 +84,8 @@ def _values(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_values(schema.get('items', {}))}"
     if schema.get("type") == "object":
-        return f"mapping to {_values(schema.get('additionalProperties', {}))}"
+        values = schema.get("additionalProperties", {})  # true where any value may stand
+        return f"mapping to {_values(values) if isinstance(values, dict) else 'any value'}"
     bounds = [f"{sign} {schema[name]:g}" for name, sign in _BOUNDS.items() if name in schema]
     return " ".join([_WORDS.get(schema.get("type", ""), "any value"), *bounds])
 

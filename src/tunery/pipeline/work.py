@@ -12,18 +12,22 @@ from pathlib import Path
 from tunery.errors import RefError, StorageError
 
 
+def home() -> Path:
+    """TUNERY_HOME; by default ~/.cache/tunery."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TUNERY_HOME") or cache / "tunery").expanduser().resolve()
+
+
 @dataclass(frozen=True)
 class WorkFolder:
-    """A run's folder under TUNERY_HOME (default: ~/.cache/tunery), outside of any project and any store."""
+    """A run's folder under TUNERY_HOME, outside of any project and any store."""
 
     path: Path
 
     @staticmethod
     def of(run_id: str) -> WorkFolder:
         """The folder that belongs to a run, whether it is there or not."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        home = Path(os.environ.get("TUNERY_HOME") or cache / "tunery")
-        return WorkFolder(home.expanduser().resolve() / "runs" / run_id)
+        return WorkFolder(home() / "runs" / run_id)
 
     def checkpoint(self) -> Path | None:
         """The newest whole checkpoint; None where the run was killed before the first, or on another machine."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as"
 
+# More trials can always be asked of a study.
+_EXTENDED = ("study",)
 # How long the end of a run waits for a server that is away, before it gives the rest up and says so.
 PATIENCE_SECONDS = 30.0
 SAMPLE_SECONDS = 2.0
@@ -236,7 +238,7 @@ def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
         raise RefError(
             f"--resume {run_id}", f"the run was deleted. Bring it back first: mlflow runs restore --run-id {run_id}"
         )
-    if run.info.status == "FINISHED":
+    if run.info.status == "FINISHED" and kind not in _EXTENDED:
         raise RefError(
             f"--resume {run_id}", "the run is FINISHED, but must be KILLED, FAILED or left RUNNING. Start a new run."
         )

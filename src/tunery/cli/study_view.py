@@ -1,0 +1,197 @@
+"""What a person sees while a study runs: a line for each trial that ends and, on a terminal, how it stands now."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tunery.cli.terminal import Terminal
+from tunery.ranking.wording import counted, duration, listed, one_line, shown
+from tunery.records import TrialRow
+
+_BAR_COLUMNS = 24
+_QUIET_SECONDS = 60.0  # A log says at least so often how far the running trials are.
+_STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
+
+
+@dataclass
+class _Running:
+    """A trial that runs; `step` is 0 until training begins."""
+
+    name: str
+    worker: int
+    step: int = 0
+    total_steps: int = 0
+    loss: float | None = None
+
+
+class StudyView(Terminal):
+    """A live picture on a real terminal; plain lines anywhere else."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._name, self._total, self._done_before = "", 0, 0
+        self._began = self._said = time.monotonic()
+        self._running: dict[int, _Running] = {}
+        self._ended: dict[int, TrialRow] = {}
+        self._best: TrialRow | None = None
+        self._workers: set[int] = set()
+        self._phase = ""
+        self._live: Live | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        """A study begins, or is gone on with.
+
+        Args:
+            total: Trials that there are to be.
+            done: Trials that had ended before.
+        """
+        self._name, self._total, self._done_before = name, total, done
+        self._began = self._said = time.monotonic()
+        goes_on = f", {done} of them done" if done else ""
+        self.step(f"study {name}: {counted(total, 'trial')}{goes_on}")
+        if self.console.is_terminal and not self.console.is_dumb_terminal and self._live is None:
+            self._live = Live(console=self.console, transient=True, refresh_per_second=2, get_renderable=self._picture)
+            self._live.start()
+
+    def trial_began(self, number: int, name: str, worker: int) -> None:
+        """A trial is begun, or tried again."""
+        self._ended.pop(number, None)
+        self._workers.add(worker)
+        self._running[number] = _Running(name, worker)
+
+    def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
+        """An optimizer step of a trial is done."""
+        running = self._running.get(number)
+        if running is None:
+            return
+        running.step, running.total_steps = step, total_steps
+        running.loss = running.loss if loss is None else loss
+        if self._live is None and time.monotonic() - self._said >= _QUIET_SECONDS:
+            self._line(Text("  ").append_text(_progress_of(number, running)))
+
+    def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
+        """A trial has ended.
+
+        Args:
+            best: The best feasible trial so far.
+        """
+        self._running.pop(row.number, None)
+        self._ended[row.number] = row
+        self._best = best or self._best
+        self._line(self._ending(row))
+
+    def phase(self, text: str) -> None:
+        """Something else than trials begins."""
+        self._phase = text
+        self._running.clear()
+        self.step(text)
+
+    # ---- what is said
+
+    def _line(self, text: Text) -> None:
+        self._said = time.monotonic()
+        self.console.print(text, soft_wrap=True)  # a log keeps a line a trial, however long its name is
+
+    def _ending(self, row: TrialRow) -> Text:
+        text = Text(f"  {self._done}/{self._total}  trial {row.number} ")
+        text.append(row.failure or row.state, style=_STYLES.get(row.state, ""))
+        if row.state == "complete" and not row.feasible:
+            text.append(" (constraint not met)", style="yellow")
+        parts = [_values(row), "" if row.seconds is None else duration(row.seconds), self._best_text(row), self._left()]
+        text.append("".join(f", {part}" for part in parts if part))
+        text.append(f"  {row.name}", style="dim")
+        if row.failure is not None and row.reason:
+            text.append(f"  {one_line(row.reason)}", style="red")
+        return text
+
+    def _best_text(self, row: TrialRow) -> str:
+        if self._best is None:
+            return ""
+        if self._best.number == row.number:
+            return "best so far"
+        return f"best {_values(self._best)} (trial {self._best.number})"
+
+    @property
+    def _done(self) -> int:
+        return self._done_before + len(self._ended)
+
+    def _left(self) -> str:
+        """Time left, by the mean of the trials that this command saw end."""
+        seconds = [row.seconds for row in list(self._ended.values()) if row.seconds is not None]
+        missing = self._total - self._done
+        if not seconds or missing <= 0 or self._phase:
+            return ""
+        cost = sum(seconds) / len(seconds) * missing
+        workers = max(1, len(self._workers))
+        shared = f" ({duration(cost)} of work)" if workers > 1 else ""
+        return f"about {duration(cost / workers)} left{shared}"
+
+    # ---- the live picture
+
+    def _picture(self) -> RenderableType:
+        head = Table.grid(padding=(0, 2))
+        head.add_column(no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=max(1, self._total), completed=self._done, width=_BAR_COLUMNS)
+        head.add_row(Text(self._name, style="bold"), bar, f"{self._done}/{self._total} trials")
+        lines = [
+            ("time", Text(", ".join(part for part in (duration(self._elapsed), self._left()) if part))),
+            ("ended", Text(self._standing())),
+            ("best", Text() if self._best is None else _best(self._best)),
+            ("now", Text(self._phase)),
+        ]
+        # A copy: workers report from threads of their own.
+        lines += [("running", _progress_of(number, one)) for number, one in sorted(self._running.copy().items())]
+        return Group(head, *(_cut(label, text) for label, text in lines if text.plain))
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _standing(self) -> str:
+        rows = list(self._ended.values())
+        states, failures = Counter(row.state for row in rows), Counter(row.failure for row in rows if row.failure)
+        said = [f"{self._done_before} before"] if self._done_before else []
+        said += [f"{states[state]} {state}" for state in _STYLES if states[state]]
+        why = listed([f"{name} {count}" for name, count in sorted(failures.items())])
+        return f"{', '.join(said) or 'none yet'}{f' ({why})' if why else ''}"
+
+
+def _best(row: TrialRow) -> Text:
+    return Text(f"trial {row.number}: {_values(row)}", style="green").append(f"  {row.name}", style="dim")
+
+
+def _values(row: TrialRow) -> str:
+    return ", ".join(f"{name} {shown(name, value)}" for name, value in row.values.items())
+
+
+def _progress_of(number: int, running: _Running) -> Text:
+    text = Text(f"trial {number}: ")
+    if running.total_steps:
+        text.append(f"step {running.step}/{running.total_steps}")
+        text.append("" if running.loss is None else f", train/loss {running.loss:.4f}")
+    else:
+        text.append("preparing")
+    return text.append(f"  {running.name}", style="dim")
+
+
+def _cut(label: str, text: Text) -> Text:
+    """A line of the live picture, cut where the terminal ends."""
+    line = Text(f"{label:<9}", no_wrap=True, overflow="ellipsis")
+    return line.append_text(text)

@@ -1,0 +1,98 @@
+"""The section `search`: which settings are searched, how, and what counts as better."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from tunery.config.section import Count, CountOrZero, PositiveNumber, Section, Seed
+
+
+class Dimension(Section):
+    """Values that one config key may take in a search: a range, or a list of choices."""
+
+    low: float | None = Field(None, allow_inf_nan=False, description="Smallest value.")
+    high: float | None = Field(None, allow_inf_nan=False, description="Largest value.")
+    log: bool = Field(False, description="Draw on a logarithmic scale.")
+    step: float | None = Field(None, allow_inf_nan=False, description="Distance between values.")
+    choices: list[Any] | None = Field(None, description="The values themselves.")
+    when: dict[str, Any] | None = Field(
+        None,
+        description="Search this key only while other keys have these values, one or a list: {adapter.method: lora}.",
+    )
+
+    @model_validator(mode="after")
+    def _is_a_range_or_choices(self) -> Self:
+        if self.choices is not None:
+            self._check_choices(self.choices)
+        elif self.low is None or self.high is None:
+            raise ValueError("either choices or both low and high")
+        else:
+            self._check_range(self.low, self.high)
+        return self
+
+    def _check_choices(self, choices: list[Any]) -> None:
+        if not choices or any(given is not None for given in (self.low, self.high, self.step)) or self.log:
+            raise ValueError("either choices (at least one) or low and high")
+
+    def _check_range(self, low: float, high: float) -> None:
+        if low >= high:
+            raise ValueError(f"low ({low}) must be below high ({high})")
+        if self.log and (low <= 0 or self.step is not None):
+            raise ValueError("log needs low above 0 and no step")
+        if self.step is not None and not 0 < self.step <= high - low:
+            raise ValueError(f"step ({self.step}) must be above 0 and at most high - low ({high - low:g})")
+
+
+def _branch(value: object) -> str:
+    return "[expression]" if isinstance(value, str) else "[dimension]"
+
+
+# The brackets in the tags keep them out of the keys that faults name.
+Searched = Annotated[
+    Annotated[Dimension, Tag("[dimension]")] | Annotated[str, Tag("[expression]")], Discriminator(_branch)
+]
+
+
+class SearchConfig(Section):
+    """An Optuna study over config keys."""
+
+    trials: Count = Field(20, description="Trials in all; the project's own settings are the first.")
+    sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = Field(
+        "tpe", description="How the next trial is chosen."
+    )
+    pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = Field(
+        "hyperband", description="How poor trials are ended early; with several objectives none is."
+    )
+    prune_by: Literal["auto", "score", "validation/nll"] = Field(
+        "auto",
+        description="What a pruner compares at each checkpoint; auto: score where checkpoints are scored, else loss.",
+    )
+    seed: Seed = Field(0, description="Seed of the sampler; with a trial's place in the study it fixes what is drawn.")
+    space: dict[str, Searched] = Field(
+        {},
+        description="Config keys and the values that they may take; a text derives a key: '2 * adapter.rank'.",
+    )
+    objectives: dict[str, Literal["maximize", "minimize"]] = Field(
+        {"score": "maximize"},
+        description="Metrics that a trial is judged by; with several there is a Pareto front, and the first decides.",
+    )
+    constraints: dict[str, str] = Field(
+        {}, description="Bounds that a winner must keep: {peak_memory_bytes: '<= 22 GiB', delta/mmlu: '>= -0.01'}."
+    )
+    known_good: list[str] = Field(
+        [], description="Settings to try first: YAML files beside project.yaml (a list of {key: value}), or runs:/ID."
+    )
+    finalists: CountOrZero = Field(
+        3, description="Best trials that are trained again with other seeds before one wins; 0: none is."
+    )
+    seeds: Count = Field(3, description="Seeds that each finalist, and the project's own settings, are trained with.")
+    timeout_seconds: PositiveNumber | None = Field(None, description="Longest that one trial may take.")
+    memory: str | None = Field(
+        None,
+        description="Memory that a trial may be estimated to need, such as '24 GiB'; unset: what the device has.",
+    )
+    storage: str | None = Field(
+        None, description="Optuna storage, such as postgresql://host/name; unset: optuna.db in the working folder."
+    )

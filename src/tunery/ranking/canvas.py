@@ -1,0 +1,70 @@
+"""What a study's pictures share: colours, axes in the units of their metrics, short labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREY, PALE = "#1a6fb5", "#c4621a", "#9aa0a6", "#b9d4ea"
+COLOURS = "viridis"
+HOLLOW: dict[str, Any] = {"facecolors": "none", "edgecolors": GREY}
+WIDTH_INCHES = 8.0
+DPI = 130
+_SECONDS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+
+
+def one_axes(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
+    # A Figure of its own, not pyplot's: no global state, no display needed.
+    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def finish(axes: Axes, x: str, y: str, title: str = "") -> None:
+    """Labels, a faint grid, no frame."""
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, loc="left", fontsize=12)
+    axes.grid(axis="both", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None:
+    """One legend for all axes, where no point can lie under it; none where nothing has a name."""
+    found: dict[str, Artist] = {}
+    for one in axes:
+        handles, labels = one.get_legend_handles_labels()
+        found.update(zip(map(str, labels), handles, strict=True))
+    if found:
+        look: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": 8}
+        figure.legend(list(found.values()), list(found), loc="outside lower center", **look)
+
+
+def title(figure: Figure, text: str) -> None:
+    """One title above several axes."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12)
+
+
+def in_unit(axis: Axis, metric: str, ticks: int = 7) -> None:
+    """Round ticks in the unit that a metric's name carries: 4, 6, 8 GiB. To be called when the limits are known."""
+    scale = _SECONDS if metric.endswith("_seconds") else _BYTES if metric.endswith("_bytes") else None
+    low, high = axis.get_view_interval()
+    if scale is None or not high > 0:
+        axis.set_major_locator(MaxNLocator(ticks))
+        return
+    # Two units at least, so that ticks are whole more often: 90 s rather than 1.5 min.
+    unit, name = next((one for one in scale if high >= 2 * one[0]), scale[-1])
+    places = [place for place in MaxNLocator(ticks).tick_values(low / unit, high / unit) if low <= place * unit <= high]
+    axis.set_ticks([place * unit for place in places], [f"{place:g} {name}" for place in places])
+
+
+def short_label(text: str, longest: int = 28) -> str:
+    """A label that leaves room for the picture."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

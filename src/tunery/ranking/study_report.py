@@ -1,0 +1,283 @@
+"""A study as a page: the description of its run in MLflow, and report.md."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from tunery.ranking.report import number
+from tunery.ranking.study_facts import (
+    best_first,
+    complete,
+    finalists_first,
+    gap,
+    mean,
+    pareto,
+    spread_factors,
+)
+from tunery.ranking.study_tables import gap_text, signed, with_spread
+from tunery.ranking.study_verdict import study_verdict
+from tunery.ranking.wording import cell, code, counted, duration, listed, one_line, shown
+from tunery.records import Finalist, StudyRecord, TrialRow
+
+_TOP = 10
+_MORE_TRIALS = 10
+_RunLink = Callable[[str], str]
+
+_OUTCOMES = {
+    "complete": "complete",
+    "refused": "complete, but a constraint is not met",
+    "pruned": "stopped early by the pruner",
+    "oom": "out of memory (oom)",
+    "nan": "the loss was no number (nan)",
+    "timeout": "over the time limit of a trial (timeout)",
+    "infeasible": "estimated not to fit, so never begun (infeasible)",
+    "killed": "the worker died (killed)",
+    "error": "an error (error)",
+    "failed": "failed",
+    "running": "not ended yet",
+    "waiting": "not begun yet",
+}
+
+
+def study_report(record: StudyRecord, run_link: Callable[[str], str] | None = None) -> str:
+    """The study in Markdown: verdict, finalists, what became of the trials, the best ones, cost, how to go on.
+
+    Args:
+        run_link: Address of a run's page, given its id; without it trials are named, not linked.
+    """
+    link = run_link or (lambda _run_id: "")
+    parts = [
+        _heading(record),
+        _finalists(record, link),
+        _best(record, link),
+        _front(record, link),
+        _outcomes(record, link),
+        _constraints(record, link),
+        _cost(record),
+        _go_on(record),
+    ]
+    return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+
+def _heading(record: StudyRecord) -> str:
+    goals = ", ".join(f"{direction} {code(name)}" for name, direction in record.objectives.items())
+    lines = [
+        f"# {record.name}",
+        "",
+        study_verdict(record),
+        "",
+        f"{counted(len(record.trials), 'trial')} of project {code(record.project)}: {goals}; sampler {record.sampler}, "
+        f"pruner {record.pruner}, seed {record.seed}.",
+    ]
+    return "\n".join([*lines, *(f"\n> {' '.join(note.split())}" for note in record.notes), ""])
+
+
+# ---- finalists
+
+
+def _finalists(record: StudyRecord, link: _RunLink) -> str:
+    if not record.finalists:
+        return ""
+    lines = [
+        "## Finalists, trained again with other seeds",
+        "",
+        "| | trial | settings | score in the search | dev, mean ± sd | locked, mean ± sd | gap | runs |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |",
+        *(_finalist_row(one, record, link) for one in finalists_first(record)),
+    ]
+    if record.base_dev is not None or record.base_locked is not None:
+        dev, locked = number(record.base_dev), number(record.base_locked)
+        lines.append(
+            f"| | | the base model | – | {dev} | {locked} | {gap_text(record.base_dev, record.base_locked, 4)} | |"
+        )
+    return "\n".join([*lines, "", *_reading(record), ""])
+
+
+def _finalist_row(one: Finalist, record: StudyRecord, link: _RunLink) -> str:
+    won = "**won**" if one.trial == record.winner else ""
+    whose = " (the project's own)" if one.own else ""
+    runs = " ".join(linked(f"seed {seed}", run_id, link) for seed, run_id in zip(one.seeds, one.run_ids, strict=False))
+    trial_run = next((row.run_id for row in record.trials if row.number == one.trial), None)
+    return (
+        f"| {won} | {linked(str(one.trial), trial_run, link)} | {cell(one.name)}{whose} | {number(one.trial_score)} | "
+        f"{with_spread(one.dev)} | {with_spread(one.locked)} | {signed(gap(one))} | {runs} |"
+    )
+
+
+def _reading(record: StudyRecord) -> Iterator[str]:
+    """How the numbers of the table are to be taken."""
+    yield (
+        "- *Score in the search* is optimistic: the trial was picked because of it. The winner was chosen on the dev "
+        "means, with seeds that the search never used."
+    )
+    if any(one.locked for one in record.finalists):
+        yield (
+            "- *Locked* items were scored once, after the winner was known. *Gap* is dev − locked: how much the search "
+            "had fooled itself, plus how much easier the dev items happen to be; the base's gap shows the latter."
+        )
+    else:
+        yield "- Locked items have not been scored: there is no number yet that the search had no part in."
+    seeds = min(len(one.dev) for one in record.finalists)
+    if seeds >= 2:
+        low, high = spread_factors(seeds)
+        yield (
+            f"- *sd* is the spread from seed to seed. From {seeds} seeds it is rough: the true one lies between "
+            f"{low:.1f} and {high:.1f} times as much (95% confidence)."
+        )
+    elif seeds == 1:
+        yield "- One seed says nothing about the spread from seed to seed: set `search.seeds` to 3 or more."
+
+
+# ---- trials
+
+
+def _best(record: StudyRecord, link: _RunLink) -> str:
+    rows = best_first(record)
+    if not rows:
+        return ""
+    shown_rows = rows[:_TOP]
+    title = "The trials" if len(rows) <= _TOP else f"The best {_TOP} of {len(rows)} complete trials"
+    first = next(iter(record.objectives))
+    lines = [f"## {title}, by {code(first)} on dev items", "", *_trial_table(shown_rows, record, link)]
+    if any(not row.feasible for row in shown_rows):
+        lines += ["", "† does not meet a constraint."]
+    return "\n".join([*lines, ""])
+
+
+def _trial_table(rows: Sequence[TrialRow], record: StudyRecord, link: _RunLink) -> list[str]:
+    metrics = list(dict.fromkeys([*record.objectives, *record.constraints]))
+    # The time has a column of its own.
+    timed = "" if "train_seconds" in metrics else " time |"
+    head = "| trial | " + "".join(f"{name} | " for name in metrics) + "settings |" + timed
+    rule = "| ---: | " + "---: | " * len(metrics) + "--- |" + (" ---: |" if timed else "")
+    return [head, rule, *(_trial_row(row, metrics, link, bool(timed)) for row in rows)]
+
+
+def _trial_row(row: TrialRow, metrics: Sequence[str], link: _RunLink, timed: bool) -> str:
+    mark = "" if row.feasible else " †"
+    cells = "".join(f"{shown(name, row.values.get(name, row.metrics.get(name)))} | " for name in metrics)
+    seconds = f" {duration(row.seconds)} |" if timed else ""
+    return f"| {linked(str(row.number), row.run_id, link)}{mark} | {cells}{cell(row.name)} |{seconds}"
+
+
+def _front(record: StudyRecord, link: _RunLink) -> str:
+    if len(record.objectives) < 2:
+        return ""
+    numbers = pareto(record)
+    by_number = {row.number: row for row in record.trials}
+    if not numbers:
+        return "## Pareto front\n\nEmpty: no complete trial meets every constraint.\n"
+    said = "No other trial is as good in every objective and better in one."
+    rows = [by_number[one] for one in numbers]
+    return "\n".join(["## Pareto front", "", said, "", *_trial_table(rows, record, link), ""])
+
+
+def _outcomes(record: StudyRecord, link: _RunLink) -> str:
+    groups: dict[str, list[TrialRow]] = defaultdict(list)
+    for row in sorted(record.trials, key=lambda row: row.number):
+        groups[_kind(row)].append(row)
+    lines = ["## What became of the trials", "", "| outcome | trials | which |", "| --- | ---: | --- |"]
+    for kind, said in _OUTCOMES.items():
+        if rows := groups.get(kind, []):
+            lines.append(f"| {said} | {len(rows)} | {listed([_which(row, link) for row in rows])} |")
+    reasons = [row for row in record.trials if row.failure is not None and row.reason]
+    if reasons:
+        lines += ["", *(f"- Trial {row.number}: {code(one_line(row.reason or ''))}" for row in reasons[:_TOP])]
+    again = [row for row in record.trials if row.attempts > 1]
+    if again:
+        times = listed([f"{row.number} ({row.attempts} attempts)" for row in again])
+        lines += ["", f"Begun more than once, because a worker died: {times}."]
+    return "\n".join([*lines, ""])
+
+
+def _kind(row: TrialRow) -> str:
+    if row.failure in _OUTCOMES:
+        return str(row.failure)
+    return "refused" if row.state == "complete" and not row.feasible else row.state
+
+
+def _which(row: TrialRow, link: _RunLink) -> str:
+    return linked(str(row.number), row.run_id, link)
+
+
+def _constraints(record: StudyRecord, link: _RunLink) -> str:
+    if not record.constraints:
+        return ""
+    refused = [row for row in complete(record) if not row.feasible]
+    never = [row for row in record.trials if row.failure == "infeasible"]
+    bounds = ", ".join(code(f"{name} {bound}") for name, bound in record.constraints.items())
+    lines = ["## Constraints", "", f"Asked for: {bounds}.", ""]
+    measured = f"{counted(len(refused), 'complete trial')} did not meet them and cannot win"
+    early = f"{counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} estimated not to fit"
+    lines.append(f"{measured}; {early} and never begun.")
+    if refused:
+        lines += ["", *_refused_table(refused, record, link)]
+    return "\n".join([*lines, ""])
+
+
+def _refused_table(rows: Sequence[TrialRow], record: StudyRecord, link: _RunLink) -> Iterator[str]:
+    yield "| trial | settings |" + "".join(
+        f" {cell(f'{name} {bound}')} |" for name, bound in record.constraints.items()
+    )
+    yield "| ---: | --- |" + " ---: |" * len(record.constraints)
+    for row in rows[:_TOP]:
+        cells = "".join(f" {shown(name, row.metrics.get(name))} |" for name in record.constraints)
+        yield f"| {_which(row, link)} | {cell(row.name)} |{cells}"
+
+
+# ---- cost, and how to go on
+
+
+def _cost(record: StudyRecord) -> str:
+    timed = [row for row in record.trials if row.seconds is not None]
+    if not timed:
+        return ""
+    total = sum(row.seconds or 0.0 for row in timed)
+    whole = f", {duration(record.seconds)} from begin to end, finalists included" if record.seconds > 0 else ""
+    lines = ["## Cost", "", f"- {duration(total)} of trials in all{whole}."]
+    done, stopped = (
+        [row.seconds or 0.0 for row in timed if row.state == state and row.failure is None]
+        for state in ("complete", "pruned")
+    )
+    if done:
+        lines.append(f"- A complete trial took {duration(mean(done))} on average.")
+    if stopped:
+        lines.append(f"- A pruned trial took {duration(mean(stopped))} on average.")
+    lost = sum(row.seconds or 0.0 for row in timed if row.failure is not None)
+    if lost >= 0.05:
+        lines.append(f"- {duration(lost)} went into trials that gave no result.")
+    return "\n".join([*lines, ""])
+
+
+def _go_on(record: StudyRecord) -> str:
+    lines = ["## How to go on", ""]
+    if record.model_version is not None:
+        lines += [
+            f"The winner is registered as `models:/{record.model_version}`.",
+            "",
+            "```bash",
+            f"tunery evaluate models:/{record.model_version}",
+            "```",
+            "",
+        ]
+    more = len(record.trials) + _MORE_TRIALS
+    lines += [
+        f"More trials: the same command with a larger total goes on with this study, here with {_MORE_TRIALS} more. "
+        "Nothing is repeated.",
+        "",
+        "```bash",
+        f"tunery tune ... --trials {more}",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+# ---- Markdown
+
+
+def linked(text: str, run_id: str | None, link: _RunLink) -> str:
+    """Text that leads to a run's page, where there is one."""
+    address = link(run_id) if run_id else ""
+    return f"[{text}]({address})" if address else text

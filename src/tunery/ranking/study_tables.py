@@ -1,0 +1,151 @@
+"""A study as tables: rows for pandas, and what a terminal shows of trials and finalists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tunery.ranking.report import number
+from tunery.ranking.study_facts import best_first, finalists_first, gap, mean, pareto, spread
+from tunery.ranking.wording import duration, one_line, shown
+from tunery.records import Finalist, StudyRecord, TrialRow
+
+_ROWS = 15  # trials that a terminal shows; MLflow has all of them
+_STATE_STYLES = {"pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
+
+
+def trials_table(record: StudyRecord) -> pd.DataFrame:
+    """Every trial as a row: number, name, state, failure, feasible, objectives, settings, all metrics, seconds, run.
+
+    Settings keep their whole keys; a setting whose condition did not hold is empty, and so is what was not measured.
+    """
+    rows = [_as_row(row, record) for row in sorted(record.trials, key=lambda row: row.number)]
+    return pd.DataFrame(rows, columns=_columns(record))
+
+
+def _columns(record: StudyRecord) -> list[str]:
+    keys = dict.fromkeys(key for row in record.trials for key in row.settings)
+    measured = dict.fromkeys(name for row in record.trials for name in row.metrics if name not in record.objectives)
+    first = ["number", "name", "state", "failure", "feasible", *record.objectives]
+    return [*first, *keys, *measured, "seconds", "attempts", "reason", "run_id"]
+
+
+def _as_row(row: TrialRow, record: StudyRecord) -> dict[str, object]:
+    facts = {
+        "number": row.number,
+        "name": row.name,
+        "state": row.state,
+        "failure": row.failure,
+        "feasible": row.feasible,
+        "seconds": row.seconds,
+        "attempts": row.attempts,
+        "reason": row.reason,
+        "run_id": row.run_id,
+    }
+    settings = {key: _plain(value) for key, value in row.settings.items()}
+    measured = {name: value for name, value in row.metrics.items() if name not in record.objectives}
+    objectives = {name: row.values.get(name, math.nan) for name in record.objectives}
+    return {**settings, **measured, **objectives, **facts}
+
+
+def _plain(value: object) -> object:
+    """A cell that every table format can hold: lists and mappings as text."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def study_table(record: StudyRecord) -> Table:
+    """The best trials, then those that ended otherwise; on the Pareto front they carry a star."""
+    ended = best_first(record)
+    known = {row.number for row in ended}
+    rows = [*ended, *(row for row in sorted(record.trials, key=lambda row: row.number) if row.number not in known)]
+    front = set(pareto(record)) if len(record.objectives) > 1 else set()
+    caption = f"{len(rows) - _ROWS} more trials are in MLflow" if len(rows) > _ROWS else None
+    table = _table(f"Trials of {record.name}", caption)
+    table.add_column("trial", justify="right", no_wrap=True)
+    for name in record.objectives:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("settings", ratio=1, overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    for row in rows[:_ROWS]:
+        table.add_row(*_cells(row, record, row.number in front))
+    if front:
+        table.caption = "* on the Pareto front" + (f"; {caption}" if caption else "")
+    return table
+
+
+def _cells(row: TrialRow, record: StudyRecord, on_front: bool) -> Sequence[Text]:
+    style = "" if row.state == "complete" and row.feasible else _STATE_STYLES.get(row.state, "dim")
+    values = [Text(shown(name, row.values.get(name)), style=style) for name in record.objectives]
+    name = Text(row.name)
+    if outcome_of(row) != "complete":
+        name.append(f"  {outcome_of(row)}", style=style)
+    return [Text(f"{'*' if on_front else ''}{row.number}"), *values, name, Text(duration(row.seconds))]
+
+
+def outcome_of(row: TrialRow) -> str:
+    """How a trial ended, in words: complete, "constraint not met", pruned, "failed: killed", ..."""
+    if row.failure is not None:
+        reason = f" ({one_line(row.reason, 60)})" if row.reason else ""
+        return f"{row.failure}{reason}"
+    return "constraint not met" if row.state == "complete" and not row.feasible else row.state
+
+
+def finalists_table(record: StudyRecord) -> Table | None:
+    """Dev and locked scores of each finalist over its seeds, beside the base's; None when nothing was trained again."""
+    if not record.finalists:
+        return None
+    seeds = max(len(one.seeds) for one in record.finalists)
+    table = _table(f"Finalists, trained again with {seeds} other seeds (mean ± standard deviation)", None)
+    table.add_column("", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("settings", ratio=1, overflow="fold")
+    for name in ("search", "dev", "locked", "gap"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in finalists_first(record):
+        table.add_row(*_finalist_cells(one, one.trial == record.winner))
+    base = gap_text(record.base_dev, record.base_locked)
+    if record.base_dev is not None or record.base_locked is not None:
+        dev, locked = number(record.base_dev, 3), number(record.base_locked, 3)
+        table.add_row("", "", Text("the base model", style="dim"), "–", dev, locked, base)
+    return table
+
+
+def _finalist_cells(one: Finalist, won: bool) -> Sequence[Text]:
+    style = "bold green" if won else ""
+    dev, locked = (with_spread(side, 3) for side in (one.dev, one.locked))
+    name = f"{one.name} (the project's own)" if one.own else one.name
+    cells = ["★" if won else "", str(one.trial), name, number(one.trial_score, 3), dev, locked, signed(gap(one), 3)]
+    return [Text(cell, style=style) for cell in cells]
+
+
+def with_spread(values: Sequence[float], digits: int = 4) -> str:
+    """Mean over seeds with their standard deviation: "0.712 ± 0.008"."""
+    deviation = spread(values)
+    return number(mean(values), digits) + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign, or a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:+.{digits}f}"
+
+
+def gap_text(dev: float | None, locked: float | None, digits: int = 3) -> str:
+    """Dev - locked, or a dash where one of them is missing."""
+    return "–" if dev is None or locked is None else signed(dev - locked, digits)
+
+
+def _table(title: str, caption: str | None) -> Table:
+    # Text: a name in square brackets would pass for rich's markup.
+    return Table(
+        title=Text(title, style="italic"),
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        expand=False,
+    )

@@ -1,0 +1,112 @@
+"""What a study found, in a few sentences: who won, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from rich.markdown import Markdown
+
+from tunery.ranking.paired import CONFIDENCE
+from tunery.ranking.report import number, p_value
+from tunery.ranking.study_facts import best_first, gap, mean, winner_of
+from tunery.ranking.study_tables import signed
+from tunery.ranking.wording import code, counted, shown
+from tunery.records import Finalist, Gain, StudyRecord
+
+_SURE = 1 - CONFIDENCE
+
+
+def study_verdict(record: StudyRecord) -> str:
+    """The verdict in Markdown: one bold sentence, then what supports it."""
+    winner = winner_of(record)
+    if winner is None:
+        return _without_winner(record)
+    sentences = [f"**{headline(record, code)}**", _scores(record, winner)]
+    if winner.locked:
+        sentences += _gains(record)
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def shown_verdict(record: StudyRecord) -> Markdown:
+    """The same for a terminal: emphasis is drawn instead of spelled."""
+    return Markdown(study_verdict(record))
+
+
+def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
+    """One sentence: who won.
+
+    Args:
+        quote: How the name of a configuration is set apart; as it is in a terminal, as code in Markdown.
+    """
+    winner = winner_of(record)
+    if winner is None:
+        return _nothing_final(record, quote)
+    if winner.own:
+        return "No configuration beat the project's own settings."
+    name = f"Trial {winner.trial} ({quote(winner.name)})"
+    if record.over_own is None:
+        return f"{name} won on dev items."
+    if record.over_own.value <= 0:
+        return f"{name} won on dev items, but is not better than the project's own settings on locked items."
+    if record.over_own.p >= _SURE:
+        return f"{name} won, but its gain over the project's own settings may be chance."
+    return f"{name} won and beats the project's own settings."
+
+
+def _without_winner(record: StudyRecord) -> str:
+    said = f"**{_nothing_final(record, code)}**"
+    rows = [row for row in best_first(record) if row.feasible]
+    if not rows:
+        return said
+    first = next(iter(record.objectives))
+    why = (
+        "not every finalist was trained again and scored"
+        if record.finalists
+        else "no finalist was trained again (`search.finalists` is 0, or the study was interrupted)"
+    )
+    return (
+        f"{said} Its {code(first)} is {shown(first, rows[0].values[first])}, which is optimistic: it was picked by "
+        f"it. There is no winner and no locked score, since {why}."
+    )
+
+
+def _nothing_final(record: StudyRecord, quote: Callable[[str], str]) -> str:
+    rows = best_first(record)
+    if not rows:
+        return f"None of {counted(len(record.trials), 'trial')} is complete: there is nothing to choose from."
+    if not rows[0].feasible:
+        return (
+            f"None of {counted(len(rows), 'complete trial')} meets every constraint: there is nothing to choose from."
+        )
+    return f"Best so far: trial {rows[0].number} ({quote(rows[0].name)})."
+
+
+def _scores(record: StudyRecord, winner: Finalist) -> str:
+    subject = "They score" if winner.own else "It scores"
+    seeds = f"mean of {counted(len(winner.dev), 'seed')}"
+    if not winner.locked:
+        return (
+            f"{subject} {number(mean(winner.dev))} on dev items ({seeds}). Locked items have not been scored, so this "
+            "number is still from the items that the choice was made on."
+        )
+    said = (
+        f"{subject} {number(mean(winner.dev))} on dev items and **{number(mean(winner.locked))} on locked items** "
+        f"({seeds}): a gap of {signed(gap(winner))}"
+    )
+    if record.base_dev is None or record.base_locked is None:
+        return f"{said}."
+    return f"{said}, where the base itself has {signed(record.base_dev - record.base_locked)}."
+
+
+def _gains(record: StudyRecord) -> list[str]:
+    gains = {"the base": record.over_base, "the project's own settings": record.over_own}
+    known = [f"{gain_text(gain)} over {whom}" for whom, gain in gains.items() if gain is not None]
+    return [f"On locked items that is {'; '.join(known)}."] if known else []
+
+
+def gain_text(gain: Gain) -> str:
+    """A gain with its interval and p: "+0.0210 (95% interval +0.0040 to +0.0380, p = 0.016)"."""
+    if math.isnan(gain.low):
+        return f"{gain.value:+.4f} (p {p_value(gain.p)})"
+    return f"{gain.value:+.4f} ({CONFIDENCE:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}, p {p_value(gain.p)})"

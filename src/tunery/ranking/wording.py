@@ -1,0 +1,93 @@
+"""Values as people read them: seconds, bytes, scores, and the settings of a trial."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from tunery.config.units import format_bytes
+
+_LONGEST_REASON = 140  # characters; the whole of it stands in the trial's run
+
+
+def shown(metric: str, value: float | None) -> str:
+    """A metric's value with the unit that its name carries: "1.50 GiB" for peak_memory_bytes, "0.7125" for score."""
+    if value is None or math.isnan(value):
+        return "–"
+    if metric.endswith("_bytes"):
+        return format_bytes(value)
+    if metric.endswith("_seconds"):
+        return duration(value)
+    if metric.endswith("_parameters"):
+        return f"{value:,.0f}"
+    return f"{value:+.4f}" if metric.startswith("delta/") else f"{value:.4f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds with two units at most: "8.2 s", "4 min 20 s", "2 h 05 min", "3 d 4 h"."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Config keys by their last part, or by as many parts as tell them apart: "adapter.rank" -> "rank"."""
+    distinct = list(dict.fromkeys(keys))
+    names = {key: _tail(key, 1) for key in distinct}
+    for parts in range(2, max((key.count(".") + 1 for key in distinct), default=1) + 1):
+        counts = Counter(names.values())
+        names = {key: _tail(key, parts) if counts[name] > 1 else name for key, name in names.items()}
+    return names
+
+
+def _tail(key: str, parts: int) -> str:
+    return ".".join(key.split(".")[-parts:])
+
+
+def setting(value: object) -> str:
+    """One setting's value: floats with three significant digits, everything else as it is written."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
+    """All settings on one line, by their short names."""
+    names = short_names(settings)
+    return ", ".join(f"{names[key]}={setting(value)}" for key, value in settings.items())
+
+
+def one_line(text: str, longest: int = _LONGEST_REASON) -> str:
+    """A text without line breaks, cut where a table would burst."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= longest else f"{flat[: longest - 1].rstrip()}…"
+
+
+def listed(items: Sequence[str], most: int = 10) -> str:
+    """Items with commas, and how many more there are."""
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A count with its noun: "1 trial", "3 trials"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def code(text: str) -> str:
+    """Text for Markdown as it is: nothing in it is emphasis, HTML or a line break."""
+    flat = " ".join(text.split()).replace("`", "'")
+    return f"`{flat}`" if flat else "–"
+
+
+def cell(text: str) -> str:
+    """The same for a cell of a table, which a bar would end."""
+    return code(text).replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""Optuna: the space of a project, the study, its workers."""

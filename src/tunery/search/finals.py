@@ -1,0 +1,124 @@
+"""The finals: the best configurations, and the project's own, are trained again with other seeds.
+
+The score by which a search found a configuration is the luckiest of many. Other seeds, on the same dev items, tell
+what it is worth before the locked items are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from tunery.config.project import Project
+from tunery.ranking.study_facts import mean
+from tunery.records import Finalist, TrialRow
+from tunery.search import slots
+from tunery.search.rows import best_of, rows
+from tunery.search.space import OWN_SLOT
+from tunery.search.trials import laid, run
+from tunery.search.worker import Worker
+
+_TRIAL, _SEED = "trial", "seed"
+
+
+def finals_name(study: str) -> str:
+    """Name of the Optuna study that holds a study's finals."""
+    return f"{study} finals"
+
+
+def entrants(study: optuna.Study, project: Project) -> list[TrialRow]:
+    """The best trials of different settings, then the project's own settings if they are not among them.
+
+    Nobody enters where nothing but the project's own settings came through.
+    """
+    found = rows(study, project)
+    chosen: dict[str, TrialRow] = {}
+    for row in best_of(found, project):
+        chosen.setdefault(json.dumps(row.settings, sort_keys=True), row)
+    best = list(chosen.values())[: project.search.finalists]
+    own = [row for row in found if row.number == OWN_SLOT and row.state == "complete" and row not in best]
+    return [*best, *own] if best else []
+
+
+def final_jobs(study: optuna.Study, project: Project) -> list[slots.Job]:
+    """One trial an entrant and seed."""
+    return [
+        slots.Job(
+            f"{row.number}:{seed}",
+            attributes={_TRIAL: row.number, _SEED: seed, "settings": dict(row.settings), "name": row.name},
+        )
+        for row in entrants(study, project)
+        for seed in other_seeds(project)
+    ]
+
+
+def other_seeds(project: Project) -> list[int]:
+    """Seeds that no trial was trained with."""
+    return [project.training.seed + place for place in range(1, project.search.seeds + 1)]
+
+
+def seeded(project: Project, number: int, settings: Mapping[str, Any], seed: int) -> Project:
+    """The project with a finalist's settings and a seed."""
+    configured = project if number == OWN_SLOT else laid(project, settings)
+    training = configured.training.model_copy(update={"seed": seed})
+    copy = configured.model_copy(update={"training": training})
+    copy._folder = project.folder
+    return copy
+
+
+def run_final(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> float:
+    """Train an entrant with one seed; its value of the first objective."""
+    known = trial.user_attrs
+    project = seeded(worker.project, known[_TRIAL], known["settings"], known[_SEED])
+    name = f"final {known[_TRIAL]}, seed {known[_SEED]}: {known['name']}"
+    tags = {"tunery.finalist": str(known[_TRIAL]), "tunery.seed": str(known[_SEED])}
+    metrics = run(worker, study, trial, project, name, prune=False, tags=tags)
+    return float(metrics[next(iter(project.search.objectives))])
+
+
+def finalists(study: optuna.Study, finals: optuna.Study | None, project: Project) -> list[Finalist]:
+    """What came of the entrants; those of which every seed failed are left out."""
+    if finals is None:
+        return []
+    standing = slots.standing(finals)
+    objective = next(iter(project.search.objectives))
+    found = []
+    for row in entrants(study, project):
+        ended = [standing.get(f"{row.number}:{seed}") for seed in other_seeds(project)]
+        whole = [trial for trial in ended if trial is not None and trial.state == TrialState.COMPLETE]
+        if whole:
+            found.append(_finalist(row, whole, objective))
+    return found
+
+
+def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], objective: str) -> Finalist:
+    # The score, where there is one: a study that minimises loss still reports what the tasks say.
+    shown = "score" if "score" in row.metrics else objective
+    return Finalist(
+        trial=row.number,
+        name=row.name,
+        settings=row.settings,
+        trial_score=row.metrics[shown],
+        seeds=tuple(int(trial.user_attrs[_SEED]) for trial in whole),
+        dev=tuple(float(trial.user_attrs[slots.METRICS][shown]) for trial in whole),
+        locked=(),
+        run_ids=tuple(str(trial.user_attrs[slots.RUN_ID]) for trial in whole),
+        own=row.number == OWN_SLOT,
+    )
+
+
+def winner_among(found: Sequence[Finalist], finals: optuna.Study, project: Project) -> Finalist | None:
+    """The finalist with the best mean of the first objective over its seeds; the project's own settings win a tie."""
+    direction = next(iter(project.search.objectives.values()))
+    sign = 1 if direction == "maximize" else -1
+    standing = slots.standing(finals)
+
+    def worth(finalist: Finalist) -> tuple[float, bool]:
+        values = [standing[f"{finalist.trial}:{seed}"].values[0] for seed in finalist.seeds]
+        return sign * mean(values), finalist.own
+
+    return max(found, key=worth, default=None)

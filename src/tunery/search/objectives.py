@@ -1,0 +1,182 @@
+"""What a trial is judged by: values of its objectives, and how far it is from breaking each constraint."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from tunery.config.evaluation import SUITES
+from tunery.config.keys import nearest
+from tunery.config.project import Project
+from tunery.config.units import parse_bytes
+from tunery.errors import ConfigError, Fault, RunStopped
+from tunery.search.pruners import has_validation
+
+_SCORES = ("score", "base/score", "delta/score")
+_MEASURED = ("train_seconds", "peak_memory_bytes", "model_bytes", "trainable_parameters")
+_BY_TASK = re.compile(r"(lm_eval|base|delta)/([^/]+)(?:/(.+))?")
+_BOUND = re.compile(r"\s*(<=|>=)\s*(.+?)\s*")
+_BOUND_RULE = "<= or >= and a number, such as '>= -0.01' or '<= 22 GiB'"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A constraint. `sign` is 1 for at most `limit`, -1 for at least."""
+
+    sign: int
+    limit: float
+
+    def excess(self, value: float) -> float:
+        """By how much a value breaks the bound; 0 or below where it keeps it."""
+        return self.sign * (value - self.limit)
+
+
+def parse_bound(metric: str, text: str) -> Bound:
+    """Read "<= 22 GiB" or ">= -0.01"; amounts of memory only for metrics in bytes.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    found = _BOUND.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not {_BOUND_RULE}")
+    return Bound(1 if found[1] == "<=" else -1, _amount(metric, found[2]))
+
+
+def _amount(metric: str, text: str) -> float:
+    try:
+        limit = float(text)
+    except ValueError:
+        if metric.endswith("_bytes"):
+            return parse_bytes(text)
+        raise
+    if not math.isfinite(limit):
+        raise ValueError(f"{text!r} is not finite")
+    return limit
+
+
+def objective_values(metrics: Mapping[str, float], objectives: Mapping[str, str]) -> list[float]:
+    """A trial's value of each objective, in their order.
+
+    Args:
+        metrics: Of the trial, by name.
+        objectives: Metric -> maximize or minimize.
+
+    Raises:
+        ConfigError: If the trial has no such metric.
+        RunStopped: If one is not finite, with failure nan.
+    """
+    return [_value(metrics, name, "objectives") for name in objectives]
+
+
+def constraint_values(metrics: Mapping[str, float], constraints: Mapping[str, str]) -> dict[str, float]:
+    """How far each constraint is broken, in the metric's units, as trial.set_constraint takes it: at most 0 is kept.
+
+    Raises:
+        ConfigError: If the trial has no such metric, or a constraint cannot be read.
+        RunStopped: If a metric is not finite, with failure nan.
+    """
+    return {name: _bound(name, text).excess(_value(metrics, name, "constraints")) for name, text in constraints.items()}
+
+
+def objective_faults(project: Project, task_names: Collection[str]) -> Iterator[Fault]:
+    """Objectives and constraints that no trial of the project can have, as far as can be said before one ran.
+
+    Args:
+        project: What is searched.
+        task_names: Tasks, and tasks of groups, that are known to be scored.
+    """
+    search = project.search
+    if not search.objectives:
+        yield Fault("search.objectives", "at least one metric", {}, "Try {score: maximize}.")
+    for metric in search.objectives:
+        yield from _metric_faults("search.objectives", metric, project, task_names)
+        if metric.startswith("base/"):
+            advice = f"Try {metric.replace('base/', 'delta/', 1)!r}."
+            yield Fault(f"search.objectives names {metric!r}", "the same in every trial", advice=advice)
+    for metric, text in search.constraints.items():
+        yield from _metric_faults("search.constraints", metric, project, task_names)
+        try:
+            parse_bound(metric, text)
+        except ValueError:
+            yield Fault(f"search.constraints.{metric}", _BOUND_RULE, text)
+
+
+def check_metrics(project: Project, produced: Collection[str]) -> None:
+    """Check objectives and constraints against the metrics that a trial was seen to produce.
+
+    Raises:
+        ConfigError: With every one that is not among them.
+    """
+    faults = [
+        _unknown(f"search.{section}", metric, produced)
+        for section, wanted in (("objectives", project.search.objectives), ("constraints", project.search.constraints))
+        for metric in wanted
+        if metric not in produced
+    ]
+    if faults:
+        raise ConfigError("search", faults)
+
+
+def _value(metrics: Mapping[str, float], name: str, section: str) -> float:
+    if name not in metrics:
+        raise ConfigError("search", _unknown(f"search.{section}", name, metrics))
+    value = float(metrics[name])
+    if not math.isfinite(value):
+        stopped = RunStopped(f"search.{section}: {name} is {value}, but must be finite")
+        stopped.failure = "nan"
+        raise stopped
+    return value
+
+
+def _bound(metric: str, text: str) -> Bound:
+    try:
+        return parse_bound(metric, text)
+    except ValueError:
+        raise ConfigError("search", Fault(f"search.constraints.{metric}", _BOUND_RULE, text)) from None
+
+
+def _unknown(section: str, metric: str, known: Collection[str]) -> Fault:
+    advice = nearest(metric, known) or f"A trial has: {', '.join(sorted(known))}."
+    return Fault(f"{section} names {metric!r}, which no trial has", advice=advice)
+
+
+def _metric_faults(section: str, metric: str, project: Project, task_names: Collection[str]) -> Iterator[Fault]:
+    scored = bool(project.evaluation.tasks)
+    by_task = _BY_TASK.fullmatch(metric)
+    if metric in _SCORES:
+        if not scored:
+            advice = "Name a task in evaluation.tasks, or set search.objectives: {validation/nll: minimize}."
+            yield Fault(f"{section} names {metric!r}, but evaluation.tasks is empty", advice=advice)
+    elif metric == "validation/nll":
+        if not has_validation(project):
+            advice = "Set data.validation.fraction above 0."
+            yield Fault(f"{section} names {metric!r}, but there are no validation rows", advice=advice)
+    elif metric in _MEASURED:
+        return
+    elif by_task is not None and (by_task[3] or by_task[1] == "delta"):
+        yield from _task_faults(section, metric, by_task[2], task_names)
+    else:
+        yield _unknown(section, metric, [*_known(task_names)])
+
+
+def _task_faults(section: str, metric: str, task: str, task_names: Collection[str]) -> Iterator[Fault]:
+    if task in task_names or _maybe_of_a_group(task, task_names):
+        return
+    if task in SUITES:
+        yield Fault(f"{section} names {metric!r}, but {task!r} is a suite", f"it stands for {', '.join(SUITES[task])}")
+        return
+    advice = nearest(task, task_names) or f"Tasks are: {', '.join(sorted(task_names)) or 'none'}."
+    yield Fault(f"{section} names {metric!r}, but {task!r} is not in evaluation.tasks", advice=advice)
+
+
+def _maybe_of_a_group(task: str, task_names: Collection[str]) -> bool:
+    """lm-eval names a group's tasks after it: mmlu_abstract_algebra. Its index, which knows, takes seconds to read."""
+    return any(task.startswith(f"{name}_") for name in task_names)
+
+
+def _known(task_names: Collection[str]) -> Iterator[str]:
+    yield from (*_SCORES, "validation/nll", *_MEASURED)
+    yield from (f"delta/{task}" for task in sorted(task_names))

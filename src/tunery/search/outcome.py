@@ -1,0 +1,174 @@
+"""The end of a study: a winner, the locked items looked at once, a registered version, a report in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from tunery.config.project import Project
+from tunery.pipeline.locked import locked_base, primary_of, score_locked
+from tunery.ranking.study_gain import gain
+from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
+from tunery.search.finals import finalists, seeded, winner_among
+from tunery.search.plots import study_figures, study_page
+from tunery.search.pruners import prunes
+from tunery.search.rows import best_of, rows
+from tunery.search.worker import Worker
+
+if TYPE_CHECKING:
+    from tunery.tracking.run import Tracker
+
+Locked = Mapping[int, Sequence[Mapping[str, TaskResult]]]
+
+# User attributes of the study.
+VERSION, ELAPSED, LOOKS, RUN = "model_version", "elapsed_seconds", "locked_looks", "run"
+
+
+def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, tracker: Tracker) -> StudyRecord:
+    """Choose the winner on dev means, then score finalists and base on locked items, register, and report."""
+    record = record_of(worker.project, study, finals, worker.parent)
+    winner = winner_among(record.finalists, finals, worker.project) if finals is not None else None
+    if winner is not None:
+        record = _with_locked(worker, replace(record, winner=winner.trial), tracker, study)
+    record = replace(record, model_version=_register(worker, study, record, tracker))
+    publish_study(study, record, tracker)
+    return record
+
+
+def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None, run_id: str) -> StudyRecord:
+    """What is known of a study now, without looking at locked items."""
+    found = rows(study, project)
+    return StudyRecord(
+        name=study.study_name,
+        project=project.name,
+        run_id=run_id,
+        objectives=dict(project.search.objectives),
+        constraints=dict(project.search.constraints),
+        sampler=project.search.sampler,
+        pruner=project.search.pruner if prunes(project.search) else "none",
+        seed=project.search.seed,
+        trials=found,
+        finalists=finalists(study, finals, project),
+        base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
+        model_version=study.user_attrs.get(VERSION, {}).get("version"),
+        seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
+    )
+
+
+def _with_locked(worker: Worker, record: StudyRecord, tracker: Tracker, study: optuna.Study) -> StudyRecord:
+    from tunery.evaluation.result import headline
+
+    if not worker.project.evaluation.tasks:
+        return record
+    worker.progress.phase("scoring the finalists and the base on locked items")
+    looks = int(study.user_attrs.get(LOOKS, 0)) + 1
+    study.set_user_attr(LOOKS, looks)
+    locked = {finalist.trial: _locked(worker, finalist) for finalist in record.finalists}
+    base = locked_base(worker.project, worker.resident, worker.store)
+    primary = primary_of(worker.project, worker.resident)
+    scored = [
+        replace(one, locked=tuple(headline(results, worker.project.evaluation) or 0.0 for results in locked[one.trial]))
+        for one in record.finalists
+    ]
+    assert record.winner is not None
+    own = next((one.trial for one in scored if one.own), None)
+    won = locked[record.winner]
+    again = "" if looks == 1 else f"Locked items have been looked at {looks} times, each time after more trials."
+    return replace(
+        record,
+        finalists=scored,
+        base_locked=headline(base, worker.project.evaluation),
+        over_base=gain([base], won, primary),
+        over_own=gain(locked[own], won, primary) if own is not None and own != record.winner else None,
+        notes=[*record.notes, again] if again else record.notes,
+    )
+
+
+def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
+    return [
+        score_locked(
+            seeded(worker.project, finalist.trial, finalist.settings, seed), run_id, worker.resident, worker.store
+        )
+        for seed, run_id in zip(finalist.seeds, finalist.run_ids, strict=True)
+    ]
+
+
+def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker: Tracker) -> str | None:
+    """The winner's adapter of the best seed becomes a version of the project's model; once, however often resumed."""
+    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.registry import register, resolve
+
+    run_id = _best_run(record, worker.project)
+    if run_id is None:
+        return None
+    known = study.user_attrs.get(VERSION, {})
+    if known.get(RUN) == run_id:
+        return str(known["version"])
+    model = resolve(f"runs:/{run_id}", worker.store)
+    number = register(
+        tracker, LoggedAdapter(model.model_id, run_id), record.project, {"tunery.study": study.study_name}
+    )
+    version = f"{record.project}/{number}"
+    study.set_user_attr(VERSION, {RUN: run_id, "version": version})
+    return version
+
+
+def _best_run(record: StudyRecord, project: Project) -> str | None:
+    winner = next((one for one in record.finalists if one.trial == record.winner), None)
+    if winner is not None:
+        return max(zip(winner.dev, winner.run_ids, strict=True))[1]
+    best = best_of(record.trials, project)
+    return best[0].run_id if best and project.search.finalists == 0 else None
+
+
+def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None:
+    """Report, table and plots into the study's run."""
+    from tunery.ranking.study_report import study_report
+    from tunery.ranking.study_tables import trials_table
+
+    tracker.set_description(study_report(record, lambda run_id: f"#/experiments/{tracker.experiment_id}/runs/{run_id}"))
+    tracker.log_table(trials_table(record).astype(object), "trials.json")
+    tracker.log_metrics(_metrics(record))
+    if record.winner is not None:
+        tracker.tag(**{"tunery.winner": str(record.winner)})
+    with TemporaryDirectory(prefix="tunery-") as place:
+        csv = Path(place) / "trials.csv"
+        trials_table(record).to_csv(csv, index=False)
+        tracker.log_artifact(csv)
+    figures = study_figures(study, record)
+    for name, figure in figures.items():
+        tracker.log_figure(figure.picture, f"plots/{name}.png")
+    if figures:
+        tracker.log_text(study_page(figures, record.name), "plots/study.html")
+
+
+def _metrics(record: StudyRecord) -> dict[str, float]:
+    """The study's own numbers, by which studies are told apart in MLflow's table."""
+    from tunery.ranking.study_facts import mean
+
+    winner = next((one for one in record.finalists if one.trial == record.winner), None)
+    values = {
+        "trials/complete": float(sum(row.state == "complete" for row in record.trials)),
+        "trials/pruned": float(sum(row.state == "pruned" for row in record.trials)),
+        "trials/failed": float(sum(row.state == "failed" for row in record.trials)),
+        "base/locked/score": record.base_locked,
+        "winner/dev/score": mean(winner.dev) if winner else None,
+        "locked/score": mean(winner.locked) if winner and winner.locked else None,
+        "locked/gain_over_base": record.over_base.value if record.over_base else None,
+        "locked/gain_over_own": record.over_own.value if record.over_own else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_record(tree: Mapping[str, Any]) -> StudyRecord:
+    """A record from its plain form, as asdict and JSON leave it."""
+    gains = {key: Gain(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
+    trials = [TrialRow(**row) for row in tree["trials"]]
+    lists = ("seeds", "dev", "locked", "run_ids")
+    entrants = [Finalist(**{**one, **{key: tuple(one[key]) for key in lists}}) for one in tree["finalists"]]
+    return StudyRecord(**{**tree, **gains, "trials": trials, "finalists": entrants})

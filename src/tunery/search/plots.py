@@ -1,0 +1,223 @@
+"""A study's figures: interactive ones by Optuna as HTML that needs no network, and the same as pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+from tunery.ranking.canvas import GREY, ORANGE, PALE
+from tunery.ranking.setting_plots import importances_plot, parallel_plot, slice_plot
+from tunery.ranking.study_facts import complete, finalists_first, mean, pareto, spread
+from tunery.ranking.study_plots import finalists_plot, history_plot, pareto_plot
+from tunery.records import Finalist, StudyRecord
+from tunery.search.shown_study import Space, quiet_optuna, searched_in, shown_study, space_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as Interactive
+
+_LOG = logging.getLogger(__name__)
+_FEWEST_FOR_IMPORTANCES = 4  # With fewer, "the better ones" and "the others" are one trial each.
+_TOP_TRIALS = 5  # Optuna advises as many better ones; its default, the best tenth, is one trial of a short study.
+# Without these, plotly 7 shows a button that sends the figure to plotly's own server.
+_PRIVATE = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
+_STYLE = "body{font-family:sans-serif;margin:1.5em}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One figure twice: to explore, and to print."""
+
+    interactive: Interactive
+    picture: Figure
+
+    @property
+    def html(self) -> str:
+        """A page of its own, about 5 MB: plotly is in it, so that it opens where there is no network."""
+        return _html(self.interactive, with_plotly=True, whole_page=True)
+
+
+def study_figures(study: optuna.Study, record: StudyRecord) -> dict[str, Figures]:
+    """Every figure that the trials suffice for, by the name of its file.
+
+    `history`, `importances` and `slice` for the first objective, and again with its name for each further one
+    (`history-train_seconds`); `parallel`; `pareto` with two or three objectives; `dev_locked` when finalists were
+    scored on locked items.
+
+    Args:
+        study: Gives the ranges and scales that settings were drawn from.
+        record: Gives trials, values and finalists.
+    """
+    space = space_of(study)
+    makers: dict[str, Callable[[], Figures | None]] = {}
+    for place, objective in enumerate(record.objectives):
+        suffix = f"-{objective.replace('/', '_')}" if place else ""
+        makers[f"history{suffix}"] = partial(_history, record, space, objective)
+        makers[f"importances{suffix}"] = partial(_importances, record, space, objective)
+        makers[f"slice{suffix}"] = partial(_slice, record, space, objective)
+    makers["parallel"] = partial(_parallel, record, space)
+    makers["pareto"] = partial(_pareto, record, space)
+    makers["dev_locked"] = partial(_dev_locked, record)
+    with quiet_optuna():
+        drawn = {name: _try(name, make) for name, make in makers.items()}
+    return {name: figures for name, figures in drawn.items() if figures is not None}
+
+
+def study_page(figures: Mapping[str, Figures], title: str) -> str:
+    """All figures on one page that needs no network, about 5 MB in all."""
+    parts = [
+        _html(one.interactive, with_plotly=place == 0, whole_page=False) for place, one in enumerate(figures.values())
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    return f"<!doctype html><html><head>{head}</head><body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>"
+
+
+def _html(figure: Interactive, *, with_plotly: bool, whole_page: bool) -> str:
+    page: str = figure.to_html(
+        include_plotlyjs=with_plotly, include_mathjax=False, full_html=whole_page, config=_PRIVATE
+    )
+    return page
+
+
+def _try(name: str, make: Callable[[], Figures | None]) -> Figures | None:
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - hours of trials must not be lost to a picture
+        _LOG.warning("the figure %r could not be drawn: %s: %s", name, type(error).__name__, error)
+        return None
+
+
+# ---- one function a figure
+
+
+def _history(record: StudyRecord, space: Space, objective: str) -> Figures | None:
+    picture = history_plot(record, objective)
+    if picture is None:
+        return None
+    study = shown_study(record, space, [objective])
+    figure = optuna.visualization.plot_optimization_history(study, target_name=objective)
+    names = {row.number: escape(row.name) for row in record.trials}
+    figure.for_each_trace(partial(_explain, names=names))
+    return Figures(_finished(figure, objective, f"{objective} of each trial", x="trial", y=objective), picture)
+
+
+def _explain(trace: Interactive, names: Mapping[int, str]) -> None:
+    """What Optuna leaves open in its history: what a grey point is, and which settings a point stands for."""
+    if trace.mode == "lines":
+        trace.update(name="best so far", line_shape="hv", hoverinfo="skip")
+        return
+    refused = trace.name == "Infeasible Trial"
+    trace.update(
+        name="constraint not met" if refused else "complete",
+        showlegend=len(trace.x) > 0,
+        text=[names[number] for number in trace.x],
+        hovertemplate="trial %{x}: %{y:.5g}<br>%{text}<extra></extra>",
+        marker_size=8,
+    )
+
+
+def _importances(record: StudyRecord, space: Space, objective: str) -> Figures | None:
+    trials = len(complete(record))
+    if trials < _FEWEST_FOR_IMPORTANCES or not space:
+        return None
+    study = shown_study(record, space, [objective])
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, _TOP_TRIALS / trials)))
+    shares = get_param_importances(study, evaluator=evaluator)
+    if not sum(shares.values()) > 0 or len({row.values[objective] for row in complete(record)}) == 1:
+        return None  # every trial had the same settings, or the same value
+    figure = optuna.visualization.plot_param_importances(study, evaluator=evaluator, target_name=objective)
+    figure.update_layout(showlegend=False)
+    title = f"What mattered for {objective} (PED-ANOVA, {trials} complete trials)"
+    return Figures(
+        _finished(figure, "", title, x="share of the importance", y=""), importances_plot(shares, objective, trials)
+    )
+
+
+def _slice(record: StudyRecord, space: Space, objective: str) -> Figures | None:
+    picture = slice_plot(record, objective, searched_in(space))
+    if picture is None:
+        return None
+    figure = optuna.visualization.plot_slice(shown_study(record, space, [objective]), target_name=objective)
+    figure.update_traces(selector={"name": "Feasible Trial"}, marker_colorscale="Viridis", marker_size=8)
+    figure.update_xaxes(exponentformat="power")
+    return Figures(_finished(figure, objective, f"{objective} against each setting"), picture)
+
+
+def _parallel(record: StudyRecord, space: Space) -> Figures | None:
+    picture = parallel_plot(record, searched_in(space))
+    if picture is None:
+        return None
+    study = shown_study(record, space, list(record.objectives))
+    figure = optuna.visualization.plot_parallel_coordinate(study, target_name=next(iter(record.objectives)))
+    figure.update_layout(title=None)  # it lies over the labels of the axes
+    return Figures(figure, picture)
+
+
+def _pareto(record: StudyRecord, space: Space) -> Figures | None:
+    picture = pareto_plot(record)
+    if picture is None or not pareto(record):
+        return None
+    figure = optuna.visualization.plot_pareto_front(shown_study(record, space, list(record.objectives)))
+    figure.for_each_trace(_name_kind)
+    return Figures(_finished(figure, "", "Pareto front"), picture)
+
+
+def _name_kind(trace: Interactive) -> None:
+    """One firm colour a kind, in the legend; Optuna's shades for the order of trials leave the early ones invisible."""
+    hovered = str(trace.hovertemplate)
+    if ">Infeasible Trial<" in hovered:
+        name, colour = "constraint not met", GREY
+    elif ">Best Trial<" in hovered:
+        name, colour = "on the front", ORANGE
+    else:
+        name, colour = "beaten by another trial", PALE
+    marker = {"color": colour, "size": 8 if trace.type == "scatter" else 5, "showscale": False}
+    trace.update(name=name, showlegend=len(trace.x) > 0, marker=marker)
+
+
+def _dev_locked(record: StudyRecord) -> Figures | None:
+    import plotly.graph_objects as go
+
+    picture = finalists_plot(record)
+    if picture is None:
+        return None
+    scored = [one for one in finalists_first(record) if one.dev and one.locked]
+    values = [value for one in scored for value in (*one.dev, *one.locked)]
+    ends = [min(values), max(values)]
+    line = go.Scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#444444"}, name="dev = locked")
+    figure = go.Figure([line, *(go.Scatter(_point(one, record)) for one in scored)])
+    names = ("score on dev items, mean ± sd of seeds", "score on locked items, mean ± sd of seeds")
+    return Figures(_finished(figure, "", "Did the search fool itself?", *names), picture)
+
+
+def _point(one: Finalist, record: StudyRecord) -> dict[str, object]:
+    role = " (winner)" if one.trial == record.winner else " (the project's own settings)" if one.own else ""
+    return {
+        "x": [mean(one.dev)],
+        "y": [mean(one.locked)],
+        "error_x": {"array": [spread(one.dev)]},
+        "error_y": {"array": [spread(one.locked)]},
+        "mode": "markers",
+        "marker": {"size": 10},
+        "name": f"trial {one.trial}{role}",
+        "hovertemplate": f"{escape(one.name)}<br>dev %{{x:.4f}}<br>locked %{{y:.4f}}<extra></extra>",
+    }
+
+
+def _finished(figure: Interactive, metric: str, title: str, x: str | None = None, y: str | None = None) -> Interactive:
+    """Title, axis names, and 4G rather than 4B for bytes."""
+    figure.update_layout(title=title, template="plotly_white")
+    if x is not None:
+        figure.update_xaxes(title_text=x)
+    if y is not None:
+        figure.update_yaxes(title_text=y)
+    if metric.endswith("_bytes"):
+        figure.update_yaxes(exponentformat="SI")
+    return figure

@@ -1,0 +1,101 @@
+"""How a study stands, told to whoever watches: what this process does at once, what others did when it is looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from tunery.config.project import Project
+from tunery.search import slots
+from tunery.search.rows import best_of, row_of, rows
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tunery.records import TrialRow
+
+
+class View(Protocol):
+    """What a person sees of a study."""
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        """So many trials are to be, so many are."""
+
+    def trial_began(self, number: int, name: str, worker: int) -> None:
+        """A trial has begun."""
+
+    def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
+        """An optimizer step of a trial is done."""
+
+    def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
+        """A trial has ended; `best` of all so far."""
+
+    def phase(self, text: str) -> None:
+        """Something else begins."""
+
+    def step(self, text: str) -> None:
+        """A stage begins."""
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table or a text is ready."""
+
+
+class Progress:
+    """Tells a view of each trial once, whichever process ran it."""
+
+    def __init__(self, project: Project, view: View | None = None) -> None:
+        self._project, self._view = project, view
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
+
+    def begin(self, study: optuna.Study, name: str) -> None:
+        """A study begins, or is gone on with: what has ended before is counted and not told."""
+        there = slots.standing(study)
+        self._begun = set()
+        self._ended = {trial.number for trial in there.values() if trial.state.is_finished()}
+        if self._view is not None:
+            self._view.begin(name, len(there), len(self._ended))
+
+    def trial_began(self, trial: optuna.Trial, slot: int | str, name: str, worker: int) -> None:
+        """A trial of this process has begun."""
+        self._begun.add(trial.number)
+        if self._view is not None and isinstance(slot, int):
+            self._view.trial_began(slot, name, worker)
+
+    def trial_step(self, slot: int | str, step: int, total_steps: int, loss: float | None) -> None:
+        """A trial of this process is so far."""
+        if self._view is not None and isinstance(slot, int):
+            self._view.trial_step(slot, step, total_steps, loss)
+
+    def look(self, study: optuna.Study) -> None:
+        """Tell what has begun and ended since the last look."""
+        if self._view is None:
+            return
+        for trial in slots.standing(study).values():
+            slot = trial.user_attrs[slots.SLOT]
+            if not isinstance(slot, int):
+                continue
+            if trial.state == TrialState.RUNNING and trial.number not in self._begun and "name" in trial.user_attrs:
+                self._begun.add(trial.number)
+                self._view.trial_began(slot, trial.user_attrs["name"], int(trial.user_attrs.get("worker_number", 0)))
+            if trial.state.is_finished() and not slots.may_retry(trial) and trial.number not in self._ended:
+                self._ended.add(trial.number)
+                best = best_of(rows(study, self._project), self._project)
+                self._view.trial_ended(row_of(trial, self._project), best[0] if best else None)
+
+    def phase(self, text: str) -> None:
+        """Something else than trials begins."""
+        if self._view is not None:
+            self._view.phase(text)
+
+    def step(self, text: str) -> None:
+        """A line for a person."""
+        if self._view is not None:
+            self._view.step(text)
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table for a person."""
+        if self._view is not None:
+            self._view.show(renderable)

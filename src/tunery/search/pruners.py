@@ -1,0 +1,104 @@
+"""How poor trials are ended early: what is compared at a checkpoint, and by which rule."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Literal
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner, WilcoxonPruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from tunery.config.project import Project
+from tunery.config.search import SearchConfig
+from tunery.search.space import OWN_SLOT
+
+PruneMetric = Literal["score", "validation/nll"]
+
+# The names that training reports them by.
+_REPORTED: Mapping[PruneMetric, str] = {"score": "validation/score", "validation/nll": "validation/nll"}
+# One-sided, four pairs cannot reach p < 0.1 before the last checkpoint, where there is nothing left to save.
+FEWEST_WILCOXON_RUNGS = 5
+
+
+def prunes(search: SearchConfig) -> bool:
+    """Whether trials may be ended early: Optuna cannot tell which of two is worse by several objectives."""
+    return search.pruner != "none" and len(search.objectives) == 1
+
+
+def prune_metric(project: Project) -> PruneMetric | None:
+    """What trials are compared by at a checkpoint; None where none is pruned or a checkpoint measures nothing."""
+    if not prunes(project.search):
+        return None
+    if project.search.prune_by != "auto":
+        return project.search.prune_by
+    if scores_checkpoints(project):
+        return "score"
+    return "validation/nll" if has_validation(project) else None
+
+
+def scores_checkpoints(project: Project) -> bool:
+    """Whether training scores dev items at its checkpoints."""
+    return project.training.score_checkpoints or project.training.keep_best_by == "score"
+
+
+def has_validation(project: Project) -> bool:
+    """Whether there are rows to measure validation loss on."""
+    return project.data.validation.source is not None or project.data.validation.fraction > 0
+
+
+def rung_value(
+    values: Mapping[str, float], metric: PruneMetric, direction: Literal["maximize", "minimize"]
+) -> float | None:
+    """What to report to Optuna at a step; None at a step that is no checkpoint.
+
+    Args:
+        values: A step's metrics, as StepMetrics holds them.
+        metric: See `prune_metric`.
+        direction: Of the study's objective. Optuna compares in that direction, so that a metric that runs the other
+            way changes its sign.
+    """
+    value = values.get(_REPORTED[metric])
+    if value is None:
+        return None
+    natural = "maximize" if metric == "score" else "minimize"
+    return value if direction == natural else -value
+
+
+def make_pruner(search: SearchConfig, rungs: int) -> BasePruner:
+    """The pruner that search.pruner names, for trials that report their rungs as steps 1, 2, ... `rungs`.
+
+    The project's own settings are never pruned, and nothing is at its last rung, when its score is paid for.
+    """
+    return _RungPruner(_rule(search, max(1, rungs)), rungs) if prunes(search) else NopPruner()
+
+
+def _rule(search: SearchConfig, rungs: int) -> BasePruner:
+    if search.pruner == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=rungs, reduction_factor=3, bootstrap_count=0)
+    if search.pruner == "median":
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
+    if search.pruner == "percentile":
+        return PercentilePruner(25.0, n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
+
+
+class _RungPruner(BasePruner):
+    """Spares the project's own settings and trials at their last rung.
+
+    Being no HyperbandPruner itself, it also leaves the sampler all trials to learn from: with Optuna's, a sampler sees
+    those of one bracket only, and in a study of 20 trials would hardly leave its random start.
+    """
+
+    def __init__(self, rule: BasePruner, rungs: int) -> None:
+        self._rule = rule
+        self._rungs = rungs
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        worse = self._rule.prune(study, trial)  # asked always: hyperband keeps each trial's value at each rung
+        spared = trial.user_attrs.get("slot") == OWN_SLOT or (trial.last_step or 0) >= self._rungs
+        return worse and not spared

@@ -1,0 +1,171 @@
+"""The space of a project: what a trial draws, in which order, and what a trial's settings make of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.fields import put_at, value_at
+from tunery.config.load import project_from
+from tunery.config.project import Project, resolved
+from tunery.config.search import Dimension
+from tunery.errors import ConfigError, Fault
+from tunery.search.expressions import Expression, ExpressionError, parse
+from tunery.search.parameters import Label, Parameter, kept_at, label_of, parameter, short_text, suggest
+
+if TYPE_CHECKING:
+    import optuna
+
+OWN_SLOT = 0  # the project's own settings are the first trial of every study
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A project's space. `order` is such that each key comes after the keys that it depends on."""
+
+    order: tuple[str, ...]
+    drawn: Mapping[str, Parameter]
+    derived: Mapping[str, Expression]
+
+
+def space_of(project: Project) -> Space:
+    """The space that search.space declares; `check_space` says what may be wrong with it.
+
+    Raises:
+        ExpressionError, graphlib.CycleError: If a derived key cannot be read, or keys wait for each other.
+    """
+    searched = project.search.space
+    drawn = {key: parameter(key, entry) for key, entry in searched.items() if isinstance(entry, Dimension)}
+    derived = {key: parse(entry) for key, entry in searched.items() if isinstance(entry, str)}
+    return arrange(drawn, derived)
+
+
+def arrange(drawn: Mapping[str, Parameter], derived: Mapping[str, Expression]) -> Space:
+    """Drawn and derived keys in an order in which each finds its values. The order of lines in the file is none.
+
+    Raises:
+        graphlib.CycleError: If keys wait for each other.
+    """
+    needs = {key: depends_on(key, drawn, derived) for key in sorted((*drawn, *derived))}
+    return Space(tuple(TopologicalSorter(needs).static_order()), drawn, derived)
+
+
+def depends_on(key: str, drawn: Mapping[str, Parameter], derived: Mapping[str, Expression]) -> list[str]:
+    """The searched keys that must have their values before this one."""
+    names = drawn[key].when if key in drawn else derived[key].names
+    return [name for name in names if name in drawn or name in derived]
+
+
+def draw(trial: optuna.Trial, project: Project) -> Settings:
+    """A trial's settings: each key drawn, derived or left to the project, in the order in which they depend.
+
+    The project's own slot takes the project exactly as it is declared: nothing is derived there.
+
+    Raises:
+        ConfigError: If an expression has no value for what was drawn.
+    """
+    if trial.user_attrs.get("slot") == OWN_SLOT:
+        for key in own_settings(project):
+            suggest(trial, space_of(project).drawn[key])
+        return declared_settings(project)
+    return settle(project, lambda found: suggest(trial, found))
+
+
+def settle(project: Project, choose: Callable[[Parameter], Any]) -> Settings:
+    """Settings whose drawn keys `choose` decides; conditions and expressions see what was decided before.
+
+    Raises:
+        ConfigError: If an expression has no value.
+    """
+    space, own = space_of(project), resolved(project)
+    settings: Settings = {}
+
+    def value_of(key: str) -> Any:
+        return settings[key] if key in settings else value_at(own, key)
+
+    for key in space.order:
+        if key in space.derived:
+            settings[key] = derive(key, space.derived[key], value_of)
+        elif space.drawn[key].holds(value_of):
+            settings[key] = choose(space.drawn[key])
+    return settings
+
+
+def own_settings(project: Project) -> Settings:
+    """The project's own values of the keys that are drawn, where their conditions hold: what slot 0 is given."""
+    own = resolved(project)
+    space = space_of(project)
+    return {
+        key: value_at(own, key)
+        for key in space.order
+        if key in space.drawn and space.drawn[key].holds(lambda name: value_at(own, name))
+    }
+
+
+def declared_settings(project: Project) -> Settings:
+    """`own_settings` with the declared values of derived keys."""
+    own = resolved(project)
+    return own_settings(project) | {key: value_at(own, key) for key in space_of(project).derived}
+
+
+def labelled(project: Project, settings: Mapping[str, Any]) -> dict[str, Label]:
+    """Settings as Optuna is given them by enqueue_trial: drawn keys only, lists as their JSON."""
+    drawn = space_of(project).drawn
+    return {key: label_of(value) for key, value in settings.items() if key in drawn}
+
+
+def with_settings(project: Project, settings: Mapping[str, Any]) -> Project:
+    """The project with these settings laid over it.
+
+    Raises:
+        ConfigError: If the values, or their combination, are not allowed.
+    """
+    tree = resolved(project)
+    for key, value in settings.items():
+        put_at(tree, key, value)
+    return project_from(tree, f"trial {name_of(settings, project)}", project.folder)
+
+
+def name_of(settings: Mapping[str, Any], project: Project) -> str:
+    """What differs from the project's own settings: "learning_rate=0.001, rank=8", or "as declared"."""
+    own = resolved(project)
+    short = _short_names(project.search.space)
+    changed = [
+        f"{short.get(key, key)}={short_text(settings[key])}"
+        for key in sorted(settings, key=lambda key: list(short).index(key) if key in short else len(short))
+        if settings[key] != value_at(own, key)
+    ]
+    return ", ".join(changed) or "as declared"
+
+
+def derive(key: str, expression: Expression, value_of: Callable[[str], Any]) -> Any:
+    """The value of a derived key, given the values of other keys.
+
+    Raises:
+        ConfigError: If the expression has none.
+    """
+    try:
+        value = expression.value({name: value_of(name) for name in expression.names})
+    except ExpressionError as error:
+        raise ConfigError("search.space", Fault(key, str(error))) from None
+    return kept_at(key, value)
+
+
+def _short_names(searched: Mapping[str, object]) -> dict[str, str]:
+    """Last parts of keys; more parts where two keys would look the same."""
+    names = {}
+    for key in searched:
+        parts = key.split(".")
+        tails = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        names[key] = next(
+            (
+                tail
+                for tail in tails
+                if not any(other != key and f".{other}".endswith(f".{tail}") for other in searched)
+            ),
+            key,
+        )
+    return names

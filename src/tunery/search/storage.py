@@ -1,0 +1,131 @@
+"""Where a study is kept: one SQLite file for one host, a database server for several."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+
+from tunery.errors import Fault, RefError, StorageError
+from tunery.pipeline.work import home
+from tunery.tracking.redact import redact
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+DEFAULT_FILE = "optuna.db"
+_SERVERS = ("postgresql", "mysql", "mariadb")
+# A worker on another host shows that it lives so often; after two silences its trial is given to another.
+_HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS = "TUNERY_HEARTBEAT_SECONDS", 30
+
+
+def storage_url(given: str | None) -> str:
+    """The storage's address; a SQLite file's path is absolute, so that workers find it from any folder.
+
+    Raises:
+        StorageError: If it is of a kind that workers cannot share.
+    """
+    url = given or f"sqlite:///{DEFAULT_FILE}"
+    if url.startswith("sqlite:///"):
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().absolute()}"
+    if url.partition(":")[0].partition("+")[0] in _SERVERS and "://" in url:
+        return _with_driver(url)
+    rule = "sqlite:///FILE, postgresql://USER@HOST/NAME or mysql://USER@HOST/NAME"
+    raise StorageError("storage", Fault("its address", rule, redact(url), "A server is needed for several hosts."))
+
+
+def is_one_host(url: str) -> bool:
+    """Whether only processes of this host can use the storage."""
+    return url.startswith("sqlite:")
+
+
+@contextmanager
+def held(url: str, study: str) -> Iterator[None]:
+    """Keep a second command away from a study in a file: it would take the first one's trials for dead.
+
+    Raises:
+        RefError: If another command runs the study now.
+    """
+    import hashlib
+
+    from filelock import FileLock, Timeout
+
+    if not is_one_host(url):
+        yield
+        return
+    name = hashlib.sha256(f"{url} {study}".encode()).hexdigest()[:16]
+    file = home() / "studies" / f"{name}.lock"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        advice = (
+            "More workers: --workers N in one command; several commands or hosts: --storage postgresql://HOST/NAME."
+        )
+        raise RefError(f"study {study}", f"another process runs it now. {advice}") from error
+    except OSError as error:
+        raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Connect to a storage.
+
+    Args:
+        url: From storage_url, or grpc://host:port of a proxy in front of it.
+
+    Raises:
+        StorageError: If it does not answer or refuses; without a password in the text.
+    """
+    optuna.logging.set_verbosity(logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    if url.startswith("grpc://"):
+        return _proxied(url)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    beat = None if is_one_host(url) else int(os.environ.get(_HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS))
+    # One connection is lost now and then when a server restarts: look before using it.
+    engine = {"connect_args": {"timeout": 60}} if is_one_host(url) else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(
+            url, engine_kwargs=engine, heartbeat_interval=beat, grace_period=None if beat is None else 2 * beat
+        )
+    except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
+        raise StorageError(redact(url), _why(error)) from error
+
+
+def _proxied(url: str) -> BaseStorage:
+    host, _, port = url.removeprefix("grpc://").rpartition(":")
+    storage = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
+    try:
+        storage.wait_server_ready(timeout=60)
+    except ConnectionError as error:
+        raise StorageError(url, "the study's storage does not answer. Start the study again.") from error
+    return storage
+
+
+def _with_driver(url: str) -> str:
+    """SQLAlchemy takes postgresql:// for psycopg 3; psycopg2 serves too, whichever is installed."""
+    scheme, _, rest = url.partition("://")
+    if scheme != "postgresql":
+        return url
+    driver = next((name for name in ("psycopg2", "psycopg") if importlib.util.find_spec(name)), None)
+    if driver is None:
+        raise StorageError(redact(url), 'needs a driver: pip install "tunery[postgres]".')
+    return f"postgresql+{driver}://{rest}"
+
+
+def _why(error: Exception) -> str:
+    reason = " ".join(redact(str(getattr(error, "orig", None) or error)).split())[:300]
+    return f"the study's storage cannot be used ({reason}). Check the address, and that the server runs."

@@ -1,0 +1,170 @@
+"""Making a study, or going on with it: what must not have changed, and which trials are still missing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from tunery.config.project import Project
+from tunery.errors import ConfigError, Fault, StorageError
+from tunery.search import slots
+from tunery.search.grid import grid_points
+from tunery.search.identity import changes, describe_space
+from tunery.search.known_good import known_good
+from tunery.search.pruners import make_pruner
+from tunery.search.samplers import make_sampler
+from tunery.search.space import OWN_SLOT, Settings, labelled, own_settings
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from tunery.tracking.store import Store
+
+Direction = Literal["minimize", "maximize"]
+
+DEFINITION, STUDY_RUN, _MADE_BY = "definition", "run_id", "made_by"
+_SECONDS_TO_BE_MADE = 120.0
+
+
+def join(storage: BaseStorage, name: str, project: Project) -> optuna.Study:
+    """Make the study, or join the one that is there.
+
+    Raises:
+        ConfigError: If the study that is there was made with other settings; all that changed is named.
+    """
+    directions = list(project.search.objectives.values())
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+        study.set_user_attr(_MADE_BY, _myself())
+        study.set_user_attr(DEFINITION, describe_space(project))
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage)
+        _refuse_changes(study, project)
+    return study
+
+
+def armed(study: optuna.Study, project: Project, extra: Sequence[Settings]) -> optuna.Study:
+    """The study with the project's sampler and pruner, which a storage does not hold.
+
+    Args:
+        study: From `join`.
+        project: What is searched.
+        extra: The known-good configurations, which no grid point repeats.
+    """
+    taken = [own_settings(project), *extra]
+    points = grid_points(project, taken) if project.search.sampler == "grid" else ()
+    study.sampler = make_sampler(project.search, points, fixed=1 + len(extra))
+    study.pruner = make_pruner(project.search, project.training.checkpoints)
+    return study
+
+
+def lay_out_trials(study: optuna.Study, project: Project, extra: Sequence[Settings], trials: int) -> int:
+    """Lay out the project's own settings, the known-good ones, and as many drawn ones as are missing of the total.
+
+    Returns:
+        Trials in all: fewer than asked for where a grid has no more points.
+    """
+    if project.search.sampler == "grid":
+        points = grid_points(project, [own_settings(project), *extra])
+        trials = min(trials, 1 + len(extra) + len(points))
+    first = [labelled(project, settings) for settings in (own_settings(project), *extra)]
+    slots.lay_out(
+        study,
+        [slots.Job(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
+    )
+    return trials
+
+
+def lay_out_finals(storage: BaseStorage, name: str, jobs: Sequence[slots.Job], direction: Direction) -> optuna.Study:
+    """The study that holds the finals, with what is missing of them."""
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        direction=direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=optuna.pruners.NopPruner(),
+    )
+    slots.lay_out(study, jobs)
+    return study
+
+
+def known_configurations(project: Project, store: Store) -> list[Settings]:
+    """The configurations of search.known_good; those of runs are read from MLflow.
+
+    Raises:
+        ConfigError: If one cannot be used.
+    """
+    from tunery.tracking.registry import run_config
+
+    def tree_of_run(run_id: str) -> Mapping[str, Any]:
+        tree = run_config(store, run_id)
+        if tree is None:
+            fault = Fault("search.known_good", "runs:/ and the id of a run that tunery made", f"runs:/{run_id}")
+            raise ConfigError(project.name, fault)
+        return tree
+
+    return known_good(project, tree_of_run)
+
+
+def take_from_the_dead(study: optuna.Study) -> int:
+    """Requeue every trial that runs: for a study in a file, of which this process is the only user.
+
+    Returns:
+        How many.
+    """
+    running = [trial for trial in slots.standing(study).values() if trial.state == TrialState.RUNNING]
+    for trial in running:
+        slots.requeue(study, trial, died=True)
+    return len(running)
+
+
+def _refuse_changes(study: optuna.Study, project: Project) -> None:
+    was = _definition(study)
+    sentences = changes(was, describe_space(project))
+    if sentences:
+        advice = "Undo that to go on, or make another study: --study NAME."
+        raise ConfigError(f"study {study.study_name}", [*_listed(sentences), advice])
+
+
+def _definition(study: optuna.Study) -> Mapping[str, Any]:
+    """Whoever makes a study writes its definition right after; a second host may be here in between."""
+    until = time.monotonic() + _SECONDS_TO_BE_MADE
+    while DEFINITION not in study.user_attrs:
+        if time.monotonic() > until:
+            fault = "was left half-made, or was not made by tunery. Choose another name: --study NAME."
+            raise StorageError(f"study {study.study_name}", fault)
+        time.sleep(0.5)
+    found: Mapping[str, Any] = study.user_attrs[DEFINITION]
+    return found
+
+
+def _listed(sentences: Sequence[str], most: int = 12) -> list[str]:
+    more = len(sentences) - most
+    return [*sentences[:most], *([f"and {more} more"] if more > 0 else [])]
+
+
+def run_of_study(study: optuna.Study, *, wait: bool) -> str | None:
+    """The study's run in MLflow; None for a study that has none yet.
+
+    Args:
+        study: The study.
+        wait: Whether another host may be making it now.
+    """
+    until = time.monotonic() + _SECONDS_TO_BE_MADE
+    while wait and STUDY_RUN not in study.user_attrs and study.user_attrs.get(_MADE_BY) != _myself():
+        if time.monotonic() > until:
+            break  # whoever was to make it has died
+        time.sleep(0.5)
+    found = study.user_attrs.get(STUDY_RUN)
+    return None if found is None else str(found)
+
+
+def _myself() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,287 @@
+"""`tunery tune`: a study from its project to a winner, alone, with several workers, or joined by other hosts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import optuna
+
+from tunery.config.fingerprint import fingerprint
+from tunery.config.project import Project, resolved
+from tunery.errors import RunStopped
+from tunery.pipeline.train import check
+from tunery.records import StudyRecord
+from tunery.search import slots
+from tunery.search.checks import check_space
+from tunery.search.finals import final_jobs, finals_name, run_final
+from tunery.search.outcome import ELAPSED, conclude, read_record
+from tunery.search.progress import Progress, View
+from tunery.search.space import Settings
+from tunery.search.storage import held, is_one_host, open_storage, storage_url
+from tunery.search.study import (
+    STUDY_RUN,
+    armed,
+    join,
+    known_configurations,
+    lay_out_finals,
+    lay_out_trials,
+    run_of_study,
+    take_from_the_dead,
+)
+from tunery.search.trials import run_search_trial
+from tunery.search.worker import Worker
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from tunery.tracking.run import Tracker
+    from tunery.tracking.store import Store
+
+SEARCHED = "search_seconds"
+_RECORD = "record"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command says beside the project.
+
+    Args:
+        study: Name; by default the project's.
+        trials: In all, whatever was done before; by default search.trials.
+        timeout_seconds: For the search in all, whatever was used before; trials that then run can be gone on with.
+        workers: Processes on this host.
+        storage: Optuna's storage; by default search.storage, else ./optuna.db.
+        tracking_uri: MLflow's store.
+        run_name: Of the study's run in MLflow; by default the study's name.
+    """
+
+    study: str | None = None
+    trials: int | None = None
+    timeout_seconds: float | None = None
+    workers: int = 1
+    storage: str | None = None
+    tracking_uri: str | None = None
+    run_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's part in a study.
+
+    Args:
+        url: Of the storage.
+        extra: The known-good configurations.
+        until: When the search's time is up, by time.time().
+    """
+
+    project: Project
+    options: Options
+    name: str
+    url: str
+    storage: BaseStorage
+    store: Store
+    extra: Sequence[Settings]
+    parent: str
+    progress: Progress
+    until: float | None = None
+
+
+Engine = Callable[[Session, optuna.Study], None]
+
+
+def tune(project: Project, options: Options, view: View, engine: Engine | None = None) -> StudyRecord:
+    """Search a project's settings; the same command again goes on, and does only what is missing.
+
+    Args:
+        project: What is searched.
+        options: Totals, workers, stores.
+        view: Told what a person would want to see.
+        engine: Runs the trials; by default in this process, or in options.workers processes.
+
+    Returns:
+        The study, with its winner.
+
+    Raises:
+        InputError: If the project, the study that is there, or a store cannot be used; before anything is begun.
+        KeyboardInterrupt, Interrupted: If it was stopped; nothing is left RUNNING, and nothing is lost.
+    """
+    from tunery.tracking.store import connect
+
+    check(project)
+    check_space(project)
+    url = storage_url(options.storage or project.search.storage)
+    store = connect(options.tracking_uri, project.name)
+    extra = known_configurations(project, store)
+    name = options.study or project.name
+    with held(url, name):
+        storage = open_storage(url)
+        study = armed(join(storage, name, project), project, extra)
+        with _study_run(study, store, options, project, url) as tracker:
+            progress = Progress(project, view)
+            session = Session(project, options, name, url, storage, store, extra, tracker.run_id, progress)
+            return _tune(session, study, tracker, engine or _engine(options))
+
+
+def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engine) -> StudyRecord:
+    project, options = session.project, session.options
+    lay_out_trials(study, project, session.extra, options.trials or project.search.trials)
+    finals = _finals_if_there(session)
+    if is_one_host(session.url):
+        for there in filter(None, (study, finals, _end_if_there(session))):
+            take_from_the_dead(there)
+    began = time.time()
+    left = None if options.timeout_seconds is None else options.timeout_seconds - study.user_attrs.get(SEARCHED, 0.0)
+    session = replace(session, until=None if left is None else began + left)
+    session.progress.begin(study, session.name)
+    try:
+        engine(session, study)
+        record = _end(session, study, tracker)
+    except BaseException:
+        _tell_how_to_go_on(session, study)
+        raise
+    finally:
+        _end_abandoned(session, study)
+        study.set_user_attr(ELAPSED, study.user_attrs.get(ELAPSED, 0.0) + time.time() - began)
+    return record
+
+
+def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
+    """A worker's whole part: the trials of the search, then those of the finals."""
+    began = time.monotonic()
+    used = float(study.user_attrs.get(SEARCHED, 0.0))
+    if session.until is not None:
+        worker.until = began + session.until - time.time()
+    try:
+        worker.work(study, lambda trial: run_search_trial(worker, study, trial))
+    finally:
+        spent = used + time.monotonic() - began
+        study.set_user_attr(SEARCHED, max(spent, float(study.user_attrs.get(SEARCHED, 0.0))))
+    worker.until = None
+    jobs = final_jobs(study, session.project)
+    if jobs:
+        direction = next(iter(session.project.search.objectives.values()))
+        finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction)
+        if slots.unfinished(finals):
+            worker.progress.phase(_finals_text(jobs))
+        worker.work(finals, lambda trial: run_final(worker, finals, trial))
+
+
+def _finals_text(jobs: Sequence[slots.Job]) -> str:
+    configurations = len({job.attributes["trial"] for job in jobs})
+    return f"finals: {configurations} configurations, each trained again with {len(jobs) // configurations} other seeds"
+
+
+def in_this_process(session: Session, study: optuna.Study) -> None:
+    """The engine of a study with one worker."""
+    work_through(worker_of(session), session, study)
+
+
+def worker_of(session: Session, number: int = 0) -> Worker:
+    """A worker in this process."""
+    return Worker(session.project, session.store, session.parent, session.progress, number=number)
+
+
+def _engine(options: Options) -> Engine:
+    if options.workers == 1:
+        return in_this_process
+    from tunery.search.processes import in_processes
+
+    return in_processes
+
+
+@contextmanager
+def _study_run(study: optuna.Study, store: Store, options: Options, project: Project, url: str) -> Iterator[Tracker]:
+    """The study's one run in MLflow, made by whoever is first."""
+    from tunery.tracking.provenance import collect
+    from tunery.tracking.run import open_run
+
+    known = run_of_study(study, wait=not is_one_host(url))
+    name = options.run_name or study.study_name
+    with open_run(store, "study", project.name, resume_run_id=known, run_name=name) as tracker:
+        study.set_user_attr(STUDY_RUN, tracker.run_id)
+        if known is None:
+            tracker.log_config(resolved(project), fingerprint(project))
+            tracker.tag(**{"tunery.study": study.study_name, "tunery.project_folder": str(project.folder.absolute())})
+            tracker.log_provenance(collect(project.folder))
+        tracker.accept_resume()
+        yield tracker
+
+
+def _finals_if_there(session: Session) -> optuna.Study | None:
+    return _load(session.storage, finals_name(session.name))
+
+
+def _end_if_there(session: Session) -> optuna.Study | None:
+    return _load(session.storage, _end_name(session.name))
+
+
+def _load(storage: BaseStorage, name: str) -> optuna.Study | None:
+    with suppress(KeyError):
+        return optuna.load_study(study_name=name, storage=storage)
+    return None
+
+
+def _end_name(study: str) -> str:
+    return f"{study} end"
+
+
+def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord:
+    """Conclude once for each set of finals, whichever host comes first; the others wait for its record."""
+    finals = _finals_if_there(session)
+    there = _end_if_there(session)
+    failed = 0 if there is None else len(there.get_trials(states=(optuna.trial.TrialState.FAIL,)))
+    # What failed is tried again by the next command, as another slot.
+    key = f"{_digest(study, finals, session.project)}:{failed}"
+    end = lay_out_finals(session.storage, _end_name(session.name), [slots.Job(key)], "maximize")
+    worker = worker_of(session)
+
+    def run(trial: optuna.Trial) -> float:
+        record = conclude(worker, study, finals, tracker)
+        trial.set_user_attr(_RECORD, json.loads(json.dumps(asdict(record))))
+        return 0.0
+
+    worker.work(end, run)
+    ended = slots.standing(end)[key]
+    if _RECORD in ended.user_attrs:
+        return read_record(ended.user_attrs[_RECORD])
+    why = ended.user_attrs.get(slots.REASON, "its worker died")
+    raise RunStopped(f"study {session.name}: every trial has ended, but no report was made: {why}. Run it again.")
+
+
+def _digest(study: optuna.Study, finals: optuna.Study | None, project: Project) -> str:
+    """What a conclusion rests on: which trials and finals have ended, and how."""
+    parts = [
+        [str(slot), trial.state.name, trial.values]
+        for one in filter(None, (study, finals))
+        for slot, trial in slots.standing(one).items()
+    ]
+    text = json.dumps([parts, project.search.finalists, project.search.seeds])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _tell_how_to_go_on(session: Session, study: optuna.Study) -> None:
+    left = len(slots.unfinished(study))
+    with suppress(OSError):
+        session.progress.step(
+            f"stopped: {left} trials are left. The same command goes on with them, at their last step."
+        )
+
+
+def _end_abandoned(session: Session, study: optuna.Study) -> None:
+    """No run of a dead worker stays RUNNING; those of other hosts' workers, and those that wait, are theirs."""
+    from tunery.tracking.children import end_abandoned
+
+    studies = [one for one in (study, _finals_if_there(session)) if one is not None]
+    alive = {
+        trial.user_attrs[slots.RUN_ID]
+        for one in studies
+        for trial in slots.unfinished(one)
+        if trial.state == optuna.trial.TrialState.RUNNING and slots.RUN_ID in trial.user_attrs
+    }
+    end_abandoned(session.store, session.parent, alive)

@@ -1,0 +1,210 @@
+"""A worker: it takes trials that wait, runs each, and tells how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from tunery.config.project import Project
+from tunery.errors import (
+    Interrupted,
+    Pruned,
+    RunStopped,
+    StorageError,
+    TimedOut,
+    TrackingError,
+    TuneryError,
+)
+from tunery.pipeline.resident import Resident
+from tunery.records import StepMetrics
+from tunery.search import slots
+from tunery.search.progress import Progress
+from tunery.search.pruners import prune_metric, rung_value
+from tunery.search.rows import SECONDS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tunery.tracking.store import Store
+
+RUNG_STEPS = "rung_steps"
+# What the settings of a trial bring about: the sampler must count it as bad and keep away. Optuna's samplers leave
+# failed trials out, and count pruned ones as worse than complete ones.
+_BY_SETTINGS = frozenset({"oom", "nan", "timeout", "infeasible"})
+_POLL_SECONDS = 1.0
+
+
+class _Superfluous(Exception):
+    """The trial stands for no slot of the study."""
+
+
+class _Failed(Exception):
+    """The trial has failed; its user attributes say why."""
+
+
+@dataclass
+class Worker:
+    """One process's share of a study.
+
+    Args:
+        project: As it is declared.
+        store: MLflow's.
+        parent: Run id of the study.
+        resident: Base, rows and tasks that trials share.
+        progress: Shows a person how the study stands.
+        until: When no further trial may be going on, by time.monotonic().
+        number: Of this worker on its host, from 0.
+    """
+
+    project: Project
+    store: Store
+    parent: str
+    progress: Progress
+    resident: Resident = field(default_factory=Resident)
+    until: float | None = None
+    number: int = 0
+
+    def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
+        """Run trials until all of the study's slots have ended, or time is up.
+
+        Args:
+            study: With its slots laid out.
+            run: Runs a trial: its values, or an exception.
+
+        Raises:
+            Interrupted, KeyboardInterrupt: If the process was asked to stop; the trial waits for another worker.
+            TrackingError, StorageError: If there is nowhere to write to; likewise.
+        """
+        while not self._time_is_up() and slots.unfinished(study):
+            slots.mend(study)
+            waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+            if not waiting:
+                time.sleep(_POLL_SECONDS)  # others are running the last ones, and may die
+                continue
+            try:
+                study.optimize(lambda trial: self._run(study, trial, run), n_trials=1, catch=(_Superfluous, _Failed))
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue  # it was taken for dead, and another worker goes on with it
+            self.progress.look(study)
+
+    def _run(self, study: optuna.Study, trial: optuna.Trial, run: Callable[[optuna.Trial], Any]) -> Any:
+        if slots.is_superfluous(study, trial):
+            trial.set_user_attr(slots.SURPLUS, True)
+            raise _Superfluous
+        trial.set_user_attr(slots.WORKER, f"{socket.gethostname()}:{os.getpid()}")
+        began = time.monotonic()
+        try:
+            return run(trial)
+        except Pruned as error:
+            raise optuna.TrialPruned(str(error)) from None
+        except (Interrupted, KeyboardInterrupt):
+            slots.succeed(study, _frozen(study, trial), died=False)
+            self._tell(trial, "killed", "its worker was stopped")
+            raise
+        except (TrackingError, StorageError) as error:  # the next trial would meet the same
+            slots.succeed(study, _frozen(study, trial), died=False)
+            self._tell(trial, "error", str(error))
+            raise
+        except TuneryError as error:
+            failure = error.failure if isinstance(error, RunStopped) else "error"
+            self._tell(trial, failure, str(error))
+            raise (optuna.TrialPruned(failure) if failure in _BY_SETTINGS else _Failed(failure)) from None
+        except Exception as error:  # libraries may raise anything, and one trial must not end the others
+            self.resident.forget_base()
+            self._tell(trial, "error", f"{type(error).__name__}: {error}")
+            raise _Failed("error") from error
+        finally:
+            self._note_seconds(trial, time.monotonic() - began)
+
+    def _tell(self, trial: optuna.Trial, failure: str, reason: str) -> None:
+        from tunery.tracking.redact import redact
+
+        trial.set_user_attr(slots.FAILURE, failure)
+        trial.set_user_attr(slots.REASON, redact(" ".join(reason.split()))[:500])
+
+    def _note_seconds(self, trial: optuna.Trial, seconds: float) -> None:
+        """What the slot cost in all, the attempts before included."""
+        trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
+
+    def _time_is_up(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until
+
+    def steps(self, trial: optuna.Trial, project: Project, *, prune: bool) -> Callable[[StepMetrics], None]:
+        """What training reports to: ends the trial when the study's time is up, or the pruner (if any) says so."""
+        metric = prune_metric(project) if prune else None
+        direction = next(iter(project.search.objectives.values()))
+
+        def report(metrics: StepMetrics) -> None:
+            if self._time_is_up():
+                raise Interrupted("the study's time limit", metrics.step, resumable=True)
+            value = None if metric is None else rung_value(metrics.values, metric, direction)
+            if value is not None and _is_worse(trial, value, metrics.step):
+                raise Pruned(metrics.step)
+
+        return report
+
+
+def _is_worse(trial: optuna.Trial, value: float, step: int) -> bool:
+    """Report a rung, once for each step: a resumed trial may measure its last checkpoint again."""
+    steps = list(trial.user_attrs.get(RUNG_STEPS, []))
+    if step not in steps:
+        steps.append(step)
+        trial.report(value, len(steps))
+        trial.set_user_attr(RUNG_STEPS, steps)
+    return trial.should_prune()
+
+
+def _frozen(study: optuna.Study, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+    return study._storage.get_trial(trial._trial_id)
+
+
+@contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Raise TimedOut in the main thread after so many seconds, at whatever line it then is.
+
+    Nothing is raised in other threads, or where there is no SIGALRM (Windows).
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TimedOut(seconds)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class TrialWatch:
+    """Passes a trial's steps on, and nothing else: twelve data reports would hide the study."""
+
+    def __init__(self, progress: Progress, number: int) -> None:
+        self._progress, self._number = progress, number
+
+    def step(self, text: str) -> None:
+        """Not shown."""
+
+    def show(self, renderable: RenderableType) -> None:
+        """Not shown."""
+
+    def training(self, metrics: StepMetrics, total_steps: int) -> None:
+        """Show how far the trial is."""
+        self._progress.trial_step(self._number, metrics.step, total_steps, metrics.values.get("train/loss"))
+
+    def end_training(self) -> None:
+        """Nothing is open."""

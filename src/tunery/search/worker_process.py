@@ -1,0 +1,64 @@
+"""A worker in a process of its own: python -m tunery.search.worker_process, with its order on standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(order: dict[str, Any]) -> None:
+    """Work through a study.
+
+    Args:
+        order: From `processes._order`.
+    """
+    from tunery.config.load import project_from
+    from tunery.search.progress import Progress
+    from tunery.search.storage import open_storage
+    from tunery.search.study import armed, join, known_configurations
+    from tunery.search.tune import Options, Session, work_through, worker_of
+    from tunery.tracking.store import connect
+
+    project = project_from(order["project"], order["study"], Path(order["folder"]))
+    store = connect(order["tracking_uri"], project.name)
+    storage = open_storage(order["url"])
+    extra = known_configurations(project, store)
+    study = armed(join(storage, order["study"], project), project, extra)
+    session = Session(
+        project=project,
+        options=Options(),
+        name=order["study"],
+        url=order["url"],
+        storage=storage,
+        store=store,
+        extra=extra,
+        parent=order["parent"],
+        progress=Progress(project),
+        until=order["until"],
+    )
+    work_through(worker_of(session, order["number"]), session, study)
+
+
+def run() -> None:
+    """Read the order, follow the parent, and end with an exit code; the parent tells the person."""
+    from tunery.errors import Interrupted, TuneryError
+    from tunery.search.lifeline import follow_parent
+    from tunery.tracking.redact import redact
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    order = json.loads(sys.stdin.readline())
+    follow_parent()
+    try:
+        main(order)
+    except (Interrupted, KeyboardInterrupt):
+        sys.exit(130)
+    except TuneryError as error:
+        print(redact(str(error)), file=sys.stderr)  # noqa: T201 - the parent's standard error
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    run()

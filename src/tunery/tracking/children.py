@@ -1,0 +1,112 @@
+"""The runs of a study's trials, looked at from outside: which can be gone on with, which were left RUNNING."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from tunery.evaluation.samples import file_name
+from tunery.records import TaskResult
+from tunery.tracking.ending import ERROR, FAILURE
+from tunery.tracking.gateway import entity_name, redact_frame
+from tunery.tracking.store import Store, refusals
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_MOST_CHILDREN = 10_000
+
+
+def children(store: Store, parent: str) -> list[Run]:
+    """Every run that belongs to a study, newest first.
+
+    Raises:
+        TrackingError: If the store does not answer.
+    """
+    with refusals(store.uri):
+        experiment = store.client.get_run(parent).info.experiment_id
+        found: list[Run] = []
+        token = None
+        while True:
+            page = store.client.search_runs(
+                [experiment], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1000, page_token=token
+            )
+            found += page
+            token = page.token
+            if not token or len(found) >= _MOST_CHILDREN:
+                return found
+
+
+def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, trial: str) -> str | None:
+    """The run in which a trial was begun, unless it has finished or is gone.
+
+    Args:
+        store: MLflow's.
+        parent: The study's run.
+        run_id: As the trial knows it; None where its worker died before it could say.
+        study, trial: The tags by which such a run is found.
+    """
+    for run in children(store, parent):
+        tags = run.data.tags
+        same = (
+            run.info.run_id == run_id
+            if run_id is not None
+            else (tags.get("tunery.study"), tags.get("tunery.trial")) == (study, trial)
+        )
+        if same and run.info.status != "FINISHED":
+            return str(run.info.run_id)
+    return None
+
+
+def finish_child(store: Store, run_id: str) -> None:
+    """Mark a run as FINISHED whose worker died after all was logged."""
+    with refusals(store.uri):
+        if store.client.get_run(run_id).info.status != "FINISHED":
+            for tag in (FAILURE, ERROR):
+                store.client.set_tag(run_id, tag, "")
+                store.client.delete_tag(run_id, tag)
+            store.client.set_terminated(run_id, "FINISHED")
+
+
+def end_abandoned(store: Store, parent: str, alive: Collection[str]) -> list[str]:
+    """Mark runs that nobody works on any more as KILLED.
+
+    Args:
+        store: MLflow's.
+        parent: The study's run.
+        alive: Run ids that a worker has, or that wait for one.
+
+    Returns:
+        The runs that were left RUNNING.
+    """
+    left = [
+        run.info.run_id
+        for run in children(store, parent)
+        if run.info.status == "RUNNING" and run.info.run_id not in alive
+    ]
+    with refusals(store.uri):
+        for run_id in left:
+            store.client.set_tag(run_id, FAILURE, "killed")
+            store.client.set_tag(run_id, ERROR, "its worker died")
+            store.client.set_terminated(run_id, "KILLED")
+    return left
+
+
+def log_locked(store: Store, run_id: str, results: Mapping[str, TaskResult], score: float | None) -> None:
+    """Log scores on locked items into a run that has finished: locked/score, locked/<task>/<metric>, and samples."""
+    metrics = {
+        f"locked/{task}/{name}": found.value
+        for task, result in results.items()
+        for name, found in result.scores.items()
+    }
+    if score is not None:
+        metrics["locked/score"] = score
+    with refusals(store.uri), TemporaryDirectory(prefix="tunery-samples-") as place:
+        for key, value in metrics.items():
+            store.client.log_metric(run_id, entity_name(key), value)
+        for task, result in results.items():
+            path = Path(place) / file_name(task)
+            redact_frame(result.samples).to_parquet(path, index=False)
+            store.client.log_artifact(run_id, str(path), "samples/locked")

@@ -1,0 +1,274 @@
+"""A study's page, tables and facts, from a record worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+from scipy import stats
+
+from tunery.ranking.study_facts import best_first, pareto, spread_factors
+from tunery.ranking.study_report import study_report
+from tunery.ranking.study_tables import finalists_table, study_table, trials_table
+from tunery.ranking.study_verdict import headline
+from tunery.ranking.wording import code, duration, short_names, shown
+from tunery.records import Finalist, Gain, StudyRecord, TrialRow
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+OWN = {"training.learning_rate": 2e-4, "adapter.rank": 16}
+
+
+def trial(number: int, score: float | None, **facts: object) -> TrialRow:
+    """A complete trial, or with no score one that ended as `facts` say."""
+    settings = {"training.learning_rate": 1e-4 * (number + 1), "adapter.rank": 8 * (number + 1)}
+    values = {} if score is None else {"score": score}
+    row = TrialRow(
+        number, "complete", OWN if number == 0 else settings, values, {**values, "peak_memory_bytes": 2.0**30 * number},
+        run_id=f"run{number}", seconds=10.0 * (number + 1),
+        name="as declared" if number == 0 else f"learning_rate={1e-4 * (number + 1):.3g}, rank={8 * (number + 1)}",
+    )  # fmt: skip
+    return dataclasses.replace(row, **facts)  # type: ignore[arg-type]
+
+
+def finalist(number: int, dev: tuple[float, ...], locked: tuple[float, ...], own: bool = False) -> Finalist:
+    row = trial(number, 0.0)
+    runs = tuple(f"run{number}-{seed}" for seed in (1, 2, 3))
+    return Finalist(number, row.name, row.settings, 0.75, (1, 2, 3), dev, locked, runs, own)
+
+
+@pytest.fixture
+def study() -> StudyRecord:
+    return StudyRecord(
+        name="quickstart", project="quickstart", run_id="parent", objectives={"score": "maximize"},
+        constraints={"peak_memory_bytes": "<= 4 GiB"}, sampler="tpe", pruner="hyperband", seed=0,
+        trials=[
+            trial(0, 0.6), trial(1, 0.75), trial(2, 0.7), trial(3, None, state="pruned", seconds=5.0),
+            trial(4, None, state="pruned", failure="oom", reason="out of memory:\ntried to | allocate 2 GiB"),
+            trial(5, 0.9, feasible=False), trial(6, None, state="failed", failure="killed", attempts=3),
+            trial(7, None, state="pruned", failure="infeasible", seconds=0.0),
+        ],
+        finalists=[
+            finalist(1, (0.70, 0.72, 0.71), (0.66, 0.68, 0.67)), finalist(2, (0.69, 0.70, 0.71), (0.68, 0.69, 0.67)),
+            finalist(0, (0.60, 0.61, 0.62), (0.58, 0.60, 0.62), own=True),
+        ],
+        winner=1, base_dev=0.31, base_locked=0.30, over_base=Gain(0.37, 0.30, 0.44, 1e-9),
+        over_own=Gain(0.07, 0.02, 0.12, 0.012), model_version="quickstart/3", seconds=260.0,
+        notes=("data/facts.jsonl changed.",),
+    )  # fmt: skip
+
+
+def printed(renderable: RenderableType, width: int = 100) -> str:
+    page = io.StringIO()
+    Console(file=page, width=width).print(renderable)
+    return page.getvalue()
+
+
+def test_the_study_report_is_the_golden_one(study: StudyRecord) -> None:
+    page = study_report(study, lambda run_id: f"#/experiments/7/runs/{run_id}")
+    assert page == (GOLDEN / "study_report.md").read_text(encoding="utf-8")
+
+
+def test_the_study_tables_are_the_golden_ones(study: StudyRecord) -> None:
+    finalists = finalists_table(study)
+    assert finalists is not None
+    assert printed(study_table(study)) + printed(finalists) == (GOLDEN / "study_tables.txt").read_text(encoding="utf-8")
+
+
+# ---- the verdict
+
+
+def test_when_the_own_settings_win_the_report_says_that_nothing_beat_them(study: StudyRecord) -> None:
+    page = study_report(dataclasses.replace(study, winner=0, over_own=None, over_base=Gain(0.3, 0.2, 0.4, 1e-6)))
+    assert "**No configuration beat the project's own settings.** They score 0.6100 on dev items" in page
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (Gain(-0.01, -0.05, 0.03, 0.6), "won on dev items, but is not better than the project's own settings"),
+        (Gain(0.01, -0.03, 0.05, 0.6), "won, but its gain over the project's own settings may be chance"),
+        (Gain(0.07, 0.02, 0.12, 0.01), "won and beats the project's own settings"),
+    ],
+)
+def test_a_gain_is_called_what_it_is(study: StudyRecord, gain: Gain, said: str) -> None:
+    assert said in headline(dataclasses.replace(study, over_own=gain))
+
+
+def test_without_finalists_the_best_score_is_called_optimistic(study: StudyRecord) -> None:
+    page = study_report(dataclasses.replace(study, finalists=(), winner=None, model_version=None))
+    assert (
+        "**Best so far: trial 1 (`learning_rate=0.0002, rank=16`).** Its `score` is 0.7500, which is optimistic" in page
+    )
+    assert "no locked score" in page
+    assert "## Finalists" not in page
+    assert "tunery evaluate" not in page
+
+
+def test_finalists_without_locked_scores_are_shown_as_unfinished(study: StudyRecord) -> None:
+    bare = [dataclasses.replace(one, locked=()) for one in study.finalists]
+    page = study_report(dataclasses.replace(study, finalists=bare, over_base=None, over_own=None, base_locked=None))
+    assert "Locked items have not been scored" in page
+    assert "| 0.7100 ± 0.0100 | – | – |" in page
+
+
+def test_a_study_in_which_nothing_is_complete_says_so(study: StudyRecord) -> None:
+    failed = [row for row in study.trials if row.state != "complete"]
+    page = study_report(dataclasses.replace(study, trials=failed, finalists=(), winner=None))
+    assert "**None of 4 trials is complete: there is nothing to choose from.**" in page
+    assert "on dev items" not in page
+
+
+def test_a_study_whose_every_trial_breaks_a_constraint_has_no_best_one(study: StudyRecord) -> None:
+    refused = [dataclasses.replace(row, feasible=False) for row in study.trials]
+    page = study_report(dataclasses.replace(study, trials=refused, finalists=(), winner=None))
+    assert "None of 4 complete trials meets every constraint" in page
+    assert pareto(dataclasses.replace(study, trials=refused)) == []
+
+
+def test_one_seed_has_no_spread(study: StudyRecord) -> None:
+    single = [dataclasses.replace(one, seeds=(1,), dev=one.dev[:1], locked=one.locked[:1]) for one in study.finalists]
+    page = study_report(dataclasses.replace(study, finalists=single))
+    assert "| 0.7000 | 0.6600 | +0.0400 |" in page
+    assert "One seed says nothing about the spread" in page
+
+
+def test_a_name_cannot_break_out_of_its_cell(study: StudyRecord) -> None:
+    odd = dataclasses.replace(study.trials[1], name="model=<b>a|b</b>`\nnext")
+    page = study_report(dataclasses.replace(study, trials=[study.trials[0], odd]))
+    assert "| `model=<b>a\\|b</b>' next` |" in page
+    assert printed(study_table(dataclasses.replace(study, trials=[dataclasses.replace(odd, name="x=[/red]")])))
+
+
+def test_a_trial_is_linked_only_where_it_has_a_run(study: StudyRecord) -> None:
+    bare = [dataclasses.replace(row, run_id=None) for row in study.trials]
+    page = study_report(dataclasses.replace(study, trials=bare, finalists=(), winner=None), lambda run: f"#/{run}")
+    assert "](#" not in page
+
+
+# ---- trials
+
+
+def two_objectives(study: StudyRecord, points: list[tuple[float, float]]) -> StudyRecord:
+    rows = [
+        dataclasses.replace(trial(n, 0.0), values={"score": score, "train_seconds": seconds})
+        for n, (score, seconds) in enumerate(points)
+    ]
+    return dataclasses.replace(
+        study, objectives={"score": "maximize", "train_seconds": "minimize"}, trials=rows, finalists=(), winner=None
+    )
+
+
+def test_the_pareto_front_of_five_trials_worked_out_by_hand(study: StudyRecord) -> None:
+    points = [(0.5, 10.0), (0.6, 20.0), (0.6, 30.0), (0.9, 90.0), (0.4, 10.0)]
+    several = two_objectives(study, points)
+    assert pareto(several) == [3, 1, 0]
+    page = study_report(several)
+    front = page.split("## Pareto front")[1].split("##")[0]
+    assert re.findall(r"^\| (\d+) \|", front, re.MULTILINE) == ["3", "1", "0"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_the_pareto_front_is_what_no_trial_beats(points: list[tuple[int, int]]) -> None:
+    record = two_objectives(
+        StudyRecord("s", "p", "r", {}, {}, "tpe", "none", 0, []), [(float(a), float(b)) for a, b in points]
+    )
+    beaten = {
+        n
+        for n, (score, seconds) in enumerate(points)
+        for other_score, other_seconds in points
+        if other_score >= score and other_seconds <= seconds and (other_score, other_seconds) != (score, seconds)
+    }
+    assert set(pareto(record)) == set(range(len(points))) - beaten
+
+
+def test_the_best_trial_comes_first_whatever_the_direction(study: StudyRecord) -> None:
+    rows = [trial(0, 0.6), trial(1, 0.7), trial(2, 0.9, feasible=False)]
+    for direction, order in (("maximize", [1, 0, 2]), ("minimize", [0, 1, 2])):
+        record = dataclasses.replace(study, objectives={"score": direction}, trials=rows)
+        assert [row.number for row in best_first(record)] == order
+
+
+def test_a_value_that_is_no_number_is_not_a_complete_trial(study: StudyRecord) -> None:
+    record = dataclasses.replace(study, trials=[trial(0, math.nan), trial(1, 0.5)])
+    assert [row.number for row in best_first(record)] == [1]
+
+
+def test_the_trials_table_has_a_row_a_trial_with_whole_keys(study: StudyRecord) -> None:
+    rows = [*study.trials, trial(9, 0.1, settings={"adapter.method": "dora", "adapter.target_modules": ["q", "v"]})]
+    frame = trials_table(dataclasses.replace(study, trials=rows))
+    assert list(frame["number"]) == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert frame.loc[1, "training.learning_rate"] == pytest.approx(2e-4)
+    assert frame["score"].isna().sum() == 4
+    assert frame.loc[8, "adapter.target_modules"] == "['q', 'v']"
+    assert frame["adapter.rank"].isna().sum() == 1
+    assert frame.loc[4, "failure"] == "oom"
+
+
+def test_an_empty_study_is_a_table_with_its_columns(study: StudyRecord) -> None:
+    frame = trials_table(dataclasses.replace(study, trials=[]))
+    assert len(frame) == 0
+    assert {"number", "state", "score", "run_id"} <= set(frame.columns)
+
+
+def test_a_narrow_terminal_cuts_no_number_away(study: StudyRecord) -> None:
+    long = [dataclasses.replace(row, name=", ".join([row.name] * 4)) for row in study.trials]
+    for width in (80, 120):
+        page = printed(study_table(dataclasses.replace(study, trials=long)), width)
+        assert all(len(line) <= width for line in page.splitlines())
+        assert {"0.7500", "0.7000", "0.6000"} <= set(page.split())
+
+
+def test_finalists_stand_in_order_of_their_dev_means(study: StudyRecord) -> None:
+    turned = dataclasses.replace(study, finalists=list(reversed(study.finalists)))
+    assert study_report(turned) == study_report(study)
+
+
+# ---- words
+
+
+def test_the_spread_factors_are_those_of_the_chi_square_distribution() -> None:
+    low, high = spread_factors(3)
+    assert stats.chi2.cdf(2 / low**2, 2) == pytest.approx(0.975)
+    assert stats.chi2.cdf(2 / high**2, 2) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (59.96, "1 min 00 s"),
+        (260, "4 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (4 * 86400 + 7200, "4 d 2 h"),
+        (None, "–"),
+    ],
+)
+def test_a_duration_has_two_units_at_most(seconds: float | None, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_a_metric_is_shown_in_the_unit_of_its_name() -> None:
+    assert shown("peak_memory_bytes", 1.5 * 2**30) == "1.50 GiB"
+    assert shown("model_bytes", 900) == "900 B"
+    assert shown("train_seconds", 90.0) == "1 min 30 s"
+    assert shown("trainable_parameters", 1234567) == "1,234,567"
+    assert shown("delta/score", 0.01) == "+0.0100"
+    assert shown("score", None) == "–"
+
+
+def test_keys_are_shortened_until_they_would_be_mistaken_for_each_other() -> None:
+    keys = ["adapter.rank", "data.train.0.weight", "data.train.1.weight", "training.scheduler"]
+    assert list(short_names(keys).values()) == ["rank", "0.weight", "1.weight", "scheduler"]
+    assert short_names(["rank", "adapter.rank"]) == {"rank": "rank", "adapter.rank": "adapter.rank"}
+
+
+def test_code_holds_what_markdown_would_read() -> None:
+    assert code("a `b`\n*c*") == "`a 'b' *c*`"

@@ -1,0 +1,204 @@
+"""Everything that can be wrong with a search is said before it starts, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.unit.search.conftest import MakeProject
+
+from tunery.config.project import Project
+from tunery.errors import ConfigError
+from tunery.search.checks import check_space
+from tunery.search.rules import pruner_note
+
+RATE = "training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}"
+RANK = "adapter.rank: {choices: [8, 16, 32]}"
+GOOD = f"{{{RATE}, {RANK}, adapter.alpha: '2 * adapter.rank'}}"
+
+
+def faults(project: Project) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_space(project)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_a_space_without_faults_passes(make: MakeProject) -> None:
+    check_space(make(GOOD))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "nsga2"])
+def test_every_sampler_takes_a_space_with_a_range(make: MakeProject, sampler: str) -> None:
+    check_space(make(GOOD, search__sampler=sampler))
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ("{}", "search.space is {}, but must be at least one key"),
+        ("{name: {choices: [a]}}", "'name', which cannot be searched: it names the experiment"),
+        ("{search.trials: {low: 1, high: 4}}", "'search.trials', which cannot be searched"),
+        ("{promotion.min_gain: {low: 0, high: 1}}", "'promotion.min_gain', which cannot be searched"),
+        ("{evaluation.few_shot: {low: 0, high: 4}}", "asked the same questions"),
+        ("{evaluation.dev_fraction: {low: 0.1, high: 0.9}}", "'evaluation.dev_fraction', which cannot be searched"),
+        ("{data.validation.fraction: {low: 0.1, high: 0.2}}", "validation loss would not be comparable"),
+        ("{training.seed: {low: 0, high: 9}}", "not by a hidden seed"),
+        ("{adapter: {choices: [{rank: 8}]}}", "'adapter', which is a section: search the keys in it"),
+        ("{data.train.7.weight: {low: 0.5, high: 2}}", "'data.train.7.weight', which the project does not have"),
+        (
+            "{data.train: {choices: [[{source: c}]]}, data.train.0.weight: {low: 0.5, high: 2}}",
+            "lies inside 'data.train'",
+        ),
+        ("{adapter.rank: {choices: [16, many]}}", "adapter.rank.choices is 'many', but must be a whole number"),
+        ("{adapter.rank: {choices: [16, true]}}", "adapter.rank.choices True: True is a truth value"),
+        ("{adapter.dora: {choices: [false, 3]}}", "adapter.dora.choices is 3, but must be true or false"),
+        ("{training.scheduler: {choices: [cosine, cosin]}}", "training.scheduler.choices is 'cosin', but must be one"),
+        ("{adapter.rank: {choices: [16, 16]}}", "given once each"),
+        ("{adapter.rank: {low: 1.5, high: 32}}", "adapter.rank.low is 1.5, but must be a whole number"),
+        ("{adapter.rank: {low: 0, high: 32}}", "adapter.rank.low is 0.0, but must be at least 1"),
+        ("{adapter.dropout: {low: 0.0, high: 1.0}}", "adapter.dropout.high is 1.0, but must be below 1"),
+        ("{adapter.rank: {low: 1, high: 31, step: 1.5}}", "adapter.rank.step is 1.5, but must be a whole number"),
+        ("{adapter.rank: {choices: [8, 32]}}", "adapter.rank is 16, but must be in its own search space: one of 8, 32"),
+        ("{adapter.rank: {low: 20, high: 32}}", "adapter.rank is 16, but must be in its own search space: from 20"),
+        ("{adapter.rank: {low: 1, high: 31, step: 10}}", "from 1 to 31 in steps of 10"),
+        ("{training.neftune_noise_alpha: {low: 1, high: 9}}", "training.neftune_noise_alpha is None, but must be"),
+        ("{adapter.alpha: '2 *'}", "search.space.adapter.alpha is '2 *', but must be an expression"),
+        ("{adapter.alpha: 'open(1)'}", "calls only min, max"),
+        ("{adapter.alpha: '2 * adapter.rnak'}", "uses the unknown key 'adapter.rnak'. Did you mean 'adapter.rank'?"),
+        ("{adapter.alpha: '2 * adapter.alpha'}", "adapter.alpha -> adapter.alpha"),
+        ("{adapter.alpha: 'adapter.rank', adapter.rank: 'adapter.alpha'}", "keys wait for each other"),
+        (
+            "{adapter.rank: {choices: [16], when: {adapter.dora: true}}, "
+            "adapter.dora: {choices: [true, false], when: {adapter.rank: 16}}}",
+            "Break the circle",
+        ),
+        (
+            "{adapter.rank: {choices: [16], when: {adapter.dora: maybe}}}",
+            "adapter.rank.when.adapter.dora is 'maybe', but must be true or false",
+        ),
+        (
+            "{adapter.rank: {choices: [16], when: {training.scheduler: linear}}, "
+            "training.scheduler: {choices: [cosine, constant]}}",
+            "As it is, the key is never searched.",
+        ),
+    ],
+)
+def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: str) -> None:
+    assert expected in faults(make(space))
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (
+            {"search__sampler": "grid"},
+            "learning_rate is {'low': 1e-05, 'high': 0.001}, but must be choices, or a range",
+        ),
+        (
+            {"search__sampler": "cmaes", "search__objectives": "{score: maximize, train_seconds: minimize}"},
+            "CMA-ES knows one",
+        ),
+        ({"search__sampler": "cmaes", "search__constraints": "{train_seconds: '<= 9'}"}, "CMA-ES ignores them"),
+        ({"search__prune_by": "score", "training__score_checkpoints": "false"}, "Set training.score_checkpoints: true"),
+        (
+            {"search__prune_by": "validation/nll", "data__validation__fraction": "0", "training__keep_best_by": "last"},
+            "score when there are no validation rows",
+        ),
+        ({"search__pruner": "wilcoxon"}, "training.checkpoints is 4, but must be at least 5"),
+        ({"search__memory": "much"}, "search.memory is 'much', but must be"),
+        ({"search__objectives": "{}"}, "search.objectives is {}, but must be at least one metric"),
+        ({"search__objectives": "{scoer: maximize}"}, "Did you mean 'score'?"),
+        ({"search__objectives": "{base/score: maximize}"}, "the same in every trial. Try 'delta/score'."),
+        ({"search__objectives": "{delta/world_fact: maximize}"}, "Did you mean 'world_facts'?"),
+        ({"search__objectives": "{delta/quickstart: maximize}"}, "'quickstart' is a suite: it stands for world_facts"),
+        ({"search__objectives": "{lm_eval/arc_easy/acc: maximize}"}, "'arc_easy' is not in evaluation.tasks"),
+        ({"search__constraints": "{peak_memory_bytes: 22 GiB}"}, "is '22 GiB', but must be <= or >= and a number"),
+        ({"search__constraints": "{delta/world_facts: '>= 2 GiB'}"}, "is '>= 2 GiB', but must be <= or >="),
+        ({"search__constraints": "{delta/world_facts: '>= nan'}"}, "is '>= nan', but must be <= or >="),
+        ({"search__constraints": "{peak_memory: '<= 2'}"}, "Did you mean 'peak_memory_bytes'?"),
+        ({"search__known_good": "[none.yaml]"}, "none.yaml: cannot be read"),
+    ],
+)
+def test_a_fault_of_the_search_is_named(make: MakeProject, keys: dict[str, str], expected: str) -> None:
+    assert expected in faults(make(GOOD, **keys))
+
+
+def test_scores_need_tasks(make: MakeProject) -> None:
+    project = make(GOOD, evaluation__tasks="[]", training__score_checkpoints="false")
+    assert "search.objectives names 'score', but evaluation.tasks is empty" in faults(project)
+
+
+def test_a_loss_needs_validation_rows(make: MakeProject) -> None:
+    keys = {"data__validation__fraction": "0", "training__keep_best_by": "last"}
+    project = make(GOOD, search__objectives="{validation/nll: minimize}", **keys)
+    assert "but there are no validation rows" in faults(project)
+
+
+def test_cmaes_needs_a_range(make: MakeProject) -> None:
+    assert "choices only" in faults(make(f"{{{RANK}}}", search__sampler="cmaes"))
+
+
+def test_a_group_of_the_projects_own_folder_lends_its_tasks_to_objectives(make: MakeProject, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "both.yaml").write_text("group: both\ntask: [world_facts, world_comparison]\n")
+    keys = {"evaluation__task_folders": "[tasks]", "evaluation__tasks": "[both]"}
+    check_space(make(GOOD, search__objectives="{delta/world_facts: maximize}", **keys))
+
+
+def test_a_task_named_after_a_group_of_lm_eval_is_left_to_its_index(make: MakeProject) -> None:
+    check_space(make(GOOD, evaluation__tasks="[mmlu]", search__constraints="{delta/mmlu_astronomy: '>= 0'}"))
+
+
+def test_a_grid_takes_no_more_trials_than_it_has_points(make: MakeProject) -> None:
+    space = f"{{{RANK}, adapter.dora: {{choices: [true, false]}}}}"
+    check_space(make(space, search__sampler="grid", search__trials="6"))
+    assert "search.trials is 7, but must be at most 6" in faults(
+        make(space, search__sampler="grid", search__trials="7")
+    )
+
+
+def test_a_grid_of_too_many_points_is_refused(make: MakeProject) -> None:
+    space = "{adapter.rank: {low: 1, high: 10001, step: 1}, adapter.dora: {choices: [true, false]}}"
+    assert "at most 10000 points" in faults(make(space, search__sampler="grid"))
+
+
+def test_an_override_outside_of_the_space_stops_a_search_but_no_training(make: MakeProject) -> None:
+    project = make(GOOD, adapter__rank="64")
+    assert project.adapter.rank == 64
+    assert "add the value to search.space.adapter.rank" in faults(project)
+
+
+def test_a_condition_that_does_not_hold_in_the_project_asks_nothing_of_its_own_value(make: MakeProject) -> None:
+    space = "{adapter.dora: {choices: [true, false]}, adapter.rank: {choices: [4, 8], when: {adapter.dora: true}}}"
+    check_space(make(space))
+
+
+def test_all_faults_come_at_once(make: MakeProject) -> None:
+    space = f"{{training.seed: {{low: 0, high: 9}}, adapter.alpha: '2 *', adapter.rank: {{choices: [8]}}, {RATE}}}"
+    text = faults(make(space, search__constraints="{train_seconds: soon}", search__memory="x"))
+    assert "has 5 faults" in text
+    assert all(word in text for word in ("'training.seed'", "'2 *'", "'soon'", "search.memory", "adapter.rank is 16"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, None),
+        ({"search__pruner": "none"}, None),
+        ({"search__objectives": "{score: maximize, train_seconds: minimize}"}, "by one objective"),
+        (
+            {
+                "training__score_checkpoints": "false",
+                "data__validation__fraction": "0",
+                "training__keep_best_by": "last",
+            },
+            "nothing is measured",
+        ),
+    ],
+)
+def test_a_pruner_that_does_nothing_is_noted(make: MakeProject, keys: dict[str, str], expected: str | None) -> None:
+    project = make(GOOD, **keys)
+    check_space(project)
+    note = pruner_note(project)
+    assert note is None if expected is None else expected in str(note)

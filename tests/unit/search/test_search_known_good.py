@@ -1,0 +1,86 @@
+"""Settings that are tried first: read from files or from runs, reduced to what is searched, refused outside of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.search.conftest import MakeProject
+
+from tunery.config.project import Project, resolved
+from tunery.errors import ConfigError
+from tunery.search.known_good import known_good
+
+SPACE = """{
+  adapter.rank: {choices: [8, 16, 32]},
+  adapter.dora: {choices: [true, false]},
+  adapter.dropout: {low: 0.0, high: 0.2, when: {adapter.dora: true}},
+  adapter.alpha: '2 * adapter.rank',
+}"""
+
+
+def reading(make: MakeProject, folder: Path, text: str) -> Project:
+    (folder / "good.yaml").write_text(text, encoding="utf-8")
+    return make(SPACE, search__known_good="[good.yaml]")
+
+
+def test_what_a_configuration_leaves_out_is_the_projects_own(make: MakeProject, tmp_path: Path) -> None:
+    project = reading(make, tmp_path, "- {adapter.rank: 8}\n- {adapter.dora: true, adapter.dropout: 0}\n")
+    assert known_good(project) == [
+        {"adapter.rank": 8, "adapter.dora": False, "adapter.alpha": 16},
+        {"adapter.rank": 16, "adapter.dora": True, "adapter.dropout": 0.0, "adapter.alpha": 32},
+    ]
+
+
+def test_a_configuration_is_tried_once(make: MakeProject, tmp_path: Path) -> None:
+    project = reading(make, tmp_path, "- {adapter.rank: 8}\n- {adapter.rank: 8}\n- {adapter.rank: 16}\n")
+    assert [found["adapter.rank"] for found in known_good(project)] == [8]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- {adapter.rank: 64}", "adapter.rank is 64, but must be in the space: one of 8, 16, 32"),
+        ("- {adapter.rank: many}", "adapter.rank is 'many', but must be in the space"),
+        ("- {adapter.dora: true, adapter.dropout: 0.5}", "adapter.dropout is 0.5, but must be in the space: from 0 to"),
+        ("- {adapter.rnak: 8}", "good.yaml[0] names 'adapter.rnak', which is not in search.space. Did you mean"),
+        ("- {training.epochs: 2}", "Add it to search.space, or leave it out."),
+        ("- {adapter.rank: 8, adapter.alpha: 8}", "adapter.alpha is 8, but must be 16, which search.space derives"),
+        ("{adapter.rank: 8}", "not a list of mappings"),
+        ("- 8", "not a list of mappings"),
+        ("- [", "not YAML"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_the_space_is_refused(
+    make: MakeProject, tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        known_good(reading(make, tmp_path, text))
+    assert expected in str(caught.value)
+
+
+def test_all_faults_of_all_configurations_come_at_once(make: MakeProject, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3 faults"):
+        known_good(reading(make, tmp_path, "- {adapter.rank: 64, a: 1}\n- {adapter.rank: 65}\n"))
+
+
+def test_a_run_is_reduced_to_what_is_searched(make: MakeProject) -> None:
+    project = make(SPACE, search__known_good="['runs:/abc']")
+    trained = resolved(make(adapter__rank="8", adapter__alpha="16", training__epochs="9"))
+    asked = []
+
+    def tree_of_run(run_id: str) -> dict[str, Any]:
+        asked.append(run_id)
+        return trained
+
+    assert known_good(project, tree_of_run) == [{"adapter.rank": 8, "adapter.dora": False, "adapter.alpha": 16}]
+    assert asked == ["abc"]
+    assert known_good(project) == []
+
+
+def test_a_run_outside_of_the_space_is_refused(make: MakeProject) -> None:
+    project = make(SPACE, search__known_good="['runs:/abc']")
+    trained = resolved(make(adapter__rank="8", adapter__alpha="99"))
+    with pytest.raises(ConfigError, match=r"runs:/abc adapter\.alpha is 99, but must be 16"):
+        known_good(project, lambda _: trained)

@@ -1,0 +1,67 @@
+"""What a trial is judged by, and how far it is from breaking a constraint."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.search.conftest import MakeProject
+
+from tunery.errors import ConfigError, RunStopped
+from tunery.search.objectives import check_metrics, constraint_values, objective_values, parse_bound
+
+METRICS = {"score": 0.5, "peak_memory_bytes": 21 * 2.0**30, "delta/world_facts": -0.02, "train_seconds": 90.0}
+
+
+def test_objectives_come_in_their_order() -> None:
+    assert objective_values(METRICS, {"train_seconds": "minimize", "score": "maximize"}) == [90.0, 0.5]
+
+
+def test_a_constraint_is_kept_when_its_value_is_not_above_0() -> None:
+    kept = constraint_values(METRICS, {"peak_memory_bytes": "<= 22 GiB", "delta/world_facts": ">= -0.01"})
+    assert kept == {"peak_memory_bytes": -(2.0**30), "delta/world_facts": pytest.approx(0.01)}
+
+
+@given(limit=st.floats(-1e9, 1e9), value=st.floats(-1e9, 1e9))
+def test_a_bound_is_broken_exactly_where_the_comparison_is_false(limit: float, value: float) -> None:
+    assert (parse_bound("score", f"<= {limit!r}").excess(value) <= 0) == (value <= limit)
+    assert (parse_bound("score", f">={limit!r}").excess(value) <= 0) == (value >= limit)
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "limit"),
+    [
+        ("peak_memory_bytes", "<= 22 GiB", 22 * 2**30),
+        ("model_bytes", "<= 5e6", 5e6),
+        ("train_seconds", " >=  3.5 ", 3.5),
+    ],
+)
+def test_a_bound_is_read_in_the_units_of_its_metric(metric: str, text: str, limit: float) -> None:
+    assert parse_bound(metric, text).limit == limit
+
+
+@pytest.mark.parametrize("text", ["", "22 GiB", "< 3", "== 3", "<= ", "<= inf", ">= nan", "<= 3 seconds", "=> 3"])
+def test_a_text_that_is_no_bound_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_bound("train_seconds", text)
+
+
+def test_a_metric_that_the_trial_does_not_have_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"search\.objectives names 'scoer', which no trial has.*'score'"):
+        objective_values(METRICS, {"scoer": "maximize"})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_not_finite_is_a_failure_by_nan(value: float) -> None:
+    with pytest.raises(RunStopped, match="score is") as caught:
+        constraint_values({"score": value}, {"score": ">= 0"})
+    assert caught.value.failure == "nan"
+
+
+def test_metrics_are_checked_against_what_a_trial_produced(make: MakeProject) -> None:
+    project = make(search__objectives="{score: maximize}", search__constraints="{delta/world_fact: '>= 0'}")
+    with pytest.raises(ConfigError, match=r"search\.constraints names 'delta/world_fact'.*'delta/world_facts'"):
+        check_metrics(project, METRICS)
+    check_metrics(make(search__constraints="{delta/world_facts: '>= 0'}"), METRICS)
