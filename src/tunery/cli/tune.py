@@ -35,7 +35,7 @@ def tune(
     """Search the project's settings; the same command again goes on with what is missing."""
     from tunery.cli.study_view import StudyView
     from tunery.ranking.study_tables import finalists_table, study_table
-    from tunery.ranking.study_verdict import study_verdict
+    from tunery.ranking.study_verdict import shown_verdict
     from tunery.search.tune import Options, tune
 
     loaded = load(project, context)
@@ -54,4 +54,4 @@ def tune(
         finals = finalists_table(record)
         if finals is not None:
             view.show(finals)
-        view.show(study_verdict(record))
+        view.show(shown_verdict(record))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -32,18 +32,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {match!r}?" if match else ""
 
 
-def resolve_type(section: type[BaseModel], key: str) -> Any:
-    """The plain type of a dotted key (int, float, str, ...), or None when there is no such key."""
-    head, _, rest = key.partition(".")
-    field = section.model_fields.get(head)
-    if field is None:
-        return None
-    if not rest:
-        return _plain(field.annotation)
-    inner = [entry for entry, in_list in _sections_in(field.annotation) if not in_list]
-    return resolve_type(inner[0], rest) if inner else None
-
-
 def _sections_in(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, False
@@ -53,11 +41,3 @@ def _sections_in(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
     elif get_origin(annotation) in (Union, types.UnionType):
         for argument in get_args(annotation):
             yield from _sections_in(argument)
-
-
-def _plain(annotation: Any) -> Any:
-    if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return _plain(next(argument for argument in get_args(annotation) if argument is not type(None)))
-    return str if get_origin(annotation) is Literal else annotation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import Infeasible, Interrupted
+from tunery.errors import ConfigError, Infeasible, Interrupted
 from tunery.pipeline import scoring
 from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
 from tunery.pipeline.inputs import input_digests
@@ -107,7 +107,7 @@ def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFold
     tracker.log_dataset(data.report)
     before = _on_dev(scoring.base_results(tracker.store, base, tasks, project.evaluation))
 
-    attached = attach(project, base)
+    attached = _attach(project, base)
     try:
         checkpoint = work.checkpoint() if plan.resume else None
         trained = train_adapter(
@@ -139,6 +139,13 @@ def _require_memory(plan: TrialPlan) -> None:
     if needed > plan.memory_bytes:
         there = format_bytes(plan.memory_bytes)
         raise Infeasible(f"needs about {format_bytes(needed)} of memory, and there is {there}: nothing was loaded")
+
+
+def _attach(project: Project, base: LoadedBase) -> Attached:
+    try:
+        return attach(project, base)
+    except ConfigError as error:  # settings that this base cannot have: of this trial alone
+        raise Infeasible(str(error)) from error
 
 
 def _give_back(resident: Resident, project: Project, model: Any, error: BaseException) -> None:

@@ -61,7 +61,7 @@ class Searched:
 
 
 def importances_plot(importances: Mapping[str, float], objective: str, trials: int) -> Figure:
-    """How much each setting told good trials from the others; shares of one.
+    """How much of the objective's variance each setting explains; shares of one.
 
     Args:
         importances: Share by label.
@@ -75,7 +75,8 @@ def importances_plot(importances: Mapping[str, float], objective: str, trials: i
     axes.bar_label(bars, [f"{share:.0%}" for _, share in ordered], padding=4, fontsize=9)
     axes.set_xlim(0, max(share for _, share in ordered) * 1.15)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
-    finish(axes, "share of the importance", "", f"What mattered for {objective} (PED-ANOVA, {trials} complete trials)")
+    heading = f"What mattered for {objective} (fANOVA, {trials} complete trials)"
+    finish(axes, "share of what the settings explain", "", heading)
     axes.grid(visible=False, axis="y")
     return figure
 

@@ -168,7 +168,7 @@ def _front(record: StudyRecord, link: _RunLink) -> str:
     by_number = {row.number: row for row in record.trials}
     if not numbers:
         return "## Pareto front\n\nEmpty: no complete trial meets every constraint.\n"
-    said = "No other trial is as good in every objective and better in one."
+    said = "No trial is at least as good as one of these in every objective, and better in one."
     rows = [by_number[one] for one in numbers]
     return "\n".join(["## Pareto front", "", said, "", *_trial_table(rows, record, link), ""])
 
@@ -208,9 +208,15 @@ def _constraints(record: StudyRecord, link: _RunLink) -> str:
     never = [row for row in record.trials if row.failure == "infeasible"]
     bounds = ", ".join(code(f"{name} {bound}") for name, bound in record.constraints.items())
     lines = ["## Constraints", "", f"Asked for: {bounds}.", ""]
-    measured = f"{counted(len(refused), 'complete trial')} did not meet them and cannot win"
-    early = f"{counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} estimated not to fit"
-    lines.append(f"{measured}; {early} and never begun.")
+    met = (
+        "Every complete trial met them."
+        if not refused
+        else f"{counted(len(refused), 'complete trial')} did not meet them and cannot win."
+    )
+    early = (
+        f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} estimated not to fit and never begun."
+    )
+    lines.append(met + (early if never else ""))
     if refused:
         lines += ["", *_refused_table(refused, record, link)]
     return "\n".join([*lines, ""])

@@ -15,7 +15,7 @@ from tunery.ranking.study_facts import best_first, finalists_first, gap, mean, p
 from tunery.ranking.wording import duration, one_line, shown
 from tunery.records import Finalist, StudyRecord, TrialRow
 
-_ROWS = 15  # trials that a terminal shows; MLflow has all of them
+_ROWS = 12  # trials that a terminal shows; MLflow has all of them
 _STATE_STYLES = {"pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
@@ -70,9 +70,10 @@ def study_table(record: StudyRecord) -> Table:
     for name in record.objectives:
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("settings", ratio=1, overflow="fold")
-    table.add_column("time", justify="right", no_wrap=True)
+    if len(record.objectives) == 1:  # with more, the settings need the room
+        table.add_column("time", justify="right", no_wrap=True)
     for row in rows[:_ROWS]:
-        table.add_row(*_cells(row, record, row.number in front))
+        table.add_row(*_cells(row, record, row.number in front)[: len(table.columns)])
     if front:
         table.caption = "* on the Pareto front" + (f"; {caption}" if caption else "")
     return table

@@ -163,7 +163,8 @@ def _own_value_faults(project: Project, space: Space, said: list[str]) -> Iterat
     for key, found in space.drawn.items():
         rule = found.outside(value_at(own, key)) if found.holds(lambda name: value_at(own, name)) else None
         if rule is not None and not any(f"search.space.{key}." in text or repr(key) in text for text in said):
-            advice = f"The project's own settings are the first trial: add the value to search.space.{key}."
+            change = "add the value to" if found.choices else "widen"
+            advice = f"The project's own settings are the first trial: {change} search.space.{key}."
             yield Fault(key, f"in its own search space: {rule}", value_at(own, key), advice)
 
 

@@ -8,8 +8,8 @@ import sys
 import threading
 
 
-def follow_parent() -> None:
-    """Stop as on SIGTERM when standard input, which the parent holds open, comes to its end.
+def follow_parent(by: signal.Signals = signal.SIGTERM) -> None:
+    """Stop as on a signal when standard input, which the parent holds open, comes to its end.
 
     However the parent dies, the system closes its files; a check of the parent's id would have to be repeated.
     """
@@ -17,6 +17,6 @@ def follow_parent() -> None:
     def wait() -> None:
         while sys.stdin.read(1):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), by)
 
     threading.Thread(target=wait, daemon=True).start()

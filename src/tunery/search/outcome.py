@@ -18,6 +18,7 @@ from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.plots import study_figures, study_page
 from tunery.search.pruners import prunes
 from tunery.search.rows import best_of, rows
+from tunery.search.rules import pruner_note
 from tunery.search.worker import Worker
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
+        notes=[note] if (note := pruner_note(project)) else [],
     )
 
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from tunery.ranking.canvas import GREY, ORANGE, PALE
 from tunery.ranking.setting_plots import importances_plot, parallel_plot, slice_plot
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Interactive
 
 _LOG = logging.getLogger(__name__)
-_FEWEST_FOR_IMPORTANCES = 4  # With fewer, "the better ones" and "the others" are one trial each.
-_TOP_TRIALS = 5  # Optuna advises as many better ones; its default, the best tenth, is one trial of a short study.
+_FEWEST_FOR_IMPORTANCES = 6
 # Without these, plotly 7 shows a button that sends the figure to plotly's own server.
 _PRIVATE = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
 _STYLE = "body{font-family:sans-serif;margin:1.5em}"
@@ -124,19 +123,25 @@ def _explain(trace: Interactive, names: Mapping[int, str]) -> None:
 
 
 def _importances(record: StudyRecord, space: Space, objective: str) -> Figures | None:
+    """Shares of the objective's variance, of the settings that every trial has: fANOVA knows no conditional ones."""
     trials = len(complete(record))
     if trials < _FEWEST_FOR_IMPORTANCES or not space:
         return None
+    if len({row.values[objective] for row in complete(record)}) == 1:
+        return None
     study = shown_study(record, space, [objective])
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, _TOP_TRIALS / trials)))
+    # Not Optuna's default, PED-ANOVA: where a rank of four choices decided alone, it named another setting in 12 of 12
+    # studies of 20 and of 40 trials by TPE; fANOVA named the rank in all of them.
+    evaluator = FanovaImportanceEvaluator(seed=0)
     shares = get_param_importances(study, evaluator=evaluator)
-    if not sum(shares.values()) > 0 or len({row.values[objective] for row in complete(record)}) == 1:
-        return None  # every trial had the same settings, or the same value
+    if not sum(shares.values()) > 0:
+        return None  # every trial had the same settings
     figure = optuna.visualization.plot_param_importances(study, evaluator=evaluator, target_name=objective)
     figure.update_layout(showlegend=False)
-    title = f"What mattered for {objective} (PED-ANOVA, {trials} complete trials)"
+    title = f"What mattered for {objective} (fANOVA, {trials} complete trials)"
     return Figures(
-        _finished(figure, "", title, x="share of the importance", y=""), importances_plot(shares, objective, trials)
+        _finished(figure, "", title, x="share of what the settings explain", y=""),
+        importances_plot(shares, objective, trials),
     )
 
 

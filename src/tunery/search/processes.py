@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def in_processes(session: Session, study: optuna.Study) -> None:
         Interrupted: After a signal, when every worker has written a checkpoint and ended.
     """
     places = _places(session)
-    with _shared(session.url) as url, _Stop() as stop:
+    with shared(session.url) as url, Stop() as stop:
         team = _Team(session, study, url, places)
         try:
             team.run(stop)
@@ -66,7 +66,7 @@ class _Team:
     workers: dict[int, _Worker] = field(default_factory=dict)
     early_deaths: int = 0
 
-    def run(self, stop: _Stop) -> None:
+    def run(self, stop: Stop) -> None:
         for number in range(len(self.places)):
             self._start(number)
         passed_on = 0
@@ -95,7 +95,7 @@ class _Team:
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
         assert process.stdin is not None
-        process.stdin.write(json.dumps(_order(self.session, self.url, number)) + "\n")
+        process.stdin.write(json.dumps(order_for(self.session, self.url, number)) + "\n")
         process.stdin.flush()
         self.workers[number] = _Worker(process, len(self._of(process.pid)))
 
@@ -113,37 +113,39 @@ class _Team:
         self.session.progress.step(f"worker {number} died ({_cause(code)}); another takes its place")
         self._start(number)
 
-    def _pass_on(self, stop: _Stop) -> None:
+    def _pass_on(self, stop: Stop) -> None:
         if stop.count == 1:
             self.session.progress.step(f"{stop.name}: workers write a checkpoint and stop; again to stop at once")
         for worker in self.workers.values():
             worker.process.send_signal(signal.SIGINT)
 
     def _of(self, pid: int) -> list[tuple[optuna.Study, optuna.trial.FrozenTrial]]:
-        """Trials that a process of this host has begun."""
-        name = f"{socket.gethostname()}:{pid}"
-        studies = [self.study]
-        try:
-            finals = optuna.load_study(study_name=finals_name(self.session.name), storage=self.session.storage)
-            studies.append(finals)
-        except KeyError:
-            pass
-        return [
-            (study, trial)
-            for study in studies
-            for trial in study.get_trials(deepcopy=False)
-            if trial.user_attrs.get(slots.WORKER) == name
-        ]
+        return trials_of(self.session, self.study, f"{socket.gethostname()}:{pid}")
 
 
-class _Stop:
+def trials_of(
+    session: Session, study: optuna.Study, worker: str
+) -> list[tuple[optuna.Study, optuna.trial.FrozenTrial]]:
+    """Trials of the search and of the finals that a worker, host:pid, has begun."""
+    studies = [study]
+    with suppress(KeyError):
+        studies.append(optuna.load_study(study_name=finals_name(session.name), storage=session.storage))
+    return [
+        (one, trial)
+        for one in studies
+        for trial in one.get_trials(deepcopy=False)
+        if trial.user_attrs.get(slots.WORKER) == worker
+    ]
+
+
+class Stop:
     """Counts the signals that ask this process to stop."""
 
     def __init__(self) -> None:
         self.count, self.name = 0, ""
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
@@ -155,11 +157,11 @@ class _Stop:
         self.count, self.name = self.count + 1, signal.Signals(number).name
 
 
-def _order(session: Session, url: str, number: int) -> dict[str, Any]:
+def order_for(session: Session, url: str, number: int) -> dict[str, Any]:
     """All that a worker process needs to know, as plain JSON."""
     return {
         "project": resolved(session.project),
-        "folder": str(session.project.folder),
+        "folder": str(session.project.folder.absolute()),
         "study": session.name,
         "url": url,
         "tracking_uri": session.store.uri,
@@ -198,7 +200,7 @@ def _cards() -> list[str]:
 
 
 @contextmanager
-def _shared(url: str) -> Iterator[str]:
+def shared(url: str) -> Iterator[str]:
     """An address that several processes can use: a file's is that of a proxy in front of it.
 
     Source: optuna.storages.run_grpc_proxy_server

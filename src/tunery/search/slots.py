@@ -2,25 +2,30 @@
 
 An Optuna trial that waits is taken by one worker only, in every storage. So all trials of a study are added waiting,
 each with its slot, and a worker begins none that was not laid out. Where a worker died, the slot gets another trial,
-which carries on the MLflow run of the dead one.
+which follows the dead one and carries on its MLflow run. Whatever was added twice, because two workers saw the same
+need, one rule decides: of several first trials of a slot, and of several that follow the same one, the first counts.
 """
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 SLOT, RUN_ID, FAILURE, REASON = "slot", "run_id", "failure", "reason"
-METRICS, SURPLUS, RETRIES, WORKER = "metrics", "surplus", "retries", "worker"
+METRICS, SURPLUS, RETRIES, WORKER, FOLLOWS = "metrics", "surplus", "retries", "worker", "follows"
 
 MOST_RETRIES = 2
-# A trial tells its run as soon as it has begun; one that did not in this time has lost its worker.
-_SILENT_SECONDS = 600.0
+_WITHDRAWN = "withdrawn"  # of SURPLUS: the total was lowered, and may be raised again
+_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
+# A trial tells its worker at once, and its run as soon as that is made; one that does not has lost its worker.
+_NAMELESS_SECONDS, _RUNLESS_SECONDS = 60.0, 600.0
 
 Slot = int | str
 
@@ -43,20 +48,28 @@ class Job:
 def lay_out(study: optuna.Study, jobs: Sequence[Job]) -> None:
     """Add what is missing of the jobs, and withdraw waiting trials that are none of them."""
     wanted = {job.slot for job in jobs}
-    there = by_slot(study)
-    for slot, trials in there.items():
+    for slot, trials in by_slot(study).items():
         if slot not in wanted:
             for trial in trials:
                 if trial.state == TrialState.WAITING:
                     _withdraw(study, trial)
+    there, all_trials = standing(study), by_slot(study)
     for job in jobs:
-        if not any(counts(trial) for trial in there.get(job.slot, ())):
-            attributes = {**job.attributes, SLOT: job.slot}
-            if job.fixed:
-                study.enqueue_trial(dict(job.fixed), user_attrs=attributes)
-            else:
-                # Not enqueue_trial: GridSampler takes even an empty dict for a full set of fixed parameters.
-                study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attributes))
+        if job.slot not in there:
+            _add(study, job, all_trials.get(job.slot, ()))
+
+
+def _add(study: optuna.Study, job: Job, former: Sequence[FrozenTrial]) -> None:
+    """Add a job's trial; one that was begun before its slot was withdrawn goes on."""
+    begun = [trial for trial in former if _is_withdrawn(trial) and FOLLOWS in trial.user_attrs]
+    attributes = {**job.attributes, SLOT: job.slot}
+    if begun:
+        _add_again(study, begun[-1], {})
+    elif job.fixed:
+        study.enqueue_trial(dict(job.fixed), user_attrs=attributes)
+    else:
+        # Not enqueue_trial: GridSampler takes even an empty dict for a full set of fixed parameters.
+        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attributes))
 
 
 def by_slot(study: optuna.Study) -> dict[Slot, list[FrozenTrial]]:
@@ -74,14 +87,29 @@ def counts(trial: FrozenTrial) -> bool:
 
 
 def standing(study: optuna.Study) -> dict[Slot, FrozenTrial]:
-    """The trial that counts for each slot: one that ended well, else the last."""
-    chosen = {}
-    for slot, trials in by_slot(study).items():
-        counted = [trial for trial in trials if counts(trial)]
-        ended = [trial for trial in counted if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        if counted:
-            chosen[slot] = (ended or counted[-1:])[0]
-    return chosen
+    """The trial that counts for each slot: one that ended well, else the last of those that follow the first."""
+    found = {slot: (_last(trials), trials) for slot, trials in by_slot(study).items()}
+    return {slot: last for slot, (last, trials) in found.items() if last is not None and not _given_up(last, trials)}
+
+
+def _last(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    counted = [trial for trial in trials if counts(trial)]
+    last = next((trial for trial in counted if trial.state in _WELL), None)
+    following = last or next((trial for trial in counted if FOLLOWS not in trial.user_attrs), None)
+    while following is not None and following.state not in _WELL:
+        last = following
+        following = next((trial for trial in counted if trial.user_attrs.get(FOLLOWS) == last.number), None)
+    return last
+
+
+def _given_up(last: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a slot's trial was stopped, and what would have gone on with it was withdrawn."""
+    stopped = last.state == TrialState.FAIL
+    return stopped and any(_is_withdrawn(trial) and trial.number > last.number for trial in trials)
+
+
+def _is_withdrawn(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get(SURPLUS) == _WITHDRAWN)
 
 
 def unfinished(study: optuna.Study) -> list[FrozenTrial]:
@@ -109,14 +137,8 @@ def was_tried(trial: optuna.Trial | FrozenTrial) -> bool:
 def is_superfluous(study: optuna.Study, trial: optuna.Trial) -> bool:
     """Whether a trial that was just begun stands for no slot, or for one that another trial serves."""
     slot = trial.user_attrs.get(SLOT)
-    if slot is None:
-        return True
-    others = [other for other in by_slot(study)[slot] if other.number != trial.number and counts(other)]
-    return any(
-        other.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        or (other.state == TrialState.RUNNING and other.number < trial.number)
-        for other in others
-    )
+    last = None if slot is None else _last(by_slot(study)[slot])
+    return last is None or last.number != trial.number
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
@@ -127,7 +149,7 @@ def requeue(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
         trial: Its trial that runs, or was found dead.
         died: As for succeed.
     """
-    # The successor first: whoever dies in between leaves two, of which one is superfluous, and not none.
+    # The successor first: whoever dies in between leaves two, of which the first is failed later, and not none.
     succeed(study, trial, died=died)
     if not trial.state.is_finished():
         fail(study, trial, "killed", "its worker died" if died else "its worker was stopped")
@@ -142,16 +164,22 @@ def succeed(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
         died: Whether it counts as a retry: its worker died, rather than was asked to stop.
     """
     again = retries(trial) + died
-    later = [other for other in by_slot(study)[trial.user_attrs[SLOT]] if other.number > trial.number]
-    if again > MOST_RETRIES or any(counts(other) for other in later):
+    slot = trial.user_attrs.get(SLOT)
+    last = None if slot is None else _last(by_slot(study)[slot])
+    if again > MOST_RETRIES or last is None or last.number != trial.number or last.state in _WELL:
         return
-    attributes = {key: value for key, value in trial.user_attrs.items() if key not in (FAILURE, REASON, WORKER)}
+    _add_again(study, trial, {FOLLOWS: trial.number, RETRIES: again})
+
+
+def _add_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
+    """Add a waiting trial with all that is known of another one."""
+    kept = {key: value for key, value in trial.user_attrs.items() if key not in (FAILURE, REASON, WORKER, SURPLUS)}
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={**attributes, RETRIES: again},
+            user_attrs={**kept, **attributes},
             system_attrs=_as_drawn(trial),
             intermediate_values=trial.intermediate_values,
         )
@@ -159,22 +187,33 @@ def succeed(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
 
 
 def fail(study: optuna.Study, trial: FrozenTrial, failure: str, reason: str) -> None:
-    """End another process's trial."""
-    for key, value in ((FAILURE, failure), (REASON, reason)):
-        study._storage.set_trial_user_attr(trial._trial_id, key, value)
-    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    """End another process's trial, unless it has ended by now."""
+    with suppress(UpdateFinishedTrialError):
+        for key, value in ((FAILURE, failure), (REASON, reason)):
+            study._storage.set_trial_user_attr(trial._trial_id, key, value)
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def mend(study: optuna.Study) -> None:
-    """Bring back slots whose trial was found dead, by a heartbeat or by its silence."""
+def mend(study: optuna.Study, silent: dict[int, float]) -> None:
+    """Bring back slots whose trial was found dead, by a heartbeat or by its silence.
+
+    Args:
+        study: The study.
+        silent: When the caller first saw each silent trial, by time.monotonic(): clocks of hosts differ.
+    """
     if not isinstance(study._storage, optuna.storages.GrpcStorageProxy):
         optuna.storages.fail_stale_trials(study)
-    now = datetime.datetime.now()
     for trial in standing(study).values():
-        silent = trial.state == TrialState.RUNNING and RUN_ID not in trial.user_attrs
-        late = silent and (now - (trial.datetime_start or now)).total_seconds() > _SILENT_SECONDS
-        if late or may_retry(trial):
+        if may_retry(trial) or _is_late(trial, silent):
             requeue(study, trial, died=True)
+
+
+def _is_late(trial: FrozenTrial, silent: dict[int, float]) -> bool:
+    if trial.state != TrialState.RUNNING or RUN_ID in trial.user_attrs:
+        return False
+    patience = _RUNLESS_SECONDS if WORKER in trial.user_attrs else _NAMELESS_SECONDS
+    now = time.monotonic()
+    return now - silent.setdefault(trial.number, now) > patience
 
 
 def _as_drawn(trial: FrozenTrial) -> dict[str, Any]:
@@ -183,5 +222,6 @@ def _as_drawn(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _withdraw(study: optuna.Study, trial: FrozenTrial) -> None:
-    study._storage.set_trial_user_attr(trial._trial_id, SURPLUS, True)
-    study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    with suppress(UpdateFinishedTrialError):
+        study._storage.set_trial_user_attr(trial._trial_id, SURPLUS, _WITHDRAWN)
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)

@@ -17,9 +17,10 @@ from tunery.search import slots
 from tunery.search.grid import grid_points
 from tunery.search.identity import changes, describe_space
 from tunery.search.known_good import known_good
+from tunery.search.parameters import Label
 from tunery.search.pruners import make_pruner
 from tunery.search.samplers import make_sampler
-from tunery.search.space import OWN_SLOT, Settings, labelled, own_settings
+from tunery.search.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -57,9 +58,7 @@ def armed(study: optuna.Study, project: Project, extra: Sequence[Settings]) -> o
         project: What is searched.
         extra: The known-good configurations, which no grid point repeats.
     """
-    taken = [own_settings(project), *extra]
-    points = grid_points(project, taken) if project.search.sampler == "grid" else ()
-    study.sampler = make_sampler(project.search, points, fixed=1 + len(extra))
+    study.sampler = make_sampler(project.search, _grid(project, extra), fixed=1 + len(extra))
     study.pruner = make_pruner(project.search, project.training.checkpoints)
     return study
 
@@ -71,14 +70,18 @@ def lay_out_trials(study: optuna.Study, project: Project, extra: Sequence[Settin
         Trials in all: fewer than asked for where a grid has no more points.
     """
     if project.search.sampler == "grid":
-        points = grid_points(project, [own_settings(project), *extra])
-        trials = min(trials, 1 + len(extra) + len(points))
+        trials = min(trials, 1 + len(extra) + len(_grid(project, extra)))
     first = [labelled(project, settings) for settings in (own_settings(project), *extra)]
     slots.lay_out(
         study,
         [slots.Job(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
     )
     return trials
+
+
+def _grid(project: Project, extra: Sequence[Settings]) -> Sequence[Mapping[str, Label]]:
+    """Points of the sampler grid that are not tried anyway."""
+    return grid_points(project, [declared_settings(project), *extra]) if project.search.sampler == "grid" else ()
 
 
 def lay_out_finals(storage: BaseStorage, name: str, jobs: Sequence[slots.Job], direction: Direction) -> optuna.Study:
@@ -113,15 +116,19 @@ def known_configurations(project: Project, store: Store) -> list[Settings]:
     return known_good(project, tree_of_run)
 
 
-def take_from_the_dead(study: optuna.Study) -> int:
-    """Requeue every trial that runs: for a study in a file, of which this process is the only user.
+def take_from_the_dead(study: optuna.Study, *, died: bool) -> int:
+    """Requeue every trial that runs: for a study in a file, when nobody works on it.
+
+    Args:
+        study: The study.
+        died: Whether that counts as a retry.
 
     Returns:
         How many.
     """
-    running = [trial for trial in slots.standing(study).values() if trial.state == TrialState.RUNNING]
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
-        slots.requeue(study, trial, died=True)
+        slots.requeue(study, trial, died=died)
     return len(running)
 
 

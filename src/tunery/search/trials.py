@@ -12,7 +12,7 @@ from tunery.errors import ConfigError, Infeasible
 from tunery.pipeline.trial import TrialPlan, run_trial
 from tunery.search import slots
 from tunery.search.memory import memory_limit
-from tunery.search.objectives import constraint_values, objective_values
+from tunery.search.objectives import check_metrics, constraint_values, objective_values
 from tunery.search.rows import NAME, SETTINGS
 from tunery.search.space import OWN_SLOT, draw, name_of, with_settings
 from tunery.search.worker import TrialWatch, Worker, deadline
@@ -20,13 +20,14 @@ from tunery.search.worker import TrialWatch, Worker, deadline
 
 def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> list[float]:
     """Draw a trial's settings and run them; values of the objectives, in their order."""
-    settings = draw(trial, worker.project)
+    settings = _drawn(trial, worker.project)
     name = name_of(settings, worker.project)
     trial.set_user_attr(SETTINGS, settings)
     trial.set_user_attr(NAME, name)
     project = worker.project if trial.user_attrs[slots.SLOT] == OWN_SLOT else laid(worker.project, settings)
     metrics = run(worker, study, trial, project, f"{trial.user_attrs[slots.SLOT]}: {name}", prune=True)
     search = worker.project.search
+    check_metrics(worker.project, metrics)
     for key, excess in constraint_values(metrics, search.constraints).items():
         trial.set_constraint(key, excess)
     return objective_values(metrics, search.objectives)
@@ -71,6 +72,13 @@ def run(
     )
     with deadline(worker.project.search.timeout_seconds):
         return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, slot))
+
+
+def _drawn(trial: optuna.Trial, project: Project) -> dict[str, Any]:
+    try:
+        return draw(trial, project)
+    except ConfigError as error:  # an expression that has no value for what was drawn
+        raise Infeasible(str(error)) from error
 
 
 def laid(project: Project, settings: Mapping[str, Any]) -> Project:

@@ -130,11 +130,9 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
 
 def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engine) -> StudyRecord:
     project, options = session.project, session.options
+    # Before the trials are laid out: what a dead worker left may be more than the total, and is then withdrawn.
+    _bring_back(session, study, died=True)
     lay_out_trials(study, project, session.extra, options.trials or project.search.trials)
-    finals = _finals_if_there(session)
-    if is_one_host(session.url):
-        for there in filter(None, (study, finals, _end_if_there(session))):
-            take_from_the_dead(there)
     began = time.time()
     left = None if options.timeout_seconds is None else options.timeout_seconds - study.user_attrs.get(SEARCHED, 0.0)
     session = replace(session, until=None if left is None else began + left)
@@ -146,9 +144,20 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
         _tell_how_to_go_on(session, study)
         raise
     finally:
+        if is_one_host(session.url):
+            _bring_back(session, study, died=False)  # where a second Ctrl-C left no time to
         _end_abandoned(session, study)
         study.set_user_attr(ELAPSED, study.user_attrs.get(ELAPSED, 0.0) + time.time() - began)
     return record
+
+
+def _bring_back(session: Session, study: optuna.Study, *, died: bool) -> None:
+    """Let trials go on whose workers are dead: in a study of one host, all that run while no worker does."""
+    for there in filter(None, (study, _finals_if_there(session), _end_if_there(session))):
+        if is_one_host(session.url):
+            take_from_the_dead(there, died=died)
+        else:
+            slots.mend(there, {})
 
 
 def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
@@ -157,11 +166,19 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
     used = float(study.user_attrs.get(SEARCHED, 0.0))
     if session.until is not None:
         worker.until = began + session.until - time.time()
-    try:
-        worker.work(study, lambda trial: run_search_trial(worker, study, trial))
-    finally:
+
+    def note() -> None:
         spent = used + time.monotonic() - began
         study.set_user_attr(SEARCHED, max(spent, float(study.user_attrs.get(SEARCHED, 0.0))))
+
+    def run(trial: optuna.Trial) -> list[float]:
+        note()  # after each trial, not at the end alone: a kill must not make the search's time longer
+        return run_search_trial(worker, study, trial)
+
+    try:
+        worker.work(study, run)
+    finally:
+        note()
     worker.until = None
     jobs = final_jobs(study, session.project)
     if jobs:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import optuna
 
 from tunery.config.project import Project
 from tunery.errors import (
+    ConfigError,
     Interrupted,
     Pruned,
     RunStopped,
@@ -52,6 +53,10 @@ class _Failed(Exception):
     """The trial has failed; its user attributes say why."""
 
 
+class _TimeIsUp(Interrupted):
+    """The search's time is up in the middle of a trial, which waits until there is more."""
+
+
 @dataclass
 class Worker:
     """One process's share of a study.
@@ -85,8 +90,9 @@ class Worker:
             Interrupted, KeyboardInterrupt: If the process was asked to stop; the trial waits for another worker.
             TrackingError, StorageError: If there is nowhere to write to; likewise.
         """
+        silent: dict[int, float] = {}
         while not self._time_is_up() and slots.unfinished(study):
-            slots.mend(study)
+            slots.mend(study, silent)
             waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
             if not waiting:
                 time.sleep(_POLL_SECONDS)  # others are running the last ones, and may die
@@ -95,6 +101,8 @@ class Worker:
                 study.optimize(lambda trial: self._run(study, trial, run), n_trials=1, catch=(_Superfluous, _Failed))
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue  # it was taken for dead, and another worker goes on with it
+            except _TimeIsUp:
+                break
             self.progress.look(study)
 
     def _run(self, study: optuna.Study, trial: optuna.Trial, run: Callable[[optuna.Trial], Any]) -> Any:
@@ -111,7 +119,7 @@ class Worker:
             slots.succeed(study, _frozen(study, trial), died=False)
             self._tell(trial, "killed", "its worker was stopped")
             raise
-        except (TrackingError, StorageError) as error:  # the next trial would meet the same
+        except (ConfigError, StorageError, TrackingError) as error:  # the next trial would meet the same
             slots.succeed(study, _frozen(study, trial), died=False)
             self._tell(trial, "error", str(error))
             raise
@@ -129,12 +137,14 @@ class Worker:
     def _tell(self, trial: optuna.Trial, failure: str, reason: str) -> None:
         from tunery.tracking.redact import redact
 
-        trial.set_user_attr(slots.FAILURE, failure)
-        trial.set_user_attr(slots.REASON, redact(" ".join(reason.split()))[:500])
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it must not hide why the trial ends
+            trial.set_user_attr(slots.FAILURE, failure)
+            trial.set_user_attr(slots.REASON, redact(" ".join(reason.split()))[:500])
 
     def _note_seconds(self, trial: optuna.Trial, seconds: float) -> None:
         """What the slot cost in all, the attempts before included."""
-        trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
 
     def _time_is_up(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
@@ -146,7 +156,7 @@ class Worker:
 
         def report(metrics: StepMetrics) -> None:
             if self._time_is_up():
-                raise Interrupted("the study's time limit", metrics.step, resumable=True)
+                raise _TimeIsUp("the study's time limit", metrics.step, resumable=True)
             value = None if metric is None else rung_value(metrics.values, metric, direction)
             if value is not None and _is_worse(trial, value, metrics.step):
                 raise Pruned(metrics.step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ def main(order: dict[str, Any]) -> None:
     """Work through a study.
 
     Args:
-        order: From `processes._order`.
+        order: From `processes.order_for`.
     """
     from tunery.config.load import project_from
     from tunery.search.progress import Progress
@@ -50,7 +51,7 @@ def run() -> None:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     order = json.loads(sys.stdin.readline())
-    follow_parent()
+    follow_parent(signal.Signals(order.get("orphaned_by", signal.SIGTERM)))
     try:
         main(order)
     except (Interrupted, KeyboardInterrupt):

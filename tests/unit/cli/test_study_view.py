@@ -141,10 +141,15 @@ def test_no_line_of_the_live_picture_is_wider_than_the_terminal(width: int) -> N
 
 def test_a_terminal_is_left_as_it_was_also_when_the_study_fails() -> None:
     view, page = screen()
-    with pytest.raises(KeyboardInterrupt), view:
-        view.begin("s", 2, 0)
-        view.trial_ended(row(0, 0.5), row(0, 0.5))
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with view:
+            view.begin("s", 2, 0)
+            view.trial_ended(row(0, 0.5), row(0, 0.5))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     hidden, shown = "\x1b[?25l", "\x1b[?25h"
     assert page.getvalue().count(hidden) == page.getvalue().count(shown) == 1
     assert "1/2  trial 0 complete" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", page.getvalue())
@@ -164,7 +169,7 @@ def test_after_the_trials_the_phase_is_shown_instead_of_the_time_left() -> None:
 
 
 def test_steps_of_a_trial_that_is_not_known_are_ignored() -> None:
-    view, page = log()
+    view, _ = log()
     view.begin("s", 2, 0)
     view.trial_step(7, 1, 2, 1.0)
     assert not any("trial 7" in line for line in picture(view))

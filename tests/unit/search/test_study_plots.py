@@ -1,0 +1,277 @@
+"""Figures of synthetic studies: which can be drawn, what is on them, and that their pages need no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import random
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tunery.ranking.setting_plots import Searched, parallel_plot, slice_plot
+from tunery.ranking.study_plots import finalists_plot, history_plot, pareto_plot
+from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.search import plots
+from tunery.search.plots import study_figures, study_page
+from tunery.search.shown_study import searched_in, shown_study, space_of
+
+SCORE = {"score": "maximize"}
+TWO = {**SCORE, "train_seconds": "minimize"}
+THREE = {**TWO, "peak_memory_bytes": "minimize"}
+
+
+def synthetic(trials: int, objectives: dict[str, str] = SCORE) -> tuple[optuna.Study, StudyRecord]:
+    """A study with conditional, logarithmic and categorical settings, pruned and refused trials; rank decides."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=list(objectives.values()), sampler=optuna.samplers.RandomSampler(seed=3))
+    rows = [ask(study, number, objectives, random.Random(number)) for number in range(trials)]
+    record = StudyRecord("s", "p", "run", objectives, {"peak_memory_bytes": "<= 4 GiB"}, "random", "none", 0, rows)
+    return study, record
+
+
+def ask(study: optuna.Study, number: int, objectives: dict[str, str], noise: random.Random) -> TrialRow:
+    trial = study.ask()
+    trial.set_user_attr("slot", number)
+    settings: dict[str, object] = {
+        "training.learning_rate": trial.suggest_float("training.learning_rate", 1e-5, 1e-3, log=True),
+        "adapter.rank": trial.suggest_categorical("adapter.rank", [8, 16, 32, 64]),
+    }
+    if settings["adapter.rank"] != 8:
+        settings["training.epochs"] = trial.suggest_int("training.epochs", 1, 4)
+    rank = float(str(settings["adapter.rank"]))
+    metrics = {
+        "delta/piqa": number / 100,
+        "score": 0.5 + math.log2(rank) / 20 + noise.random() / 1000,
+        "train_seconds": rank + noise.random(),
+        "peak_memory_bytes": 2.0**30 * (1 + rank / 20),
+    }
+    row = TrialRow(
+        number, "complete", settings, {name: metrics[name] for name in objectives}, metrics, name=f"n{number}"
+    )
+    if number % 5 == 4:
+        study.tell(trial, state=TrialState.PRUNED)
+        return dataclasses.replace(row, state="pruned", values={})
+    study.tell(trial, list(row.values.values()))
+    return dataclasses.replace(row, feasible=rank < 64)
+
+
+def with_finalists(record: StudyRecord) -> StudyRecord:
+    best, own = record.trials[1], record.trials[0]
+    finalists = [
+        Finalist(best.number, best.name, best.settings, 0.8, (1, 2), (0.72, 0.74), (0.69, 0.71), ("a", "b")),
+        Finalist(own.number, own.name, own.settings, 0.6, (1, 2), (0.60, 0.62), (0.61, 0.63), ("c", "d"), own=True),
+    ]
+    return dataclasses.replace(record, finalists=finalists, winner=best.number)
+
+
+# ---- which figures there are
+
+
+def test_a_study_with_one_objective_has_every_figure_but_the_front() -> None:
+    study, record = synthetic(20)
+    assert list(study_figures(study, with_finalists(record))) == [
+        "history", "importances", "slice", "parallel", "dev_locked",
+    ]  # fmt: skip
+
+
+def test_further_objectives_have_figures_of_their_own() -> None:
+    figures = study_figures(*synthetic(20, {**SCORE, "delta/piqa": "maximize"}))
+    assert {"history", "history-delta_piqa", "importances-delta_piqa", "slice-delta_piqa", "pareto"} <= set(figures)
+
+
+@pytest.mark.parametrize("objectives", [TWO, THREE])
+def test_two_or_three_objectives_have_a_front(objectives: dict[str, str]) -> None:
+    assert "pareto" in study_figures(*synthetic(12, objectives))
+
+
+@pytest.mark.parametrize(
+    ("trials", "names"),
+    [(0, set()), (1, {"history", "slice"}), (2, {"history", "slice"}), (3, {"history", "slice", "parallel"})],
+)
+def test_what_too_few_trials_cannot_show_is_left_out(
+    trials: int, names: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert set(study_figures(*synthetic(trials))) == names
+    assert caplog.records == []
+
+
+def test_equal_scores_have_no_importances() -> None:
+    study, record = synthetic(20)
+    rows = [dataclasses.replace(row, values={"score": 0.5} if row.values else {}) for row in record.trials]
+    assert "importances" not in study_figures(study, dataclasses.replace(record, trials=rows))
+
+
+def test_a_study_in_which_every_trial_is_refused_is_still_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    study, record = synthetic(12, TWO)
+    rows = [dataclasses.replace(row, feasible=False) for row in record.trials]
+    with caplog.at_level(logging.WARNING):
+        assert {"history", "slice"} <= set(study_figures(study, dataclasses.replace(record, trials=rows)))
+    assert caplog.records == []
+
+
+def test_a_figure_that_fails_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("no such axis")
+
+    monkeypatch.setattr(plots, "slice_plot", broken)
+    figures = study_figures(*synthetic(20))
+    assert "slice" not in figures
+    assert "parallel" in figures
+    assert "the figure 'slice' could not be drawn: TypeError: no such axis" in caplog.text
+
+
+# ---- what is on them
+
+
+def test_the_setting_that_decides_is_the_most_important_one() -> None:
+    figures = study_figures(*synthetic(40))
+    labels = [label.get_text() for label in figures["importances"].picture.axes[0].get_yticklabels()]
+    assert labels == ["learning_rate", "rank"]  # from below; epochs depend on the rank
+
+
+def test_trials_have_the_numbers_of_the_report_whatever_the_study_holds_beside_them() -> None:
+    study, record = synthetic(3)
+    for _ in range(2):
+        study.tell(study.ask(), state=TrialState.FAIL)  # surplus
+    late = ask(study, 3, SCORE, random.Random(3))
+    assert study.trials[-1].number == 5
+    shown = shown_study(dataclasses.replace(record, trials=[*record.trials, late]), space_of(study), ["score"])
+    assert [trial.number for trial in shown.get_trials(states=[TrialState.COMPLETE])] == [0, 1, 2, 3]
+    assert shown.trials[3].value == late.values["score"]
+    assert set(shown.trials[3].params) <= {"learning_rate", "rank", "epochs"}
+
+
+def test_a_setting_outside_of_its_range_is_left_out_of_its_figure_only() -> None:
+    study, record = synthetic(8)
+    own = dataclasses.replace(record.trials[0], settings={**record.trials[0].settings, "training.learning_rate": 0.5})
+    record = dataclasses.replace(record, trials=[own, *record.trials[1:]])
+    shown = shown_study(record, space_of(study), ["score"])
+    assert "learning_rate" not in shown.trials[0].params
+    assert "slice" in study_figures(study, record)
+
+
+def test_settings_that_were_drawn_on_a_logarithmic_scale_are_shown_on_one() -> None:
+    study, record = synthetic(12)
+    figures = study_figures(study, record)
+    picture = {axes.get_xlabel(): axes.get_xscale() for axes in figures["slice"].picture.axes[:3]}
+    assert picture == {"learning_rate": "log", "rank": "linear", "epochs": "linear"}
+    interactive = {axis.title.text: axis.type for axis in figures["slice"].interactive.select_xaxes()}
+    assert interactive == {"learning_rate": "log", "rank": "category", "epochs": None}
+
+
+def test_the_best_so_far_never_gets_worse_and_skips_refused_trials() -> None:
+    _, record = synthetic(20, TWO)
+    for objective, worse in (("score", min), ("train_seconds", max)):
+        figure = history_plot(record, objective)
+        assert figure is not None
+        best = list(figure.axes[0].lines[0].get_ydata())
+        good = [row.values[objective] for row in record.trials if row.values and row.feasible]
+        assert best[0] == good[0]
+        assert best[-1] == (max(good) if worse is min else min(good))
+        assert all(worse(one, other) == one for one, other in pairwise(best))
+
+
+def test_bytes_are_shown_in_their_unit() -> None:
+    _, record = synthetic(20, THREE)
+    figure = history_plot(record, "peak_memory_bytes")
+    assert figure is not None
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {"2 GiB", "3 GiB"} <= {label.replace(".0", "") for label in labels}
+
+
+def test_the_front_of_two_objectives_is_a_staircase_through_its_trials() -> None:
+    rows = [
+        TrialRow(n, "complete", {}, {"score": score, "train_seconds": seconds}, {}, name=str(n))
+        for n, (score, seconds) in enumerate([(0.5, 10.0), (0.6, 20.0), (0.55, 30.0), (0.9, 90.0)])
+    ]
+    figure = pareto_plot(StudyRecord("s", "p", "r", TWO, {}, "tpe", "none", 0, rows))
+    assert figure is not None
+    line = figure.axes[0].lines[0]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([10.0, 20.0, 90.0], [0.5, 0.6, 0.9])
+    assert line.get_drawstyle() == "steps-post"
+    assert {text.get_text() for text in figure.axes[0].texts} == {"0", "1", "3"}
+
+
+def test_finalists_stand_where_dev_and_locked_scores_put_them() -> None:
+    _, record = synthetic(6)
+    figure = finalists_plot(with_finalists(record))
+    assert figure is not None
+    centres = [bar.lines[0].get_xydata()[0].tolist() for bar in figure.axes[0].containers]
+    assert sorted(centres) == [pytest.approx([0.61, 0.62]), pytest.approx([0.73, 0.70])]
+    bare = [dataclasses.replace(one, locked=()) for one in with_finalists(record).finalists]
+    assert finalists_plot(dataclasses.replace(record, finalists=bare)) is None
+
+
+def test_a_line_of_the_parallel_plot_stops_where_a_setting_was_not_drawn() -> None:
+    study, record = synthetic(12)
+    figure = parallel_plot(record, searched_in(space_of(study)))
+    assert figure is not None
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    drawn = [row for row in record.trials if row.values and row.feasible]
+    gaps = sum(math.isnan(line.get_ydata()[2]) for line in lines)
+    assert gaps == sum("training.epochs" not in row.settings for row in drawn) > 0
+
+
+def test_a_choice_that_is_not_in_the_list_has_no_place() -> None:
+    assert math.isnan(Searched("k", "k", choices=("1", "2")).place(3))
+    assert Searched("k", "k", choices=("1", "True")).place(True) == 1.0
+    assert slice_plot(synthetic(4)[1], "score", []) is None
+
+
+# ---- their pages
+
+
+class Loads(HTMLParser):
+    """Collects what a page would fetch: any src, and any href of a link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        names = ("src", "href", "data", "srcset") if tag != "a" else ()
+        self.fetched += [f"{tag} {value}" for name, value in attrs if name in names]
+
+
+def test_a_page_fetches_nothing_and_sends_nothing() -> None:
+    figures = study_figures(*synthetic(12))
+    for page in (figures["history"].html, study_page(figures, "study <s>")):
+        reader = Loads()
+        reader.feed(page)
+        assert reader.scripts > 0
+        assert reader.fetched == []
+        # The button "Share chart..." would send the figure, with every setting in it, to plotly's server.
+        assert page.count('"showSendToCloud": false') == page.count("Plotly.newPlot(") - _own_uses()
+    assert "study &lt;s&gt;" in study_page(figures, "study <s>")
+
+
+def _own_uses() -> int:
+    """How often plotly's own code holds the words that a figure is begun with."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().count("Plotly.newPlot(")
+
+
+def test_the_page_of_all_figures_holds_plotly_once() -> None:
+    figures = study_figures(*synthetic(12))
+    assert len(figures) >= 4
+    page = study_page(figures, "s")
+    assert page.count("* plotly.js v") == 1
+    assert len(page) < 1.2 * len(figures["history"].html)
+
+
+def test_optunas_own_verbosity_is_left_as_it_was() -> None:
+    study, record = synthetic(3)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study_figures(study, record)
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING
