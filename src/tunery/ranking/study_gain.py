@@ -44,7 +44,8 @@ def _items(seeds: Sequence[Results], primary: Mapping[str, str]) -> pd.DataFrame
     whole = [frame for frame in frames if frame is not None]
     if not whole or len(whole) < len(frames):
         return None
-    return pd.concat(whole).groupby(["task", "item_id", "nth"], as_index=False, sort=False)["value"].mean()
+    means = pd.concat(whole).groupby(["task", "item_id", "nth"], sort=False)["value"].mean()
+    return means.reset_index()
 
 
 def _of_task(result: TaskResult | None, task: str, metric: str) -> pd.DataFrame | None:

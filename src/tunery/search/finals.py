@@ -64,7 +64,10 @@ def other_seeds(project: Project) -> list[int]:
 def seeded(project: Project, number: int, settings: Mapping[str, Any], seed: int) -> Project:
     """The project with a finalist's settings and a seed."""
     configured = project if number == OWN_SLOT else laid(project, settings)
-    training = configured.training.model_copy(update={"seed": seed})
+    changes: dict[str, Any] = {"seed": seed}
+    if configured.training.keep_best_by != "score":
+        changes["score_checkpoints"] = False  # nothing is pruned here, and nobody looks at these curves
+    training = configured.training.model_copy(update=changes)
     copy = configured.model_copy(update={"training": training})
     copy._folder = project.folder
     return copy

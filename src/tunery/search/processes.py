@@ -77,7 +77,8 @@ class _Team:
             for number, worker in list(self.workers.items()):
                 if (code := worker.process.poll()) is not None:
                     self._ended(number, worker, code, stopping=bool(stop.count))
-            self.session.progress.look(self.study)
+            for one in studies_of(self.session, self.study):
+                self.session.progress.look(one)
             time.sleep(_POLL_SECONDS)
         if stop.count:
             raise Interrupted(stop.name, 0, resumable=True)
@@ -123,16 +124,21 @@ class _Team:
         return trials_of(self.session, self.study, f"{socket.gethostname()}:{pid}")
 
 
+def studies_of(session: Session, study: optuna.Study) -> list[optuna.Study]:
+    """The search, and the finals if they were laid out."""
+    studies = [study]
+    with suppress(KeyError):
+        studies.append(optuna.load_study(study_name=finals_name(session.name), storage=session.storage))
+    return studies
+
+
 def trials_of(
     session: Session, study: optuna.Study, worker: str
 ) -> list[tuple[optuna.Study, optuna.trial.FrozenTrial]]:
     """Trials of the search and of the finals that a worker, host:pid, has begun."""
-    studies = [study]
-    with suppress(KeyError):
-        studies.append(optuna.load_study(study_name=finals_name(session.name), storage=session.storage))
     return [
         (one, trial)
-        for one in studies
+        for one in studies_of(session, study)
         for trial in one.get_trials(deepcopy=False)
         if trial.user_attrs.get(slots.WORKER) == worker
     ]

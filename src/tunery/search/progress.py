@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
 from tunery.search import slots
@@ -23,6 +23,11 @@ class View(Protocol):
     def begin(self, name: str, total: int, done: int) -> None:
         """So many trials are to be, so many are."""
 
+    def begin_finals(self, finals: optuna.Study) -> None:
+        """The finals begin, or are gone on with."""
+        there = slots.standing(finals).values()
+        self._told |= {(finals.study_name, trial.number) for trial in there if trial.state.is_finished()}
+
     def trial_began(self, number: int, name: str, worker: int) -> None:
         """A trial has begun."""
 
@@ -31,6 +36,19 @@ class View(Protocol):
 
     def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
         """A trial has ended; `best` of all so far."""
+
+    def _look_at_final(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if (
+            not trial.state.is_finished()
+            or (study.study_name, trial.number) in self._told
+            or "name" not in trial.user_attrs
+        ):
+            return
+        self._told.add((study.study_name, trial.number))
+        known, done = trial.user_attrs, sum(one.state.is_finished() for one in slots.standing(study).values())
+        came = known.get(slots.FAILURE) or ", ".join(f"{value:.4f}" for value in trial.values or ())
+        said = f"final {done}/{len(slots.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
+        self.step(f"{said}  {known['name']}")
 
     def phase(self, text: str) -> None:
         """Something else begins."""
@@ -49,6 +67,7 @@ class Progress:
         self._project, self._view = project, view
         self._begun: set[int] = set()
         self._ended: set[int] = set()
+        self._told: set[tuple[str, int]] = set()
 
     def begin(self, study: optuna.Study, name: str) -> None:
         """A study begins, or is gone on with: what has ended before is counted and not told."""
@@ -73,9 +92,9 @@ class Progress:
         """Tell what has begun and ended since the last look."""
         if self._view is None:
             return
-        for trial in slots.standing(study).values():
-            slot = trial.user_attrs[slots.SLOT]
+        for slot, trial in slots.standing(study).items():
             if not isinstance(slot, int):
+                self._look_at_final(study, trial)
                 continue
             if trial.state == TrialState.RUNNING and trial.number not in self._begun and "name" in trial.user_attrs:
                 self._begun.add(trial.number)
@@ -84,6 +103,19 @@ class Progress:
                 self._ended.add(trial.number)
                 best = best_of(rows(study, self._project), self._project)
                 self._view.trial_ended(row_of(trial, self._project), best[0] if best else None)
+
+    def _look_at_final(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if (
+            not trial.state.is_finished()
+            or (study.study_name, trial.number) in self._told
+            or "name" not in trial.user_attrs
+        ):
+            return
+        self._told.add((study.study_name, trial.number))
+        known, done = trial.user_attrs, sum(one.state.is_finished() for one in slots.standing(study).values())
+        came = known.get(slots.FAILURE) or ", ".join(f"{value:.4f}" for value in trial.values or ())
+        said = f"final {done}/{len(slots.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
+        self.step(f"{said}  {known['name']}")
 
     def phase(self, text: str) -> None:
         """Something else than trials begins."""

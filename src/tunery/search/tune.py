@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import optuna
 
@@ -55,10 +55,13 @@ class Options:
         study: Name; by default the project's.
         trials: In all, whatever was done before; by default search.trials.
         timeout_seconds: For the search in all, whatever was used before; trials that then run can be gone on with.
-        workers: Processes on this host.
+        workers: Processes on this host, or actors on a Ray cluster.
         storage: Optuna's storage; by default search.storage, else ./optuna.db.
         tracking_uri: MLflow's store.
         run_name: Of the study's run in MLflow; by default the study's name.
+        executor: Where the workers are.
+        address: Of the Ray cluster; by default the one that runs here.
+        gpus_per_worker: That Ray gives to a worker; by default one where the cluster has any.
     """
 
     study: str | None = None
@@ -68,6 +71,9 @@ class Options:
     storage: str | None = None
     tracking_uri: str | None = None
     run_name: str | None = None
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+    gpus_per_worker: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,13 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
     store = connect(options.tracking_uri, project.name)
     extra = known_configurations(project, store)
     name = options.study or project.name
-    with held(url, name):
+    with held(url, name), _engine(project, options, url, store.uri, engine) as run:
         storage = open_storage(url)
         study = armed(join(storage, name, project), project, extra)
         with _study_run(study, store, options, project, url) as tracker:
             progress = Progress(project, view)
             session = Session(project, options, name, url, storage, store, extra, tracker.run_id, progress)
-            return _tune(session, study, tracker, engine or _engine(options))
+            return _tune(session, study, tracker, run)
 
 
 def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engine) -> StudyRecord:
@@ -184,6 +190,7 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
     if jobs:
         direction = next(iter(session.project.search.objectives.values()))
         finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction)
+        worker.progress.begin_finals(finals)
         if slots.unfinished(finals):
             worker.progress.phase(_finals_text(jobs))
         worker.work(finals, lambda trial: run_final(worker, finals, trial))
@@ -204,12 +211,22 @@ def worker_of(session: Session, number: int = 0) -> Worker:
     return Worker(session.project, session.store, session.parent, session.progress, number=number)
 
 
-def _engine(options: Options) -> Engine:
-    if options.workers == 1:
-        return in_this_process
-    from tunery.search.processes import in_processes
+@contextmanager
+def _engine(project: Project, options: Options, url: str, tracking: str, given: Engine | None) -> Iterator[Engine]:
+    """What runs the trials; a cluster is connected to before anything is begun."""
+    if given is not None:
+        yield given
+    elif options.executor == "ray":
+        from tunery.search.ray_engine import on_cluster
 
-    return in_processes
+        with on_cluster(project, options, url, tracking) as engine:
+            yield engine
+    elif options.workers == 1:
+        yield in_this_process
+    else:
+        from tunery.search.processes import in_processes
+
+        yield in_processes
 
 
 @contextmanager

@@ -1,0 +1,127 @@
+"""The memory estimate as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunery.config.project import Project
+from tunery.config.units import format_bytes
+
+if TYPE_CHECKING:
+    from tunery.models.memory import Fit, MemoryEstimate
+
+_PARTS = {
+    "weights": "the base's, as they are stored",
+    "adapter": "trained weights, in fp32",
+    "optimizer": "its states",
+    "gradients": "of what is trained, in fp32",
+    "activations": "kept for the backward pass",
+    "logits": "one tile of them, and the loss",
+    "workspace": "gradients of one layer's tensors, expanded weights",
+    "validation": "logits of a validation batch",
+    "scoring": "logits of a batch of evaluation items",
+    "generation": "key/value cache of a batch of answers",
+    "runtime": "libraries, and what the allocator cannot use",
+}
+
+
+def estimate_table(project: Project, said: MemoryEstimate, fit: Fit, memory_bytes: int) -> RenderableType:
+    """Bytes by part, whether they fit, and what is the largest that would.
+
+    Args:
+        project: The settings that were counted.
+        said: Their estimate.
+        fit: The largest run in `memory_bytes`.
+        memory_bytes: Of the device.
+    """
+    return Group(_heading(said), _parts(project, said), _verdict(project, said, memory_bytes), _largest(said, fit))
+
+
+def _heading(said: MemoryEstimate) -> Text:
+    share = said.trainable_parameters / said.parameters
+    size = f"{_count(said.parameters)} weights, {_count(said.trainable_parameters)} trained ({share:.2%})"
+    batch = f"{said.micro_batch_size} x {said.length} tokens on {said.device}"
+    return Text(f"{said.base}: {said.architecture}, {size}; {batch}", style="bold")
+
+
+def _parts(project: Project, said: MemoryEstimate) -> Table:
+    table = Table()
+    table.add_column("part")
+    table.add_column("training", justify="right")
+    table.add_column("evaluation", justify="right")
+    table.add_column("what it is")
+    for part, what in _PARTS.items():
+        sizes = (said.training.get(part, 0), said.evaluation.get(part, 0))
+        if any(sizes):
+            table.add_row(part, *(format_bytes(size) if size else "" for size in sizes), _note(part, what, project))
+    table.add_section()
+    totals = (said.training_bytes, said.evaluation_bytes)
+    moments = f"when {said.moment} / during {said.doing}"
+    table.add_row("in all", *map(format_bytes, totals), moments, style="bold")
+    return table
+
+
+def _note(part: str, what: str, project: Project) -> str:
+    notes = {
+        "weights": project.base.quantization if project.base.quantization != "none" else "not quantised",
+        "optimizer": project.training.optimizer,
+        "activations": "one layer's at a time" if project.training.gradient_checkpointing else "",
+    }
+    return f"{what} ({notes[part]})" if notes.get(part) else what
+
+
+def _verdict(project: Project, said: MemoryEstimate, memory_bytes: int) -> Text:
+    room = memory_bytes - said.total_bytes
+    have = f"{format_bytes(said.total_bytes)} of {format_bytes(memory_bytes)}"
+    if room >= 0:
+        return Text(f"Fits: {have}, {format_bytes(room)} to spare.", style="bold green")
+    ways = ", ".join(_ways(project, said, memory_bytes))
+    return Text(f"Does not fit: {have}, {format_bytes(-room)} too much. To lower it: {ways}.", style="bold red")
+
+
+def _ways(project: Project, said: MemoryEstimate, memory_bytes: int) -> Iterator[str]:
+    if said.evaluation_bytes > memory_bytes:
+        if said.doing == "validation":
+            yield "lower training.micro_batch_size (validation uses it too)"
+        else:
+            yield "lower evaluation.batch_size"
+    if said.training_bytes > memory_bytes:
+        if not project.training.gradient_checkpointing:
+            yield "training.gradient_checkpointing: true"
+        if said.micro_batch_size > 1 and said.evaluation_bytes <= memory_bytes:
+            yield "a smaller training.micro_batch_size with more training.gradient_accumulation_steps"
+        if project.adapter.method == "full":
+            yield "adapter.method: lora"
+        elif project.base.quantization == "none":
+            yield "base.quantization: nf4"
+        if project.adapter.dora and project.adapter.dropout > 0:
+            yield "adapter.dropout: 0 (DoRA with dropout keeps expanded weights)"
+    yield "a smaller data.max_length"
+
+
+def _largest(said: MemoryEstimate, fit: Fit) -> Text:
+    if not fit.length_alone:
+        return Text("Not even one row of one token fits.")
+    rows = (
+        f"Largest micro batch at {said.length} tokens: {fit.micro_batch_size}."
+        if fit.micro_batch_size
+        else f"Not one row of {said.length} tokens fits."
+    )
+    own = (
+        f" Longest rows at micro batch {said.micro_batch_size}: {fit.length} tokens;"
+        if fit.length
+        else " Longest rows:"
+    )
+    return Text(f"{rows}{own} alone in a batch: {fit.length_alone} tokens.")
+
+
+def _count(number: int) -> str:
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.2f} {unit}"
+    return str(number)

@@ -1,0 +1,68 @@
+"""What a Ray actor does: it keeps one worker process on its node, and tells how that is.
+
+The worker is not the actor itself: Python hands signals to a process's main thread only, which is Ray's in an actor.
+A process of its own is stopped, timed and killed as a local worker is, and a crash of its libraries leaves the actor,
+with its place on the node, standing. It lives from trial to trial, so that a base is loaded once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+_LAST_WORDS = 2000
+
+
+class RayWorker:
+    """A worker process on the node where Ray put this actor. Every call returns at once."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - as long as the actor
+
+    def start(self, order: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+        """Start the worker.
+
+        Args:
+            order: From `processes.order_for`.
+            environment: Laid over the node's own, in which Ray has named the actor's cards.
+
+        Returns:
+            host:pid, by which its trials are known.
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tunery.search.worker_process"],
+            stdin=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        # Killed when this actor dies, not asked to stop: by then another worker may have been given its trial.
+        self._process.stdin.write(json.dumps({**order, "orphaned_by": signal.SIGKILL}) + "\n")
+        self._process.stdin.flush()
+        return f"{socket.gethostname()}:{self._process.pid}"
+
+    def look(self) -> tuple[int | None, str]:
+        """Exit code, None while it runs; and the last of what it wrote to standard error."""
+        assert self._process is not None
+        code = self._process.poll()
+        return code, "" if code is None else self._last_words()
+
+    def interrupt(self) -> None:
+        """Ask it to stop, as Ctrl-C does."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+
+    def _last_words(self) -> str:
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - _LAST_WORDS))
+        return self._errors.read()
