@@ -23,11 +23,6 @@ class View(Protocol):
     def begin(self, name: str, total: int, done: int) -> None:
         """So many trials are to be, so many are."""
 
-    def begin_finals(self, finals: optuna.Study) -> None:
-        """The finals begin, or are gone on with."""
-        there = slots.standing(finals).values()
-        self._told |= {(finals.study_name, trial.number) for trial in there if trial.state.is_finished()}
-
     def trial_began(self, number: int, name: str, worker: int) -> None:
         """A trial has begun."""
 
@@ -36,19 +31,6 @@ class View(Protocol):
 
     def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
         """A trial has ended; `best` of all so far."""
-
-    def _look_at_final(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if (
-            not trial.state.is_finished()
-            or (study.study_name, trial.number) in self._told
-            or "name" not in trial.user_attrs
-        ):
-            return
-        self._told.add((study.study_name, trial.number))
-        known, done = trial.user_attrs, sum(one.state.is_finished() for one in slots.standing(study).values())
-        came = known.get(slots.FAILURE) or ", ".join(f"{value:.4f}" for value in trial.values or ())
-        said = f"final {done}/{len(slots.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
-        self.step(f"{said}  {known['name']}")
 
     def phase(self, text: str) -> None:
         """Something else begins."""
@@ -76,6 +58,11 @@ class Progress:
         self._ended = {trial.number for trial in there.values() if trial.state.is_finished()}
         if self._view is not None:
             self._view.begin(name, len(there), len(self._ended))
+
+    def begin_finals(self, finals: optuna.Study) -> None:
+        """The finals begin, or are gone on with."""
+        there = slots.standing(finals).values()
+        self._told |= {(finals.study_name, trial.number) for trial in there if trial.state.is_finished()}
 
     def trial_began(self, trial: optuna.Trial, slot: int | str, name: str, worker: int) -> None:
         """A trial of this process has begun."""
