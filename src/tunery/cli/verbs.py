@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from tunery import __version__
+from tunery.cli.estimate import estimate
 from tunery.cli.options import KEYS, load, project_option, store_options
 from tunery.cli.overrides import OverridableCommand, overrides_of
 from tunery.cli.tune import tune
@@ -77,6 +78,7 @@ def evaluate(
 
 
 commands.add_command(tune)
+commands.add_command(estimate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -38,11 +38,11 @@ def find_base(base: BaseConfig, folder: Path) -> BaseFiles:
     Raises:
         BaseModelError: If it is not there, has no tokenizer, only pickled weights, or needs code that is not allowed.
     """
-    local = _local(base.model, folder)
+    local = local_folder(base.model, folder)
     if local is not None:
         _check_folder(base, local)
         return BaseFiles(base.model, local, content_hash(local), license_of(local))
-    commit = _check_hub(base)
+    commit = check_hub(base)
     snapshot = _download(base, commit)
     _check_folder(base, snapshot)
     return BaseFiles(base.model, snapshot, commit or snapshot.name, license_of(snapshot))
@@ -54,14 +54,19 @@ def check_base(base: BaseConfig, folder: Path) -> None:
     Raises:
         BaseModelError: As `find_base`.
     """
-    local = _local(base.model, folder)
+    local = local_folder(base.model, folder)
     if local is not None:
         _check_folder(base, local)
-    elif _check_hub(base) is None:
+    elif check_hub(base) is None:
         _check_folder(base, _download(base, None))
 
 
-def _local(model: str, folder: Path) -> Path | None:
+def local_folder(model: str, folder: Path) -> Path | None:
+    """The folder that a base's name means; None where it can only be a hub id.
+
+    Raises:
+        BaseModelError: If it is written as a path, and is not there.
+    """
     if model.startswith(BUILTIN):
         return _builtin(model)
     for place in (folder / model, Path.cwd() / model):
@@ -98,7 +103,7 @@ def _check_folder(base: BaseConfig, folder: Path) -> None:
     check_remote_code(base.model, read_config(base.model, folder), base.trust_remote_code)
 
 
-def _check_hub(base: BaseConfig) -> str | None:
+def check_hub(base: BaseConfig) -> str | None:
     """The commit that base.revision means now, after a look at the file names; None when the hub cannot be reached."""
     import httpx2
     from huggingface_hub import HfApi

@@ -104,11 +104,15 @@ def log_pictures(record: RunRecord, tracker: Tracker) -> None:
             tracker.log_figure(figure, f"plots/{name}.png")
 
 
-def finish(record: RunRecord, tracker: Tracker) -> None:
-    """report.md, which is also the run's description."""
+def finish(record: RunRecord, tracker: Tracker, before: str = "") -> None:
+    """report.md, which is also the run's description.
+
+    Args:
+        before: Markdown that stands above the report.
+    """
     from tunery.ranking.report import run_report
 
-    tracker.set_description(run_report(record))
+    tracker.set_description(before + run_report(record))
 
 
 def _log_adapter_facts(facts: AdapterFacts, tracker: Tracker) -> None:

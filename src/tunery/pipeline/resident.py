@@ -57,8 +57,13 @@ class Resident:
             self._tasks[key] = load_tasks(project.evaluation, project.folder, chat)
         return self._tasks[key]
 
-    def rows(self, project: Project, base: LoadedBase, tasks: Tasks) -> PreparedData:
+    def rows(self, project: Project, tokenizer: Any, tasks: Tasks) -> PreparedData:
         """Rows as tokens.
+
+        Args:
+            project: What is trained.
+            tokenizer: Of its base, with the template that `load_base` settles.
+            tasks: Whose items rows must not repeat.
 
         Raises:
             DataError: As `prepare`.
@@ -68,7 +73,7 @@ class Resident:
         loss_on, seed = project.training.loss_on, project.training.seed
         key = (project.data.model_dump_json(), loss_on, seed, project.folder, _base_key(project), _task_key(project))
         if key not in self._rows:
-            self._rows[key] = prepare(project.data, loss_on, project.folder, base.tokenizer, tasks.texts(), seed)
+            self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.texts(), seed)
         return self._rows[key]
 
     def give_back(self, project: Project, model: Any) -> None:

@@ -124,7 +124,7 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
     base, tasks = resident.base(project), resident.tasks(project)
     require_split_items(project, tasks)
     watch.step("reading data")
-    data = resident.rows(project, base, tasks)
+    data = resident.rows(project, base.tokenizer, tasks)
     tell_data(data, base, watch)
     tracker.log_inputs(input_digests(base, tasks, data))
     tracker.accept_resume()

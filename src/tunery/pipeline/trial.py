@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import ConfigError, Infeasible, Interrupted
+from tunery.errors import BaseModelError, ConfigError, Infeasible, Interrupted
 from tunery.pipeline import scoring
 from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
 from tunery.pipeline.inputs import input_digests
@@ -98,10 +98,11 @@ def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFold
     project = plan.project
     tracker.log_config(resolved(project), fingerprint(project))
     tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
-    _require_memory(plan)
-    base, tasks = resident.base(project), resident.tasks(project)
+    tasks = resident.tasks(project)
     require_split_items(project, tasks)
-    data = resident.rows(project, base, tasks)
+    _require_memory(plan, resident, tasks)
+    base = resident.base(project)
+    data = resident.rows(project, base.tokenizer, tasks)
     tracker.log_inputs(input_digests(base, tasks, data))
     tracker.accept_resume()
     tracker.log_dataset(data.report)
@@ -124,18 +125,28 @@ def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFold
     costs = run_costs(trained, attached)
     tracker.log_metrics(costs, model_id=logged.model_id)
     metrics = log_scores(project, record, tracker, logged.model_id) | costs | primary_deltas(record)
-    finish(record, tracker)
+    study = f"#/experiments/{tracker.experiment_id}/runs/{plan.parent}"
+    finish(record, tracker, f"[{plan.name}]({study}): a trial of this study.\n\n")
     tracker.flush()
     return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
 
 
-def _require_memory(plan: TrialPlan) -> None:
+def _require_memory(plan: TrialPlan, resident: Resident, tasks: Tasks) -> None:
     if plan.memory_bytes is None:
         return
     from tunery.config.units import format_bytes
+    from tunery.models.base import load_tokenizer
     from tunery.models.memory import estimate
 
-    needed = estimate(plan.project).total_bytes
+    project = plan.project
+    # The rows first, which need no base: one that is allowed to be long need not be so.
+    tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
+    data = resident.rows(project, tokenizer, tasks)
+    longest = max(len(row.input_ids) for row in data.train)
+    try:
+        needed = estimate(project, length=None if project.training.packing else longest).total_bytes
+    except BaseModelError:  # an architecture of its own code: nobody knows before it is loaded
+        return
     if needed > plan.memory_bytes:
         there = format_bytes(plan.memory_bytes)
         raise Infeasible(f"needs about {format_bytes(needed)} of memory, and there is {there}: nothing was loaded")

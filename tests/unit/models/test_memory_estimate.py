@@ -283,7 +283,7 @@ def test_a_hub_model_is_counted_from_its_config_alone(tmp_path: Path, monkeypatc
         fetched.append((model, revision, allow_patterns))
         return str(config_folder("neox", tmp_path))
 
-    monkeypatch.setattr(shapes, "_check_hub", lambda base: "c0ffee")
+    monkeypatch.setattr(shapes, "check_hub", lambda base: "c0ffee")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert architecture_of(BaseConfig(model="someone/tiny-neox"), tmp_path).name == "GPTNeoXForCausalLM"
     assert fetched == [("someone/tiny-neox", "c0ffee", ["config.json"])]
@@ -292,7 +292,7 @@ def test_a_hub_model_is_counted_from_its_config_alone(tmp_path: Path, monkeypatc
 def test_a_hub_that_does_not_answer_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunery.models import shapes
 
-    monkeypatch.setattr(shapes, "_check_hub", lambda base: None)
+    monkeypatch.setattr(shapes, "check_hub", lambda base: None)
     with pytest.raises(BaseModelError, match="local cache when the Hugging Face Hub cannot be reached"):
         architecture_of(BaseConfig(model="someone/tiny-neox"), tmp_path)
 

@@ -1,0 +1,180 @@
+"""How much memory a run needs, from its settings and the base's config alone; nothing is loaded.
+
+The formulas and what they assume: docs/estimate.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tunery.config.project import Project
+from tunery.models.device import resolve_device
+from tunery.models.moments import Moments
+from tunery.models.shapes import architecture_of
+
+# Python with torch, transformers, TRL and lm-eval imported: 533 MiB resident, measured on Linux, rounded up. A CUDA
+# context with its kernels is taken as 700 MiB: assumed, it depends on card and driver.
+RUNTIME_BYTES = {"cpu": 600 * 2**20, "cuda": 700 * 2**20, "mps": 600 * 2**20}
+# PyTorch's allocator hands out blocks of 2 MiB and more, and cannot use all of what is free between them.
+FRAGMENTATION = 0.05
+_MOST_ROWS, _MOST_TOKENS = 2**16, 2**20
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes at the fullest moment of training and of evaluation.
+
+    Args:
+        base: base.model.
+        architecture: Class in transformers.
+        parameters: Weights of the base.
+        trainable_parameters: Weights that are trained.
+        device: cpu, cuda or mps: the rules that were counted by.
+        micro_batch_size: Rows in one forward pass.
+        length: Tokens a row.
+        training: Bytes by part when training needs most; they add up to `training_bytes`.
+        evaluation: The same while validating, scoring or generating between steps.
+        moment: What training does when it needs most.
+        doing: What evaluation does when it needs most.
+    """
+
+    base: str
+    architecture: str
+    parameters: int
+    trainable_parameters: int
+    device: str
+    micro_batch_size: int
+    length: int
+    training: Mapping[str, int]
+    evaluation: Mapping[str, int]
+    moment: str
+    doing: str
+
+    @property
+    def training_bytes(self) -> int:
+        """The most that training needs."""
+        return sum(self.training.values())
+
+    @property
+    def evaluation_bytes(self) -> int:
+        """The most that validation, scoring and generation need."""
+        return sum(self.evaluation.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """What must be there: the larger of the two."""
+        return max(self.training_bytes, self.evaluation_bytes)
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Of training, what tensors take: the number that torch.cuda.max_memory_allocated gives."""
+        return sum(size for part, size in self.training.items() if part != "runtime")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The largest run that fits; 0 where not even one row, or one token, does.
+
+    Args:
+        micro_batch_size: Rows of data.max_length tokens.
+        length: Tokens a row, at the project's micro batch, up to what the base's positions allow.
+        length_alone: Tokens of a single row.
+    """
+
+    micro_batch_size: int
+    length: int
+    length_alone: int
+
+
+def estimate(
+    project: Project, *, rows: int | None = None, length: int | None = None, device: str = ""
+) -> MemoryEstimate:
+    """Memory of a run of this project.
+
+    Args:
+        project: The settings.
+        rows: Instead of training.micro_batch_size.
+        length: Tokens of the longest row, where it is known; otherwise data.max_length.
+        device: Count for this kind of device (cpu, cuda, mps), whether it is here or not; otherwise training.device.
+
+    Raises:
+        BaseModelError: If the base is not there or its architecture unknown.
+        ConfigError: If the device is not there, or a target matches nothing.
+    """
+    counted = Moments(project, architecture_of(project.base, project.folder), device or _device(project))
+    return _estimate(counted, rows or project.training.micro_batch_size, length or project.data.max_length)
+
+
+def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit:
+    """The largest micro batch and the longest rows that fit in so much memory.
+
+    Args:
+        project: The settings; the rest of them stays as it is.
+        memory_bytes: Of the whole device, or what is free.
+        device: As for `estimate`.
+
+    Raises:
+        BaseModelError, ConfigError: As `estimate`.
+    """
+    arch = architecture_of(project.base, project.folder)
+    counted = Moments(project, arch, device or _device(project))
+    own_rows, own_length = project.training.micro_batch_size, project.data.max_length
+    longest = arch.positions or _MOST_TOKENS
+
+    def fits(rows: int, length: int) -> bool:
+        return _estimate(counted, rows, length).total_bytes <= memory_bytes
+
+    return Fit(
+        micro_batch_size=_largest(lambda rows: fits(rows, own_length), _MOST_ROWS),
+        length=_largest(lambda length: fits(own_rows, length), longest),
+        length_alone=_largest(lambda length: fits(1, length), longest),
+    )
+
+
+def available_bytes(device: str) -> int:
+    """Memory of a device: all of a CUDA card, else what the system has left now."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number from 0 to `most` that fits, when every smaller one does too."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _device(project: Project) -> str:
+    return resolve_device(project.training.device)
+
+
+def _estimate(counted: Moments, rows: int, length: int) -> MemoryEstimate:
+    moments, works = counted.training(rows, length), counted.evaluation(rows, length)
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
+    doing = max(works, key=lambda name: works[name])
+    return MemoryEstimate(
+        base=counted.project.base.model,
+        architecture=counted.arch.name,
+        parameters=counted.arch.parameter_count,
+        trainable_parameters=counted.trained,
+        device=counted.device,
+        micro_batch_size=rows,
+        length=length,
+        training=_whole(counted, moments[moment]),
+        evaluation=_whole(counted, {doing: works[doing]}),
+        moment=moment,
+        doing=doing,
+    )
+
+
+def _whole(counted: Moments, moving: Mapping[str, int]) -> dict[str, int]:
+    spare = int(sum(moving.values()) * FRAGMENTATION) if counted.device == "cuda" else 0
+    return counted.resident() | dict(moving) | {"runtime": RUNTIME_BYTES[counted.device] + spare}

@@ -1,0 +1,285 @@
+"""What a base is made of, counted from its config alone: built on torch's meta device, no weight is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tunery.config.model import BaseConfig
+from tunery.errors import BaseModelError, Fault, TuneryError
+from tunery.models.files import check_remote_code, read_config
+from tunery.models.quantize import fused_experts
+from tunery.models.quiet import quiet_libraries
+from tunery.models.source import check_hub, local_folder
+from tunery.models.targets import is_router
+
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+# Projections that read the heads' outputs; all others of an attention block read the same normalised stream.
+_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo")
+_EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k")
+_DROPOUTS = ("hidden_dropout", "resid_pdrop", "resid_dropout", "residual_dropout", "dropout")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A matrix of shape (outputs, inputs).
+
+    Args:
+        quantised: Whether bitsandbytes would replace it; it never does the output head.
+        reads: Which input it shares with others of its layer: stream:attention, stream:mlp, heads, or inner.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    quantised: bool
+    reads: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One decoder layer.
+
+    Args:
+        norms: Normalisations as wide as the stream.
+        fused_norm: nn.LayerNorm, one kernel; otherwise an RMS norm written out, which works in fp32.
+        inner: Width between the dense MLP's matrices.
+        gated: The MLP multiplies two halves (SwiGLU, GeGLU).
+        kept: Tensors as wide as `inner` that the activation function keeps for its backward pass.
+        keeps_result: One of them is what it gives (ReLU), so that the next matrix keeps no other.
+        experts: Weights in fused expert parameters.
+        expert_inner: Width inside one expert.
+    """
+
+    linears: tuple[Linear, ...]
+    norms: int
+    fused_norm: bool
+    inner: int
+    gated: bool
+    kept: int
+    keeps_result: bool
+    experts: int = 0
+    expert_inner: int = 0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shapes of a causal language model.
+
+    Args:
+        name: Class in transformers.
+        model: The model on the meta device: names and shapes without storage.
+        parameters: Shape of every parameter by name; tied ones once.
+        head: The output head's matrix.
+        fused_qkv: One matrix makes queries, keys and values, whose views keep it alive.
+        attention: sdpa or eager: what transformers chooses for it.
+        capped_scores, capped_logits: Squeezed by a tanh, which is kept (Gemma 2).
+        positions: Longest sequence that the config names, or None.
+    """
+
+    name: str
+    model: Any
+    parameters: dict[str, tuple[int, ...]]
+    layers: tuple[Layer, ...]
+    head: Linear
+    hidden: int
+    heads: int
+    key_heads: int
+    head_width: int
+    fused_qkv: bool
+    attention: str
+    attention_dropout: float
+    hidden_dropout: float
+    experts_per_token: int
+    positions: int | None
+    tied: bool
+    capped_scores: bool
+    capped_logits: bool
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(map(prod, self.parameters.values()))
+
+
+def architecture_of(base: BaseConfig, folder: Path) -> Architecture:
+    """Count a base's shapes; of a hub id only config.json is fetched.
+
+    Args:
+        base: The section `base`.
+        folder: Folder of project.yaml; a local model is looked for here first, then in the working folder.
+
+    Raises:
+        BaseModelError: If it is not there, the hub does not answer, or transformers does not know the architecture.
+    """
+    quiet_libraries()
+    place = _config_folder(base, folder)
+    text = json.dumps(read_config(base.model, place), sort_keys=True)
+    return _counted(base.model, place, text, base.trust_remote_code)
+
+
+def _config_folder(base: BaseConfig, folder: Path) -> Path:
+    place = local_folder(base.model, folder) or _cached(base) or _fetched(base)
+    if not (place / "config.json").is_file():
+        rule = "a folder or repository with config.json"
+        raise BaseModelError(base.model, Fault("base.model", rule, base.model, "Is it a transformers model?"))
+    check_remote_code(base.model, read_config(base.model, place), base.trust_remote_code)
+    return place
+
+
+def _cached(base: BaseConfig) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if base.trust_remote_code:
+        return None  # its Python files are needed too
+    try:
+        found = try_to_load_from_cache(base.model, "config.json", revision=base.revision)
+    except HFValidationError:
+        return None  # the hub's own check says what is wrong
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _fetched(base: BaseConfig) -> Path:
+    from huggingface_hub import snapshot_download
+
+    commit = check_hub(base)
+    if commit is None:
+        rule = "in the local cache when the Hugging Face Hub cannot be reached, and it is not"
+        advice = "Check the network (and HF_HUB_OFFLINE), or name a local folder or builtin:tiny."
+        raise BaseModelError(base.model, Fault("base.model", rule, base.model, advice))
+    wanted = ["config.json", "*.py"] if base.trust_remote_code else ["config.json"]
+    try:
+        return Path(snapshot_download(base.model, revision=commit, allow_patterns=wanted))
+    except OSError as error:  # huggingface_hub's and the disk's
+        raise BaseModelError(base.model, f"its config.json cannot be fetched ({str(error)[:120]}).") from error
+
+
+@lru_cache(maxsize=16)
+def _counted(name: str, place: Path, text: str, trust_remote_code: bool) -> Architecture:
+    """Once per config: a study asks again for every trial. `text` is the config, so that a changed file counts anew."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model.name_or_path = name
+        return _census(model)
+    except TuneryError:
+        raise
+    except Exception as error:  # configs of others: KeyError, ValueError and TypeError were seen
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+        rule = f"a causal language model whose architecture transformers knows ({reason})"
+        raise BaseModelError(name, Fault("base.model", rule, name, "Look at config.json's model_type.")) from error
+
+
+def _census(model: Any) -> Architecture:
+    config = model.config.get_text_config()
+    layers = dict(_decoder_layers(model, config))
+    heads = int(config.num_attention_heads)
+    counted = tuple(_layer(model, path, layer, config) for path, layer in layers.items())
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    vocabulary, width = head.weight.shape if head is not None else embedding.weight.shape
+    return Architecture(
+        name=type(model).__name__,
+        model=model,
+        parameters={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
+        layers=counted,
+        head=Linear("head", int(width), int(vocabulary), quantised=False),
+        hidden=int(config.hidden_size),
+        heads=heads,
+        key_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_width=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        fused_qkv=any(_is_fused(linear, config.hidden_size) for linear in counted[0].linears),
+        attention=str(getattr(config, "_attn_implementation", None) or "eager"),
+        attention_dropout=_first(config, ("attention_dropout", "attn_pdrop"), 0.0),
+        hidden_dropout=_first(config, _DROPOUTS, 0.0),
+        experts_per_token=int(_first(config, _EXPERTS_PER_TOKEN, 1)),
+        positions=getattr(config, "max_position_embeddings", None),
+        tied=head is None or head.weight is embedding.weight,
+        capped_scores=bool(getattr(config, "attn_logit_softcapping", None)),
+        capped_logits=bool(getattr(config, "final_logit_softcapping", None)),
+    )
+
+
+def _decoder_layers(model: Any, config: Any) -> Iterator[tuple[str, Any]]:
+    """The repeated blocks: the longest list of modules, as long as the config says."""
+    from torch.nn import ModuleList
+
+    for path, module in model.named_modules():
+        if isinstance(module, ModuleList) and len(module) == config.num_hidden_layers:
+            yield from ((f"{path}.{place}", layer) for place, layer in enumerate(module))
+            return
+    raise ValueError(f"no list of {config.num_hidden_layers} layers in {type(model).__name__}")
+
+
+def _layer(model: Any, path: str, layer: Any, config: Any) -> Layer:
+    hidden = int(config.hidden_size)
+    linears = tuple(_linears(model, path, layer, hidden))
+    norms = [module for module in layer.modules() if _is_norm(module, hidden)]
+    ups = sum(linear.outputs for linear in linears if linear.reads == "stream:mlp")
+    inner = sum(linear.inputs for linear in linears if linear.reads == "inner")
+    experts = [tuple(getattr(module, name).shape) for module, name, _ in fused_experts(layer)]
+    inside = [min(set(shape[1:]) - {hidden}, default=hidden) for shape in experts]  # of the two matrices, 2 I and I
+    activation = str(_first(config, ("hidden_act", "activation_function", "hidden_activation"), ""))
+    return Layer(
+        linears=linears,
+        norms=len(norms),
+        fused_norm=bool(norms) and type(norms[0]).__name__ == "LayerNorm",
+        inner=inner,
+        gated=ups >= 2 * inner > 0,
+        kept=_kept_by_activation(activation),
+        keeps_result=activation == "relu",
+        experts=sum(map(prod, experts)),
+        expert_inner=min(inside, default=0),
+    )
+
+
+def _linears(model: Any, path: str, layer: Any, hidden: int) -> Iterator[Linear]:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in layer.named_modules(prefix=path):
+        if not isinstance(module, nn.Linear | Conv1D):
+            continue
+        inputs, outputs = module.weight.shape[::-1] if isinstance(module, nn.Linear) else module.weight.shape
+        inside, leaf = name.removeprefix(path), name.rpartition(".")[2]
+        if is_router(model, name, module):
+            reads = "router"
+        elif _ATTENTION.search(inside):
+            reads = "heads" if leaf in _OUT and outputs == hidden else "stream:attention"
+        else:
+            reads = "inner" if outputs == hidden and (inputs != hidden or "down" in leaf) else "stream:mlp"
+        yield Linear(name, int(inputs), int(outputs), type(module) is nn.Linear or isinstance(module, Conv1D), reads)
+
+
+def _is_norm(module: Any, hidden: int) -> bool:
+    weight = getattr(module, "weight", None)
+    return "norm" in type(module).__name__.lower() and weight is not None and tuple(weight.shape) == (hidden,)
+
+
+def _is_fused(linear: Linear, hidden: int) -> bool:
+    leaf = linear.name.rpartition(".")[2].lower()
+    return linear.reads == "stream:attention" and (leaf in ("c_attn", "query_key_value", "wqkv") or "qkv" in leaf)
+
+
+def _kept_by_activation(name: str) -> int:
+    """gelu_new is written out in Python and keeps x, 0.5 x, tanh(...) and 1 + tanh(...); fused ones keep x."""
+    return 4 if name in ("gelu_new", "gelu_fast", "gelu_accurate") else 1
+
+
+def _first(config: Any, keys: tuple[str, ...], default: Any) -> Any:
+    return next((value for key in keys if (value := getattr(config, key, None)) is not None), default)
