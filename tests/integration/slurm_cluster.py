@@ -44,20 +44,18 @@ class Cluster:
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr or done.stdout}"
         return done.stdout
 
-    def job_of(self, array: str, task: int) -> str:
-        """The id that a task of an array has as a job."""
-        rows = [line.split() for line in self.ask("squeue", "-h", "-o", "%F %K %A").splitlines()]
-        return next(job for of, index, job in rows if (of, index) == (array, str(task)))
-
     def state(self, job: str) -> dict[str, str]:
         """What SLURM knows of a job: JobState, ExitCode, Restarts, ..."""
         pairs = [word.partition("=") for word in self.ask("scontrol", "show", "job", job).split() if "=" in word]
         return {key: value for key, _, value in pairs}
 
-    def start_now(self, job: str) -> None:
-        """Begin a job that was requeued; SLURM would let it wait for two minutes."""
+    def start_soon(self, job: str) -> None:
+        """Begin a job that was requeued; SLURM would let it wait for two minutes.
+
+        Not at once: the end of its first start, which is still to be told, would be taken for that of the second.
+        """
         until(lambda: self.state(job)["JobState"] == "PENDING", 60, f"job {job} was not requeued")
-        self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.ask("scontrol", "update", f"JobId={job}", "StartTime=now+10seconds")
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from tests.integration.servers import mlflow_server
 from tests.integration.slurm_cluster import Cluster, slurm_cluster, until
 from tunery.search import slots
 from tunery.search.storage import open_storage, storage_url
+from tunery.training.checkpoints import latest_checkpoint
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "slurm" / "tune.sbatch"
-STEPS, TRIALS = 60, 5
+STEPS, TRIALS = 120, 5
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Setting:
         for trial in running:
             begun = slots.RUN_ID in trial.user_attrs and slots.METRICS not in trial.user_attrs
             work = self.place.folder / "home" / "runs" / str(trial.user_attrs.get(slots.RUN_ID))
-            if begun and list(work.glob("**/checkpoint*")) and self._task_of(trial) == (array, str(task)):
+            if begun and latest_checkpoint(work) and self._task_of(trial) == (array, str(task)):
                 return trial
         return None
 
@@ -123,18 +124,20 @@ def test_an_array_of_workers_ends_its_study_exactly_though_both_are_preempted(se
     cluster = setting.cluster
     array = setting.submit()
     until(lambda: len(cluster.ask("squeue", "-h", "-t", "R").splitlines()) == 2, 60, "two tasks do not run")
-    jobs = [cluster.job_of(array, task) for task in (0, 1)]
+    jobs = [f"{array}_{task}" for task in (0, 1)]
 
-    # As two minutes before the time limit: only the batch script is told, which asks for another start.
-    stopped = [setting.wait_for_the_middle(array, 0)]
-    cluster.ask("scancel", "--batch", "--signal=TERM", jobs[0])
-    cluster.start_now(jobs[0])
-    assert "tune.sbatch: SIGTERM while the job is RUNNING" in setting.log(array, 0)
+    # As two minutes before the time limit: only the batch script is told, which asks for another start. Of the last
+    # task, whose id is that of the whole array: the others must not be stopped with it.
+    stopped = [setting.wait_for_the_middle(array, 1)]
+    cluster.ask("scancel", "--batch", "--signal=TERM", jobs[1])
+    cluster.start_soon(jobs[1])
+    assert "tune.sbatch: SIGTERM while the job is RUNNING" in setting.log(array, 1)
 
     # As another job that takes the node: SLURM ends this one, and puts it back into its queue by itself.
-    stopped.append(setting.wait_for_the_middle(array, 1))
-    cluster.ask("scontrol", "requeue", jobs[1])
-    cluster.start_now(jobs[1])
+    stopped.append(setting.wait_for_the_middle(array, 0))
+    assert parent_of(setting.tracking).info.status == "RUNNING"
+    cluster.ask("scontrol", "requeue", jobs[0])
+    cluster.start_soon(jobs[0])
 
     until(lambda: not cluster.ask("squeue", "-h").strip(), 420, "the array did not end")
     logs = [setting.log(array, task) for task in (0, 1)]
@@ -155,7 +158,7 @@ def check_whole(setting: Setting) -> None:
         assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
         assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
     assert sorted(slots.standing(setting.study())) == list(range(TRIALS))
-    (parent,) = [run for run in runs if run.data.tags["tunery.kind"] == "study"]
+    parent = parent_of(setting.tracking)
     assert "tunery.failure" not in parent.data.tags
     assert "trials/complete" in parent.data.metrics
 
@@ -185,3 +188,8 @@ def runs_of(tracking: str) -> list[Any]:
 
     client = mlflow.MlflowClient(tracking_uri=tracking)
     return list(client.search_runs([one.experiment_id for one in client.search_experiments()]))
+
+
+def parent_of(tracking: str) -> Any:
+    (parent,) = [run for run in runs_of(tracking) if run.data.tags["tunery.kind"] == "study"]
+    return parent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from tunery.cli.options import KEYS, load, project_option, store_options
@@ -17,7 +19,21 @@ from tunery.cli.overrides import OverridableCommand
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For the search in all."
 )
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this host.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this host, or Ray actors."
+)
+@click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where workers are."
+)
+@click.option(
+    "--address", metavar="ADDRESS", help="Of the Ray cluster: auto (the default), HOST:PORT, ray://HOST:PORT."
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(min=0, max=1),
+    metavar="N",
+    help="On Ray: 1, a part of one, or 0; default: 1 where the cluster has any.",
+)
 @click.option("--storage", metavar="URL", help="Optuna's storage; default: search.storage, else ./optuna.db.")
 @store_options
 @click.pass_context
@@ -28,6 +44,9 @@ def tune(
     trials: int | None,
     timeout: float | None,
     workers: int,
+    executor: Literal["local", "ray"],
+    address: str | None,
+    gpus_per_worker: float | None,
     storage: str | None,
     tracking_uri: str | None,
     run_name: str | None,
@@ -38,6 +57,8 @@ def tune(
     from tunery.ranking.study_verdict import shown_verdict
     from tunery.search.tune import Options, tune
 
+    if executor == "local" and (address is not None or gpus_per_worker is not None):
+        raise click.UsageError("--address and --gpus-per-worker are for --executor ray.", context)
     loaded = load(project, context)
     options = Options(
         study=study,
@@ -47,6 +68,9 @@ def tune(
         storage=storage,
         tracking_uri=tracking_uri,
         run_name=run_name,
+        executor=executor,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
     )
     with StudyView() as view:
         record = tune(loaded, options, view)

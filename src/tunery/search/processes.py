@@ -111,7 +111,7 @@ class _Team:
         self.early_deaths = 0 if begun else self.early_deaths + 1
         if self.early_deaths >= _MOST_EARLY_DEATHS:
             raise RunStopped(f"study {self.session.name}: workers end before they begin a trial (exit code {code})")
-        self.session.progress.step(f"worker {number} died ({_cause(code)}); another takes its place")
+        self.session.progress.step(f"worker {number} died ({cause(code)}); another takes its place")
         self._start(number)
 
     def _pass_on(self, stop: Stop) -> None:
@@ -230,5 +230,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _cause(code: int) -> str:
+def cause(code: int) -> str:
+    """The signal that ended a process, or its exit code."""
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"

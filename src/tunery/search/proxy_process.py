@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 
@@ -13,7 +14,9 @@ from tunery.search.storage import open_storage
 def main(url: str, port: int) -> None:
     """Serve a storage on the loopback address until the parent ends."""
     follow_parent()
-    optuna.storages.run_grpc_proxy_server(open_storage(url), host="127.0.0.1", port=port)
+    # One call after the other: SQLite locks no row, and of two threads that take a waiting trial at once, both got it.
+    one = ThreadPoolExecutor(max_workers=1)
+    optuna.storages.run_grpc_proxy_server(open_storage(url), host="127.0.0.1", port=port, thread_pool=one)
 
 
 if __name__ == "__main__":

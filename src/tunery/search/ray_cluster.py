@@ -17,7 +17,7 @@ from tunery.search.storage import is_one_host
 from tunery.tracking.redact import redact
 
 DEFAULT_ADDRESS = "auto"
-_SECONDS_TO_ANSWER = 25
+_SECONDS_TO_ANSWER = 20
 # Ray's own way of telling a driver of what happens on the cluster is to print it in the middle of a study.
 _QUIET = {"RAY_SCHEDULER_EVENTS": "0"}
 _CONNECT = "import logging, sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)"
@@ -65,7 +65,16 @@ def connect(address: str) -> list[Node]:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_answer(address, str(error)) from error
+    # No option stops the last log lines of a lost node from being printed over the study's view (Ray 2.60).
+    ray._private.worker._worker_logs_enabled = False
     return [_node(found) for found in ray.nodes() if found["Alive"]]
+
+
+def disconnect() -> None:
+    """Leave the cluster; whatever this process still has there is ended."""
+    import ray
+
+    ray.shutdown()
 
 
 def _require_answer(address: str) -> None:

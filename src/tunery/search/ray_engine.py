@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: an actor each, resident on its node; a lost one is replaced, and its trial given to another.
+"""Workers on a Ray cluster: an actor each, resident on its node; a lost one is replaced, and its trial requeued.
 
 Ray finds the places and tells when one is lost. What a worker does, how it stops and how its trials are counted is as
 on one host: see processes.py.
@@ -19,8 +19,16 @@ from tunery.config.project import Project
 from tunery.errors import Interrupted, RunStopped
 from tunery.pipeline.work import home
 from tunery.search import slots
-from tunery.search.processes import Stop, order_for, shared, trials_of
-from tunery.search.ray_cluster import DEFAULT_ADDRESS, Share, connect, gpus_each, require_shared_stores, share
+from tunery.search.processes import Stop, cause, order_for, shared, studies_of, trials_of
+from tunery.search.ray_cluster import (
+    DEFAULT_ADDRESS,
+    Share,
+    connect,
+    disconnect,
+    gpus_each,
+    require_shared_stores,
+    share,
+)
 from tunery.search.ray_worker import RayWorker
 from tunery.tracking.redact import redact
 
@@ -31,8 +39,8 @@ _POLL_SECONDS = 0.5
 # A worker whose actor is lost is killed by its node in this time; its trial is not touched before.
 _SECONDS_TO_DIE = 1.0
 _SECONDS_TO_BE_PLACED = 30.0
-# What Ray says instead of an exit code.
-_LOST = -1
+# Stands for the exit code that a lost worker has not; no signal has this number.
+_LOST = -1000
 
 
 @contextmanager
@@ -48,15 +56,13 @@ def on_cluster(project: Project, options: Options, storage: str, tracking: str) 
     Raises:
         ConfigError: If the cluster does not answer, is too small, or cannot reach a store.
     """
-    import ray
-
     nodes = connect(options.address or DEFAULT_ADDRESS)
     try:
         require_shared_stores(nodes, storage, tracking)
         each = share(nodes, options.workers, gpus_each(nodes, project.training.device, options.gpus_per_worker))
         yield lambda session, study: _work(session, study, each)
     finally:
-        ray.shutdown()
+        disconnect()
 
 
 def _work(session: Session, study: optuna.Study, each: Share) -> None:
@@ -108,7 +114,8 @@ class _Crew:
                 self._pass_on(stop)
             for number, place in list(self.places.items()):
                 self._look(number, place, stopping=bool(stop.count))
-            self.session.progress.look(self.study)
+            for one in studies_of(self.session, self.study):
+                self.session.progress.look(one)
             time.sleep(_POLL_SECONDS)
         if stop.count:
             raise Interrupted(stop.name, 0, resumable=True)
@@ -138,16 +145,16 @@ class _Crew:
 
     def _look(self, number: int, place: _Place, *, stopping: bool) -> None:
         if place.name is None:
-            self._look_whether_placed(number, place)
+            self._look_whether_placed(number, place, stopping=stopping)
             return
         code, words = self._answer(place) or (None, "")
         if code is not None:
             self._ended(number, place, code, words, stopping=stopping)
 
-    def _look_whether_placed(self, number: int, place: _Place) -> None:
+    def _look_whether_placed(self, number: int, place: _Place, *, stopping: bool) -> None:
         name = self._answer(place)
         if isinstance(name, tuple):  # it is lost already
-            self._ended(number, place, *name, stopping=False)
+            self._ended(number, place, *name, stopping=stopping)
         elif name is not None:
             place.name = name
         elif not place.waits and time.monotonic() - place.since > _SECONDS_TO_BE_PLACED:
@@ -227,5 +234,5 @@ def _environment(each: Share) -> dict[str, str]:
 def _cause(code: int, words: str) -> str:
     lines = [line for line in words.splitlines() if line.strip()]
     said = redact(" ".join(lines[-1].split()))[:300] if lines else ""
-    what = "its actor or node is gone" if code == _LOST else f"exit code {code}"
+    what = "its actor or node is gone" if code == _LOST else cause(code)
     return f"{what}: {said}" if said else what

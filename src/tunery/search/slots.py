@@ -1,9 +1,10 @@
 """A study's trials, laid out beforehand as numbered slots: the total is exact, whoever dies and however often.
 
-An Optuna trial that waits is taken by one worker only, in every storage. So all trials of a study are added waiting,
-each with its slot, and a worker begins none that was not laid out. Where a worker died, the slot gets another trial,
-which follows the dead one and carries on its MLflow run. Whatever was added twice, because two workers saw the same
-need, one rule decides: of several first trials of a slot, and of several that follow the same one, the first counts.
+An Optuna trial that waits is taken by one worker only (in a file: through the proxy in front of it). So all trials of a
+study are added waiting, each with its slot, and a worker begins none that was not laid out. Where a worker died, the
+slot gets another trial, which follows the dead one and carries on its MLflow run. Whatever was added twice, because two
+workers saw the same need, one rule decides: of several first trials of a slot, and of several that follow the same one,
+the first counts.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 SEARCHED = "search_seconds"
 _RECORD = "record"
+# A run is made, and then its trial is told of it.
+_JUST_MADE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,13 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
     # Before the trials are laid out: what a dead worker left may be more than the total, and is then withdrawn.
     _bring_back(session, study, died=True)
     lay_out_trials(study, project, session.extra, options.trials or project.search.trials)
-    began = time.time()
+    began, before = time.time(), float(study.user_attrs.get(ELAPSED, 0.0))
     left = None if options.timeout_seconds is None else options.timeout_seconds - study.user_attrs.get(SEARCHED, 0.0)
     session = replace(session, until=None if left is None else began + left)
     session.progress.begin(study, session.name)
     try:
         engine(session, study)
+        study.set_user_attr(ELAPSED, before + time.time() - began)  # the report tells it
         record = _end(session, study, tracker)
     except BaseException:
         _tell_how_to_go_on(session, study)
@@ -153,7 +156,7 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
         if is_one_host(session.url):
             _bring_back(session, study, died=False)  # where a second Ctrl-C left no time to
         _end_abandoned(session, study)
-        study.set_user_attr(ELAPSED, study.user_attrs.get(ELAPSED, 0.0) + time.time() - began)
+        study.set_user_attr(ELAPSED, before + time.time() - began)
     return record
 
 
@@ -244,7 +247,26 @@ def _study_run(study: optuna.Study, store: Store, options: Options, project: Pro
             tracker.tag(**{"tunery.study": study.study_name, "tunery.project_folder": str(project.folder.absolute())})
             tracker.log_provenance(collect(project.folder))
         tracker.accept_resume()
-        yield tracker
+        try:
+            yield tracker
+        except BaseException:
+            if not is_one_host(url) and _is_worked_on(study):
+                tracker.leave()
+            raise
+
+
+def _is_worked_on(study: optuna.Study) -> bool:
+    """Whether other processes run a trial of the study now; those of this one have been told to have ended."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    names = (study.study_name, finals_name(study.study_name), _end_name(study.study_name))
+    # A storage that is away must not hide why the study was left.
+    with suppress(optuna.exceptions.OptunaError, SQLAlchemyError, OSError):
+        for there in filter(None, (_load(study._storage, name) for name in names)):
+            slots.mend(there, {})
+            if there.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+                return True
+    return False
 
 
 def _finals_if_there(session: Session) -> optuna.Study | None:
@@ -269,9 +291,8 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
     """Conclude once for each set of finals, whichever host comes first; the others wait for its record."""
     finals = _finals_if_there(session)
     there = _end_if_there(session)
-    failed = 0 if there is None else len(there.get_trials(states=(optuna.trial.TrialState.FAIL,)))
     # What failed is tried again by the next command, as another slot.
-    key = f"{_digest(study, finals, session.project)}:{failed}"
+    key = f"{_digest(study, finals, session.project)}:{0 if there is None else failed_for_good(there)}"
     end = lay_out_finals(session.storage, _end_name(session.name), [slots.Job(key)], "maximize")
     worker = worker_of(session)
 
@@ -286,6 +307,12 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
         return read_record(ended.user_attrs[_RECORD])
     why = ended.user_attrs.get(slots.REASON, "its worker died")
     raise RunStopped(f"study {session.name}: every trial has ended, but no report was made: {why}. Run it again.")
+
+
+def failed_for_good(study: optuna.Study) -> int:
+    """Slots that nobody tries again; one whose worker was stopped waits for another, who must find the same slot."""
+    failed = optuna.trial.TrialState.FAIL
+    return sum(one.state == failed and not slots.may_retry(one) for one in slots.standing(study).values())
 
 
 def _digest(study: optuna.Study, finals: optuna.Study | None, project: Project) -> str:
@@ -312,10 +339,13 @@ def _end_abandoned(session: Session, study: optuna.Study) -> None:
     from tunery.tracking.children import end_abandoned
 
     studies = [one for one in (study, _finals_if_there(session)) if one is not None]
-    alive = {
-        trial.user_attrs[slots.RUN_ID]
-        for one in studies
-        for trial in slots.unfinished(one)
-        if trial.state == optuna.trial.TrialState.RUNNING and slots.RUN_ID in trial.user_attrs
-    }
-    end_abandoned(session.store, session.parent, alive)
+
+    def worked_on() -> dict[str, bool]:
+        found: dict[str, bool] = {}
+        for trial in (trial for one in studies for trial in one.get_trials(deepcopy=False)):
+            if slots.RUN_ID in trial.user_attrs:
+                run_id = trial.user_attrs[slots.RUN_ID]
+                found[run_id] = found.get(run_id, False) or trial.state == optuna.trial.TrialState.RUNNING
+        return found
+
+    end_abandoned(session.store, session.parent, worked_on, 0.0 if is_one_host(session.url) else _JUST_MADE_SECONDS)

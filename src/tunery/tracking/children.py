@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -70,22 +71,25 @@ def finish_child(store: Store, run_id: str) -> None:
             store.client.set_terminated(run_id, "FINISHED")
 
 
-def end_abandoned(store: Store, parent: str, alive: Collection[str]) -> list[str]:
+def end_abandoned(
+    store: Store, parent: str, worked_on: Callable[[], Mapping[str, bool]], unknown_seconds: float = 0.0
+) -> list[str]:
     """Mark runs that nobody works on any more as KILLED.
 
     Args:
         store: MLflow's.
         parent: The study's run.
-        alive: Run ids that a worker has, or that wait for one.
+        worked_on: Whether a worker has a run, for each that a trial knows. Asked after MLflow: a run that began in
+            between is not among those looked at.
+        unknown_seconds: So young a run that no trial knows is left alone: a worker elsewhere has just made it.
 
     Returns:
         The runs that were left RUNNING.
     """
-    left = [
-        run.info.run_id
-        for run in children(store, parent)
-        if run.info.status == "RUNNING" and run.info.run_id not in alive
-    ]
+    running = [run.info for run in children(store, parent) if run.info.status == "RUNNING"]
+    theirs = worked_on()
+    youngest = (time.time() - unknown_seconds) * 1000
+    left = [run.run_id for run in running if not theirs.get(run.run_id, run.start_time > youngest)]
     with refusals(store.uri):
         for run_id in left:
             store.client.set_tag(run_id, FAILURE, "killed")

@@ -67,6 +67,7 @@ class Tracker(RunLog):
         self._monitor: Any = None
         self._handlers: dict[signal.Signals, Any] = {}
         self._former: Run | None = None
+        self._left = False
 
     def __enter__(self) -> Self:
         guard_logs()
@@ -92,7 +93,7 @@ class Tracker(RunLog):
         lost: list[str] = []
         try:
             self._stop_monitor()
-            if end.tags:
+            if end.tags and not self._left:
                 self.tag(**end.tags)
             lost = self.gateway.outbox.close(PATIENCE_SECONDS)
         except BaseException as late:
@@ -108,6 +109,10 @@ class Tracker(RunLog):
     def accept_resume(self) -> None:
         """Say that all which could be wrong with a resume has been looked at: from here the run's end is a new one."""
         self._former = None
+
+    def leave(self) -> None:
+        """Let other processes end the run, which they go on with: this one's end is not the run's."""
+        self._left = True
 
     def _former_ending(self) -> Ending | None:
         if self._former is None:
@@ -161,18 +166,29 @@ class Tracker(RunLog):
         """Whether the server knows the end. Tried for a while: a run that stays RUNNING misleads everyone."""
         from mlflow.exceptions import MlflowException
 
+        if self._left:
+            return True
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 if end.status == "RUNNING":  # as a killed process left it, before a resume that was refused
                     self.store.client.update_run(self.run_id, status="RUNNING")
                 else:
+                    if end.status == "FINISHED" and self.kind in _EXTENDED:
+                        self._forget_failures()
                     self.store.client.set_terminated(self.run_id, end.status, end.time_ms)
                 return True
             except MlflowException:
                 if time.monotonic() >= until:
                     return False
                 time.sleep(1.0)
+
+    def _forget_failures(self) -> None:
+        """What a process on another host said when it was stopped: the run has ended well since."""
+        tags = self.store.client.get_run(self.run_id).data.tags
+        for tag in (FAILURE, ERROR):
+            if tag in tags:
+                self.store.client.delete_tag(self.run_id, tag)
 
     def _tell_lost(self, lost: list[str], error: BaseException | None) -> None:
         told = Fault(
