@@ -1,6 +1,8 @@
 """Take the README's pictures: a run's pages in the MLflow UI, through headless Chromium.
 
-python docs/screenshot.py RUN_ID --store sqlite:///mlflow.db     # needs `pip install -e ".[docs]"` and `chromium`
+python docs/screenshot.py RUN_ID --store sqlite:///mlflow.db     # of a training or of a study
+
+Needs `pip install -e ".[docs]"` and `chromium`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import click
 import mlflow
+from mlflow.entities import Run
 from playwright.sync_api import Browser, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
@@ -31,21 +34,28 @@ _PATIENCE_SECONDS = 60
 @click.argument("run_id")
 @click.option("--store", default="sqlite:///mlflow.db", show_default=True, help="MLflow's backend store.")
 def main(run_id: str, store: str) -> None:
-    """Write docs/images/run.png, curves.png and model.png."""
-    client = mlflow.MlflowClient(tracking_uri=store)
-    run = client.get_run(run_id)
-    name, version = run.data.tags["tunery.registered_version"].split("/")
-    page = f"#/experiments/{run.info.experiment_id}/runs/{run_id}"
-    pages = {
-        "run": (page, 1500),
-        "curves": (f"{page}/model-metrics", 1100),
-        "model": (f"#/models/{name}/versions/{version}", 800),
-    }
+    """Write docs/images/run.png, curves.png and model.png; of a study study.png and trials.png."""
+    run = mlflow.MlflowClient(tracking_uri=store).get_run(run_id)
+    pages = _pages(run)
     IMAGES.mkdir(exist_ok=True)
     with _server(store) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
         for file, (place, height) in pages.items():
             _shoot(browser, f"{address}/{place}", IMAGES / f"{file}.png", height)
+
+
+def _pages(run: Run) -> dict[str, tuple[str, int]]:
+    """File -> address and height in pixels of each page."""
+    experiment = f"#/experiments/{run.info.experiment_id}/runs"
+    page = f"{experiment}/{run.info.run_id}"
+    if run.data.tags["tunery.kind"] == "study":
+        return {"study": (page, 1900), "trials": (experiment, 900)}
+    name, version = run.data.tags["tunery.registered_version"].split("/")
+    return {
+        "run": (page, 1500),
+        "curves": (f"{page}/model-metrics", 1100),
+        "model": (f"#/models/{name}/versions/{version}", 800),
+    }
 
 
 @contextmanager
