@@ -7,6 +7,7 @@ TuneryError                    exit code 1
 │   ├── BaseModelError         a base model or adapter
 │   ├── TaskError              an lm-eval task
 │   ├── RefError               a models:/, runs:/ or folder reference
+│   │   └── RunHeld            a run that another process works on now
 │   ├── TrackingError          the MLflow store
 │   └── StorageError           the disk
 └── RunStopped                 exit code 1: a run that had started did not end well; carries `failure` for MLflow's tag
@@ -86,6 +87,10 @@ class RefError(InputError):
     """A reference such as models:/name@alias leads nowhere."""
 
 
+class RunHeld(RefError):
+    """Another process works on the run now."""
+
+
 class TrackingError(InputError):
     """The MLflow store does not answer or refuses."""
 
@@ -157,7 +162,7 @@ class Interrupted(RunStopped):
     failure = "killed"
 
     def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
-        self.step = step
+        self.signal_name, self.step = signal_name, step
         going_on = (
             "a checkpoint is kept; go on with --resume" if resumable else "nothing to resume from was written yet"
         )

@@ -83,6 +83,7 @@ def slurm_cluster() -> Iterator[Cluster]:
     finally:
         for daemon in reversed(daemons):
             _end(daemon)
+        _kill_left(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -186,3 +187,13 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+
+
+def _kill_left(folder: Path) -> None:
+    """What a test that failed left of its jobs: SLURM's own supervisors of them wait for a slurmctld for minutes."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = f"SLURM_CONF={folder}/".encode() in (entry / "environ").read_bytes()
+            # A supervisor blanks its environment; it keeps slurmd's log open.
+            if told or any(os.readlink(file).startswith(f"{folder}/") for file in (entry / "fd").iterdir()):
+                os.kill(int(entry.name), signal.SIGKILL)

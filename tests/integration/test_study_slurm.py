@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place
@@ -52,15 +55,18 @@ class Setting:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def log_file(self, array: str, task: int) -> Path:
+        return self.place.folder / f"tunery-{array}_{task}.log"
+
     def log(self, array: str, task: int) -> str:
-        file = self.place.folder / f"tunery-{array}_{task}.log"
+        file = self.log_file(array, task)
         return file.read_text(errors="replace") if file.exists() else ""
 
     def study(self, name: str = "small") -> optuna.Study:
-        return optuna.load_study(study_name=name, storage=open_storage(storage_url(self.storage)))
+        return optuna.load_study(study_name=name, storage=_storage(self.storage))
 
     def in_the_middle(self, array: str, task: int) -> FrozenTrial | None:
-        """A trial that a task trains now, beyond its first checkpoint."""
+        """A trial that a task trains now, beyond its first checkpoint and far from its end."""
         try:
             running = self.study().get_trials(states=(TrialState.RUNNING,))
         except KeyError:
@@ -68,7 +74,7 @@ class Setting:
         for trial in running:
             begun = slots.RUN_ID in trial.user_attrs and slots.METRICS not in trial.user_attrs
             work = self.place.folder / "home" / "runs" / str(trial.user_attrs.get(slots.RUN_ID))
-            if begun and latest_checkpoint(work) and self._task_of(trial) == (array, str(task)):
+            if begun and _is_halfway(work) and self._task_of(trial) == (array, str(task)):
                 return trial
         return None
 
@@ -76,11 +82,13 @@ class Setting:
         found: list[FrozenTrial] = []
 
         def look() -> bool:
+            state = self.cluster.state(f"{array}_{task}")["JobState"]
+            assert state not in ("FAILED", "COMPLETED"), self.log(array, task)
             trial = self.in_the_middle(array, task)
             found.extend([trial] if trial is not None else [])
             return bool(found)
 
-        until(look, 240, f"task {task} is in the middle of no trial:\n{self.log(array, task)}")
+        until(look, 180, f"task {task} was in the middle of no trial", self.log_file(array, task))
         return found[-1]
 
     def _task_of(self, trial: FrozenTrial) -> tuple[str, str] | None:
@@ -91,6 +99,16 @@ class Setting:
             return None
         known = dict(pair.split("=", 1) for pair in raw.split("\0") if "=" in pair)
         return known.get("SLURM_ARRAY_JOB_ID", ""), known.get("SLURM_ARRAY_TASK_ID", "")
+
+
+@cache
+def _storage(url: str) -> BaseStorage:
+    return open_storage(storage_url(url))
+
+
+def _is_halfway(work: Path) -> bool:
+    newest = latest_checkpoint(work)
+    return newest is not None and int(newest.name.rpartition("-")[2]) <= STEPS // 2
 
 
 @pytest.fixture
@@ -117,6 +135,69 @@ def setting(place: Place) -> Iterator[Setting]:
                 database.cleanup()
     finally:
         shutil.rmtree(data, ignore_errors=True)
+
+
+STUBS = {
+    "python": """#!/bin/bash
+trap 'echo told >> told; [[ $(wc -l < told) == 1 ]] || exit 9' TERM
+echo "$*" > asked; touch began
+until [[ -s told ]]; do sleep 0.1; done; sleep 1; exit 1
+""",
+    "squeue": '#!/bin/bash\necho "$STATE"\n',
+    "scontrol": """#!/bin/bash
+if [[ $1 == show ]]; then echo "ProctrackType = proctrack/$TRACKING"; else echo "$@" >> requeued; fi
+""",
+}
+REACHED = {"MLFLOW_TRACKING_URI": "http://login1:5000"}
+TASK = {"SLURM_JOB_ID": "70", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("state", "tracking", "whole_job", "requeued"),
+    [
+        ("RUNNING", "cgroup", False, True),  # the time is nearly up: the script alone is told
+        ("RUNNING", "linuxproc", False, True),
+        ("COMPLETING", "cgroup", False, False),  # SLURM ends the job, and has its own reasons to requeue it or not
+        ("COMPLETING", "linuxproc", True, False),  # every process of the job is told
+    ],
+)
+def test_the_script_tells_tunery_once_to_stop(
+    tmp_path: Path, state: str, tracking: str, whole_job: bool, requeued: bool
+) -> None:
+    for name, text in STUBS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, **REACHED, **TASK, "STATE": state, "TRACKING": tracking}
+    environment["PATH"] = f"{tmp_path}{os.pathsep}{environment['PATH']}"
+    words = ["bash", str(SCRIPT), "projects/mine", "postgresql://login1/mine", "--trials", "40"]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True) as script:
+        until((tmp_path / "began").exists, 20, "nothing began")
+        (os.killpg if whole_job else os.kill)(script.pid, signal.SIGTERM)
+    assert script.returncode == 1
+    assert (tmp_path / "told").read_text() == "told\n"
+    asked = "-m tunery tune --project projects/mine --storage postgresql://login1/mine --trials 40\n"
+    assert (tmp_path / "asked").read_text() == asked
+    # The task, not the array: the id of an array's last task is that of all of them.
+    assert (tmp_path / "requeued").exists() is requeued
+    assert not requeued or (tmp_path / "requeued").read_text() == "requeue 70_3\n"
+
+
+@pytest.mark.parametrize(
+    ("tracking", "storage", "named"),
+    [
+        ("", "postgresql://login1/mine", "MLFLOW_TRACKING_URI"),
+        ("sqlite:///mlflow.db", "postgresql://login1/mine", "MLFLOW_TRACKING_URI"),
+        ("http://login1:5000", "sqlite:///optuna.db", "the storage"),
+    ],
+)
+def test_the_script_refuses_stores_that_nodes_cannot_share(
+    tmp_path: Path, tracking: str, storage: str, named: str
+) -> None:
+    environment = {**os.environ, **TASK, "MLFLOW_TRACKING_URI": tracking}
+    done = subprocess.run(
+        ["bash", str(SCRIPT), ".", storage], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, named in done.stderr) == (2, True)
 
 
 @pytest.mark.slow

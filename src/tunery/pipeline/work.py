@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunery.errors import RefError, StorageError
+from tunery.errors import RunHeld, StorageError
 
 
 def home() -> Path:
@@ -43,7 +43,7 @@ class WorkFolder:
         holds it may hold it again.
 
         Raises:
-            RefError: If another process holds it.
+            RunHeld: If another process holds it.
             StorageError: If the lock file, <run id>.lock beside the folder, cannot be written.
         """
         from filelock import FileLock, Timeout
@@ -55,7 +55,7 @@ class WorkFolder:
             lock.acquire()
         except Timeout as error:
             advice = "Wait until it has ended, or stop it first."
-            raise RefError(f"run {self.path.name}", f"another process is training it now. {advice}") from error
+            raise RunHeld(f"run {self.path.name}", f"another process is training it now. {advice}") from error
         except OSError as error:
             raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from tunery.errors import (
     ConfigError,
     Interrupted,
     Pruned,
+    RunHeld,
     RunStopped,
     StorageError,
     TimedOut,
@@ -43,6 +45,7 @@ RUNG_STEPS = "rung_steps"
 # failed trials out, and count pruned ones as worse than complete ones.
 _BY_SETTINGS = frozenset({"oom", "nan", "timeout", "infeasible"})
 _POLL_SECONDS = 1.0
+_HELD_SECONDS = 10.0
 
 
 class _Superfluous(Exception):
@@ -91,6 +94,7 @@ class Worker:
             TrackingError, StorageError: If there is nowhere to write to; likewise.
         """
         silent: dict[int, float] = {}
+        study._pop_waiting_trial_id = functools.partial(slots.take, study)  # type: ignore[method-assign]
         while not self._time_is_up() and slots.unfinished(study):
             slots.mend(study, silent)
             waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
@@ -116,12 +120,17 @@ class Worker:
         except Pruned as error:
             raise optuna.TrialPruned(str(error)) from None
         except (Interrupted, KeyboardInterrupt):
-            slots.succeed(study, _frozen(study, trial), died=False)
-            self._tell(trial, "killed", "its worker was stopped")
+            self._give_up(study, trial, began, "killed", "its worker was stopped")
+            began = time.monotonic()
             raise
-        except (ConfigError, StorageError, TrackingError) as error:  # the next trial would meet the same
+        except RunHeld as error:  # its worker was taken for dead and is not: let it end the run, then look again
             slots.succeed(study, _frozen(study, trial), died=False)
-            self._tell(trial, "error", str(error))
+            self._tell(trial, "killed", str(error))
+            time.sleep(_HELD_SECONDS)
+            raise _Failed("killed") from None
+        except (ConfigError, StorageError, TrackingError) as error:  # the next trial would meet the same
+            self._give_up(study, trial, began, "error", str(error))
+            began = time.monotonic()
             raise
         except TuneryError as error:
             failure = error.failure if isinstance(error, RunStopped) else "error"
@@ -133,6 +142,12 @@ class Worker:
             raise _Failed("error") from error
         finally:
             self._note_seconds(trial, time.monotonic() - began)
+
+    def _give_up(self, study: optuna.Study, trial: optuna.Trial, began: float, failure: str, reason: str) -> None:
+        """Leave the trial to another worker, with what it has cost so far."""
+        self._note_seconds(trial, time.monotonic() - began)
+        slots.succeed(study, _frozen(study, trial), died=False)
+        self._tell(trial, failure, reason)
 
     def _tell(self, trial: optuna.Trial, failure: str, reason: str) -> None:
         from tunery.tracking.redact import redact

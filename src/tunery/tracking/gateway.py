@@ -6,7 +6,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,10 @@ _PARAMS_A_REQUEST = 100
 _TEXT_FILE = re.compile(
     r"\.(txt|md|jsonl?|ya?ml|csv|tsv|html|log|diff|patch|toml|xml|ini|cfg|env|py|sh|jinja)", re.IGNORECASE
 )
+
+# What SQLite, PostgreSQL and MySQL say of a row that is there already; and how many others may be first.
+_WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")
+_RACES = 5
 
 
 class Gateway:
@@ -84,10 +88,27 @@ class Gateway:
 
     def datasets(self, inputs: Sequence[DatasetInput]) -> None:
         """Link dataset inputs to the run."""
-        self._deliver("dataset inputs", lambda client: client.log_inputs(self.run_id, list(inputs)))
+        self._deliver("dataset inputs", lambda client: _insist(lambda: client.log_inputs(self.run_id, list(inputs))))
 
     def _deliver(self, what: str, send: Any) -> None:
         self.outbox.deliver(Delivery(what, send))
+
+
+def _insist(send: Callable[[], Any]) -> None:
+    """Send what MLflow refuses when two runs send it at once: it looks for a dataset, then adds it; then it is there.
+
+    Source: mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore._log_inputs_impl
+    """
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(_RACES):
+        try:
+            send()
+            return
+        except MlflowException as error:
+            if not _WAS_THERE.search(str(error)):
+                raise
+    send()
 
 
 def entity_name(name: str) -> str:
