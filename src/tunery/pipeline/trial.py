@@ -76,12 +76,11 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -
     resumed = WorkFolder.of(plan.resume).held() if plan.resume else nullcontext()
     with (
         resumed,
-        open_run(store, "trial", name, plan.resume, run_name=plan.name, parent=plan.parent) as tracker,
+        open_run(store, "trial", name, plan.resume, plan.name, plan.parent, plan.tags) as tracker,
         WorkFolder.of(tracker.run_id).held(),
     ):
         work = WorkFolder.of(tracker.run_id)
         try:
-            tracker.tag(**plan.tags)
             plan.began(tracker.run_id)
             metrics = _trial(plan, resident, tracker, work, watch)
             plan.ended(metrics)

@@ -6,6 +6,7 @@ on one host: see processes.py.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ _POLL_SECONDS = 0.5
 # A worker whose actor is lost is killed by its node in this time; its trial is not touched before.
 _SECONDS_TO_DIE = 1.0
 _SECONDS_TO_BE_PLACED = 30.0
+# After a second Ctrl-C; whoever is not done by then is killed.
+_SECONDS_TO_STOP = 5.0
 # Stands for the exit code that a lost worker has not; no signal has this number.
 _LOST = -1000
 
@@ -107,11 +110,12 @@ class _Crew:
     def run(self, stop: Stop) -> None:
         for number in range(self.session.options.workers):
             self._ask_for(number)
-        passed_on = 0
-        while self.places:
+        passed_on, until = 0, math.inf
+        while self.places and time.monotonic() < until:
             if stop.count > passed_on:
                 passed_on = stop.count
                 self._pass_on(stop)
+                until = time.monotonic() + _SECONDS_TO_STOP if stop.count > 1 else math.inf
             for number, place in list(self.places.items()):
                 self._look(number, place, stopping=bool(stop.count))
             for one in studies_of(self.session, self.study):

@@ -37,14 +37,19 @@ class RayWorker:
         Returns:
             host:pid, by which its trials are known.
         """
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tunery.search.worker_process"],
-            stdin=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+        # `ray start` blocks SIGINT for whatever comes of it, and a process inherits that: Ctrl-C would not arrive.
+        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tunery.search.worker_process"],
+                stdin=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdin is not None
         # Killed when this actor dies, not asked to stop: by then another worker may have been given its trial.
         self._process.stdin.write(json.dumps({**order, "orphaned_by": signal.SIGKILL}) + "\n")

@@ -142,6 +142,24 @@ def is_superfluous(study: optuna.Study, trial: optuna.Trial) -> bool:
     return last is None or last.number != trial.number
 
 
+def take(study: optuna.Study) -> int | None:
+    """Begin the waiting trial of the earliest slot; its id in the storage.
+
+    Optuna takes the one that was added first. One that was stopped would then come last, and samplers that learn would
+    draw from another history than that of a study which nobody stopped.
+    """
+    first = {slot: trials[0].number for slot, trials in by_slot(study).items()}
+
+    def place(trial: FrozenTrial) -> tuple[int, int]:
+        return first.get(trial.user_attrs.get(SLOT, ""), trial.number), trial.number
+
+    for trial in sorted(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)), key=place):
+        with suppress(UpdateFinishedTrialError):
+            if study._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
+                return trial._trial_id
+    return None
+
+
 def requeue(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
     """Take a trial away from its worker, and let another one go on with it.
 
@@ -174,14 +192,15 @@ def succeed(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
 
 def _add_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
     """Add a waiting trial with all that is known of another one."""
+    drawn = RUN_ID in trial.user_attrs  # else it may have ended between two draws, and is drawn anew
     kept = {key: value for key, value in trial.user_attrs.items() if key not in (FAILURE, REASON, WORKER, SURPLUS)}
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
+            params=trial.params if drawn else {},
+            distributions=trial.distributions if drawn else {},
             user_attrs={**kept, **attributes},
-            system_attrs=_as_drawn(trial),
+            system_attrs=_as_drawn(trial) if drawn else _as_enqueued(trial),
             intermediate_values=trial.intermediate_values,
         )
     )
@@ -220,6 +239,11 @@ def _is_late(trial: FrozenTrial, silent: dict[int, float]) -> bool:
 def _as_drawn(trial: FrozenTrial) -> dict[str, Any]:
     """What a sampler wrote about how a trial was drawn (its place in a grid, say)."""
     return {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
+
+
+def _as_enqueued(trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters that were given when the trial was laid out."""
+    return {key: value for key, value in trial.system_attrs.items() if key == "fixed_params"}
 
 
 def _withdraw(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ DEFAULT_FILE = "optuna.db"
 _SERVERS = ("postgresql", "mysql", "mariadb")
 # A worker on another host shows that it lives so often; after two silences its trial is given to another.
 _HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS = "TUNERY_HEARTBEAT_SECONDS", 30
+_ATTEMPTS = 5
 
 
 def storage_url(given: str | None) -> str:
@@ -37,7 +39,7 @@ def storage_url(given: str | None) -> str:
         return f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().absolute()}"
     if url.partition(":")[0].partition("+")[0] in _SERVERS and "://" in url:
         return _with_driver(url)
-    rule = "sqlite:///FILE, postgresql://USER@HOST/NAME or mysql://USER@HOST/NAME"
+    rule = "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME"
     raise StorageError("storage", Fault("its address", rule, redact(url), "A server is needed for several hosts."))
 
 
@@ -97,12 +99,17 @@ def open_storage(url: str) -> BaseStorage:
     beat = None if is_one_host(url) else int(os.environ.get(_HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS))
     # One connection is lost now and then when a server restarts: look before using it.
     engine = {"connect_args": {"timeout": 60}} if is_one_host(url) else {"pool_pre_ping": True}
-    try:
-        return optuna.storages.RDBStorage(
-            url, engine_kwargs=engine, heartbeat_interval=beat, grace_period=None if beat is None else 2 * beat
-        )
-    except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
-        raise StorageError(redact(url), _why(error)) from error
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs=engine, heartbeat_interval=beat, grace_period=None if beat is None else 2 * beat
+            )
+        except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
+            # Of two hosts that find an empty database at once, one meets the tables that the other one makes.
+            if not left or not _is_taken(error):
+                raise StorageError(redact(url), _why(error)) from error
+            time.sleep(1.0)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _proxied(url: str) -> BaseStorage:
@@ -124,6 +131,11 @@ def _with_driver(url: str) -> str:
     if driver is None:
         raise StorageError(redact(url), 'needs a driver: pip install "tunery[postgres]".')
     return f"postgresql+{driver}://{rest}"
+
+
+def _is_taken(error: Exception) -> bool:
+    text = str(error).lower()
+    return "already exists" in text or "duplicate" in text or "unique" in text
 
 
 def _why(error: Exception) -> str:

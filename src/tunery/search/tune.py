@@ -14,7 +14,7 @@ import optuna
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import RunStopped
+from tunery.errors import Interrupted, RunStopped
 from tunery.pipeline.train import check
 from tunery.records import StudyRecord
 from tunery.search import slots
@@ -100,6 +100,14 @@ class Session:
     until: float | None = None
 
 
+class _StudyStopped(Interrupted):
+    """A study is gone on with by its name; --resume, of which a trial's own error speaks, is of `tunery train`."""
+
+    def __init__(self, study: str, stopped: Interrupted) -> None:
+        self.signal_name, self.step = stopped.signal_name, stopped.step
+        RunStopped.__init__(self, f"study {study}: stopped by {stopped.signal_name}. The same command goes on with it.")
+
+
 Engine = Callable[[Session, optuna.Study], None]
 
 
@@ -149,6 +157,9 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
         engine(session, study)
         study.set_user_attr(ELAPSED, before + time.time() - began)  # the report tells it
         record = _end(session, study, tracker)
+    except Interrupted as stopped:
+        _tell_how_to_go_on(session, study)
+        raise _StudyStopped(session.name, stopped) from stopped
     except BaseException:
         _tell_how_to_go_on(session, study)
         raise

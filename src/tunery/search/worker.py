@@ -124,8 +124,8 @@ class Worker:
             began = time.monotonic()
             raise
         except RunHeld as error:  # its worker was taken for dead and is not: let it end the run, then look again
-            slots.succeed(study, _frozen(study, trial), died=False)
-            self._tell(trial, "killed", str(error))
+            self._give_up(study, trial, began, "killed", str(error))
+            began = time.monotonic()
             time.sleep(_HELD_SECONDS)
             raise _Failed("killed") from None
         except (ConfigError, StorageError, TrackingError) as error:  # the next trial would meet the same

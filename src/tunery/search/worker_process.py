@@ -50,6 +50,7 @@ def run() -> None:
     from tunery.tracking.redact import redact
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell began the command with &
     order = json.loads(sys.stdin.readline())
     follow_parent(signal.Signals(order.get("orphaned_by", signal.SIGTERM)))
     try:

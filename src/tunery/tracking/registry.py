@@ -144,7 +144,18 @@ def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
         raise RefError(
             ref, f"this run logged no model (status {status}, kind {kind}). Name a run of kind train that FINISHED."
         )
-    return ModelRef(ref, max(outputs, key=lambda output: output.step).model_id, run_id)
+    # A run that was killed while its adapter was logged, and then resumed, has a half-made model beside the whole one.
+    whole = [output for output in outputs if _is_whole(output.model_id, store)]
+    return ModelRef(ref, max(whole or outputs, key=lambda output: output.step).model_id, run_id)
+
+
+def _is_whole(model_id: str, store: Store) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(store.client.get_logged_model(model_id).status) == "READY"
+    except MlflowException:  # deleted
+        return False
 
 
 def _of_model_id(ref: str, model_id: str, store: Store) -> ModelRef:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +39,7 @@ def open_run(
     resume_run_id: str | None = None,
     run_name: str | None = None,
     parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Tracker:
     """A tracker for one run; the run begins with its `with` block and ends with it.
 
@@ -51,17 +53,26 @@ def open_run(
         resume_run_id: An interrupted run to go on with; until `accept_resume`, a mistake leaves it as it was.
         run_name: A name for the MLflow UI; MLflow invents one otherwise.
         parent: Run id of the run that this one belongs to: a trial's study.
+        tags: Of the run from its first moment, so that it is found even if its process dies in the next.
     """
-    return Tracker(store, kind, project_name, resume_run_id, run_name, parent)
+    return Tracker(store, kind, project_name, resume_run_id, run_name, parent, tags or {})
 
 
 class Tracker(RunLog):
     """One run in MLflow; a context manager. Its logging methods are RunLog's."""
 
     def __init__(
-        self, store: Store, kind: str, project: str, resume_run_id: str | None, name: str | None, parent: str | None
+        self,
+        store: Store,
+        kind: str,
+        project: str,
+        resume_run_id: str | None,
+        name: str | None,
+        parent: str | None,
+        tags: Mapping[str, str],
     ) -> None:
         self.store, self.kind, self.project = store, kind, project
+        self._tags = tags
         self._resume_run_id, self._name, self._parent = resume_run_id, name, parent
         self.resumed = resume_run_id is not None
         self._monitor: Any = None
@@ -77,7 +88,7 @@ class Tracker(RunLog):
         try:
             self.gateway = Gateway(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
             self.prepare(run)
-            self.tag(**{KIND: self.kind, PROJECT: self.project})
+            self.tag(**{KIND: self.kind, PROJECT: self.project, **self._tags})
             self._catch_signals()
             self._start_monitor()
         except BaseException as error:
@@ -133,7 +144,7 @@ class Tracker(RunLog):
         from mlflow.tracking.context import registry
 
         client = self.store.client
-        tags: dict[str, str] = {}
+        tags = {KIND: self.kind, PROJECT: self.project, **self._tags}
         if self._parent is not None:
             experiment = client.get_run(self._parent).info.experiment_id
             tags["mlflow.parentRunId"] = self._parent

