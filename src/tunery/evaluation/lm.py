@@ -99,6 +99,8 @@ class Scorer(HFLM):  # type: ignore[misc]
 
     def _apart(self, requests: list[Any], answer: Callable[[list[Any]], list[Answer]]) -> list[Answer]:
         """Answers of dev requests and of the others, each split in batches of its own, in the order of the requests."""
+        if not self._dev:
+            return answer(requests)
         answers: dict[int, Answer] = {}
         for dev in (True, False):
             part = [place for place, request in enumerate(requests) if self._is_dev(request) == dev]

@@ -1,0 +1,115 @@
+"""A study that cannot be begun or gone on with: one clear message, exit code 2, nothing lost, nothing left RUNNING."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Outcome, Place
+from tests.integration.studies import SPACE, assert_exact, begin, end, in_training, small_study, wait_for
+
+Runs = Callable[[Place], list[Any]]
+
+
+def refused(outcome: Outcome, told: str) -> None:
+    """It ended as bad input does: with what to change, and without a traceback."""
+    assert outcome.code == 2, outcome.err + outcome.out
+    assert re.search(told, " ".join(outcome.err.split())), outcome.err
+    assert "Traceback" not in outcome.err + outcome.out
+    assert "trial 0" not in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"space": {"adapter.rnak": {"choices": [4, 8]}}}, r"adapter\.rnak.*adapter\.rank"),
+        ({"space": {"training.learning_rate": {"low": 1e-2, "high": 1e-4}}}, r"training\.learning_rate"),
+        ({"space": {"adapter.rank": {"choices": [4, "many"]}}}, r"adapter\.rank.*many"),
+        ({"space": SPACE, "objectives": {"scroe": "maximize"}}, "scroe.*score"),
+        ({"space": SPACE, "constraints": {"delta/hellaswag": ">= 0"}}, "delta/hellaswag"),
+    ],
+)
+def test_a_search_that_cannot_be_is_told_before_anything_is_made(
+    place: Place, runs: Runs, search: dict[str, Any], told: str
+) -> None:
+    small_study(place, search={"objectives": {"validation/nll": "minimize"}, **search})
+    refused(place.tunery("tune", "--project", "."), told)
+    assert runs(place) == []
+    assert not (place.folder / "optuna.db").exists()
+
+
+def test_a_storage_that_workers_cannot_share_is_refused(place: Place, runs: Runs) -> None:
+    small_study(place)
+    refused(place.tunery("tune", "--project", ".", "--storage", "redis://here"), "postgresql://HOST/NAME")
+    assert runs(place) == []
+
+
+def test_a_storage_that_does_not_answer_is_told_without_its_password(place: Place, runs: Runs) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    small_study(place)
+    outcome = place.tunery("tune", "--project", ".", "--storage", f"postgresql://me:s3cret@127.0.0.1:{port}/x")
+    refused(outcome, "the study's storage cannot be used.*that the server runs")
+    assert "s3cret" not in outcome.err
+    assert runs(place) == []
+
+
+@pytest.mark.slow
+def test_a_study_with_another_space_or_project_is_not_gone_on_with(place: Place, runs: Runs) -> None:
+    small_study(place, search={"trials": 1})
+    assert place.tunery("tune", "--project", ".").code == 0
+
+    small_study(place, search={"trials": 2, "space": {"adapter.rank": SPACE["adapter.rank"]}})
+    refused(place.tunery("tune", "--project", "."), r"training\.learning_rate.*Undo that to go on.*--study NAME")
+    small_study(place, search={"trials": 2}, training={"max_steps": 20})
+    refused(place.tunery("tune", "--project", "."), r"training\.max_steps.*30.*20.*--study NAME")
+
+    small_study(place, search={"trials": 2})
+    assert {run.info.status for run in runs(place)} == {"FINISHED"}
+    assert place.tunery("tune", "--project", ".").code == 0
+    assert_exact(place, runs(place), 2)
+
+
+def test_a_second_command_on_a_study_that_is_being_run_leaves_it_alone(place: Place, runs: Runs) -> None:
+    small_study(place, training={"max_steps": 60, "checkpoints": 6}, search={"trials": 2})
+    process = begin(place)
+    try:
+        wait_for(lambda: in_training(place), process)
+        refused(place.tunery("tune", "--project", "."), "another process runs it now.*--workers N")
+        process.wait(timeout=240)
+        assert process.returncode == 0
+    finally:
+        end(process)
+    assert_exact(place, runs(place), 2)
+
+
+def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from tunery.config.load import load_project
+    from tunery.errors import ConfigError
+    from tunery.models import base
+    from tunery.search.tune import Options, tune
+
+    small_study(place)
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("TUNERY_HOME", str(place.folder / "home"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    options = Options(workers=3, tracking_uri=place.uri)
+    with pytest.raises(ConfigError, match=r"--workers is 3, but must be at most 2, one a card\. Use fewer"):
+        tune(load_project(place.folder), options, _Silent())
+    assert "RUNNING" not in {run.info.status for run in runs(place)}
+
+
+class _Silent:
+    """Shows nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None

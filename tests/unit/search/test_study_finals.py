@@ -1,0 +1,212 @@
+"""Finals: who enters, with which seeds, and who wins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from tests.unit.search.conftest import MakeProject
+
+from tunery.config.project import Project
+from tunery.search import slots
+from tunery.search.finals import entrants, final_jobs, finalists, finals_name, other_seeds, seeded, winner_among
+from tunery.search.space import OWN_SLOT
+from tunery.search.study import lay_out_finals
+
+RATE = "training.learning_rate"
+SPACE = f"{{{RATE}: {{low: 1.0e-5, high: 1.0e-2, log: true}}}}"
+
+
+@pytest.fixture
+def project(make: MakeProject) -> Project:
+    return make(SPACE, search__finalists="2", search__seeds="3", training__seed="7")
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return optuna.create_study(study_name="s", direction="maximize")
+
+
+def add(
+    study: optuna.Study, slot: int, score: float, rate: float, state: TrialState = TrialState.COMPLETE, **metrics: float
+) -> None:
+    """A trial of the search that has ended."""
+    found = {"score": score, **metrics}
+    known = {
+        slots.SLOT: slot,
+        "settings": {RATE: rate},
+        "name": f"learning_rate={rate}",
+        slots.METRICS: found,
+        slots.RUN_ID: f"run{slot}",
+    }
+    values = [score] if state == TrialState.COMPLETE else None
+    study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs=known))
+
+
+def run_all(finals: optuna.Study, scores: dict[int, list[float]], failed: tuple[str, ...] = ()) -> None:
+    """Each entrant gets its scores, one a seed; those of `failed` end without."""
+    left = {trial: list(values) for trial, values in scores.items()}
+    while finals.get_trials(states=(TrialState.WAITING,)):
+        trial = finals.ask()
+        score = left[trial.user_attrs["trial"]].pop(0)
+        if trial.user_attrs[slots.SLOT] in failed:
+            trial.set_user_attr(slots.FAILURE, "oom")
+            finals.tell(trial, state=TrialState.FAIL)
+            continue
+        trial.set_user_attr(slots.METRICS, {"score": score})
+        trial.set_user_attr(slots.RUN_ID, f"final{trial.number}")
+        finals.tell(trial, score)
+
+
+def laid_out(study: optuna.Study, project: Project) -> optuna.Study:
+    return lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "maximize")
+
+
+def numbers(study: optuna.Study, project: Project) -> list[int]:
+    return [row.number for row in entrants(study, project)]
+
+
+def test_the_best_enter_and_the_projects_own_settings_with_them(study: optuna.Study, project: Project) -> None:
+    for slot, score in enumerate([0.1, 0.4, 0.2, 0.3]):
+        add(study, slot, score, 1e-3 + slot * 1e-4)
+    assert numbers(study, project) == [1, 3, OWN_SLOT]
+
+
+def test_own_settings_among_the_best_enter_once(study: optuna.Study, project: Project) -> None:
+    for slot, score in enumerate([0.9, 0.4, 0.2]):
+        add(study, slot, score, 1e-3 + slot * 1e-4)
+    assert numbers(study, project) == [OWN_SLOT, 1]
+
+
+def test_the_same_settings_enter_once(study: optuna.Study, project: Project) -> None:
+    for slot, (score, rate) in enumerate([(0.1, 1e-3), (0.4, 2e-3), (0.4, 2e-3), (0.3, 3e-3)]):
+        add(study, slot, score, rate)
+    assert numbers(study, project) == [1, 3, OWN_SLOT]
+
+
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
+def test_what_did_not_come_through_does_not_enter(study: optuna.Study, project: Project, state: TrialState) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.9, 2e-3, state)
+    add(study, 2, 0.2, 3e-3)
+    assert numbers(study, project) == [2, OWN_SLOT]
+
+
+def test_what_breaks_a_bound_does_not_enter(study: optuna.Study, make: MakeProject) -> None:
+    project = make(SPACE, search__finalists="2", search__constraints="{peak_memory_bytes: '<= 1 GiB'}")
+    add(study, 0, 0.1, 1e-3, peak_memory_bytes=1e6)
+    add(study, 1, 0.9, 2e-3, peak_memory_bytes=1e12)
+    add(study, 2, 0.2, 3e-3, peak_memory_bytes=1e6)
+    assert numbers(study, project) == [2, OWN_SLOT]
+
+
+def test_nobody_enters_where_nothing_came_through(study: optuna.Study, project: Project) -> None:
+    add(study, 0, 0.1, 1e-3, TrialState.FAIL)
+    assert final_jobs(study, project) == []
+
+
+def test_finals_can_be_left_out(study: optuna.Study, make: MakeProject) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.2, 2e-3)
+    assert final_jobs(study, make(SPACE, search__finalists="0")) == []
+
+
+def test_each_entrant_is_trained_with_seeds_that_no_trial_had(study: optuna.Study, project: Project) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.2, 2e-3)
+    assert other_seeds(project) == [8, 9, 10]
+    jobs = final_jobs(study, project)
+    assert Counter(job.slot for job in jobs) == Counter(f"{slot}:{seed}" for slot in (0, 1) for seed in (8, 9, 10))
+
+
+def test_a_final_has_the_entrants_settings_and_its_seed(project: Project) -> None:
+    made = seeded(project, 3, {RATE: 5e-4}, 9)
+    assert (made.training.learning_rate, made.training.seed, made.folder) == (5e-4, 9, project.folder)
+    own = seeded(project, OWN_SLOT, {RATE: 5e-4}, 9)
+    assert own.training.learning_rate == project.training.learning_rate
+
+
+def test_the_winner_is_the_best_mean_and_not_the_luckiest_trial(study: optuna.Study, project: Project) -> None:
+    for slot, score in enumerate([0.1, 0.9, 0.5]):
+        add(study, slot, score, 1e-3 + slot * 1e-4)
+    finals = laid_out(study, project)
+    run_all(finals, {0: [0.1] * 3, 1: [0.9, 0.0, 0.0], 2: [0.4, 0.4, 0.4]})
+    won = winner_among(finalists(study, finals, project), finals, project)
+    assert won is not None
+    assert (won.trial, won.dev, won.trial_score) == (2, (0.4, 0.4, 0.4), 0.5)
+
+
+def test_the_projects_own_settings_win_a_tie(study: optuna.Study, project: Project) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.9, 2e-3)
+    finals = laid_out(study, project)
+    run_all(finals, {0: [0.3] * 3, 1: [0.3] * 3})
+    won = winner_among(finalists(study, finals, project), finals, project)
+    assert won is not None
+    assert won.own
+
+
+def test_the_winner_of_a_minimised_objective_is_the_smallest(make: MakeProject) -> None:
+    project = make(
+        SPACE, search__finalists="2", search__seeds="1", search__objectives="{validation/nll: minimize}",
+        data__validation__fraction="0.1",
+    )  # fmt: skip
+    study = optuna.create_study(study_name="s", direction="minimize")
+    for slot, loss in enumerate([3.0, 1.0, 2.0]):
+        add(study, slot, loss, 1e-3 + slot * 1e-4, TrialState.COMPLETE, **{"validation/nll": loss})
+    assert numbers(study, project) == [1, 2, OWN_SLOT]
+    finals = lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "minimize")
+    run_all(finals, {0: [3.0], 1: [2.5], 2: [2.0]})
+    won = winner_among(finalists(study, finals, project), finals, project)
+    assert won is not None
+    assert won.trial == 2
+
+
+def test_a_seed_that_failed_is_left_out_of_the_mean(study: optuna.Study, project: Project) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.9, 2e-3)
+    finals = laid_out(study, project)
+    run_all(finals, {0: [0.3] * 3, 1: [0.9, 0.4, 0.4]}, failed=("1:8",))
+    (best, own) = finalists(study, finals, project)
+    assert (best.seeds, best.dev) == ((9, 10), (0.4, 0.4))
+    assert own.seeds == (8, 9, 10)
+
+
+def test_an_entrant_of_which_every_seed_failed_is_no_finalist(study: optuna.Study, project: Project) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.9, 2e-3)
+    finals = laid_out(study, project)
+    run_all(finals, {0: [0.3] * 3, 1: [0.9] * 3}, failed=("1:8", "1:9", "1:10"))
+    assert [one.trial for one in finalists(study, finals, project)] == [OWN_SLOT]
+
+
+def test_more_trials_run_only_the_finals_that_are_new(study: optuna.Study, project: Project) -> None:
+    for slot, score in enumerate([0.1, 0.2, 0.3]):
+        add(study, slot, score, 1e-3 + slot * 1e-4)
+    finals = laid_out(study, project)
+    scores = {slot: [0.1 * slot] * 3 for slot in range(4)}
+    run_all(finals, scores)
+    add(study, 3, 0.9, 9e-3)
+    finals = laid_out(study, project)
+    assert {trial.user_attrs["trial"] for trial in slots.unfinished(finals)} == {3}
+    run_all(finals, scores)
+    assert len(finals.get_trials(states=(TrialState.COMPLETE,))) == 12
+    assert [one.trial for one in finalists(study, finals, project)] == [3, 2, OWN_SLOT]
+
+
+def test_finals_of_an_entrant_that_was_displaced_are_not_begun(study: optuna.Study, project: Project) -> None:
+    for slot, score in enumerate([0.1, 0.2, 0.3]):
+        add(study, slot, score, 1e-3 + slot * 1e-4)
+    laid_out(study, project)
+    add(study, 3, 0.9, 9e-3)
+    finals = laid_out(study, project)
+    assert {_of(trial) for trial in slots.unfinished(finals)} == {3, 2, OWN_SLOT}
+    waiting = finals.get_trials(states=(TrialState.WAITING,))
+    assert {_of(trial) for trial in waiting} == {3, 2, OWN_SLOT}
+
+
+def _of(trial: FrozenTrial) -> Any:
+    return trial.user_attrs["trial"]
