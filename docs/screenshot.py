@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 60
 @click.argument("run_id")
 @click.option("--store", default="sqlite:///mlflow.db", show_default=True, help="MLflow's backend store.")
 def main(run_id: str, store: str) -> None:
-    """Write docs/images/run.png, curves.png and model.png; of a study study.png and trials.png."""
+    """Write docs/images/run.png, curves.png and model.png; of a study study.png."""
     run = mlflow.MlflowClient(tracking_uri=store).get_run(run_id)
     pages = _pages(run)
     IMAGES.mkdir(exist_ok=True)
@@ -46,10 +46,9 @@ def main(run_id: str, store: str) -> None:
 
 def _pages(run: Run) -> dict[str, tuple[str, int]]:
     """File -> address and height in pixels of each page."""
-    experiment = f"#/experiments/{run.info.experiment_id}/runs"
-    page = f"{experiment}/{run.info.run_id}"
+    page = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     if run.data.tags["tunery.kind"] == "study":
-        return {"study": (page, 1900), "trials": (experiment, 900)}
+        return {"study": (page, 1900)}
     name, version = run.data.tags["tunery.registered_version"].split("/")
     return {
         "run": (page, 1500),
