@@ -316,6 +316,8 @@ class Finalist:
         dev: Scores on dev items, one a seed.
         locked: Scores on locked items, one a seed; empty until they were scored.
         own: Whether these are the project's own settings.
+        values: The first objective, one a seed: what the winner is chosen by.
+        refused: Why it cannot win: a bound that it breaks on the mean of its seeds, or a seed that failed.
     """
 
     trial: int
@@ -327,6 +329,8 @@ class Finalist:
     locked: tuple[float, ...]
     run_ids: tuple[str, ...]
     own: bool = False
+    values: tuple[float, ...] = ()
+    refused: str | None = None
 
 
 @dataclass(frozen=True)

@@ -113,3 +113,35 @@ class _Silent:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
+
+
+def test_a_setting_that_the_device_cannot_have_is_one_trials_result(place: Place, runs: Runs) -> None:
+    small_study(
+        place,
+        search={
+            "space": {"training.precision": {"choices": ["fp32", "fp16"]}},
+            "objectives": {"validation/nll": "minimize"},
+            "sampler": "grid",
+            "trials": 2,
+            "finalists": 0,
+        },
+        training={"precision": "fp32"},
+    )
+    outcome = place.tunery("tune", "--project", ".")
+    assert outcome.code == 0, outcome.err
+    assert [run.data.tags["tunery.failure"] for run in runs(place) if "tunery.failure" in run.data.tags] == [
+        "infeasible"
+    ]
+
+
+@pytest.mark.slow
+def test_what_every_worker_would_meet_ends_them_all(place: Place, runs: Runs) -> None:
+    small_study(
+        place,
+        search={"space": SPACE, "objectives": {"lm_eval/world_facts/accc": "maximize"}},
+        evaluation={"tasks": ["world_facts"], "limit": 40},
+    )
+    outcome = place.tunery("tune", "--project", ".", "--workers", "2")
+    assert outcome.code == 2, outcome.err + outcome.out
+    assert "lm_eval/world_facts/accc" in outcome.err
+    assert {run.info.status for run in runs(place)}.isdisjoint({"RUNNING"})

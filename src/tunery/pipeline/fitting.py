@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from tunery.errors import Fault, TaskError
 from tunery.pipeline import scoring
 from tunery.pipeline.watch import Watch
 from tunery.pipeline.work import WorkFolder
-from tunery.records import PreparedData, Report, StepMetrics, Trained
+from tunery.records import PreparedData, Report, StepMetrics, TaskResult, Trained
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tunery.models.base import LoadedBase
     from tunery.tracking.adapters import LoggedAdapter
     from tunery.tracking.run import Tracker
+
+Results = Mapping[str, TaskResult]
 
 
 def attach(project: Project, base: LoadedBase) -> Attached:
@@ -42,13 +45,16 @@ def train_adapter(
     work: WorkFolder,
     checkpoint: Path | None,
     also: Report | None = None,
-) -> Trained:
+) -> tuple[Trained, Results | None]:
     """Optimise what is attached, with curves to MLflow and to whoever watches.
 
     Args:
         work: Where checkpoints go.
         checkpoint: To go on from, if any.
         also: Told each step's metrics too; may raise to end the training.
+
+    Returns:
+        What was trained, and its results on dev items where they were measured at its checkpoint.
     """
     from tunery.training.fit import earlier_steps, fit
 
@@ -63,8 +69,9 @@ def train_adapter(
         if also is not None:
             also(metrics)
 
+    scores = _CheckpointScores(project, base, attached, tasks) if scores_checkpoints(project) else None
     try:
-        return fit(
+        trained = fit(
             attached.model,
             base.tokenizer,
             data,
@@ -72,12 +79,13 @@ def train_adapter(
             max_length=project.data.max_length,
             out=work.path,
             report=report,
-            score=_checkpoint_score(project, base, attached, tasks),
+            score=scores,
             resume_from=checkpoint,
         )
     finally:
         with suppress(OSError):
             watch.end_training()
+    return trained, scores.of_kept(trained) if scores is not None else None
 
 
 def _planned_steps(project: Project, rows: int) -> int:
@@ -92,16 +100,20 @@ def scores_checkpoints(project: Project) -> bool:
     return project.training.score_checkpoints or project.training.keep_best_by == "score"
 
 
-def require_split_items(project: Project, tasks: Tasks) -> None:
-    """Refuse a split that leaves nothing to choose a checkpoint on, or nothing to report on afterwards.
+def needed_splits(project: Project) -> tuple[Split, ...]:
+    """Where a run needs items: to choose a checkpoint on, and then to report on."""
+    if project.training.keep_best_by == "score":
+        return ("dev", "locked")
+    return ("dev",) if project.training.score_checkpoints else ()
+
+
+def require_split_items(project: Project, tasks: Tasks, splits: Sequence[Split]) -> None:
+    """Refuse a split that leaves nothing to choose on, or nothing to report on afterwards.
 
     Raises:
-        TaskError: With every task that counts towards the score and has no dev, or no locked, item.
+        TaskError: With every task that counts towards the score and has no item of one of the splits.
     """
-    if not scores_checkpoints(project):
-        return
     fraction = project.evaluation.dev_fraction
-    splits: tuple[Split, ...] = ("dev", "locked") if project.training.keep_best_by == "score" else ("dev",)
     faults = [
         _no_items(name, split, fraction)
         for name in scoring.primary_metrics(tasks, project.evaluation)
@@ -113,27 +125,37 @@ def require_split_items(project: Project, tasks: Tasks) -> None:
 
 
 def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
-    rule = f"one that leaves {task} a {split} item while checkpoints are scored"
+    rule = f"one that leaves {task} a {split} item to choose or to report by"
     change = "Raise" if split == "dev" else "Lower"
     return Fault("evaluation.dev_fraction", rule, dev_fraction, f"{change} it, or raise evaluation.limit.")
 
 
-def _checkpoint_score(
-    project: Project, base: LoadedBase, attached: Attached, tasks: Tasks
-) -> Callable[[], float] | None:
-    """Scores a checkpoint on dev items, where the project wants it."""
-    from tunery.evaluation.result import headline
-    from tunery.evaluation.score import score_model
+@dataclass
+class _CheckpointScores:
+    """Scores checkpoints on dev items, and keeps what each answered: a trial's own score is that of the kept one."""
 
-    if not scores_checkpoints(project):
-        return None
+    project: Project
+    base: LoadedBase
+    attached: Attached
+    tasks: Tasks
+    results: list[Results] = field(default_factory=list)
 
-    def score() -> float:
-        results = score_model(attached.model, base.tokenizer, tasks, project.evaluation, split="dev")
-        value = headline(results, project.evaluation)
+    def __call__(self) -> float:
+        from tunery.evaluation.result import headline
+        from tunery.evaluation.score import score_model
+
+        evaluation = self.project.evaluation
+        self.results.append(score_model(self.attached.model, self.base.tokenizer, self.tasks, evaluation, split="dev"))
+        value = headline(self.results[-1], evaluation)
         return math.nan if value is None else value
 
-    return score
+    def of_kept(self, trained: Trained) -> Results | None:
+        """Results of the checkpoint that was kept; None where another process scored it, or its weights were cast."""
+        if self.project.adapter.method == "full":
+            return None
+        steps = [metrics.step for metrics in trained.history if "validation/score" in metrics.values]
+        own = dict(zip(reversed(steps), reversed(self.results), strict=False))
+        return own.get(trained.kept_step)
 
 
 def log_trained(project: Project, base: LoadedBase, trained: Trained, tracker: Tracker) -> LoggedAdapter:

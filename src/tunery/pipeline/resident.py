@@ -38,6 +38,7 @@ class Resident:
         key = _base_key(project)
         if self._base is None or self._base_key != key:
             self.forget_base()
+            _free_memory()  # of a failed trial too, whose model its error held when the base was forgotten
             chat = project.data.template == "chat"
             self._base = load_base(project.base, project.folder, project.training.device, chat=chat)
             self._base_key = key
@@ -71,7 +72,8 @@ class Resident:
         from tunery.data.prepare import prepare
 
         loss_on, seed = project.training.loss_on, project.training.seed
-        key = (project.data.model_dump_json(), loss_on, seed, project.folder, _base_key(project), _task_key(project))
+        drawn = seed if any(source.weight % 1 for source in project.data.train) else None
+        key = (project.data.model_dump_json(), loss_on, drawn, project.folder, _words(project), _task_key(project))
         if key not in self._rows:
             self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.texts(), seed)
         return self._rows[key]
@@ -90,15 +92,25 @@ class Resident:
         if self._base is None:
             return
         self._base = self._base_key = None
-        gc.collect()
-        import torch
+        _free_memory()
 
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _base_key(project: Project) -> object:
     return (project.base.model_dump_json(), project.folder, project.training.device, project.data.template)
+
+
+def _words(project: Project) -> object:
+    """What decides how a base tokenises, whatever its weights are stored as."""
+    base = project.base
+    return (base.model, base.revision, base.chat_template, base.trust_remote_code)
 
 
 def _task_key(project: Project) -> object:

@@ -12,7 +12,7 @@ from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted
 from tunery.pipeline import scoring
-from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
+from tunery.pipeline.fitting import attach, log_trained, needed_splits, require_split_items, run_costs, train_adapter
 from tunery.pipeline.inputs import input_digests
 from tunery.pipeline.publish import publish
 from tunery.pipeline.resident import Resident
@@ -122,7 +122,7 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
     watch.step(f"loading {project.base.model} ({project.base.quantization})")
     resident = Resident()
     base, tasks = resident.base(project), resident.tasks(project)
-    require_split_items(project, tasks)
+    require_split_items(project, tasks, needed_splits(project))
     watch.step("reading data")
     data = resident.rows(project, base.tokenizer, tasks)
     tell_data(data, base, watch)
@@ -142,7 +142,7 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
 
     watch.step("training")
     attached = attach(project, base)
-    trained = train_adapter(project, base, attached, tasks, data, tracker, watch, work, checkpoint)
+    trained, _ = train_adapter(project, base, attached, tasks, data, tracker, watch, work, checkpoint)
     logged = log_trained(project, base, trained, tracker)
     tracker.log_metrics(run_costs(trained, attached), model_id=logged.model_id)
 

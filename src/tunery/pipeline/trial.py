@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import BaseModelError, ConfigError, Infeasible, Interrupted
+from tunery.errors import (
+    BaseModelError,
+    Infeasible,
+    InputError,
+    Interrupted,
+    RefError,
+    StorageError,
+    TrackingError,
+)
 from tunery.pipeline import scoring
 from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
 from tunery.pipeline.inputs import input_digests
@@ -20,11 +28,15 @@ from tunery.pipeline.work import WorkFolder
 from tunery.records import Report, RunRecord, TaskResult, Trained
 
 if TYPE_CHECKING:
+    from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.adapter import Attached
     from tunery.models.base import LoadedBase
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
+
+# Trials are compared on dev items, and the winner is told by locked ones.
+_SPLITS: tuple[Split, ...] = ("dev", "locked")
 
 
 def _ignore(_: object) -> None:
@@ -44,6 +56,7 @@ class TrialPlan:
         memory_bytes: What there is; a trial that is estimated to need more is not begun. None: not looked at.
         report: Told each step's metrics; may raise Pruned or TimedOut.
         began: Told the run id, before anything can fail.
+        declared: Whether these are the project's own settings, with nothing laid over them.
         ended: Told the metrics, before MLflow is told that the run has FINISHED: whoever dies in between can go on.
     """
 
@@ -56,6 +69,7 @@ class TrialPlan:
     report: Report | None = None
     began: Callable[[str], None] = _ignore
     ended: Callable[[dict[str, float]], None] = _ignore
+    declared: bool = False
 
 
 def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -> dict[str, float]:
@@ -96,25 +110,30 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -
 def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, watch: Watch) -> dict[str, float]:
     project = plan.project
     tracker.log_config(resolved(project), fingerprint(project))
+    link = f"[{plan.name}](#/experiments/{tracker.experiment_id}/runs/{plan.parent}): a trial of this study."
+    tracker.tag(**{"mlflow.note.content": link})  # of one that is pruned or fails too, which gets no report
     tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
     tasks = resident.tasks(project)
-    require_split_items(project, tasks)
-    _require_memory(plan, resident, tasks)
-    base = resident.base(project)
-    data = resident.rows(project, base.tokenizer, tasks)
+    require_split_items(project, tasks, _SPLITS)
+    with _of_this_trial(plan):
+        _require_memory(plan, resident, tasks)
+        base = resident.base(project)
+        data = resident.rows(project, base.tokenizer, tasks)
     tracker.log_inputs(input_digests(base, tasks, data))
     tracker.accept_resume()
     tracker.log_dataset(data.report)
     before = _on_dev(scoring.base_results(tracker.store, base, tasks, project.evaluation))
 
-    attached = _attach(project, base)
+    with _of_this_trial(plan):
+        attached = attach(project, base)
     try:
         checkpoint = work.checkpoint() if plan.resume else None
-        trained = train_adapter(
-            project, base, attached, tasks, data, tracker, watch, work, checkpoint, also=plan.report
-        )
+        with _of_this_trial(plan):
+            trained, measured = train_adapter(
+                project, base, attached, tasks, data, tracker, watch, work, checkpoint, also=plan.report
+            )
         logged = log_trained(project, base, trained, tracker)
-        after = _score_dev(project, base, attached, tasks)
+        after = measured or _score_dev(project, base, attached, tasks)
     except BaseException as error:
         _give_back(resident, project, attached.model, error)
         raise
@@ -124,8 +143,7 @@ def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFold
     costs = run_costs(trained, attached)
     tracker.log_metrics(costs, model_id=logged.model_id)
     metrics = log_scores(project, record, tracker, logged.model_id) | costs | primary_deltas(record)
-    study = f"#/experiments/{tracker.experiment_id}/runs/{plan.parent}"
-    finish(record, tracker, f"[{plan.name}]({study}): a trial of this study.\n\n")
+    finish(record, tracker, f"{link}\n\n")
     tracker.flush()
     return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
 
@@ -151,10 +169,19 @@ def _require_memory(plan: TrialPlan, resident: Resident, tasks: Tasks) -> None:
         raise Infeasible(f"needs about {format_bytes(needed)} of memory, and there is {there}: nothing was loaded")
 
 
-def _attach(project: Project, base: LoadedBase) -> Attached:
+@contextmanager
+def _of_this_trial(plan: TrialPlan) -> Iterator[None]:
+    """Settings that base, data or device cannot have make this trial infeasible, not the next.
+
+    Those of the project itself make all of them so: they are told as they are, and end the study.
+    """
     try:
-        return attach(project, base)
-    except ConfigError as error:  # settings that this base cannot have: of this trial alone
+        yield
+    except (StorageError, TrackingError, RefError):
+        raise
+    except InputError as error:
+        if plan.declared:
+            raise
         raise Infeasible(str(error)) from error
 
 

@@ -68,8 +68,15 @@ def winner_of(record: StudyRecord) -> Finalist | None:
 
 
 def finalists_first(record: StudyRecord) -> list[Finalist]:
-    """Finalists in the order in which they are shown: by their mean dev score, the winner above its equals."""
-    return sorted(record.finalists, key=lambda one: (-_or_worst(mean(one.dev)), one.trial != record.winner))
+    """Finalists in the order in which they are shown: by what the winner is chosen by, the winner above its equals."""
+    return sorted(record.finalists, key=lambda one: (-_worth(one, record), one.trial != record.winner))
+
+
+def _worth(one: Finalist, record: StudyRecord) -> float:
+    """The mean over its seeds, greater being better; the dev score where objectives were not kept."""
+    minimized = next(iter(record.objectives.values()), "maximize") == "minimize"
+    value = mean(one.values) if one.values else mean(one.dev)
+    return _or_worst(-value if one.values and minimized else value)
 
 
 def _or_worst(value: float) -> float:

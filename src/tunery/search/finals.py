@@ -17,6 +17,7 @@ from tunery.config.project import Project
 from tunery.ranking.study_facts import mean
 from tunery.records import Finalist, TrialRow
 from tunery.search import slots
+from tunery.search.objectives import constraint_values
 from tunery.search.rows import best_of, rows
 from tunery.search.space import OWN_SLOT
 from tunery.search.trials import laid, run
@@ -94,11 +95,29 @@ def finalists(study: optuna.Study, finals: optuna.Study | None, project: Project
         ended = [standing.get(f"{row.number}:{seed}") for seed in other_seeds(project)]
         whole = [trial for trial in ended if trial is not None and trial.state == TrialState.COMPLETE]
         if whole:
-            found.append(_finalist(row, whole, objective))
+            refused = _refused(whole, project)
+            found.append(_finalist(row, whole, objective, refused))
     return found
 
 
-def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], objective: str) -> Finalist:
+def _refused(whole: Sequence[FrozenTrial], project: Project) -> str | None:
+    """Why a configuration cannot win, though it may have the best score."""
+    lost = project.search.seeds - len(whole)
+    if lost:
+        return f"{lost} of {project.search.seeds} seeds failed"
+    constraints = project.search.constraints
+    means = {
+        name: mean(
+            [float(trial.user_attrs[slots.METRICS][name]) for trial in whole if name in trial.user_attrs[slots.METRICS]]
+        )
+        for name in constraints
+    }
+    broken = [name for name, excess in constraint_values(means, constraints).items() if excess > 0]
+    said = ", ".join(f"{name} is {means[name]:.4g}, but must be {constraints[name]}" for name in broken)
+    return f"over its seeds {said}" if broken else None
+
+
+def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], objective: str, refused: str | None) -> Finalist:
     # The score, where there is one: a study that minimises loss still reports what the tasks say.
     shown = "score" if "score" in row.metrics else objective
     return Finalist(
@@ -111,17 +130,21 @@ def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], objective: str) -> Fi
         locked=(),
         run_ids=tuple(str(trial.user_attrs[slots.RUN_ID]) for trial in whole),
         own=row.number == OWN_SLOT,
+        values=tuple(float(trial.values[0]) for trial in whole),
+        refused=refused,
     )
 
 
-def winner_among(found: Sequence[Finalist], finals: optuna.Study, project: Project) -> Finalist | None:
-    """The finalist with the best mean of the first objective over its seeds; the project's own settings win a tie."""
-    direction = next(iter(project.search.objectives.values()))
-    sign = 1 if direction == "maximize" else -1
-    standing = slots.standing(finals)
+def winner_among(found: Sequence[Finalist], project: Project) -> Finalist | None:
+    """The finalist with the best mean of the first objective over its seeds; the project's own settings win a tie.
 
-    def worth(finalist: Finalist) -> tuple[float, bool]:
-        values = [standing[f"{finalist.trial}:{seed}"].values[0] for seed in finalist.seeds]
-        return sign * mean(values), finalist.own
+    One that breaks a bound, or of which a seed failed, cannot win: the mean of the seeds that survived is too good.
+    """
+    sign = direction_sign(project)
+    able = [one for one in found if one.refused is None]
+    return max(able, key=lambda one: (sign * mean(one.values), one.own), default=None)
 
-    return max(found, key=worth, default=None)
+
+def direction_sign(project: Project) -> int:
+    """1 where more of the first objective is better, -1 where less is."""
+    return 1 if next(iter(project.search.objectives.values())) == "maximize" else -1

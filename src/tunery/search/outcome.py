@@ -14,7 +14,7 @@ from tunery.config.project import Project
 from tunery.pipeline.locked import locked_base, primary_of, score_locked
 from tunery.ranking.study_gain import gain
 from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
-from tunery.search.finals import finalists, seeded, winner_among
+from tunery.search.finals import direction_sign, finalists, seeded, winner_among
 from tunery.search.plots import study_figures, study_page
 from tunery.search.pruners import prunes
 from tunery.search.rows import best_of, rows
@@ -33,9 +33,9 @@ VERSION, ELAPSED, LOOKS, RUN = "model_version", "elapsed_seconds", "locked_looks
 def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, tracker: Tracker) -> StudyRecord:
     """Choose the winner on dev means, then score finalists and base on locked items, register, and report."""
     record = record_of(worker.project, study, finals, worker.parent)
-    winner = winner_among(record.finalists, finals, worker.project) if finals is not None else None
+    winner = winner_among(record.finalists, worker.project)
     if winner is not None:
-        record = _with_locked(worker, replace(record, winner=winner.trial), tracker, study)
+        record = _with_locked(worker, replace(record, winner=winner.trial), study)
     record = replace(record, model_version=_register(worker, study, record, tracker))
     publish_study(study, record, tracker)
     return record
@@ -44,6 +44,7 @@ def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, t
 def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None, run_id: str) -> StudyRecord:
     """What is known of a study now, without looking at locked items."""
     found = rows(study, project)
+    entered = finalists(study, finals, project)
     return StudyRecord(
         name=study.study_name,
         project=project.name,
@@ -54,15 +55,22 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         pruner=project.search.pruner if prunes(project.search) else "none",
         seed=project.search.seed,
         trials=found,
-        finalists=finalists(study, finals, project),
+        finalists=entered,
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
-        notes=[note] if (note := pruner_note(project)) else [],
+        notes=_notes(project, entered),
     )
 
 
-def _with_locked(worker: Worker, record: StudyRecord, tracker: Tracker, study: optuna.Study) -> StudyRecord:
+def _notes(project: Project, entered: Sequence[Finalist]) -> list[str]:
+    """What a reader must know beside the tables."""
+    refused = [f"Trial {one.trial} could not win: {one.refused}." for one in entered if one.refused]
+    note = pruner_note(project)
+    return [*([note] if note else []), *refused]
+
+
+def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> StudyRecord:
     from tunery.evaluation.result import headline
 
     if not worker.project.evaluation.tasks:
@@ -74,13 +82,17 @@ def _with_locked(worker: Worker, record: StudyRecord, tracker: Tracker, study: o
     base = locked_base(worker.project, worker.resident, worker.store)
     primary = primary_of(worker.project, worker.resident)
     scored = [
-        replace(one, locked=tuple(headline(results, worker.project.evaluation) or 0.0 for results in locked[one.trial]))
+        replace(one, locked=_headlines([headline(results, worker.project.evaluation) for results in locked[one.trial]]))
         for one in record.finalists
     ]
     assert record.winner is not None
     own = next((one.trial for one in scored if one.own), None)
     won = locked[record.winner]
-    again = "" if looks == 1 else f"Locked items have been looked at {looks} times, each time after more trials."
+    again = (
+        ""
+        if looks == 1
+        else f"Locked items have been looked at {looks} times, after the trials or the finals had changed."
+    )
     return replace(
         record,
         finalists=scored,
@@ -89,6 +101,12 @@ def _with_locked(worker: Worker, record: StudyRecord, tracker: Tracker, study: o
         over_own=gain(locked[own], won, primary) if own is not None and own != record.winner else None,
         notes=[*record.notes, again] if again else record.notes,
     )
+
+
+def _headlines(scores: Sequence[float | None]) -> tuple[float, ...]:
+    """Locked scores, one a seed; none where a score is no mean over items, and so has no part on locked ones."""
+    whole = tuple(score for score in scores if score is not None)
+    return whole if len(whole) == len(scores) else ()
 
 
 def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
@@ -123,7 +141,8 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
 def _best_run(record: StudyRecord, project: Project) -> str | None:
     winner = next((one for one in record.finalists if one.trial == record.winner), None)
     if winner is not None:
-        return max(zip(winner.dev, winner.run_ids, strict=True))[1]
+        sign = direction_sign(project)
+        return max(zip(winner.values, winner.run_ids, strict=True), key=lambda seed: sign * seed[0])[1]
     best = best_of(record.trials, project)
     return best[0].run_id if best and project.search.finalists == 0 else None
 
@@ -171,6 +190,6 @@ def read_record(tree: Mapping[str, Any]) -> StudyRecord:
     """A record from its plain form, as asdict and JSON leave it."""
     gains = {key: Gain(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
     trials = [TrialRow(**row) for row in tree["trials"]]
-    lists = ("seeds", "dev", "locked", "run_ids")
+    lists = ("seeds", "dev", "locked", "run_ids", "values")
     entrants = [Finalist(**{**one, **{key: tuple(one[key]) for key in lists}}) for one in tree["finalists"]]
     return StudyRecord(**{**tree, **gains, "trials": trials, "finalists": entrants})

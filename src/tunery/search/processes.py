@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tunery.config.project import resolved
-from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
+from tunery.config.project import Project, resolved
+from tunery.errors import ConfigError, Fault, InputError, Interrupted, RunStopped
 from tunery.search import slots
 from tunery.search.finals import finals_name
 from tunery.search.storage import is_one_host
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 # A worker that dies before it began a trial will do so again.
 _MOST_EARLY_DEATHS = 3
+# From the second signal, or the end of this process, until a worker is killed.
+_SECONDS_TO_STOP = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -40,7 +43,7 @@ def in_processes(session: Session, study: optuna.Study) -> None:
         RunStopped: If workers cannot be kept alive.
         Interrupted: After a signal, when every worker has written a checkpoint and ended.
     """
-    places = _places(session)
+    places = places_for(session.project, session.options.workers)
     with shared(session.url) as url, Stop() as stop:
         team = _Team(session, study, url, places)
         try:
@@ -69,11 +72,12 @@ class _Team:
     def run(self, stop: Stop) -> None:
         for number in range(len(self.places)):
             self._start(number)
-        passed_on = 0
-        while self.workers:
+        passed_on, until = 0, math.inf
+        while self.workers and time.monotonic() < until:
             if stop.count > passed_on:
                 passed_on = stop.count
                 self._pass_on(stop)
+                until = time.monotonic() + _SECONDS_TO_STOP if stop.count > 1 else math.inf
             for number, worker in list(self.workers.items()):
                 if (code := worker.process.poll()) is not None:
                     self._ended(number, worker, code, stopping=bool(stop.count))
@@ -88,7 +92,11 @@ class _Team:
         for worker in self.workers.values():
             worker.process.terminate()
         for worker in self.workers.values():
-            worker.process.wait()
+            try:
+                worker.process.wait(_SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:  # in native code, where no signal is looked at
+                worker.process.kill()
+                worker.process.wait()
 
     def _start(self, number: int) -> None:
         environment = {**os.environ, **self.places[number]}
@@ -108,6 +116,9 @@ class _Team:
                 slots.requeue(study, trial, died=not stopping)
         if code == 0 or stopping:
             return
+        if code == InputError.exit_code:
+            fault = "a worker stopped for the reason above, which the next would meet too"
+            raise InputError(f"study {self.session.name}", Fault(fault, advice="Mend it, and run the same command."))
         self.early_deaths = 0 if begun else self.early_deaths + 1
         if self.early_deaths >= _MOST_EARLY_DEATHS:
             raise RunStopped(f"study {self.session.name}: workers end before they begin a trial (exit code {code})")
@@ -177,16 +188,15 @@ def order_for(session: Session, url: str, number: int) -> dict[str, Any]:
     }
 
 
-def _places(session: Session) -> list[dict[str, str]]:
-    """Environment of each worker: a card of its own, or its share of the processor's threads.
+def places_for(project: Project, count: int) -> list[dict[str, str]]:
+    """Environment of each of `count` workers: a card of its own, or its share of the processor's threads.
 
     Raises:
         ConfigError: If there are more workers than cards.
     """
     from tunery.models.base import resolve_device
 
-    count = session.options.workers
-    if resolve_device(session.project.training.device) == "cuda":
+    if resolve_device(project.training.device) == "cuda":
         cards = _cards()
         if count > len(cards):
             rule = f"at most {len(cards)}, one a card"

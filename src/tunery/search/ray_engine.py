@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tunery.config.project import Project
-from tunery.errors import Interrupted, RunStopped
+from tunery.errors import Fault, InputError, Interrupted, RunStopped
 from tunery.pipeline.work import home
 from tunery.search import slots
 from tunery.search.processes import Stop, cause, order_for, shared, studies_of, trials_of
@@ -190,6 +190,11 @@ class _Crew:
             self._dismiss_those_without_place()
         if code == 0 or stopping:
             return
+        if code == InputError.exit_code:
+            fault = Fault(
+                f"a worker stopped ({_cause(code, words)}), as the next would", advice="Mend it and run it again."
+            )
+            raise InputError(f"study {self.session.name}", fault)
         self.early_deaths = 0 if begun else self.early_deaths + 1
         why = _cause(code, words)
         if self.early_deaths > self.session.options.workers + 1:

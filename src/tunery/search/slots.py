@@ -46,11 +46,11 @@ class Job:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def lay_out(study: optuna.Study, jobs: Sequence[Job]) -> None:
-    """Add what is missing of the jobs, and withdraw waiting trials that are none of them."""
+def lay_out(study: optuna.Study, jobs: Sequence[Job], *, withdraw: bool = True) -> None:
+    """Add what is missing of the jobs, and withdraw waiting trials that are none of them (unless others want them)."""
     wanted = {job.slot for job in jobs}
     for slot, trials in by_slot(study).items():
-        if slot not in wanted:
+        if withdraw and slot not in wanted:
             for trial in trials:
                 if trial.state == TrialState.WAITING:
                     _withdraw(study, trial)

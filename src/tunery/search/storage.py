@@ -36,7 +36,7 @@ def storage_url(given: str | None) -> str:
     """
     url = given or f"sqlite:///{DEFAULT_FILE}"
     if url.startswith("sqlite:///"):
-        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().absolute()}"
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().resolve()}"
     if url.partition(":")[0].partition("+")[0] in _SERVERS and "://" in url:
         return _with_driver(url)
     rule = "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME"
@@ -110,6 +110,27 @@ def open_storage(url: str) -> BaseStorage:
                 raise StorageError(redact(url), _why(error)) from error
             time.sleep(1.0)
     raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Turn what a storage that went away raises inside into one StorageError, without a password.
+
+    Raises:
+        StorageError: If the storage stopped answering.
+    """
+    try:
+        yield
+    except away() as error:
+        raise StorageError(redact(url), f"{_why(error)} The same command goes on with the study.") from error
+
+
+def away() -> tuple[type[Exception], ...]:
+    """What Optuna's storages raise when their database, or the proxy before it, does not answer."""
+    import grpc
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (SQLAlchemyError, optuna.exceptions.StorageInternalError, grpc.RpcError)
 
 
 def _proxied(url: str) -> BaseStorage:

@@ -21,6 +21,7 @@ from tunery.search.parameters import Label
 from tunery.search.pruners import make_pruner
 from tunery.search.samplers import make_sampler
 from tunery.search.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
+from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -33,21 +34,34 @@ DEFINITION, STUDY_RUN, _MADE_BY = "definition", "run_id", "made_by"
 _SECONDS_TO_BE_MADE = 120.0
 
 
-def join(storage: BaseStorage, name: str, project: Project) -> optuna.Study:
+def join(storage: BaseStorage, name: str, project: Project, *, alone: bool = False) -> optuna.Study:
     """Make the study, or join the one that is there.
+
+    Args:
+        storage: Where it is.
+        name: Of the study.
+        project: What is searched.
+        alone: Whether nobody else uses the study now, who could be making it.
 
     Raises:
         ConfigError: If the study that is there was made with other settings; all that changed is named.
+        StorageError: If it was not made by tunery.
     """
     directions = list(project.search.objectives.values())
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-        study.set_user_attr(_MADE_BY, _myself())
-        study.set_user_attr(DEFINITION, describe_space(project))
+        _define(study, project)
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
-        _refuse_changes(study, project)
+        if alone and DEFINITION not in study.user_attrs and not study.get_trials(deepcopy=False):
+            _define(study, project)  # whoever made it died in the same moment
+        _refuse_changes(study, project, wait=not alone)
     return study
+
+
+def _define(study: optuna.Study, project: Project) -> None:
+    study.set_user_attr(_MADE_BY, _myself())
+    study.set_user_attr(DEFINITION, redact(describe_space(project)))
 
 
 def armed(study: optuna.Study, project: Project, extra: Sequence[Settings]) -> optuna.Study:
@@ -63,8 +77,17 @@ def armed(study: optuna.Study, project: Project, extra: Sequence[Settings]) -> o
     return study
 
 
-def lay_out_trials(study: optuna.Study, project: Project, extra: Sequence[Settings], trials: int) -> int:
+def lay_out_trials(
+    study: optuna.Study, project: Project, extra: Sequence[Settings], trials: int, *, withdraw: bool = True
+) -> int:
     """Lay out the project's own settings, the known-good ones, and as many drawn ones as are missing of the total.
+
+    Args:
+        study: From `join`.
+        project: What is searched.
+        extra: The known-good configurations.
+        trials: In all.
+        withdraw: Whether waiting trials beyond the total are taken back.
 
     Returns:
         Trials in all: fewer than asked for where a grid has no more points.
@@ -75,6 +98,7 @@ def lay_out_trials(study: optuna.Study, project: Project, extra: Sequence[Settin
     slots.lay_out(
         study,
         [slots.Job(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
+        withdraw=withdraw,
     )
     return trials
 
@@ -132,17 +156,17 @@ def take_from_the_dead(study: optuna.Study, *, died: bool) -> int:
     return len(running)
 
 
-def _refuse_changes(study: optuna.Study, project: Project) -> None:
-    was = _definition(study)
-    sentences = changes(was, describe_space(project))
+def _refuse_changes(study: optuna.Study, project: Project, *, wait: bool) -> None:
+    was = _definition(study, wait=wait)
+    sentences = changes(was, redact(describe_space(project)))
     if sentences:
         advice = "Undo that to go on, or make another study: --study NAME."
         raise ConfigError(f"study {study.study_name}", [*_listed(sentences), advice])
 
 
-def _definition(study: optuna.Study) -> Mapping[str, Any]:
+def _definition(study: optuna.Study, *, wait: bool) -> Mapping[str, Any]:
     """Whoever makes a study writes its definition right after; a second host may be here in between."""
-    until = time.monotonic() + _SECONDS_TO_BE_MADE
+    until = time.monotonic() + (_SECONDS_TO_BE_MADE if wait else 0.0)
     while DEFINITION not in study.user_attrs:
         if time.monotonic() > until:
             fault = "was left half-made, or was not made by tunery. Choose another name: --study NAME."

@@ -66,6 +66,7 @@ def run(
         tags={"tunery.study": study.study_name, "tunery.trial": str(slot), **(tags or {})},
         resume=_run_of(worker, study, trial),
         memory_bytes=memory_limit(project),
+        declared=slot == OWN_SLOT,
         report=worker.steps(trial, project, prune=prune),
         began=lambda run_id: trial.set_user_attr(slots.RUN_ID, run_id),
         ended=lambda metrics: trial.set_user_attr(slots.METRICS, metrics),

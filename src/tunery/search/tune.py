@@ -14,7 +14,7 @@ import optuna
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.errors import Interrupted, RunStopped
+from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
 from tunery.pipeline.train import check
 from tunery.records import StudyRecord
 from tunery.search import slots
@@ -23,7 +23,7 @@ from tunery.search.finals import final_jobs, finals_name, run_final
 from tunery.search.outcome import ELAPSED, conclude, read_record
 from tunery.search.progress import Progress, View
 from tunery.search.space import Settings
-from tunery.search.storage import held, is_one_host, open_storage, storage_url
+from tunery.search.storage import answering, away, held, is_one_host, open_storage, storage_url
 from tunery.search.study import (
     STUDY_RUN,
     armed,
@@ -134,21 +134,33 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
     url = storage_url(options.storage or project.search.storage)
     store = connect(options.tracking_uri, project.name)
     extra = known_configurations(project, store)
+    _check_total(project, options, extra)
     name = options.study or project.name
-    with held(url, name), _engine(project, options, url, store.uri, engine) as run:
+    with held(url, name), answering(url), _engine(project, options, url, store.uri, engine) as run:
         storage = open_storage(url)
-        study = armed(join(storage, name, project), project, extra)
+        study = armed(join(storage, name, project, alone=is_one_host(url)), project, extra)
         with _study_run(study, store, options, project, url) as tracker:
             progress = Progress(project, view)
             session = Session(project, options, name, url, storage, store, extra, tracker.run_id, progress)
             return _tune(session, study, tracker, run)
 
 
+def _check_total(project: Project, options: Options, extra: Sequence[Settings]) -> None:
+    """Those settings that are tried in any case must find place; search.trials alone was checked with the project."""
+    given = 1 + len(extra)
+    trials = options.trials or project.search.trials
+    if trials < given:
+        rule = f"at least {given}: the project's own settings and those of search.known_good"
+        raise ConfigError("tune", Fault("--trials" if options.trials else "search.trials", rule, trials))
+
+
 def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engine) -> StudyRecord:
     project, options = session.project, session.options
     # Before the trials are laid out: what a dead worker left may be more than the total, and is then withdrawn.
     _bring_back(session, study, died=True)
-    lay_out_trials(study, project, session.extra, options.trials or project.search.trials)
+    # On several hosts, one that joins with a smaller total of its project file takes nothing from the others.
+    final = options.trials is not None or is_one_host(session.url)
+    lay_out_trials(study, project, session.extra, options.trials or project.search.trials, withdraw=final)
     began, before = time.time(), float(study.user_attrs.get(ELAPSED, 0.0))
     left = None if options.timeout_seconds is None else options.timeout_seconds - study.user_attrs.get(SEARCHED, 0.0)
     session = replace(session, until=None if left is None else began + left)
@@ -164,10 +176,11 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
         _tell_how_to_go_on(session, study)
         raise
     finally:
-        if is_one_host(session.url):
-            _bring_back(session, study, died=False)  # where a second Ctrl-C left no time to
-        _end_abandoned(session, study)
-        study.set_user_attr(ELAPSED, before + time.time() - began)
+        with suppress(*away()):  # it must not hide why the study is left
+            if is_one_host(session.url):
+                _bring_back(session, study, died=False)  # where a second Ctrl-C left no time to
+            _end_abandoned(session, study)
+            study.set_user_attr(ELAPSED, before + time.time() - began)
     return record
 
 
@@ -238,8 +251,9 @@ def _engine(project: Project, options: Options, url: str, tracking: str, given: 
     elif options.workers == 1:
         yield in_this_process
     else:
-        from tunery.search.processes import in_processes
+        from tunery.search.processes import in_processes, places_for
 
+        places_for(project, options.workers)  # before anything is begun
         yield in_processes
 
 
@@ -308,6 +322,7 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
     worker = worker_of(session)
 
     def run(trial: optuna.Trial) -> float:
+        trial.set_user_attr(slots.RUN_ID, session.parent)  # it works: one that names no run for long is taken for dead
         record = conclude(worker, study, finals, tracker)
         trial.set_user_attr(_RECORD, json.loads(json.dumps(asdict(record))))
         return 0.0
@@ -338,8 +353,8 @@ def _digest(study: optuna.Study, finals: optuna.Study | None, project: Project) 
 
 
 def _tell_how_to_go_on(session: Session, study: optuna.Study) -> None:
-    left = len(slots.unfinished(study))
-    with suppress(OSError):
+    with suppress(OSError, *away()):
+        left = len(slots.unfinished(study))
         session.progress.step(
             f"stopped: {left} trials are left. The same command goes on with them, at their last step."
         )

@@ -19,6 +19,7 @@ import optuna
 from tunery.config.project import Project
 from tunery.errors import (
     ConfigError,
+    InputError,
     Interrupted,
     Pruned,
     RunHeld,
@@ -34,6 +35,7 @@ from tunery.search import slots
 from tunery.search.progress import Progress
 from tunery.search.pruners import prune_metric, rung_value
 from tunery.search.rows import SECONDS
+from tunery.search.space import OWN_SLOT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -128,7 +130,10 @@ class Worker:
             began = time.monotonic()
             time.sleep(_HELD_SECONDS)
             raise _Failed("killed") from None
-        except (ConfigError, StorageError, TrackingError) as error:  # the next trial would meet the same
+        except InputError as error:
+            if not _concerns_all(trial, error):
+                self._tell(trial, "error", str(error))
+                raise _Failed("error") from None
             self._give_up(study, trial, began, "error", str(error))
             began = time.monotonic()
             raise
@@ -177,6 +182,12 @@ class Worker:
                 raise Pruned(metrics.step)
 
         return report
+
+
+def _concerns_all(trial: optuna.Trial, error: InputError) -> bool:
+    """Whether the next trial would meet the same: a place to write to is away, or the project as it is declared."""
+    own = trial.user_attrs.get(slots.SLOT) == OWN_SLOT
+    return own or isinstance(error, ConfigError | StorageError | TrackingError)
 
 
 def _is_worse(trial: optuna.Trial, value: float, step: int) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -11,8 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
+from tunery.ranking.study_facts import finalists_first
+from tunery.records import Finalist, StudyRecord
 from tunery.search import slots
 from tunery.search.finals import entrants, final_jobs, finalists, finals_name, other_seeds, seeded, winner_among
+from tunery.search.outcome import _best_run
 from tunery.search.space import OWN_SLOT
 from tunery.search.study import lay_out_finals
 
@@ -46,8 +52,13 @@ def add(
     study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs=known))
 
 
-def run_all(finals: optuna.Study, scores: dict[int, list[float]], failed: tuple[str, ...] = ()) -> None:
-    """Each entrant gets its scores, one a seed; those of `failed` end without."""
+def run_all(
+    finals: optuna.Study,
+    scores: dict[int, list[float]],
+    failed: tuple[str, ...] = (),
+    measured: Mapping[int, Mapping[str, float]] = MappingProxyType({}),
+) -> None:
+    """Each entrant gets its scores, one a seed, and what else was measured; those of `failed` end without."""
     left = {trial: list(values) for trial, values in scores.items()}
     while finals.get_trials(states=(TrialState.WAITING,)):
         trial = finals.ask()
@@ -56,7 +67,7 @@ def run_all(finals: optuna.Study, scores: dict[int, list[float]], failed: tuple[
             trial.set_user_attr(slots.FAILURE, "oom")
             finals.tell(trial, state=TrialState.FAIL)
             continue
-        trial.set_user_attr(slots.METRICS, {"score": score})
+        trial.set_user_attr(slots.METRICS, {"score": score, **measured.get(trial.user_attrs["trial"], {})})
         trial.set_user_attr(slots.RUN_ID, f"final{trial.number}")
         finals.tell(trial, score)
 
@@ -134,7 +145,7 @@ def test_the_winner_is_the_best_mean_and_not_the_luckiest_trial(study: optuna.St
         add(study, slot, score, 1e-3 + slot * 1e-4)
     finals = laid_out(study, project)
     run_all(finals, {0: [0.1] * 3, 1: [0.9, 0.0, 0.0], 2: [0.4, 0.4, 0.4]})
-    won = winner_among(finalists(study, finals, project), finals, project)
+    won = winner_among(finalists(study, finals, project), project)
     assert won is not None
     assert (won.trial, won.dev, won.trial_score) == (2, (0.4, 0.4, 0.4), 0.5)
 
@@ -144,7 +155,7 @@ def test_the_projects_own_settings_win_a_tie(study: optuna.Study, project: Proje
     add(study, 1, 0.9, 2e-3)
     finals = laid_out(study, project)
     run_all(finals, {0: [0.3] * 3, 1: [0.3] * 3})
-    won = winner_among(finalists(study, finals, project), finals, project)
+    won = winner_among(finalists(study, finals, project), project)
     assert won is not None
     assert won.own
 
@@ -160,7 +171,7 @@ def test_the_winner_of_a_minimised_objective_is_the_smallest(make: MakeProject) 
     assert numbers(study, project) == [1, 2, OWN_SLOT]
     finals = lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "minimize")
     run_all(finals, {0: [3.0], 1: [2.5], 2: [2.0]})
-    won = winner_among(finalists(study, finals, project), finals, project)
+    won = winner_among(finalists(study, finals, project), project)
     assert won is not None
     assert won.trial == 2
 
@@ -173,6 +184,47 @@ def test_a_seed_that_failed_is_left_out_of_the_mean(study: optuna.Study, project
     (best, own) = finalists(study, finals, project)
     assert (best.seeds, best.dev) == ((9, 10), (0.4, 0.4))
     assert own.seeds == (8, 9, 10)
+
+
+def test_a_configuration_that_lost_a_seed_cannot_win_on_those_that_survived(
+    study: optuna.Study, project: Project
+) -> None:
+    add(study, 0, 0.1, 1e-3)
+    add(study, 1, 0.9, 2e-3)
+    finals = laid_out(study, project)
+    run_all(finals, {0: [0.3] * 3, 1: [0.9] * 3}, failed=("1:8", "1:9"))
+    found = finalists(study, finals, project)
+    won = winner_among(found, project)
+    assert won is not None
+    assert won.own
+    assert found[0].refused == "2 of 3 seeds failed"
+
+
+def test_a_bound_that_is_broken_over_the_seeds_loses_the_finals(study: optuna.Study, make: MakeProject) -> None:
+    project = make(
+        SPACE, search__finalists="2", search__seeds="2", search__constraints="{delta/world_facts: '>= -0.01'}"
+    )
+    add(study, 0, 0.1, 1e-3, **{"delta/world_facts": 0.0})
+    add(study, 1, 0.9, 2e-3, **{"delta/world_facts": 0.0})
+    finals = laid_out(study, project)
+    measured = {0: {"delta/world_facts": 0.0}, 1: {"delta/world_facts": -0.05}}
+    run_all(finals, {0: [0.3] * 2, 1: [0.9] * 2}, measured=measured)
+    found = finalists(study, finals, project)
+    won = winner_among(found, project)
+    assert won is not None
+    assert won.own
+    assert found[0].refused == "over its seeds delta/world_facts is -0.05, but must be >= -0.01"
+
+
+def test_the_projects_own_settings_cannot_win_over_a_bound(study: optuna.Study, make: MakeProject) -> None:
+    project = make(SPACE, search__finalists="1", search__seeds="1", search__constraints="{model_bytes: '<= 100'}")
+    add(study, 0, 0.9, 1e-3, model_bytes=500.0)
+    add(study, 1, 0.5, 2e-3, model_bytes=50.0)
+    finals = laid_out(study, project)
+    run_all(finals, {0: [0.9], 1: [0.5]}, measured={0: {"model_bytes": 500.0}, 1: {"model_bytes": 50.0}})
+    won = winner_among(finalists(study, finals, project), project)
+    assert won is not None
+    assert won.trial == 1
 
 
 def test_an_entrant_of_which_every_seed_failed_is_no_finalist(study: optuna.Study, project: Project) -> None:
@@ -210,3 +262,12 @@ def test_finals_of_an_entrant_that_was_displaced_are_not_begun(study: optuna.Stu
 
 def _of(trial: FrozenTrial) -> Any:
     return trial.user_attrs["trial"]
+
+
+def test_the_seed_that_is_registered_is_the_best_by_what_decides(make: MakeProject) -> None:
+    project = make(SPACE, search__objectives="{validation/nll: minimize}", data__validation__fraction="0.1")
+    winner = Finalist(1, "x", {}, 1.0, (8, 9, 10), (1.5, 1.0, 3.0), (), ("a", "b", "c"), values=(1.5, 1.0, 3.0))
+    loser = dataclasses.replace(winner, trial=2, values=(2.2, 2.2, 2.2), dev=(2.2, 2.2, 2.2))
+    record = StudyRecord("s", "x", "run", {"validation/nll": "minimize"}, {}, "tpe", "none", 0, (), (loser, winner), 1)
+    assert _best_run(record, project) == "b"
+    assert [one.trial for one in finalists_first(record)] == [1, 2]

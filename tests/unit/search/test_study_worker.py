@@ -1,0 +1,90 @@
+"""What a worker does with a trial that cannot be run: end it, end the study, or leave it to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from tests.unit.search.conftest import MakeProject
+
+from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
+from tunery.search import slots, worker
+from tunery.search.progress import Progress
+from tunery.search.worker import Worker
+
+SPACE = "{adapter.rank: {choices: [8, 16]}}"
+Start = Callable[[optuna.Study, Callable[[optuna.Trial], float]], None]
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    made = optuna.create_study(direction="maximize")
+    slots.lay_out(made, [slots.Job(0, {"adapter.rank": 16}), slots.Job(1), slots.Job(2)])
+    return made
+
+
+@pytest.fixture
+def work(make: MakeProject, monkeypatch: pytest.MonkeyPatch) -> Start:
+    monkeypatch.setattr(worker, "_HELD_SECONDS", 0.0)
+    project = make(SPACE)
+    made: Any = Worker(project, None, "parent", Progress(project))  # type: ignore[arg-type]
+    start: Start = made.work
+    return start
+
+
+def failing(slot: int, error: Exception, once: bool = False) -> Callable[[optuna.Trial], float]:
+    """A run that raises in one slot, always or the first time."""
+    raised: list[int] = []
+
+    def run(trial: optuna.Trial) -> float:
+        if trial.user_attrs[slots.SLOT] == slot and not (once and raised):
+            raised.append(slot)
+            raise error
+        return 1.0
+
+    return run
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+@pytest.mark.parametrize("error", [ConfigError("search", "x"), TrackingError("store", "x")])
+def test_what_every_trial_would_meet_ends_the_study_and_loses_nothing(
+    study: optuna.Study, work: Start, slot: int, error: InputError
+) -> None:
+    with pytest.raises(type(error)):
+        work(study, failing(slot, error))
+    assert slot in {trial.user_attrs[slots.SLOT] for trial in slots.unfinished(study)}
+    work(study, lambda trial: 1.0)
+    assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+
+
+def test_rows_that_the_project_itself_cannot_use_end_the_study(study: optuna.Study, work: Start) -> None:
+    with pytest.raises(DataError):
+        work(study, failing(0, DataError("rows.jsonl", "x")))
+    work(study, lambda trial: 1.0)
+    assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "failure"),
+    [
+        (Infeasible("no"), TrialState.PRUNED, "infeasible"),
+        (DataError("rows.jsonl", "x"), TrialState.FAIL, "error"),
+        (ZeroDivisionError(), TrialState.FAIL, "error"),
+    ],
+)
+def test_what_concerns_one_trial_is_its_result(
+    study: optuna.Study, work: Start, error: Exception, state: TrialState, failure: str
+) -> None:
+    work(study, failing(1, error))
+    ended = slots.standing(study)
+    assert (ended[1].state, ended[1].user_attrs[slots.FAILURE]) == (state, failure)
+    assert [ended[slot].state for slot in (0, 2)] == [TrialState.COMPLETE] * 2
+
+
+def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study, work: Start) -> None:
+    work(study, failing(1, RunHeld("run x", "held"), once=True))
+    assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+    assert slots.retries(slots.standing(study)[1]) == 0
