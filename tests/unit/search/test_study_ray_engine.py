@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from optuna.trial import TrialState
 
 from tunery.cli.tune import tune as command
-from tunery.errors import ConfigError, Interrupted, RunStopped
+from tunery.errors import ConfigError, InputError, Interrupted, RunStopped
 from tunery.search import ray_cluster, ray_engine, slots
 from tunery.search.processes import Stop
 from tunery.search.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
@@ -244,13 +244,19 @@ def test_whoever_has_no_place_yet_is_dismissed_when_all_is_done(crew: Crew) -> N
 
 def test_workers_that_never_begin_a_trial_end_the_study_with_what_they_said(crew: Crew) -> None:
     def end_one() -> None:
-        crew._ended(0, crew.places[0], 2, "rows.jsonl: there is no such file", stopping=False)
+        crew._ended(0, crew.places[0], 1, "no module named torch", stopping=False)
 
     crew._ask_for(0)
     for _ in range(3):
         end_one()
-    with pytest.raises(RunStopped, match=r"before they begin a trial \(exit code 2: rows.jsonl: there is no such"):
+    with pytest.raises(RunStopped, match=r"before they begin a trial \(exit code 1: no module named torch"):
         end_one()
+
+
+def test_what_one_worker_cannot_use_ends_them_all_at_once(crew: Crew) -> None:
+    crew._ask_for(0)
+    with pytest.raises(InputError, match=r"rows\.jsonl: there is no such file"):
+        crew._ended(0, crew.places[0], 2, "rows.jsonl: there is no such file", stopping=False)
 
 
 def test_trials_of_workers_that_are_left_behind_wait_for_others(crew: Crew) -> None:
