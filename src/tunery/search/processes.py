@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import optuna
 
-from tunery.config.project import Project, resolved
-from tunery.errors import ConfigError, Fault, InputError, Interrupted, RunStopped
-from tunery.search import slots
-from tunery.search.finals import finals_name
+from tunery.config.project import Project
+from tunery.errors import ConfigError, Fault
 from tunery.search.storage import is_one_host
+from tunery.search.team import Stop, Team, cause, order_for
 
 if TYPE_CHECKING:
     from tunery.search.tune import Session
 
-_POLL_SECONDS = 0.5
-# A worker that dies before it began a trial will do so again.
-_MOST_EARLY_DEATHS = 3
-# From the second signal, or the end of this process, until a worker is killed.
-_SECONDS_TO_STOP = 10.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A worker in native code looks at no signal: it is killed after so long.
+_SECONDS_TO_END = 10.0
 
 
 def in_processes(session: Session, study: optuna.Study) -> None:
@@ -53,139 +45,48 @@ def in_processes(session: Session, study: optuna.Study) -> None:
 
 
 @dataclass
-class _Worker:
-    process: subprocess.Popen[str]
-    known_trials: int
+class _Team(Team["subprocess.Popen[str]"]):
+    """A process for each worker, with its part of the environment."""
 
-
-@dataclass
-class _Team:
-    """Processes that work through a study; one that dies is replaced, and its trial given to another."""
-
-    session: Session
-    study: optuna.Study
-    url: str
-    places: Sequence[Mapping[str, str]]
-    workers: dict[int, _Worker] = field(default_factory=dict)
-    early_deaths: int = 0
-
-    def run(self, stop: Stop) -> None:
-        for number in range(len(self.places)):
-            self._start(number)
-        passed_on, until = 0, math.inf
-        while self.workers and time.monotonic() < until:
-            if stop.count > passed_on:
-                passed_on = stop.count
-                self._pass_on(stop)
-                until = time.monotonic() + _SECONDS_TO_STOP if stop.count > 1 else math.inf
-            for number, worker in list(self.workers.items()):
-                if (code := worker.process.poll()) is not None:
-                    self._ended(number, worker, code, stopping=bool(stop.count))
-            for one in studies_of(self.session, self.study):
-                self.session.progress.look(one)
-            time.sleep(_POLL_SECONDS)
-        if stop.count:
-            raise Interrupted(stop.name, 0, resumable=True)
+    environments: Sequence[Mapping[str, str]]
 
     def end(self) -> None:
-        """However this process leaves: none of its workers stays."""
-        for worker in self.workers.values():
-            worker.process.terminate()
-        for worker in self.workers.values():
+        for process in self.places.values():
+            process.terminate()
+        for process in self.places.values():
             try:
-                worker.process.wait(_SECONDS_TO_STOP)
-            except subprocess.TimeoutExpired:  # in native code, where no signal is looked at
-                worker.process.kill()
-                worker.process.wait()
+                process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            self._requeue(_name(process), died=False)
 
-    def _start(self, number: int) -> None:
-        environment = {**os.environ, **self.places[number]}
+    def _ask_for(self, number: int) -> None:
+        environment = {**os.environ, **self.environments[number]}
         command = [sys.executable, "-m", "tunery.search.worker_process"]
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
         assert process.stdin is not None
         process.stdin.write(json.dumps(order_for(self.session, self.url, number)) + "\n")
         process.stdin.flush()
-        self.workers[number] = _Worker(process, len(self._of(process.pid)))
+        self.places[number] = process
 
-    def _ended(self, number: int, worker: _Worker, code: int, *, stopping: bool) -> None:
-        del self.workers[number]
-        begun = self._of(worker.process.pid)
-        for study, trial in begun:
-            if trial.state == optuna.trial.TrialState.RUNNING:
-                slots.requeue(study, trial, died=not stopping)
-        if code == 0 or stopping:
+    def _look(self, number: int, place: subprocess.Popen[str], *, stopping: bool) -> None:
+        code = place.poll()
+        if code is None:
             return
-        if code == InputError.exit_code:
-            fault = "a worker stopped for the reason above, which the next would meet too"
-            raise InputError(f"study {self.session.name}", Fault(fault, advice="Mend it, and run the same command."))
-        self.early_deaths = 0 if begun else self.early_deaths + 1
-        if self.early_deaths >= _MOST_EARLY_DEATHS:
-            raise RunStopped(f"study {self.session.name}: workers end before they begin a trial (exit code {code})")
-        self.session.progress.step(f"worker {number} died ({cause(code)}); another takes its place")
-        self._start(number)
+        del self.places[number]
+        begun = self._requeue(_name(place), died=not stopping)
+        if code != 0 and not stopping:
+            self._replace(number, code, cause(code), begun=begun)
 
-    def _pass_on(self, stop: Stop) -> None:
-        if stop.count == 1:
-            self.session.progress.step(f"{stop.name}: workers write a checkpoint and stop; again to stop at once")
-        for worker in self.workers.values():
-            worker.process.send_signal(signal.SIGINT)
-
-    def _of(self, pid: int) -> list[tuple[optuna.Study, optuna.trial.FrozenTrial]]:
-        return trials_of(self.session, self.study, f"{socket.gethostname()}:{pid}")
+    def _pass_on(self) -> None:
+        for process in self.places.values():
+            process.send_signal(signal.SIGINT)
 
 
-def studies_of(session: Session, study: optuna.Study) -> list[optuna.Study]:
-    """The search, and the finals if they were laid out."""
-    studies = [study]
-    with suppress(KeyError):
-        studies.append(optuna.load_study(study_name=finals_name(session.name), storage=session.storage))
-    return studies
-
-
-def trials_of(
-    session: Session, study: optuna.Study, worker: str
-) -> list[tuple[optuna.Study, optuna.trial.FrozenTrial]]:
-    """Trials of the search and of the finals that a worker, host:pid, has begun."""
-    return [
-        (one, trial)
-        for one in studies_of(session, study)
-        for trial in one.get_trials(deepcopy=False)
-        if trial.user_attrs.get(slots.WORKER) == worker
-    ]
-
-
-class Stop:
-    """Counts the signals that ask this process to stop."""
-
-    def __init__(self) -> None:
-        self.count, self.name = 0, ""
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count, self.name = self.count + 1, signal.Signals(number).name
-
-
-def order_for(session: Session, url: str, number: int) -> dict[str, Any]:
-    """All that a worker process needs to know, as plain JSON."""
-    return {
-        "project": resolved(session.project),
-        "folder": str(session.project.folder.absolute()),
-        "study": session.name,
-        "url": url,
-        "tracking_uri": session.store.uri,
-        "parent": session.parent,
-        "until": session.until,
-        "number": number,
-    }
+def _name(process: subprocess.Popen[str]) -> str:
+    return f"{socket.gethostname()}:{process.pid}"
 
 
 def places_for(project: Project, count: int) -> list[dict[str, str]]:
@@ -238,8 +139,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def cause(code: int) -> str:
-    """The signal that ended a process, or its exit code."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,12 +1,11 @@
 """Workers on a Ray cluster: an actor each, resident on its node; a lost one is replaced, and its trial requeued.
 
 Ray finds the places and tells when one is lost. What a worker does, how it stops and how its trials are counted is as
-on one host: see processes.py.
+on one host: see team.py.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -14,13 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import optuna
-
 from tunery.config.project import Project
-from tunery.errors import Fault, InputError, Interrupted, RunStopped
 from tunery.pipeline.work import home
-from tunery.search import slots
-from tunery.search.processes import Stop, cause, order_for, shared, studies_of, trials_of
+from tunery.search.processes import shared
 from tunery.search.ray_cluster import (
     DEFAULT_ADDRESS,
     Share,
@@ -31,17 +26,17 @@ from tunery.search.ray_cluster import (
     share,
 )
 from tunery.search.ray_worker import RayWorker
+from tunery.search.team import Stop, Team, cause, order_for
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
+    import optuna
+
     from tunery.search.tune import Engine, Options, Session
 
-_POLL_SECONDS = 0.5
 # A worker whose actor is lost is killed by its node in this time; its trial is not touched before.
 _SECONDS_TO_DIE = 1.0
 _SECONDS_TO_BE_PLACED = 30.0
-# After a second Ctrl-C; whoever is not done by then is killed.
-_SECONDS_TO_STOP = 5.0
 # Stands for the exit code that a lost worker has not; no signal has this number.
 _LOST = -1000
 
@@ -97,35 +92,12 @@ class _Place:
 
 
 @dataclass
-class _Crew:
-    """The workers of a study."""
+class _Crew(Team[_Place]):
+    """An actor for each worker, with its share of the cluster."""
 
-    session: Session
-    study: optuna.Study
-    url: str
     each: Share
-    places: dict[int, _Place] = field(default_factory=dict)
-    early_deaths: int = 0
-
-    def run(self, stop: Stop) -> None:
-        for number in range(self.session.options.workers):
-            self._ask_for(number)
-        passed_on, until = 0, math.inf
-        while self.places and time.monotonic() < until:
-            if stop.count > passed_on:
-                passed_on = stop.count
-                self._pass_on(stop)
-                until = time.monotonic() + _SECONDS_TO_STOP if stop.count > 1 else math.inf
-            for number, place in list(self.places.items()):
-                self._look(number, place, stopping=bool(stop.count))
-            for one in studies_of(self.session, self.study):
-                self.session.progress.look(one)
-            time.sleep(_POLL_SECONDS)
-        if stop.count:
-            raise Interrupted(stop.name, 0, resumable=True)
 
     def end(self) -> None:
-        """However this process leaves: none of its workers stays, and their trials wait for others."""
         left = list(self.places.values())
         for place in left:
             _kill(place)
@@ -133,7 +105,7 @@ class _Crew:
         if any(place.name for place in left):
             time.sleep(_SECONDS_TO_DIE)
         for place in left:
-            self._requeue(place, died=False)
+            self._requeue(place.name, died=False)
 
     def _ask_for(self, number: int) -> None:
         import ray
@@ -185,30 +157,11 @@ class _Crew:
         _kill(place)
         if code == _LOST and place.name is not None:
             time.sleep(_SECONDS_TO_DIE)
-        begun = self._requeue(place, died=not stopping)
+        begun = self._requeue(place.name, died=not stopping)
         if code == 0:
             self._dismiss_those_without_place()
-        if code == 0 or stopping:
-            return
-        if code == InputError.exit_code:
-            fault = Fault(
-                f"a worker stopped ({_cause(code, words)}), as the next would", advice="Mend it and run it again."
-            )
-            raise InputError(f"study {self.session.name}", fault)
-        self.early_deaths = 0 if begun else self.early_deaths + 1
-        why = _cause(code, words)
-        if self.early_deaths > self.session.options.workers + 1:
-            raise RunStopped(f"study {self.session.name}: workers end before they begin a trial ({why})")
-        self.session.progress.step(f"worker {number} was lost ({why}); another takes its place")
-        self._ask_for(number)
-
-    def _requeue(self, place: _Place, *, died: bool) -> bool:
-        """Give a worker's trials to another; whether it had begun any."""
-        begun = trials_of(self.session, self.study, place.name) if place.name else []
-        for study, trial in begun:
-            if trial.state == optuna.trial.TrialState.RUNNING:
-                slots.requeue(study, trial, died=died)
-        return bool(begun)
+        elif not stopping:
+            self._replace(number, code, _cause(code, words), begun=begun)
 
     def _dismiss_those_without_place(self) -> None:
         """Nothing is left to do for them."""
@@ -216,9 +169,7 @@ class _Crew:
             if place.name is None:
                 _kill(self.places.pop(number))
 
-    def _pass_on(self, stop: Stop) -> None:
-        if stop.count == 1:
-            self.session.progress.step(f"{stop.name}: workers write a checkpoint and stop; again to stop at once")
+    def _pass_on(self) -> None:
         self._dismiss_those_without_place()
         for place in self.places.values():
             place.actor.interrupt.remote()

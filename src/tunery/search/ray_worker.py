@@ -31,7 +31,7 @@ class RayWorker:
         """Start the worker.
 
         Args:
-            order: From `processes.order_for`.
+            order: From `team.order_for`.
             environment: Laid over the node's own, in which Ray has named the actor's cards.
 
         Returns:

@@ -14,7 +14,7 @@ def main(order: dict[str, Any]) -> None:
     """Work through a study.
 
     Args:
-        order: From `processes.order_for`.
+        order: From `team.order_for`.
     """
     from tunery.config.load import project_from
     from tunery.search.progress import Progress

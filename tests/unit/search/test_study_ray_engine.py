@@ -20,10 +20,10 @@ from optuna.trial import TrialState
 
 from tunery.cli.tune import tune as command
 from tunery.errors import ConfigError, InputError, Interrupted, RunStopped
-from tunery.search import ray_cluster, ray_engine, slots
-from tunery.search.processes import Stop
+from tunery.search import ray_cluster, ray_engine, slots, team
 from tunery.search.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
 from tunery.search.ray_worker import RayWorker
+from tunery.search.team import Stop
 
 HERE = socket.gethostname()
 
@@ -268,10 +268,10 @@ def test_trials_of_workers_that_are_left_behind_wait_for_others(crew: Crew) -> N
 def test_after_a_second_signal_nobody_waits_for_a_worker_that_hangs(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_engine, "_SECONDS_TO_STOP", 0.1)
-    monkeypatch.setattr(ray_engine, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(team, "_SECONDS_TO_STOP", 0.1)
+    monkeypatch.setattr(team, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(crew, "_look", lambda number, place, stopping: None)
-    monkeypatch.setattr(crew, "_pass_on", lambda stop: None)
+    monkeypatch.setattr(crew, "_pass_on", lambda: None)
     crew.session.progress.look = lambda study: None
     stop = Stop()
     stop.count, stop.name = 2, "SIGINT"
