@@ -14,7 +14,7 @@ from tunery.errors import Fault, TaskError
 from tunery.pipeline import scoring
 from tunery.pipeline.watch import Watch
 from tunery.pipeline.work import WorkFolder
-from tunery.records import PreparedData, Report, StepMetrics, TaskResult, Trained
+from tunery.records import PreparedData, Report, RunRecord, StepMetrics, TaskResult, Trained
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -188,3 +188,37 @@ def run_costs(trained: Trained, attached: Attached) -> dict[str, float]:
 
 def _weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def run_record(
+    project: Project,
+    base: LoadedBase,
+    attached: Attached,
+    tasks: Tasks,
+    trained: Trained,
+    before: Results,
+    after: Results,
+    run_id: str,
+    *,
+    split: str,
+) -> RunRecord:
+    """What a run's report shows of its training and its scores.
+
+    Args:
+        before, after: Results of the base and of the tuned model.
+        split: Which items the headline is computed on.
+    """
+    return RunRecord(
+        run_id=run_id,
+        project=project.name,
+        identity=base.identity,
+        adapter=attached.facts,
+        data=None,
+        trained=trained,
+        base=before,
+        tuned=after,
+        asked={name: tasks.primary[name] for name in tasks.names},
+        primary=scoring.primary_metrics(tasks, project.evaluation),
+        split=split,
+        notes=base.notes,
+    )

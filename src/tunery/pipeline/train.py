@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,15 @@ from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted
 from tunery.pipeline import scoring
-from tunery.pipeline.fitting import attach, log_trained, needed_splits, require_split_items, run_costs, train_adapter
+from tunery.pipeline.fitting import (
+    attach,
+    log_trained,
+    needed_splits,
+    require_split_items,
+    run_costs,
+    run_record,
+    train_adapter,
+)
 from tunery.pipeline.inputs import input_digests
 from tunery.pipeline.publish import publish
 from tunery.pipeline.resident import Resident
@@ -207,22 +215,11 @@ def _record(
     after: _Asked,
     tracker: Tracker,
 ) -> RunRecord:
-    return RunRecord(
-        run_id=tracker.run_id,
-        project=project.name,
-        identity=base.identity,
-        adapter=attached.facts,
-        data=data.report,
-        trained=trained,
-        base=before.results,
-        tuned=after.results,
-        asked={name: tasks.primary[name] for name in tasks.names},
-        primary=scoring.primary_metrics(tasks, project.evaluation),
-        split="locked" if project.training.keep_best_by == "score" else "all",
-        base_text=before.text,
-        tuned_text=after.text,
-        notes=base.notes,
+    split = "locked" if project.training.keep_best_by == "score" else "all"
+    scored = run_record(
+        project, base, attached, tasks, trained, before.results, after.results, tracker.run_id, split=split
     )
+    return replace(scored, data=data.report, base_text=before.text, tuned_text=after.text)
 
 
 def _generations(project: Project, data: PreparedData, before: _Asked, after: _Asked) -> list[Generation]:

@@ -19,13 +19,13 @@ from tunery.errors import (
     TrackingError,
 )
 from tunery.pipeline import scoring
-from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, train_adapter
+from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, run_record, train_adapter
 from tunery.pipeline.inputs import input_digests
 from tunery.pipeline.publish import finish, log_scores
 from tunery.pipeline.resident import Resident
 from tunery.pipeline.watch import Watch
 from tunery.pipeline.work import WorkFolder
-from tunery.records import Report, RunRecord, TaskResult, Trained
+from tunery.records import Report, RunRecord, TaskResult
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -139,7 +139,7 @@ def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFold
         raise
     resident.give_back(project, attached.model)
 
-    record = _record(project, base, attached, tasks, trained, before, after, tracker)
+    record = run_record(project, base, attached, tasks, trained, before, after, tracker.run_id, split="dev")
     costs = run_costs(trained, attached)
     tracker.log_metrics(costs, model_id=logged.model_id)
     metrics = log_scores(project, record, tracker, logged.model_id) | costs | primary_deltas(record)
@@ -205,32 +205,6 @@ def _score_dev(project: Project, base: LoadedBase, attached: Attached, tasks: Ta
     from tunery.evaluation.score import score_model
 
     return score_model(attached.model, base.tokenizer, tasks, project.evaluation, split="dev")
-
-
-def _record(
-    project: Project,
-    base: LoadedBase,
-    attached: Attached,
-    tasks: Tasks,
-    trained: Trained,
-    before: Mapping[str, TaskResult],
-    after: Mapping[str, TaskResult],
-    tracker: Tracker,
-) -> RunRecord:
-    return RunRecord(
-        run_id=tracker.run_id,
-        project=project.name,
-        identity=base.identity,
-        adapter=attached.facts,
-        data=None,
-        trained=trained,
-        base=before,
-        tuned=after,
-        asked={name: tasks.primary[name] for name in tasks.names},
-        primary=scoring.primary_metrics(tasks, project.evaluation),
-        split="dev",
-        notes=base.notes,
-    )
 
 
 def primary_deltas(record: RunRecord) -> dict[str, float]:

@@ -9,13 +9,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunery.errors import RunHeld, StorageError
+from tunery.errors import InputError, RunHeld, StorageError
 
 
 def home() -> Path:
     """TUNERY_HOME; by default ~/.cache/tunery."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("TUNERY_HOME") or cache / "tunery").expanduser().resolve()
+
+
+@contextmanager
+def exclusive(file: Path, taken: InputError, *, again: bool = False) -> Iterator[None]:
+    """Hold a lock that the system frees when the process ends, however that happens.
+
+    Args:
+        file: Of the lock; its folder is made.
+        taken: Raised where it is held.
+        again: Whether it counts once for one process: who holds it may hold it again.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=0, is_singleton=again)
+        lock.acquire()
+    except Timeout:
+        raise taken from None
+    except OSError as error:
+        raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -39,29 +67,14 @@ class WorkFolder:
     def held(self) -> Iterator[None]:
         """Keep other processes out: two that write and prune the same checkpoints ruin both.
 
-        The system frees the lock when the process ends, however that happens. It counts once for one process: who
-        holds it may hold it again.
-
         Raises:
             RunHeld: If another process holds it.
             StorageError: If the lock file, <run id>.lock beside the folder, cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        file = self.path.with_name(f"{self.path.name}.lock")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(file, timeout=0, is_singleton=True)
-            lock.acquire()
-        except Timeout as error:
-            advice = "Wait until it has ended, or stop it first."
-            raise RunHeld(f"run {self.path.name}", f"another process is training it now. {advice}") from error
-        except OSError as error:
-            raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
-        try:
+        advice = "Wait until it has ended, or stop it first."
+        taken = RunHeld(f"run {self.path.name}", f"another process is training it now. {advice}")
+        with exclusive(self.path.with_name(f"{self.path.name}.lock"), taken, again=True):
             yield
-        finally:
-            lock.release()
 
     def remove(self) -> None:
         """Delete the folder: the adapter is in the store, the checkpoints are not needed any more."""

@@ -1,4 +1,4 @@
-"""What a study's pictures share: colours, axes in the units of their metrics, short labels."""
+"""What all pictures share: colours, axes in the units of their metrics, short labels."""
 
 from __future__ import annotations
 

@@ -8,23 +8,22 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tunery.ranking.canvas import BLUE, GREY, ORANGE, PALE, finish, one_axes
 from tunery.ranking.paired import Paired
 from tunery.records import StepMetrics
 
-_BASE, _TUNED, _FAINT = "#9aa0a6", "#1a6fb5", "#b9d4ea"
-_SIZE_INCHES = (7.0, 4.0)
-_DPI = 130
+_HEIGHT_INCHES, _WIDTH_INCHES = 4.0, 7.0
 
 
 def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
     """Training loss (faint: each point; firm: running mean) and validation loss over optimizer steps."""
-    figure, axes = _figure()
+    figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
     steps, losses = series(history, "train/loss")
-    axes.plot(steps, losses, color=_FAINT, linewidth=1, label="train/loss")
-    axes.plot(steps, _running_mean(losses), color=_TUNED, linewidth=2, label="train/loss, running mean")
+    axes.plot(steps, losses, color=PALE, linewidth=1, label="train/loss")
+    axes.plot(steps, _running_mean(losses), color=BLUE, linewidth=2, label="train/loss, running mean")
     steps, losses = series(history, "validation/nll")
     if steps:
-        axes.plot(steps, losses, color="#c4621a", marker="o", linewidth=2, label="validation/nll")
+        axes.plot(steps, losses, color=ORANGE, marker="o", linewidth=2, label="validation/nll")
     axes.axvline(kept_step, color="#444444", linestyle=":", linewidth=1, label=f"kept: step {kept_step}")
     _finish(axes, "optimizer step", "nats per target token", "Loss")
     return figure
@@ -39,9 +38,9 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     ]
     if len(points) < 2:
         return None
-    figure, axes = _figure()
+    figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
     axes.plot(
-        [nll for nll, _, _ in points], [score for _, score, _ in points], color=_TUNED, marker="o", label="checkpoints"
+        [nll for nll, _, _ in points], [score for _, score, _ in points], color=BLUE, marker="o", label="checkpoints"
     )
     for place, (nll, score, step) in enumerate(points):
         above = 8 if place % 2 == 0 else -14  # late checkpoints lie close together
@@ -63,15 +62,15 @@ def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
     """Base and tuned score of each task as two dots on a line; None when nothing was scored."""
     if not pairs:
         return None
-    figure, axes = _figure(height_inches=1.4 + 0.6 * len(pairs))
+    figure, axes = one_axes(1.4 + 0.6 * len(pairs), _WIDTH_INCHES)
     for row, pair in enumerate(pairs):
-        axes.plot([pair.base, pair.tuned], [row, row], color=_FAINT, linewidth=4, zorder=1)
-        axes.scatter(pair.base, row, color=_BASE, s=70, zorder=2, label="base" if row == 0 else None)
+        axes.plot([pair.base, pair.tuned], [row, row], color=PALE, linewidth=4, zorder=1)
+        axes.scatter(pair.base, row, color=GREY, s=70, zorder=2, label="base" if row == 0 else None)
         axes.errorbar(
             pair.tuned,
             row,
             xerr=_reach(pair),
-            color=_TUNED,
+            color=BLUE,
             marker="o",
             markersize=8,
             capsize=4,
@@ -102,17 +101,7 @@ def _running_mean(values: Sequence[float], window: int = 10) -> list[float]:
     return [sum(values[max(0, end - window) : end]) / min(window, end) for end in range(1, len(values) + 1)]
 
 
-def _figure(height_inches: float = _SIZE_INCHES[1]) -> tuple[Figure, Axes]:
-    # A Figure of its own, not pyplot's: no global state, no display needed.
-    figure = Figure(figsize=(_SIZE_INCHES[0], height_inches), dpi=_DPI, layout="constrained")
-    return figure, figure.add_subplot()
-
-
 def _finish(axes: Axes, x: str, y: str, title: str) -> None:
-    axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, loc="left", fontsize=12)
-    axes.grid(axis="both", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    finish(axes, x, y, title)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from tunery.errors import Fault, RefError, StorageError
-from tunery.pipeline.work import home
+from tunery.pipeline.work import exclusive, home
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
@@ -55,30 +56,14 @@ def held(url: str, study: str) -> Iterator[None]:
     Raises:
         RefError: If another command runs the study now.
     """
-    import hashlib
-
-    from filelock import FileLock, Timeout
-
     if not is_one_host(url):
         yield
         return
     name = hashlib.sha256(f"{url} {study}".encode()).hexdigest()[:16]
-    file = home() / "studies" / f"{name}.lock"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        advice = (
-            "More workers: --workers N in one command; several commands or hosts: --storage postgresql://HOST/NAME."
-        )
-        raise RefError(f"study {study}", f"another process runs it now. {advice}") from error
-    except OSError as error:
-        raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
-    try:
+    advice = "More workers: --workers N in one command; several commands or hosts: --storage postgresql://HOST/NAME."
+    taken = RefError(f"study {study}", f"another process runs it now. {advice}")
+    with exclusive(home() / "studies" / f"{name}.lock", taken):
         yield
-    finally:
-        lock.release()
 
 
 def open_storage(url: str) -> BaseStorage:

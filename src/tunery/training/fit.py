@@ -62,8 +62,7 @@ def fit(
     Raises:
         DataError: If no row has a token to learn.
         ConfigError: If packing would mix rows, or there is nothing to choose the checkpoint by.
-        NonFiniteLoss: If the loss or the gradient is NaN or infinite, before the weights take it in; or if a
-            checkpoint's validation loss is, or its score is NaN.
+        NonFiniteLoss: If loss or gradient is NaN or infinite, before the weights take it in; or what a checkpoint gave.
         OutOfMemory: If memory runs out.
         Interrupted: After one of StopSignal's, when a checkpoint was written (before the first step: without one).
         StorageError: If a checkpoint cannot be written.
