@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -12,13 +13,21 @@ import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from tunery.evaluation import shared_context
+from tunery.evaluation.shared_context import Row
 from tunery.evaluation.stopping import stop_ids
+
+_LOG = logging.getLogger(__name__)
+# Nats a token by which the same text may differ in two batches; 16-bit logits near 20 are off by up to 0.08.
+_TOLERANCE, _TOLERANCE_16_BIT = 1e-3, 0.1
 
 Answer = TypeVar("Answer")
 
 
 class Scorer(HFLM):  # type: ignore[misc]
     """HFLM that sums log-likelihoods in fp32, tokenises nothing twice, and leaves model and tokenizer alone.
+
+    Options of one document share their context's row where the model allows it; see `shared_context`.
 
     Args:
         model: A causal language model, with or without a PEFT adapter.
@@ -49,13 +58,11 @@ class Scorer(HFLM):  # type: ignore[misc]
             )
         self._encoded, self._dev = encoded, dev
         self._stop_ids = stop_ids(model, tokenizer) if chat_template else []
+        self._longest = shared_context.longest_request(model, self.max_length)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write."""
-        return self._apart(
-            requests,
-            lambda part: self._loglikelihood_tokens([self._pair(*request.args[:2]) for request in part]),
-        )
+        return self._apart(requests, self._loglikelihood)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Answers, each cut at its task's stop texts."""
@@ -107,6 +114,31 @@ class Scorer(HFLM):  # type: ignore[misc]
             if part:
                 answers |= zip(part, answer([requests[place] for place in part]), strict=True)
         return [answers[place] for place in range(len(requests))]
+
+    def _loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """Requests of a document in one row where they fit; the others one by one."""
+        pairs = [self._pair(*request.args[:2]) for request in requests]
+        documents = [(request.task_name, request.doc_id) for request in requests]
+        rows = shared_context.rows_of(documents, [pair[1:] for pair in pairs], self._longest)
+        answers = self._answer(rows) if rows and self._agrees(rows[0]) else {}
+        alone = [place for place in range(len(pairs)) if place not in answers]
+        answers |= zip(alone, self._loglikelihood_tokens([pairs[place] for place in alone]), strict=True)
+        return [answers[place] for place in range(len(pairs))]
+
+    def _agrees(self, row: Row) -> bool:
+        """Whether the options of a row get what each gets alone, as far as the model's precision allows."""
+        stock = self._loglikelihood_tokens([(None, row.context, option) for option in row.options.values()])
+        tolerance = _TOLERANCE if self.model.get_input_embeddings().weight.dtype == torch.float32 else _TOLERANCE_16_BIT
+        for (ours, _), (theirs, _), option in zip(
+            self._answer([row]).values(), stock, row.options.values(), strict=True
+        ):
+            if abs(ours - theirs) > tolerance * len(option):
+                _LOG.warning("options are scored one by one: in one row %.4f nats, alone %.4f", ours, theirs)
+                return False
+        return True
+
+    def _answer(self, rows: list[Row]) -> dict[int, tuple[float, bool]]:
+        return shared_context.answer(self.model, rows, self.batch_size, self.device, self.tokenizer.pad_token_id)
 
     def _is_dev(self, request: Any) -> bool:
         return request.doc_id in self._dev.get(request.task_name, ())

@@ -120,17 +120,18 @@ def test_dev_scoring_sends_no_request_of_a_locked_item(
 ) -> None:
     tasks, evaluation = load("many")
     everything = score_model(model, tokenizer, tasks, evaluation)["many"].samples
-    sent: list[int] = []
-    original = HFLM._loglikelihood_tokens
+    sent: list[Any] = []
+    original = Scorer._loglikelihood
 
-    def counted(self: Any, requests: Any, *args: Any, **options: Any) -> Any:
-        sent.append(len(requests))
-        return original(self, requests, *args, **options)
+    def counted(self: Any, requests: list[Any]) -> Any:
+        sent.extend(requests)
+        return original(self, requests)
 
-    monkeypatch.setattr(HFLM, "_loglikelihood_tokens", counted)
+    monkeypatch.setattr(Scorer, "_loglikelihood", counted)
     dev = score_model(model, tokenizer, tasks, evaluation, split="dev")["many"].samples
     assert 0 < len(dev) < len(everything)
-    assert sum(sent) == 4 * len(dev)
+    assert {request.doc_id for request in sent} == set(tasks.leaves["many"].chosen("dev", None, 0.5))
+    assert len(sent) == 4 * len(dev)
     assert set(dev["split"]) == {"dev"}
 
 
@@ -150,13 +151,13 @@ def test_dev_items_never_share_a_batch_with_locked_ones(
 ) -> None:
     # The width of a batch decides the last bits of its sums: a dev score must not depend on the locked items' lengths.
     batches: list[list[str]] = []
-    answer = Scorer._loglikelihood_tokens
+    answer = Scorer._loglikelihood
 
-    def record(self: Any, requests: list[Any], *args: Any, **options: Any) -> Any:
-        batches.append([context for (context, _), *_ in requests])
-        return answer(self, requests, *args, **options)
+    def record(self: Any, requests: list[Any]) -> Any:
+        batches.append([request.args[0] for request in requests])
+        return answer(self, requests)
 
-    monkeypatch.setattr(Scorer, "_loglikelihood_tokens", record)
+    monkeypatch.setattr(Scorer, "_loglikelihood", record)
     tasks, evaluation = load("many", "few", batch_size=4)
     score_model(model, tokenizer, tasks, evaluation, split="dev")
     (alone,) = batches
