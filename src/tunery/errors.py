@@ -10,6 +10,8 @@ TuneryError                    exit code 1
 │   │   └── RunHeld            a run that another process works on now
 │   ├── TrackingError          the MLflow store
 │   └── StorageError           the disk
+├── Refused                    exit code 3: a gate refused a promotion; no alias moved
+│   └── Overtaken              another promotion was faster
 └── RunStopped                 exit code 1: a run that had started did not end well; carries `failure` for MLflow's tag
     ├── NonFiniteLoss          failure = nan
     ├── OutOfMemory            failure = oom
@@ -66,6 +68,10 @@ class InputError(TuneryError):
         self.faults = [faults] if isinstance(faults, Fault | str) else list(faults)
         super().__init__(_describe(where, self.faults))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, list[Fault | str]]]:
+        """As it was made: one that crosses from another process is unpickled by its own arguments."""
+        return type(self), (self.where, self.faults)
+
 
 class ConfigError(InputError):
     """project.yaml, or an override of it, breaks a rule."""
@@ -97,6 +103,16 @@ class TrackingError(InputError):
 
 class StorageError(InputError):
     """The disk is full or cannot be written."""
+
+
+class Refused(TuneryError):
+    """A gate refused a promotion; no alias moved."""
+
+    exit_code = 3
+
+
+class Overtaken(Refused):
+    """The aliases were moved by somebody else while this promotion was judged."""
 
 
 class RunStopped(TuneryError):

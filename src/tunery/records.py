@@ -173,13 +173,19 @@ class Score:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What must agree for two scores of a task to be comparable."""
+    """What must agree for two scores of a task to be comparable.
+
+    Args:
+        prompt: Digest of how the task asks and marks, which result files of lm-eval tell too; "" where nobody knows.
+            `version` takes it in, with much that only a loaded task knows.
+    """
 
     task: str
     version: str
     few_shot: int
     limit: int | None
     chat_template: bool
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ class TaskResult:
     Args:
         scores: By metric name; `metric.filter` where the task has several of lm-eval's filters.
         samples: One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf,
-            where a group has several), target, prediction, one column a metric (its value on the item), loglikelihoods
+            where a group has several), passage (a name for the text that several items ask about), target, prediction, one column a metric (its value on the item), loglikelihoods
             (list, empty for generation).
         primary: The metric that counts towards the run's score.
     """

@@ -12,9 +12,14 @@ from collections.abc import Sequence
 import click
 
 from tunery import __version__
+from tunery.cli.chat import chat
+from tunery.cli.compare import compare
 from tunery.cli.estimate import estimate
+from tunery.cli.export import export
+from tunery.cli.import_ import import_
 from tunery.cli.options import KEYS, load, project_option, store_options
 from tunery.cli.overrides import OverridableCommand, overrides_of
+from tunery.cli.promote import history, promote, rollback
 from tunery.cli.tune import tune
 from tunery.errors import TuneryError
 
@@ -78,7 +83,14 @@ def evaluate(
 
 
 commands.add_command(tune)
+commands.add_command(compare)
+commands.add_command(import_)
 commands.add_command(estimate)
+commands.add_command(chat)
+commands.add_command(export)
+commands.add_command(promote)
+commands.add_command(rollback)
+commands.add_command(history)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -40,7 +40,9 @@ class Project(Section):
     training: TrainingConfig = Field(TrainingConfig(), description="How it is trained.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="How it is scored.")
     search: SearchConfig = Field(SearchConfig(), description="How its settings are searched.")
-    promotion: PromotionConfig = Field(PromotionConfig(), description="What a champion must show.")
+    promotion: PromotionConfig | None = Field(
+        None, description="What a champion must show; without this section nothing is promoted."
+    )
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -145,7 +147,7 @@ def _evaluation_faults(project: Project) -> Iterator[Fault]:
                 known,
                 advice=nearest(name, tasks) or "Change evaluation.primary too; {} counts every task.",
             )
-    for name in project.promotion.guard:
+    for name in project.promotion.guard if project.promotion else ():
         if name not in tasks:
             known = ", ".join(sorted(tasks)) or "none"
             yield Fault(

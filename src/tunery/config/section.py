@@ -7,14 +7,15 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def _not_a_boolean(value: object) -> object:
+def not_a_boolean(value: object) -> object:
+    """Refuse a truth value where a number must stand."""
     # YAML reads yes, no, on and off as booleans, and Python takes True for 1.
     if isinstance(value, bool):
         raise ValueError(f"{value} is a truth value, but must be a number")
     return value
 
 
-_Number = BeforeValidator(_not_a_boolean)
+_Number = BeforeValidator(not_a_boolean)
 Probability = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), _Number]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), _Number]
 PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False), _Number]

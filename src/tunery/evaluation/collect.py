@@ -131,7 +131,8 @@ def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: floa
 
 def _identity(leaf: Leaf, number: int, dev_fraction: float) -> dict[str, Any]:
     name = leaf.item_ids[number]
-    return {"item_id": name, "split": split_of(name, dev_fraction), "task": leaf.name, "target": leaf.targets[number]}
+    row = {"item_id": name, "split": split_of(name, dev_fraction), "task": leaf.name, "target": leaf.targets[number]}
+    return row | ({"passage": leaf.passages[number]} if leaf.passages else {})
 
 
 def _answer(leaf: Leaf, number: int, sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 # Where items lie (ours are hashed themselves), and the few-shot number, which TaskSettings holds.
 _APART = ("dataset_kwargs", "custom_dataset", "num_fewshot")
+_PLACE = "config_source"
+# What decides how an item is asked and marked, and what lm-eval writes beside its results.
+_ASKING = (
+    "doc_to_text", "doc_to_target", "doc_to_choice", "description", "target_delimiter", "gen_prefix", "output_type",
+    "generation_kwargs", "filter_list", "metric_list", "process_docs", "process_results", "repeats",
+)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8)
@@ -66,10 +72,30 @@ def group_version(group: Any | None, members: Sequence[tuple[str, str]], own: Ow
     return f"{'tag' if group is None else group.version}+{digest.hexdigest()[:12]}"
 
 
+def prompt_digest(settings: Mapping[str, Any]) -> str:
+    """First 12 hex digits of the SHA-256 of the settings that decide how a task asks and marks.
+
+    The same for a loaded task and for the settings in a result file of lm-eval, whichever version wrote it: settings
+    that are not set decide nothing.
+
+    Args:
+        settings: A task's `dump_config()`, or its entry among the `configs` of a result file.
+    """
+    asking = {key: settings[key] for key in _ASKING if settings.get(key) not in (None, "", [], {})}
+    return hashlib.sha256(json.dumps(asking, sort_keys=True, default=_named).encode()).hexdigest()[:12]
+
+
 def _in_force(task: Any) -> dict[str, Any]:
     """A task's settings, functions by their source, without what changes from machine to machine or is named apart."""
     settings = task.dump_config()
-    return {key: value for key, value in settings.items() if key not in _APART}
+    return {key: _placeless(value) for key, value in settings.items() if key not in _APART}
+
+
+def _placeless(value: object) -> object:
+    """A task's metadata without the YAML's absolute path, which would be another version on every machine."""
+    if isinstance(value, Mapping) and _PLACE in value:
+        return {key: inner for key, inner in value.items() if key != _PLACE}
+    return value
 
 
 def _named(value: object) -> str:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +17,8 @@ from tunery.errors import TaskError
 Split = Literal["all", "dev", "locked"]
 # lm-eval's own: with it, few-shot examples are the ones that `lm-eval run` draws.
 FEW_SHOT_SEED = 1234
+# Where lm-eval's tasks keep a text that several questions are about: BoolQ and DROP, SQuAD, RACE, CoQA.
+_PASSAGES = ("passage", "context", "article", "story")
 
 
 @dataclass
@@ -43,13 +45,12 @@ class Leaf:
     @cached_property
     def item_ids(self) -> list[str]:
         """One name an item, the same for every model, process and machine; a repeated item gets a number."""
-        seen: dict[str, int] = {}
-        names = []
-        for document in self.documents:
-            name = item_id(self.name, document, self.task.doc_to_target(document))
-            seen[name] = seen.get(name, 0) + 1
-            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-        return names
+        return item_ids(self.name, self.documents, map(self.task.doc_to_target, self.documents))
+
+    @cached_property
+    def passages(self) -> list[str]:
+        """What text each document asks about, as a short name; empty unless some documents share one."""
+        return passages_of(self.documents)
 
     @cached_property
     def targets(self) -> list[str]:
@@ -154,12 +155,37 @@ class Leaf:
         )
 
 
+def item_ids(task: str, documents: Iterable[Any], targets: Iterable[Any]) -> list[str]:
+    """`item_id` of every document, in order; one that the task holds twice gets a number."""
+    seen: dict[str, int] = {}
+    names = []
+    for document, target in zip(documents, targets, strict=True):
+        name = item_id(task, document, target)
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return names
+
+
 def item_id(task: str, document: object, target: object) -> str:
     """16 hex digits of the SHA-256 of task, document and target: what pairs the answers of two runs."""
     canonical = json.dumps(
         [task, document, target], sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_plain
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def passages_of(documents: Sequence[Any]) -> list[str]:
+    """A short name for the text that each document asks about: answers about one text are not independent.
+
+    Returns:
+        16 hex digits of the text's SHA-256 a document; nothing where no two documents share a text.
+    """
+    rows = [document if isinstance(document, Mapping) else {} for document in documents]
+    found = [next((row[key] for key in _PASSAGES if key in row), None) for row in rows]
+    texts = [text for text in found if isinstance(text, str) and text]
+    if len(texts) < len(found) or len(set(texts)) == len(texts):
+        return []
+    return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
 
 
 def split_of(item: str, dev_fraction: float) -> Literal["dev", "locked"]:

@@ -37,9 +37,14 @@ def write_samples(results: Mapping[str, TaskResult], folder: Path) -> list[Path]
 
 def read_samples(folder: Path) -> dict[str, pd.DataFrame]:
     """Samples of every task that `write_samples` wrote into a folder, by task."""
+    return read_folder(folder / "samples")
+
+
+def read_folder(folder: Path) -> dict[str, pd.DataFrame]:
+    """Samples of every task that has a file in a folder, by task; nothing where the folder is not there."""
     import pandas as pd
 
-    return {unquote(path.stem): pd.read_parquet(path) for path in sorted((folder / "samples").glob("*.parquet"))}
+    return {unquote(path.stem): pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
 
 
 def file_name(task: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.keys import nearest
 from tunery.errors import Fault, TaskError, TuneryError
-from tunery.evaluation.index import full_manager, group_version, own_manager, quiet, task_version
+from tunery.evaluation.index import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
 from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
 from tunery.evaluation.names import OwnTask, all_own, own_tasks, task_folders, unknown_task
 from tunery.records import TaskSettings
@@ -158,6 +158,7 @@ def _settings(
             few_shot=leaf.task.get_config("num_fewshot") or 0,
             limit=evaluation.limit,
             chat_template=chat_template,
+            prompt=prompt_digest(leaf.task.dump_config()),
         )
         for name, leaf in leaves.items()
     }

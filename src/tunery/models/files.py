@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,23 @@ def _weight_faults(model: str, names: set[str]) -> list[Fault | str]:
         "writes safetensors; copy the tokenizer beside them."
     )
     return [Fault("base.model", rule, model, advice)]
+
+
+def pickled_files(folder: Path) -> list[str]:
+    """Files below a folder that are pickles, by their names or by what they begin with; empty is good."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [str(path.relative_to(folder)) for path in files if _is_pickle(path)]
+
+
+def _is_pickle(path: Path) -> bool:
+    if path.name.endswith((*PICKLE_SUFFIXES, ".pickle", ".joblib")):
+        return True
+    if zipfile.is_zipfile(path):  # as torch.save writes
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.namelist())
+    with path.open("rb") as file:
+        start = file.read(9)
+    # safetensors begins with its header's length, which may read as a pickle's first bytes: 640 is 80 02 00 ...
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") + 8 <= path.stat().st_size:
+        return False
+    return len(start) > 2 and start[0] == 0x80 and start[1] in range(2, 6)  # PROTO, and a protocol's number

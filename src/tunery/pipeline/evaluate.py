@@ -106,11 +106,14 @@ def _tuned(subject: Subject, tasks: Tasks) -> dict[str, TaskResult]:
 
 
 def _log(project: Project, record: RunRecord, subject: Subject, ref: str, tracker: Tracker) -> None:
+    from tunery.tracking.entries import EVALUATED_MODEL
     from tunery.tracking.provenance import collect
 
     tracker.log_config(resolved(project), fingerprint(project))
     # A bare model was not trained here: the adapter section that it is judged with says nothing of it.
     tracker.tag(**{"tunery.ref": ref}, **({} if subject.adapted else {"tunery.method": "none"}))
+    if subject.model_id is not None:
+        tracker.tag(**{EVALUATED_MODEL: subject.model_id})
     log_scores(project, record, tracker, subject.model_id)
     log_pictures(record, tracker)
     tracker.log_provenance(collect(project.folder))

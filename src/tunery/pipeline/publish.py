@@ -65,8 +65,26 @@ def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: 
     if not record.tuned:
         # A bare model stands in one table with tuned ones, which are sorted by score; it has no gain over itself.
         logged |= tracker.log_scores({}, record.base, score=before, step=step, model_id=model_id)
-    tracker.log_samples(record.tuned or record.base)
+    scored = record.tuned or record.base
+    # A study's trials are chosen on dev items; a checkpoint that was chosen on them leaves its run the locked ones.
+    logged |= _log_locked(_on_split(scored, "locked"), tracker) if record.split == "locked" else {}
+    tracker.log_tasks(scored, asked=record.shown, counted=record.primary, split=record.split)
+    tracker.tag(**{"tunery.base_revision": record.identity.revision})
+    tracker.log_samples(scored)
     return logged
+
+
+def _log_locked(results: Mapping[str, TaskResult], tracker: Tracker) -> dict[str, float]:
+    """locked/<task>/<metric> with its error: scores on the items that nothing was chosen on."""
+    values = {
+        f"locked/{task}/{name}{ending}": value
+        for task, result in results.items()
+        for name, score in result.scores.items()
+        for ending, value in (("", score.value), ("_stderr", score.stderr))
+        if value is not None
+    }
+    tracker.log_metrics(values)
+    return values
 
 
 def _on_split(results: Mapping[str, TaskResult], split: str) -> dict[str, TaskResult]:

@@ -38,7 +38,7 @@ class Resident:
         key = _base_key(project)
         if self._base is None or self._base_key != key:
             self.forget_base()
-            _free_memory()  # of a failed trial too, whose model its error held when the base was forgotten
+            free_memory()  # of a failed trial too, whose model its error held when the base was forgotten
             chat = project.data.template == "chat"
             self._base = load_base(project.base, project.folder, project.training.device, chat=chat)
             self._base_key = key
@@ -92,10 +92,11 @@ class Resident:
         if self._base is None:
             return
         self._base = self._base_key = None
-        _free_memory()
+        free_memory()
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Give back what dropped models held, on the device too."""
     import torch
 
     gc.collect()

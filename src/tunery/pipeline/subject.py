@@ -117,7 +117,7 @@ def _rebuilt(
     from tunery.tracking.rebuild import read_facts, rebuild, rebuild_base
 
     facts = read_facts(folder)
-    settings = _as_trained(tree or _tree_of(facts), ref, home or Path.cwd(), project, overrides)
+    settings = as_trained(tree or _tree_of(facts), ref, home or Path.cwd(), project, overrides)
     split = "locked" if _chosen_on_items(settings) else "all"
     device = settings.training.device
     rebuilt = rebuild(folder, device)
@@ -167,7 +167,7 @@ def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], w
     return _checked(load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides))
 
 
-def _as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
+def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
     """The project's or the command line's questions, put to a model that stays what it is.
 
     Args:

@@ -73,7 +73,7 @@ def compare_items(
         return _compare_over_tasks(both, task, metric)
     before, after, difference = (both[name].to_numpy(float) for name in ("base", "tuned", "difference"))
     low, high = _interval(difference)
-    p_value, test = _mcnemar(before, after) if _is_binary(before, after) else _permutation(difference)
+    p_value, test = exact_mcnemar(before, after) if is_binary(before, after) else _permutation(difference)
     return Paired(task, metric, len(both), before.mean(), after.mean(), difference.mean(), low, high, p_value, test)
 
 
@@ -123,7 +123,8 @@ def _without_items(base: Score, tuned: Score) -> Paired:
     )  # fmt: skip
 
 
-def _is_binary(before: np.ndarray, after: np.ndarray) -> bool:
+def is_binary(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether every value is 0 or 1, so that McNemar's test applies."""
     return bool(np.isin(before, (0.0, 1.0)).all() and np.isin(after, (0.0, 1.0)).all())
 
 
@@ -134,13 +135,14 @@ def _interval(difference: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _mcnemar(before: np.ndarray, after: np.ndarray) -> tuple[float, str]:
+def exact_mcnemar(before: np.ndarray, after: np.ndarray) -> tuple[float, str]:
+    """p-value of two models' 0/1 scores on the same items, shape (items,), and the test's name."""
     table = [[int(((before == row) & (after == column)).sum()) for column in (1.0, 0.0)] for row in (1.0, 0.0)]
     return float(mcnemar(table, exact=True).pvalue), "exact McNemar"
 
 
 def _permutation(difference: np.ndarray) -> tuple[float, str]:
-    if not difference.any():
+    if np.count_nonzero(difference) < 2:  # one that differs might as well differ the other way
         return 1.0, "paired permutation"
     outcome = stats.permutation_test(
         (difference, np.zeros_like(difference)),

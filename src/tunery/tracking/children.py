@@ -101,9 +101,11 @@ def end_abandoned(
 def log_locked(store: Store, run_id: str, results: Mapping[str, TaskResult], score: float | None) -> None:
     """Log scores on locked items into a run that has finished: locked/score, locked/<task>/<metric>, and samples."""
     metrics = {
-        f"locked/{task}/{name}": found.value
+        f"locked/{task}/{name}{ending}": value
         for task, result in results.items()
         for name, found in result.scores.items()
+        for ending, value in (("", found.value), ("_stderr", found.stderr))
+        if value is not None
     }
     if score is not None:
         metrics["locked/score"] = score

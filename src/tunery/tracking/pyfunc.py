@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BATCH = 8
+_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
@@ -55,11 +56,14 @@ class ServedModel:
         Args:
             model_input: Column `messages` (lists of {"role", "content"}), or `prompt` (one user message each), or
                 `prompt` and `completion`.
-            params: max_tokens, temperature (0: greedy), top_p, seed, stop.
+            params: max_tokens or max_completion_tokens, temperature (0: greedy), top_p, seed, stop.
 
         Returns:
             For one row of messages an OpenAI chat completion, for several a list of them; for prompts a list of
             answers; for prompts with completions a list of log-likelihoods of the completion in nats.
+
+        Raises:
+            DataError: If the columns are others, or a conversation has no turn or a role that there is not.
         """
         settings = {**DEFAULTS, **(params or {})}
         columns = set(model_input.columns)
@@ -125,7 +129,7 @@ class ServedModel:
         return encode_prompts(self._tokenizer, [talk], self._facts.template)[0]
 
     def _longest(self, settings: Mapping[str, Any]) -> int:
-        return int(settings["max_tokens"] or self._facts.max_new_tokens)
+        return int(settings["max_completion_tokens"] or settings["max_tokens"] or self._facts.max_new_tokens)
 
     def _reply(self, talk: Sequence[Message], answer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """An OpenAI chat completion. Tokens are counted on the text, without the token that ended it."""
@@ -143,7 +147,13 @@ class ServedModel:
 
 
 def _messages(row: Any) -> list[Message]:
-    return [Message(str(turn["role"]), str(turn.get("content") or "")) for turn in row]
+    messages = [Message(str(turn["role"]), str(turn.get("content") or "")) for turn in row]
+    if not messages:
+        raise DataError("the request", Fault("messages", "at least one turn", [], "The last one is the question."))
+    for message in messages:
+        if message.role not in _ROLES:
+            raise DataError("the request", Fault("role", f"one of {', '.join(_ROLES)}", message.role))
+    return messages
 
 
 def _cut(answer: str, stops: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, RefError
 from tunery.models.base import LoadedBase, load_base
 from tunery.models.store import load_adapter
@@ -65,13 +66,17 @@ def run_of(folder: Path) -> str | None:
     return str(named) if named else None
 
 
-def rebuild(folder: Path, device: str = "auto", base_folder: str | None = None) -> Rebuilt:
+def rebuild(
+    folder: Path, device: str = "auto", base_folder: str | None = None, *, unquantized: str | None = None
+) -> Rebuilt:
     """Load the base that the adapter was trained on, as it was then, and put the adapter on it.
 
     Args:
         folder: A logged model's folder.
         device: auto, cpu, cuda or mps.
         base_folder: Where a base that was a local folder lies now; by default TUNERY_BASE_FOLDER, then where it lay.
+        unquantized: A type, such as bfloat16, to hold all weights in instead of as they were: what is merged or
+            deployed is not always what was trained.
 
     Raises:
         RefError: If the folder is not a model that tunery logged.
@@ -83,26 +88,29 @@ def rebuild(folder: Path, device: str = "auto", base_folder: str | None = None) 
     chat = facts.template == "chat"
     if facts.method == "full":
         own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
-        loaded = load_base(own, folder, device, chat=chat)
+        loaded = load_base(_held_in(own, unquantized), folder, device, chat=chat)
         return Rebuilt(loaded.model.eval(), loaded, facts, model_id)
-    loaded = rebuild_base(folder, device, base_folder)
+    loaded = rebuild_base(folder, device, base_folder, unquantized=unquantized)
     return Rebuilt(load_adapter(loaded, folder), loaded, facts, model_id)
 
 
-def rebuild_base(folder: Path, device: str = "auto", base_folder: str | None = None) -> LoadedBase:
+def rebuild_base(
+    folder: Path, device: str = "auto", base_folder: str | None = None, *, unquantized: str | None = None
+) -> LoadedBase:
     """Load the base that a logged model was trained from, as it was then, without the model itself.
 
     Args:
         folder: A logged model's folder.
         device: auto, cpu, cuda or mps.
-        base_folder: As for rebuild.
+        base_folder, unquantized: As for rebuild.
 
     Raises:
         RefError, BaseModelError: As rebuild.
     """
     folder = folder.resolve()
     facts = read_facts(folder)
-    loaded = load_base(_placed(facts, folder, base_folder), folder, device, chat=facts.template == "chat")
+    base = _held_in(_placed(facts, folder, base_folder), unquantized)
+    loaded = load_base(base, folder, device, chat=facts.template == "chat")
     _check_same_base(facts, loaded)
     return loaded
 
@@ -123,7 +131,12 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def _placed(facts: ModelFacts, folder: Path, base_folder: str | None) -> Any:
+def _held_in(base: BaseConfig, dtype: str | None) -> BaseConfig:
+    changes = {} if dtype is None else {"quantization": "none", "dtype": dtype, "compute_dtype": dtype}
+    return base.model_copy(update=changes)
+
+
+def _placed(facts: ModelFacts, folder: Path, base_folder: str | None) -> BaseConfig:
     changes: dict[str, Any] = {}
     if facts.base_folder is not None:
         changes["model"] = _find_folder(facts, base_folder)

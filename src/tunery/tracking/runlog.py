@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from tunery.tracking.gateway import Gateway, entity_name, redact_frame
 from tunery.tracking.outbox import Point
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
-from tunery.tracking.scores import items_digest, score_metrics
+from tunery.tracking.scores import items_digest, score_metrics, task_conditions
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class RunLog:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
         self.gateway.datasets(training_inputs(report))
         self.tag(**{"tunery.datasets": ", ".join(dataset_name(source) for source in report.sources)})
+        self.log_metrics({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
 
     def set_description(self, markdown: str) -> None:
@@ -207,6 +208,27 @@ class RunLog:
         for key, value in whole.items():
             self.log_metrics({key: value}, step, _owner(key, model_id))
         return {**{point.key: point.value for point in points}, **whole}
+
+    def log_tasks(
+        self, results: Mapping[str, TaskResult], *, asked: Mapping[str, str], counted: Collection[str], split: str
+    ) -> None:
+        """Log the conditions of each task as a param task.<name>: what other runs are compared by.
+
+        Args:
+            results: Results by task.
+            asked: The metric of each task that was asked for; leaf tasks of a group are not.
+            counted: Tasks that are part of the run's `score`.
+            split: Items that the score is computed on: all, dev or locked.
+        """
+        self.gateway.params(
+            {
+                entity_name(f"task.{task}"): json.dumps(
+                    task_conditions(results[task], metric, counts=task in counted, split=split)
+                )
+                for task, metric in asked.items()
+                if task in results
+            }
+        )
 
     def log_samples(self, results: Mapping[str, TaskResult], folder: str = "samples") -> None:
         """Write samples/<task>.parquet: one row an item."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tunery.evaluation.result import Averaging, averaging, mean_over_tasks, pair_items
@@ -71,6 +71,27 @@ def items_digest(result: TaskResult) -> str:
     """Hash of the items that a result was measured on, whatever their order; at most 36 characters, as MLflow asks."""
     ids = sorted(map(str, result.samples["item_id"])) if "item_id" in result.samples.columns else []
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+
+
+def task_conditions(result: TaskResult, metric: str, *, counts: bool, split: str) -> dict[str, object]:
+    """What must agree for two runs' scores of a task to be compared, and which of its metrics is meant.
+
+    Args:
+        result: The task's result.
+        metric: The metric that is shown of it.
+        counts: Whether the task is part of the run's `score`.
+        split: Items that the score is computed on: all, dev or locked.
+    """
+    settings, score = result.settings, result.scores.get(metric)
+    return {
+        **{name: value for name, value in asdict(settings).items() if name != "task"},
+        "split": split,
+        "items": items_digest(result),
+        "count": len(result.samples),
+        "metric": metric,
+        "higher_is_better": score is None or score.higher_is_better,
+        "counts": counts,
+    }
 
 
 def _own(prefix: str, task: str, result: TaskResult) -> list[ScoreMetric]:

@@ -11,7 +11,9 @@ EXAMPLE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello!"}]}
 
 # Greedy unless asked otherwise: the same question gets the same answer. 0 tokens stands for the model's own limit:
 # MLflow knows no optional number.
-DEFAULTS: dict[str, Any] = {"max_tokens": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": []}
+DEFAULTS: dict[str, Any] = {
+    "max_tokens": 0, "max_completion_tokens": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": []
+}  # fmt: skip
 
 
 def signature() -> ModelSignature:
@@ -34,6 +36,7 @@ def signature() -> ModelSignature:
     )
     kinds = {
         "max_tokens": DataType.long,
+        "max_completion_tokens": DataType.long,  # what OpenAI's newer clients call it
         "temperature": DataType.double,
         "top_p": DataType.double,
         "seed": DataType.long,

@@ -4,10 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tunery.pipeline import publish
-from tunery.records import BaseIdentity, RunRecord
+from tunery.records import BaseIdentity, RunRecord, Score, TaskResult, TaskSettings
 
 
 @pytest.fixture
@@ -54,3 +55,11 @@ def test_a_report_that_cannot_be_written_leaves_no_version(done: list[str], monk
     with pytest.raises(ZeroDivisionError):
         published()
     assert "register" not in done
+
+
+def test_scores_on_locked_items_are_logged_with_their_errors() -> None:
+    logged: dict[str, float] = {}
+    tracker: Any = SimpleNamespace(log_metrics=logged.update)
+    scores = {"acc": Score("quiz", "acc", 0.5, 0.1, 4), "ppl": Score("quiz", "ppl", 9.0, None, 4)}
+    publish._log_locked({"quiz": TaskResult(TaskSettings("quiz", "1", 0, None, True), scores, pd.DataFrame())}, tracker)
+    assert logged == {"locked/quiz/acc": 0.5, "locked/quiz/acc_stderr": 0.1, "locked/quiz/ppl": 9.0}

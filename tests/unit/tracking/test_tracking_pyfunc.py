@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tunery.config.model import BaseConfig
+from tunery.errors import DataError
 from tunery.evaluation.generate import encode_prompts
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import Message
@@ -69,3 +70,17 @@ def test_sampling_follows_the_request_and_not_the_models_generation_config(loade
         assert ask(model, talk, temperature=1.0, max_tokens=8)["choices"] == plain["choices"]
     finally:
         loaded.model.generation_config = kept
+
+
+def test_the_length_may_be_asked_for_as_newer_clients_do(loaded: LoadedBase) -> None:
+    reply = ask(served(loaded), [Message("user", "What comes after 3?")], max_completion_tokens=2)
+    assert reply["usage"]["completion_tokens"] <= 2
+    assert reply["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("talk", "told"), [([], "messages is .*at least one turn"), ([Message("wizard", "x")], "role is 'wizard'")]
+)
+def test_a_request_that_is_no_conversation_is_refused(loaded: LoadedBase, talk: list[Message], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        ask(served(loaded), talk)

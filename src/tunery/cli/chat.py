@@ -1,0 +1,40 @@
+"""`tunery chat`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("ref")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where the page listens; any other needs a password."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: the first free one from 7860 on.")
+@click.option("--share", is_flag=True, help="Through a tunnel of gradio.live; needs a password.")
+@click.option(
+    "--password",
+    envvar="TUNERY_CHAT_PASSWORD",
+    metavar="WORD",
+    help="Better in TUNERY_CHAT_PASSWORD: others see options.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where it runs.",
+)
+@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+def chat(
+    ref: str, host: str, port: int | None, share: bool, password: str | None, device: str, tracking_uri: str | None
+) -> None:
+    """Ask a trained model and its base side by side, and vote; votes are kept in MLflow.
+
+    REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>. Needs: pip install 'tunery[chat]'.
+    """
+    from tunery.cli.terminal import Terminal
+    from tunery.serving.chat import Address, chat
+
+    with Terminal() as terminal:
+        chat(ref, Address(host, port, share, password), terminal, device=device, tracking_uri=tracking_uri)

@@ -1,0 +1,96 @@
+"""`tunery compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_LIST = "; several with commas, or the option again"
+
+
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    """`mlflow run -P run=a,b` gives an option once: commas separate."""
+    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+
+
+def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    split = [value.partition("=") for value in values if value]
+    for name, equals, _ in split:
+        if not equals or not name:
+            raise click.UsageError(f"--tag {name} must be NAME=VALUE, such as --tag tunery.method=qlora.")
+    return tuple((name, value) for name, _, value in split)
+
+
+@click.command()
+@click.argument("refs", nargs=-1, metavar="[REF]...")
+@click.option("--project", multiple=True, metavar="NAME|FOLDER", help=f"Runs of a project{_LIST}.")
+@click.option("--experiment", multiple=True, metavar="NAME", help="Runs in an MLflow experiment.")
+@click.option("--study", multiple=True, metavar="NAME|RUN_ID", help="Trials of a study.")
+@click.option("--tag", multiple=True, metavar="NAME=VALUE", help="Runs with an MLflow tag; several must all agree.")
+@click.option("--filter", "filter_", default="", metavar="TEXT", help="MLflow's own filter: 'metrics.score > 0.8'.")
+@click.option("--kind", multiple=True, metavar="KIND", help="Default: train, evaluation and import; of a study: trial.")
+@click.option("--imported", is_flag=True, help="Add everything that tunery import brought in.")
+@click.option("--run", multiple=True, metavar="REF", help="As REF, for mlflow run: -P run=ID,ID.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of every interval, and of every 'better' over all pairs together.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the permutation tests.")
+@click.option(
+    "--tested",
+    type=click.IntRange(min=2),
+    default=50,
+    show_default=True,
+    help="Configurations at most whose answers are compared item by item: the best.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for CSV, LaTeX, Markdown, HTML and plots."
+)
+@click.option("--record/--no-record", default=True, show_default=True, help="Keep the comparison as a run in MLflow.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+@click.option("--run-name", metavar="NAME", help="Name of the comparison in MLflow.")
+def compare(
+    refs: tuple[str, ...],
+    project: tuple[str, ...],
+    experiment: tuple[str, ...],
+    study: tuple[str, ...],
+    tag: tuple[str, ...],
+    filter_: str,
+    kind: tuple[str, ...],
+    imported: bool,
+    run: tuple[str, ...],
+    confidence: float,
+    seed: int,
+    tested: int,
+    out: Path | None,
+    record: bool,
+    tracking_uri: str | None,
+    run_name: str | None,
+) -> None:
+    """Rank runs across datasets and tasks, each beside its base, with what chance allows to say.
+
+    REF is a run id, runs:/id, models:/name/3 or name@alias, and is added to what the options find. Values of one option
+    add up, different options narrow. Without any, all finished runs of the store are compared: the latest of each
+    configuration and seed.
+    """
+    from tunery.cli.terminal import Terminal
+    from tunery.pipeline.compare import Options, compare_runs
+    from tunery.pipeline.compare_frame import selected
+
+    selection = selected(
+        (*refs, *_words(run)),
+        projects=_words(project),
+        experiments=_words(experiment),
+        studies=_words(study),
+        tags=_pairs(tag),
+        filter=filter_,
+        kinds=_words(kind),
+        imported=imported,
+    )
+    options = Options(confidence, seed, tested, out=out, record=record, run_name=run_name)
+    with Terminal() as terminal:
+        compare_runs(selection, options, terminal, tracking_uri=tracking_uri)

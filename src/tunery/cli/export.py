@@ -1,0 +1,60 @@
+"""`tunery export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+
+@click.command()
+@click.argument("ref")
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["adapter", "merged", "hub", "space"]),
+    help="adapter: for PEFT, vLLM; merged: whole, in 16 bit; hub: the adapter, sent to --repo; space: an app.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="New or empty; with hub it may be left out."
+)
+@click.option("--repo", metavar="OWNER/NAME", help="Send it to the Hugging Face Hub, privately; needs HF_TOKEN.")
+@click.option("--public", is_flag=True, help="A new repository can be seen by everyone.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export in --out.")
+@click.option(
+    "--max-distance",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="NATS",
+    help="Most that the merged model's log-likelihood of a token may differ on average; default: 0.05.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to merge.",
+)
+@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+def export(
+    ref: str,
+    to: Literal["adapter", "merged", "hub", "space"],
+    out: Path | None,
+    repo: str | None,
+    public: bool,
+    overwrite: bool,
+    max_distance: float | None,
+    device: str,
+    tracking_uri: str | None,
+) -> None:
+    """Write a trained model as a folder that other tools load, with a model card.
+
+    REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
+    """
+    from tunery.cli.terminal import Terminal
+    from tunery.serving.export import Wish, export
+    from tunery.serving.merge import MERGE_BOUND
+
+    wish = Wish(to, out, repo, overwrite, public, max_distance or MERGE_BOUND, device)
+    with Terminal() as terminal:
+        export(ref, wish, terminal, tracking_uri=tracking_uri)

@@ -1,0 +1,262 @@
+"""`tunery compare`: runs of any project, dataset and origin on one leaderboard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.errors import Fault, InputError, StorageError
+from tunery.pipeline.compare_names import named
+from tunery.pipeline.watch import Watch
+from tunery.ranking.leaderboard import MOST_TESTED, rank
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from tunery.ranking.comparison_records import Comparison
+    from tunery.tracking.entries_records import Reading
+    from tunery.tracking.entries_select import Selection
+    from tunery.tracking.run import Tracker
+    from tunery.tracking.store import Store
+
+EXPERIMENT = "comparisons"  # of runs that are of several projects
+_CURVES = 12  # runs whose loss curves are drawn: one request each
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compare.
+
+    Args:
+        confidence: Of every interval and every "better".
+        seed: Of the permutation tests.
+        tested: Configurations at most whose answers are read and tested item by item.
+        curves: Whether loss curves are read.
+        out: Folder for the tables, the page and the plots.
+        record: Whether the comparison becomes a run in MLflow.
+        run_name: Name of that run.
+    """
+
+    confidence: float = 0.95
+    seed: int = 0
+    tested: int = MOST_TESTED
+    curves: bool = True
+    out: Path | None = None
+    record: bool = True
+    run_name: str | None = None
+
+
+def compare_runs(
+    selection: Selection, options: Options, watch: Watch, *, tracking_uri: str | None = None
+) -> Comparison:
+    """Rank the runs that are meant, and keep the comparison.
+
+    Args:
+        selection: Which runs.
+        options: How.
+        watch: Told what a person would want to see.
+        tracking_uri: MLflow store.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InputError: If nothing matches, or nothing can be ranked; nothing was made then.
+    """
+    from tunery.ranking.comparison_tables import terminal
+    from tunery.tracking.store import connect
+
+    store = connect(tracking_uri, EXPERIMENT)
+    watch.step(f"reading {selection}")
+    readings, notes = gather(store, selection, options)
+    _refuse_named_nan(readings)
+    watch.step(f"ranking {len(readings)} runs")
+    comparison = rank([one.entry for one in readings], confidence=options.confidence, seed=options.seed)
+    for table in terminal(comparison):
+        watch.show(table)
+    for note in notes:
+        watch.step(note)
+    if options.out is not None:
+        write(comparison, options.out, notes)
+        watch.step(f"written to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    if options.record:
+        _record(store, comparison, readings, notes, options, selection, watch)
+    return comparison
+
+
+def gather(store: Store, selection: Selection, options: Options) -> tuple[list[Reading], list[str]]:
+    """The runs that are meant, with the answers of those that are tested item by item, and what to say of them.
+
+    Raises:
+        InputError: If nothing matches.
+    """
+    from tunery.tracking.entries import read
+    from tunery.tracking.entries_answers import with_answers, with_curves
+    from tunery.tracking.entries_contenders import contenders
+
+    found = read(store, selection)
+    readings = named(found.readings)
+    tested = contenders(readings, options.tested)
+    full = with_answers(store, tested)
+    if options.curves:
+        few = with_curves(store, full[:_CURVES])
+        full = [*few, *full[_CURVES:]]
+    known = {one.entry.run_id: one for one in full}
+    notes = [*found.notes, *_without_answers(full)]
+    if len(tested) < len(readings):
+        notes.append(f"Answers were read of the {len(tested)} runs of the best {options.tested} configurations.")
+    return [known.get(one.entry.run_id, one) for one in readings], notes
+
+
+def frame_of(comparison: Comparison) -> pd.DataFrame:
+    """The comparison as a table for a notebook."""
+    from tunery.ranking.comparison_tables import frame
+
+    return frame(comparison)
+
+
+def _without_answers(readings: Sequence[Reading]) -> list[str]:
+    """What can still be said of runs that keep no samples."""
+    bare = [one.entry.name for one in readings if one.entry.tasks and not one.entry.samples]
+    if not bare:
+        return []
+    names = ", ".join(dict.fromkeys(bare[:_LISTED])) + (
+        f" and {len(bare) - _LISTED} more" if len(bare) > _LISTED else ""
+    )
+    return [
+        f"Without samples: {names}. They stand by their scores and standard errors: differences are tested unpaired, "
+        "which takes larger ones to be sure, and not at all where no error is known."
+    ]
+
+
+def _refuse_named_nan(readings: Sequence[Reading]) -> None:
+    """A run that was asked for by name cannot be set apart in silence.
+
+    Raises:
+        InputError: With each of their scores that is no number.
+    """
+    faults = [
+        Fault(
+            f"{one.entry.name} ({one.entry.run_id}): {task} is {score.value}", advice="Score it again: tunery evaluate."
+        )
+        for one in readings
+        if one.named
+        for task, score in one.entry.tasks.items()
+        if math.isnan(score.value)
+    ]
+    if faults:
+        raise InputError("compare", faults)
+
+
+# ---- what is kept
+
+
+def write(comparison: Comparison, folder: Path, notes: Sequence[str] = ()) -> None:
+    """Write every table, the page and the plots into a folder.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    try:
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+        for name, text in texts(comparison, notes).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for name, figure in _figures(comparison).items():
+            figure.savefig(folder / "plots" / f"{name}.png", bbox_inches="tight", dpi=120)
+    except OSError as error:
+        raise StorageError(str(folder), f"cannot be written: {error.strerror or error}.") from error
+
+
+def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
+    """Every form of the comparison that is text, by file name."""
+    from tunery.ranking.comparison_page import page
+    from tunery.ranking.comparison_tables import csv, latex, markdown, pairs_csv
+
+    said = "".join(f"\n> {note}\n" for note in notes)
+    return {
+        "comparison.csv": csv(comparison),
+        "pairs.csv": pairs_csv(comparison),
+        "comparison.tex": latex(comparison),
+        "comparison.md": f"{markdown(comparison)}{said}",
+        "comparison.html": page(comparison),
+    }
+
+
+def _figures(comparison: Comparison) -> Mapping[str, Figure]:
+    from tunery.ranking.comparison_plots import figures
+
+    return figures(comparison)
+
+
+def _record(
+    store: Store,
+    comparison: Comparison,
+    readings: Sequence[Reading],
+    notes: Sequence[str],
+    options: Options,
+    selection: Selection,
+    watch: Watch,
+) -> None:
+    from tunery.tracking.run import open_run
+
+    projects = {one.entry.project for one in readings}
+    project = projects.pop() if len(projects) == 1 else EXPERIMENT
+    with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
+        _log(comparison, readings, notes, options, selection, tracker)
+        watch.step(f"kept as run {tracker.run_id} of {project}")
+
+
+def _log(
+    comparison: Comparison,
+    readings: Sequence[Reading],
+    notes: Sequence[str],
+    options: Options,
+    selection: Selection,
+    tracker: Tracker,
+) -> None:
+    from tunery.tracking.provenance import collect
+
+    written = texts(comparison, notes)
+    tracker.set_description(f"{written.pop('comparison.md')}\n{_links(readings)}")
+    for name, text in written.items():
+        tracker.log_text(text, name)
+    tracker.log_table(frame_of(comparison), "comparison.json")
+    for name, figure in _figures(comparison).items():
+        tracker.log_figure(figure, f"plots/{name}.png")
+    tracker.gateway.params(
+        {"compare.selection": str(selection), "compare.confidence": options.confidence, "compare.seed": options.seed}
+    )
+    main = comparison.main
+    tracker.log_metrics({"runs": len(readings), "boards": len(comparison.boards), "ranked": len(main.contenders)})
+    tracker.tag(**{"tunery.compared": ", ".join(one.entry.run_id for one in readings)})
+    tracker.log_dict({"runs": [_linked(one) for one in readings]}, "compared_runs.json")
+    tracker.log_provenance(collect())
+
+
+def _links(readings: Sequence[Reading]) -> str:
+    """The runs as links that the MLflow UI follows; the report's own tables come first, and a description is short."""
+    lines = [
+        f"- [{_escaped(one.entry.name)}](#/experiments/{one.experiment_id}/runs/{one.entry.run_id})" for one in readings
+    ]
+    return "\n".join(["## Runs", "", *lines, ""])
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"\\{letter}" if letter in "[]\\`*_" else letter for letter in name)
+
+
+def _linked(reading: Reading) -> dict[str, object]:
+    entry = reading.entry
+    seed = {} if entry.seed is None else {"seed": entry.seed}
+    return {
+        "run_id": entry.run_id,
+        "experiment_id": reading.experiment_id,
+        "name": entry.name,
+        "kind": entry.kind,
+        **seed,
+    }

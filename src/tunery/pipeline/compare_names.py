@@ -1,0 +1,63 @@
+"""What runs are called in a comparison: those that MLflow named, by the settings in which they differ."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tunery.ranking.wording import settings_text
+
+if TYPE_CHECKING:
+    from tunery.tracking.entries_records import Reading
+
+_BY_MLFLOW = re.compile(r"[a-z]+-[a-z]+-\d+")  # bold-bird-123
+_MOST_SETTINGS = 4
+# Told by other columns, or by nothing that a person would name a run after.
+_SAID = re.compile(r"base\.(?!quantization)|adapter\.method|data\.(train|validation)|input\.|import\.name|training\.sc")
+
+
+def named(readings: Sequence[Reading]) -> list[Reading]:
+    """The same readings; a name that MLflow invented gives way to one that says what the run is."""
+    alike: dict[tuple[str, ...], list[Reading]] = defaultdict(list)
+    for reading in readings:
+        alike[_family(reading)].append(reading)
+    differing = {family: _differing([one.settings for one in members]) for family, members in alike.items()}
+    return [_named(reading, differing[_family(reading)]) for reading in readings]
+
+
+def _family(reading: Reading) -> tuple[str, ...]:
+    entry = reading.entry
+    return entry.project, entry.base, entry.method, entry.trained_on
+
+
+def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Keys whose values are not the same in all, in the order of the settings."""
+    distinct = list({id(one): one for one in settings}.values())  # seeds and repetitions share theirs
+    values: dict[str, set[str | None]] = {key: set() for one in distinct for key in one if not _SAID.match(key)}
+    for one in distinct:
+        for key, found in values.items():
+            found.add(one.get(key))
+    return [key for key, found in values.items() if len(found) > 1]
+
+
+def _named(reading: Reading, keys: Sequence[str]) -> Reading:
+    entry = reading.entry
+    if not _BY_MLFLOW.fullmatch(entry.name):
+        return reading
+    what = entry.method if entry.method not in ("", "none") else entry.base
+    where = f" on {entry.trained_on}" if entry.trained_on else ""
+    told = {key: _number(reading.settings[key]) for key in keys if key in reading.settings}
+    few = dict(list(told.items())[:_MOST_SETTINGS])
+    settings = f" {settings_text(few)}" if few else ""
+    return replace(reading, entry=replace(entry, name=f"{what}{where}{settings}" or entry.name))
+
+
+def _number(text: str) -> object:
+    """A float as such, so that it is shown as people write it."""
+    try:
+        return float(text) if any(sign in text for sign in ".e") else text
+    except ValueError:
+        return text

@@ -1,0 +1,121 @@
+"""A candidate in the three forms it can be used in, each asked the same locked items, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tunery.config.promotion import Form
+from tunery.pipeline.forms_process import Answers, Job, follow, score_trained, score_unquantised
+from tunery.pipeline.promote_statistics import Results, compare
+from tunery.promotion.evidence import FormScore
+from tunery.records import TaskResult
+
+if TYPE_CHECKING:
+    from tunery.tracking.flavor import ModelFacts
+
+FORMS: tuple[Form, ...] = ("trained", "adapter", "merged")
+_DIED = "its process was killed, most likely because memory ran out"
+
+
+class Asking:
+    """A fresh process that loads and scores models, one after the other; a context manager.
+
+    A process that dies takes the form that it was scoring with it, and no other: the next gets a new one.
+    """
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._line.close()  # ends the process now: nobody waits for what it still scores
+        self._pool.shutdown(cancel_futures=True)
+        self._line.close()
+
+    def trained(self, job: Job, *, with_base: bool) -> Answers:
+        """Score a model as it was trained, and its base if wanted."""
+        return self._run(("trained",), score_trained, job, with_base)
+
+    def others(self, job: Job, trained: Answers, facts: ModelFacts) -> Answers:
+        """Score the forms that are not the one that was trained; what is the same as it is not scored again."""
+        if facts.method == "full":
+            return Answers()
+        same = facts.identity.quantization == "none" and facts.identity.dtype in ("bfloat16", "float16")
+        forms: tuple[Form, ...] = ("merged",) if same else ("adapter", "merged")
+        answers = self._run(forms, score_unquantised, job, forms)
+        known: dict[Form, Results] = {"adapter": trained.results["trained"]} if same else {}
+        return Answers({**known, **answers.results}, answers.faults)
+
+    def one(self, job: Job, form: Form, facts: ModelFacts) -> Answers:
+        """Score a model in one form; where every weight was trained there is only one."""
+        if form == "trained" or facts.method == "full":
+            trained = self.trained(job, with_base=False)
+            fault = trained.faults.get("trained")
+            return Answers({form: trained.results["trained"]}) if fault is None else Answers(faults={form: fault})
+        return self._run((form,), score_unquantised, job, (form,))
+
+    def _run(self, forms: tuple[Form, ...], work: Callable[..., Answers], *arguments: object) -> Answers:
+        try:
+            return self._pool.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            self._line.close()
+            self._begin()
+            return Answers(faults=dict.fromkeys(forms, _DIED))
+
+    def _begin(self) -> None:
+        import multiprocessing
+
+        spawn = multiprocessing.get_context("spawn")  # a fork would hold what this process has loaded
+        theirs, self._line = spawn.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=spawn, initializer=follow, initargs=(theirs,))
+
+
+def form_scores(answers: Answers, primary: Mapping[str, str], confidence: float) -> dict[Form, FormScore]:
+    """Score and drift of every form, against the one that was trained."""
+    trained = answers.results["trained"]
+    found: dict[Form, FormScore] = {}
+    for form in FORMS:
+        if form in answers.results:
+            found[form] = _form_score(trained, answers.results[form], primary, confidence)
+        elif form in answers.faults:
+            found[form] = FormScore(None, fault=answers.faults[form])
+    return found
+
+
+def _form_score(trained: Results, results: Results, primary: Mapping[str, str], confidence: float) -> FormScore:
+    difference = compare(trained, results, primary, confidence)
+    if difference is None:
+        return FormScore(None, fault="its score is no mean over items")
+    changed = sum(_changed(trained[task], results[task], metric) for task, metric in primary.items())
+    logs = [_farthest(trained[task], results[task]) for task in primary]
+    known = [value for value in logs if value is not None]
+    return FormScore(
+        score=difference.candidate,
+        drift=difference.value,
+        items=difference.items,
+        changed=changed,
+        loglikelihood=max(known, default=None),
+    )
+
+
+def _changed(one: TaskResult, other: TaskResult, metric: str) -> int:
+    from tunery.evaluation.result import pair_items
+
+    return int((pair_items(one.samples, other.samples, metric)["difference"] != 0).sum())
+
+
+def _farthest(one: TaskResult, other: TaskResult) -> float | None:
+    """Largest difference of a log-likelihood over the items that both answered, in nats."""
+    sides = [
+        result.samples.drop_duplicates("item_id").set_index("item_id")["loglikelihoods"] for result in (one, other)
+    ]
+    pairs = sides[0].to_frame("one").join(sides[1].rename("other"), how="inner")
+    gaps = [abs(a - b) for left, right in pairs.itertuples(index=False) for a, b in zip(left, right, strict=False)]
+    return float(max(gaps)) if gaps else None

@@ -1,0 +1,169 @@
+"""`tunery import`: results of others stand in the same leaderboard, each brought in once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.errors import Fault, InputError
+from tunery.pipeline.imports_csv import read_table
+from tunery.pipeline.imports_lm_eval import is_lm_eval, read_lm_eval
+from tunery.pipeline.imports_peft import is_peft, read_peft
+from tunery.pipeline.watch import Watch
+
+if TYPE_CHECKING:
+    from tunery.tracking.imports import Imported
+
+_TABLES = (".csv", ".tsv")
+_FORMS = "a results_*.json of lm-eval, a result of PEFT's method comparison, or a CSV table"
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the files do not say.
+
+    Args:
+        columns: Of a CSV table: our name -> the column's.
+        task: Of a CSV table with a column `score`: what was scored.
+        base, method, trained_on, name: Laid over what a file says.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    task: str | None = None
+    name: str | None = None
+    base: str | None = None
+    base_revision: str | None = None
+    method: str | None = None
+    trained_on: str | None = None
+
+
+def import_results(
+    places: Sequence[Path],
+    options: ImportOptions,
+    watch: Watch,
+    *,
+    project: str = "imports",
+    tracking_uri: str | None = None,
+) -> list[str]:
+    """Bring result files in as runs of kind `import`. All are read before the first is kept.
+
+    Args:
+        places: Files, or folders that are looked through.
+        options: What the files do not say.
+        watch: Told what was found.
+        project: Experiment and project of the runs.
+        tracking_uri: MLflow store.
+
+    Returns:
+        Ids of the new runs; what the store holds already is left as it is.
+
+    Raises:
+        InputError: If a file cannot be read or holds no scores; nothing was kept then.
+    """
+    found = read_results(places, options, watch)
+    from tunery.tracking.imports import keep_import, known_imports
+    from tunery.tracking.store import connect
+
+    store = connect(tracking_uri, project)
+    known = known_imports(store)
+    made = []
+    for imported in found:
+        if imported.digest in known:
+            watch.step(f"{imported.source}: {imported.name} is here already, as run {known[imported.digest]}")
+            continue
+        known[imported.digest] = keep_import(store, imported, project)
+        made.append(known[imported.digest])
+        tasks = ", ".join(f"{task} {one.values[one.metric]:.4f}" for task, one in imported.tasks.items() if one.counts)
+        watch.step(f"{imported.source}: {imported.name} ({tasks}) is run {made[-1]}")
+    watch.step(f"{len(made)} imported into {project!r}, {len(found) - len(made)} were there")
+    return made
+
+
+def read_results(places: Sequence[Path], options: ImportOptions, watch: Watch) -> list[Imported]:
+    """Read every file.
+
+    Raises:
+        InputError: With the faults of all files.
+    """
+    found: list[Imported] = []
+    faults: list[InputError] = []
+    for place in places:
+        try:
+            found += _folder(place, options, watch) if place.is_dir() else _file(place, options)
+        except InputError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InputError("import", [str(error) for error in faults])
+    return [_with_options(imported, options) for imported in found]
+
+
+def _folder(folder: Path, options: ImportOptions, watch: Watch) -> list[Imported]:
+    """Result files below a folder; others in it are no fault, unless there is nothing else."""
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
+    found: list[Imported] = []
+    passed: list[str] = []
+    for file in files:
+        tree = None if file.suffix in _TABLES else _tree(file)
+        if file.suffix in _TABLES or is_lm_eval(tree):
+            found += _file(file, options)
+        elif is_peft(tree):
+            found += _finished(file, tree, passed)
+        else:
+            passed.append(file.name)
+    if not found:
+        held = ", ".join(passed[:_LISTED]) or "no .json and no .csv"
+        raise InputError(str(folder), Fault(f"holds no result file; it holds {held}", advice=f"Wanted is {_FORMS}."))
+    if passed:
+        watch.step(f"{folder}: passed over {len(passed)} files ({', '.join(passed[:_LISTED])})")
+    return found
+
+
+def _finished(file: Path, tree: Any, passed: list[str]) -> list[Imported]:
+    """As PEFT's own tables do: an experiment that did not end well is passed over."""
+    if tree["train_info"].get("status") == "success":
+        return [read_peft(file, tree)]
+    passed.append(f"{file.name}: status {tree['train_info'].get('status')}")
+    return []
+
+
+def _file(file: Path, options: ImportOptions) -> list[Imported]:
+    if not file.is_file():
+        raise InputError(str(file), Fault("is not there", advice="Name a result file, or a folder of them."))
+    if file.suffix in _TABLES:
+        return read_table(file, options.columns, options.task)
+    tree = _tree(file)
+    if is_lm_eval(tree):
+        return [read_lm_eval(file, tree)]
+    if is_peft(tree):
+        return [read_peft(file, tree)]
+    keys = f"its keys are {', '.join(sorted(tree)[:_LISTED])}" if isinstance(tree, dict) else "it is no JSON object"
+    raise InputError(str(file), Fault(f"is no result file: {keys}", advice=f"Wanted is {_FORMS}."))
+
+
+def _tree(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        if file.name.startswith("samples_"):
+            advice = "Name the results_*.json beside it: its samples are found from there."
+        else:
+            advice = f"Wanted is {_FORMS}."
+        raise InputError(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
+
+
+def _with_options(imported: Imported, options: ImportOptions) -> Imported:
+    """What the command line says, over what the file says; another statement is another import."""
+    from tunery.tracking.imports import digest_of
+
+    said = {
+        key: value
+        for key in ("name", "base", "base_revision", "method", "trained_on")
+        if (value := getattr(options, key)) is not None
+    }
+    return replace(imported, **said, digest=digest_of(imported.digest, said)) if said else imported

@@ -1,0 +1,246 @@
+"""lm-eval's result files: results_<date>.json, and samples_<task>_<date>.jsonl beside it where they were logged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.errors import Fault, InputError
+from tunery.pipeline.imports_samples import sample_files, sample_frame, together
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tunery.tracking.imports import Imported, ImportedTask
+
+_ADAPTER_ARGUMENTS = ("peft", "delta")
+
+
+def is_lm_eval(tree: Any) -> bool:
+    """Whether a JSON tree is lm-eval's: results by task, and the settings that they were measured with."""
+    return (
+        isinstance(tree, dict)
+        and isinstance(tree.get("results"), dict)
+        and isinstance(tree.get("config"), dict)
+        and any(key in tree for key in ("versions", "configs", "n-shot"))
+    )
+
+
+def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> Imported:
+    """One run from a result file and the samples beside it.
+
+    Raises:
+        InputError: If it holds no score, or one that is no number.
+    """
+    from tunery.tracking.imports import Imported, digest_of
+
+    samples = sample_files(file)
+    frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
+    tasks = {name: _task(name, tree, frames) for name in tree["results"] if _numbers(tree["results"][name])}
+    _refuse_bad(file, tree, tasks)
+    arguments = _arguments(tree["config"].get("model_args"))
+    model = str(tree.get("model_name") or arguments.get("pretrained") or arguments.get("model") or "unknown")
+    adapter = next((arguments[key] for key in _ADAPTER_ARGUMENTS if key in arguments), None)
+    base = str(arguments.get("pretrained", model))
+    texts = [path.read_bytes() for path in samples.values()]
+    return Imported(
+        name=_short_name(adapter or model),
+        digest=digest_of(tree, *texts),
+        source=file.name,
+        base=base,
+        # A result file does not say what kind of adapter it was.
+        method="none" if adapter is None else "adapter",
+        base_revision="" if adapter is not None else str(tree["config"].get("model_sha") or ""),
+        tasks=tasks,
+        settings={"model": model, **_model_settings(tree, arguments)},
+        metrics=_seconds(tree),
+        time_ms=int(float(tree.get("date") or 0) * 1000),
+        note=_note(tree, tasks),
+    )
+
+
+def _refuse_bad(file: Path, tree: Mapping[str, Any], tasks: Mapping[str, ImportedTask]) -> None:
+    if not tasks:
+        there = ", ".join(tree["results"]) or "no task"
+        raise InputError(
+            str(file), Fault(f"holds no score; its results name {there}", advice="Run lm-eval to its end.")
+        )
+    bad = [
+        Fault(f"{name}: {metric} is {value}, but must be finite", advice="Score the model again, or leave it out.")
+        for name, task in tasks.items()
+        for metric, value in task.values.items()
+        if metric == task.metric and not math.isfinite(value)
+    ]
+    if bad:
+        raise InputError(str(file), bad)
+
+
+# ---- scores
+
+
+def _task(name: str, tree: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]) -> ImportedTask:
+    from tunery.tracking.imports import ImportedTask
+
+    row, filters = tree["results"][name], _filters(tree["results"][name])
+    columns = {key: _column(key, filters) for key in _numbers(row)}
+    values = {columns[key]: float(row[key]) for key in columns}
+    stderrs = {columns[key]: error for key in columns if (error := _number(row.get(_error_key(key)))) is not None}
+    metric = _first_metric(name, tree, values)
+    leaves = _leaves(name, tree)
+    return ImportedTask(
+        metric=metric,
+        values={key: value for key, value in values.items() if key == metric or math.isfinite(value)},
+        stderrs=stderrs,
+        conditions=_conditions(name, tree, leaves, frames),
+        samples=together(leaves, frames),
+        lower_is_better=frozenset(key for key in values if not _higher(name, tree, key)),
+        # Leaf tasks of a group that is there too are part of its score already.
+        counts=not any(name in _leaves(group, tree) for group in tree.get("group_subtasks", {}) if group != name),
+    )
+
+
+def _numbers(row: Mapping[str, Any]) -> list[str]:
+    """Keys of the scores: "acc,none", not "acc_stderr,none" and not "sample_len"."""
+    return [
+        key
+        for key, value in row.items()
+        if "," in key and not key.partition(",")[0].endswith("_stderr") and _number(value, finite=False) is not None
+    ]
+
+
+def _filters(row: Mapping[str, Any]) -> int:
+    return len({key.partition(",")[2] for key in _numbers(row)})
+
+
+def _column(key: str, filters: int) -> str:
+    from tunery.evaluation.tasks import column_name
+
+    metric, _, filter_name = key.partition(",")
+    return column_name(metric, filter_name, filters)
+
+
+def _error_key(key: str) -> str:
+    metric, _, filter_name = key.partition(",")
+    return f"{metric}_stderr,{filter_name}"
+
+
+def _number(value: object, *, finite: bool = True) -> float | None:
+    """A number, or None for lm-eval's "N/A" and " "."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) or not finite else None
+
+
+def _first_metric(name: str, tree: Mapping[str, Any], values: Mapping[str, float]) -> str:
+    """The first that the task itself names, as `evaluation.primary` has it by default."""
+    listed = tree.get("configs", {}).get(name, {}).get("metric_list") or []
+    order = [str(entry.get("metric")) for entry in listed if isinstance(entry, dict)]
+    named = (column for metric in order for column in values if column.partition(".")[0] == metric)
+    return next(named, next(iter(values)))
+
+
+def _higher(name: str, tree: Mapping[str, Any], metric: str) -> bool:
+    told = tree.get("higher_is_better", {}).get(name, {}).get(metric.partition(".")[0])
+    return True if told is None else bool(told)
+
+
+def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
+    below = tree.get("group_subtasks", {}).get(name) or []
+    return [leaf for child in below for leaf in _leaves(child, tree)] if below else [name]
+
+
+# ---- what must agree
+
+
+def _conditions(
+    name: str, tree: Mapping[str, Any], leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]
+) -> dict[str, object]:
+    from tunery.evaluation.index import prompt_digest
+    from tunery.tracking.entries_items import digest
+
+    config = tree.get("configs", {}).get(name)
+    chat = tree.get("chat_template")
+    known: dict[str, object] = {
+        "version": _text(tree.get("versions", {}).get(name)),
+        "few_shot": tree.get("n-shot", {}).get(name),
+        "limit": _limit(tree["config"].get("limit")),
+        # Older files name no template at all; then nobody knows.
+        "chat_template": None if "chat_template" not in tree else _asked_through(bool(chat), name, tree),
+        "prompt": prompt_digest(config) if config else None,
+        "system_prompt": tree.get("system_instruction_sha"),
+        "count": _count(name, tree, leaves),
+    }
+    samples = together(leaves, frames)
+    known |= {} if samples is None else {"items": digest(samples["item_id"]), "count": len(samples)}
+    return {key: value for key, value in known.items() if value is not None or key == "limit"}
+
+
+def _asked_through(chat: bool, name: str, tree: Mapping[str, Any]) -> bool | str:
+    """lm-eval may put all solved examples into one turn; ours are turns of their own."""
+    one_turn = chat and tree.get("n-shot", {}).get(name) and tree.get("fewshot_as_multiturn") is False
+    return "true, solved examples in one turn" if one_turn else chat
+
+
+def _limit(limit: object) -> object:
+    return int(limit) if isinstance(limit, float) and limit.is_integer() and limit > 1 else limit
+
+
+def _count(name: str, tree: Mapping[str, Any], leaves: Sequence[str]) -> int | None:
+    counts = [tree.get("n-samples", {}).get(leaf, {}).get("effective") for leaf in leaves]
+    return sum(counts) if counts and all(isinstance(count, int) for count in counts) else None
+
+
+def _note(tree: Mapping[str, Any], tasks: Mapping[str, ImportedTask]) -> str:
+    """What a reader must know: items that were left out, and answers that are missing."""
+    numbers = tree.get("n-samples", {})
+    short = [
+        f"{name} on {found['effective']} of {found['original']} items"
+        for name, found in numbers.items()
+        if found.get("effective", 0) < found.get("original", 0)
+    ]
+    bare = [name for name, task in tasks.items() if task.samples is None]
+    notes = [f"Scored {', '.join(short)}."] if short else []
+    notes += [f"Without samples: {', '.join(bare)}."] if bare else []
+    return " ".join(notes)
+
+
+# ---- the model
+
+
+def _arguments(told: object) -> dict[str, Any]:
+    """model_args as a mapping; lm-eval writes "a=b,c=d" or a mapping."""
+    if isinstance(told, Mapping):
+        return dict(told)
+    pairs = (part.partition("=") for part in str(told or "").split(",") if "=" in part)
+    return {key.strip(): value for key, _, value in pairs}
+
+
+def _model_settings(tree: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
+    known = {key: str(value) for key, value in arguments.items() if key != "pretrained"}
+    bits = "nf4" if arguments.get("bnb_4bit_quant_type") == "nf4" else "fp4"
+    four, eight = (_truth(arguments.get(f"load_in_{number}bit")) for number in (4, 8))
+    known["quantization"] = bits if four else "int8" if eight else "none"
+    known["lm_eval"] = str(tree.get("lm_eval_version", ""))
+    return known
+
+
+def _truth(value: object) -> bool:
+    return str(value).lower() in ("true", "1")
+
+
+def _seconds(tree: Mapping[str, Any]) -> dict[str, float]:
+    try:
+        return {"evaluation_seconds": float(tree["total_evaluation_time_seconds"])}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _short_name(model: str) -> str:
+    """A hub id as it is; of a path its last part."""
+    return Path(model).name if model.startswith((".", "/", "~")) or model.count("/") > 1 else model
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

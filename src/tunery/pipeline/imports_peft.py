@@ -1,0 +1,140 @@
+"""Results of PEFT's method comparison (MetaMathQA): one JSON file an experiment.
+
+Source: github.com/huggingface/peft, method_comparison/MetaMathQA.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.config.fingerprint import flatten
+from tunery.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    from tunery.tracking.imports import Imported, ImportedTask
+
+_TASK, _METRIC, _SCORE = "gsm8k", "accuracy", "test accuracy"
+_TEST_ITEMS = 1319  # all of GSM8K's test split, which that comparison asks
+_TRAINED_ON = "MetaMathQA"
+# Older files say cuda, newer ones accelerator.
+_PEAK = ("accelerator_memory_max", "cuda_memory_max", "xpu_memory_max")
+_CURVES = {"train loss": "train/loss", "valid accuracy": "validation/score"}
+_QUANTISED = {"int4": "nf4", "int8": "int8"}
+_ONE_WORD = ("seed", "model_id")  # stand elsewhere
+
+
+def is_peft(tree: Any) -> bool:
+    """Whether a JSON tree is a result of that comparison."""
+    return isinstance(tree, dict) and all(isinstance(tree.get(key), dict) for key in ("run_info", "train_info"))
+
+
+def read_peft(file: Path, tree: Mapping[str, Any]) -> Imported:
+    """One run from a result file.
+
+    Raises:
+        InputError: If the experiment did not end well, or its score is missing or no number.
+    """
+    from tunery.tracking.imports import Imported, digest_of
+
+    run, train, meta = tree["run_info"], tree["train_info"], tree.get("meta_info") or {}
+    last = _last(file, train)
+    config = run.get("train_config") or {}
+    return Imported(
+        name=str(run.get("experiment_name") or file.stem),
+        digest=digest_of(tree),
+        source=file.name,
+        base=str(config.get("model_id", "")),
+        base_revision=str((meta.get("model_info") or {}).get("sha") or ""),
+        method=_method(run.get("peft_config"), str(config.get("dtype", ""))),
+        trained_on=_TRAINED_ON,
+        seed=config.get("seed"),
+        train_rows=last.get("train samples"),
+        tasks={_TASK: _task(float(last[_SCORE]), config, meta)},
+        settings=_settings(run, config),
+        metrics=_costs(train),
+        curves=_curves(train),
+        time_ms=_milliseconds(run.get("created_at")),
+    )
+
+
+def _last(file: Path, train: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row of the end, which holds the test score."""
+    if train.get("status") != "success":
+        advice = "Run the experiment again, or name a folder: such files are passed over there."
+        raise InputError(str(file), Fault("train_info.status", "'success'", train.get("status"), advice))
+    rows = [row for row in train.get("metrics") or [] if _SCORE in row]
+    if not rows:
+        there = ", ".join(sorted({key for row in train.get("metrics") or [] for key in row})) or "nothing"
+        fault = Fault(f"train_info.metrics has no {_SCORE!r}; it has {there}", advice="Only MetaMathQA's can be read.")
+        raise InputError(str(file), fault)
+    score = rows[-1][_SCORE]
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        raise InputError(str(file), Fault(_SCORE, "a finite number", score, "Run the experiment again."))
+    found: Mapping[str, Any] = rows[-1]
+    return found
+
+
+def _task(score: float, config: Mapping[str, Any], meta: Mapping[str, Any]) -> ImportedTask:
+    from tunery.tracking.imports import ImportedTask, digest_of
+
+    asked = [config.get(key) for key in ("query_template", "generation_kwargs")]
+    data = ((meta.get("dataset_info") or {}).get(_TASK) or {}).get("sha")
+    conditions: dict[str, object] = {
+        "version": f"PEFT {_TRAINED_ON}",
+        "few_shot": 0,
+        "chat_template": False,
+        "prompt": digest_of(*asked)[:12],
+    }
+    conditions |= {"items": f"{_TASK}@{data}"[:32]} if data else {}
+    right = score * _TEST_ITEMS
+    if not math.isclose(right, round(right), abs_tol=1e-6):  # other items: then nothing tells the error
+        return ImportedTask(_METRIC, {_METRIC: score}, conditions=conditions)
+    error = math.sqrt(score * (1 - score) / (_TEST_ITEMS - 1))  # as lm-eval's mean_stderr has it for 0/1 scores
+    whole = {**conditions, "count": _TEST_ITEMS}
+    return ImportedTask(_METRIC, {_METRIC: score}, {_METRIC: error}, conditions=whole)
+
+
+def _method(config: Mapping[str, Any] | None, dtype: str) -> str:
+    if not config:
+        return "full"
+    kind = "dora" if config.get("use_dora") else str(config.get("peft_type", "adapter")).lower()
+    return f"q{kind}" if dtype in _QUANTISED and kind in ("lora", "dora") else kind
+
+
+def _settings(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """What was set; not what is nothing, and not what stands elsewhere."""
+    trained = {key: value for key, value in config.items() if key not in _ONE_WORD}
+    adapter = {key: value for key, value in (run.get("peft_config") or {}).items() if value not in (None, {}, [])}
+    flat = {**flatten(trained, "training"), **flatten(adapter, "adapter")}
+    kept = {key: str(value) for key, value in flat.items() if value is not None}
+    return {**kept, "quantization": _QUANTISED.get(str(config.get("dtype")), "none")}
+
+
+def _costs(train: Mapping[str, Any]) -> dict[str, float]:
+    found = {
+        "train_seconds": train.get("train_time"),
+        "peak_memory_bytes": next((train[key] for key in _PEAK if key in train), None),
+        "trainable_parameters": train.get("num_trainable_params"),
+        "model_bytes": train.get("file_size"),
+    }
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+
+def _curves(train: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for theirs, ours in _CURVES.items():
+        points = {row["step"]: float(row[theirs]) for row in train["metrics"] if theirs in row and "step" in row}
+        if points:
+            curves[ours] = sorted(points.items())
+    return curves
+
+
+def _milliseconds(text: object) -> int:
+    try:
+        return int(datetime.fromisoformat(str(text)).timestamp() * 1000)
+    except ValueError:
+        return 0

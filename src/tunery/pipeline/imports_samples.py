@@ -1,0 +1,105 @@
+"""lm-eval's samples_<task>_<date>.jsonl: every item with its answer, named as our own evaluation names it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+_DEV_FRACTION = 0.5  # evaluation.dev_fraction by default: samples are split as those of our own runs
+
+
+def sample_files(file: Path) -> dict[str, Path]:
+    """By task: files of the same date, or all where the result file has none and is alone."""
+    found = _DATE.search(file.stem)
+    ending = f"_{found.group(1)}" if found else ""
+    alone = ending or len(list(file.parent.glob("*results*.json"))) == 1
+    paths = sorted(file.parent.glob(f"samples_*{ending}.jsonl")) if alone else []
+    return {_DATE.sub("", path.stem).removeprefix("samples_"): path for path in paths}
+
+
+def together(leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
+    """The items of all leaf tasks; None where one has no samples."""
+    import pandas as pd
+
+    if not all(leaf in frames for leaf in leaves):
+        return None
+    return pd.concat([frames[leaf] for leaf in leaves], ignore_index=True)
+
+
+def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame:
+    """One row an item, named as our own evaluation names it."""
+    import pandas as pd
+
+    from tunery.evaluation.items import item_ids, passages_of, split_of
+
+    config = tree.get("configs", {}).get(task, {})
+    rows = _rows(path)
+    logged = [rows[number][0] for number in sorted(rows)]
+    documents = [sample["doc"] for sample in logged]
+    targets = [_target(sample, config) for sample in logged]
+    names = item_ids(task, documents, targets)
+    frame = pd.DataFrame({"item_id": names, "split": [split_of(name, _DEV_FRACTION) for name in names], "task": task})
+    passages = passages_of(documents)
+    if passages:
+        frame["passage"] = passages
+    frame["target"] = [str(target) for target in targets]
+    filters = len({sample.get("filter", "none") for found in rows.values() for sample in found})
+    metrics = [_metrics(rows[number], filters) for number in sorted(rows)]
+    return pd.concat([frame, pd.DataFrame(metrics)], axis=1)
+
+
+def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:
+    """Lines by document: a task with several filters has one for each."""
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            sample = json.loads(line)
+            rows.setdefault(sample["doc_id"], []).append(sample)
+            sample["doc"], sample["target"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            fault = Fault("is no sample of lm-eval: doc_id, doc and target are wanted", advice="Log them again.")
+            raise InputError(f"{path}:{number}", fault) from error
+    return rows
+
+
+def _metrics(samples: Sequence[Mapping[str, Any]], filters: int) -> dict[str, float]:
+    from tunery.evaluation.tasks import column_name
+
+    return {
+        column_name(metric, sample.get("filter", "none"), filters): float(sample[metric])
+        for sample in samples
+        for metric in sample.get("metrics") or [key for key, value in sample.items() if _is_metric(key, value)]
+        if isinstance(sample.get(metric), bool | int | float)
+    }
+
+
+def _is_metric(key: str, value: object) -> bool:
+    """Of files from before lm-eval listed them: any number but the document's."""
+    return key != "doc_id" and isinstance(value, bool | int | float)
+
+
+def _target(sample: Mapping[str, Any], config: Mapping[str, Any]) -> object:
+    """The target as the task gives it; lm-eval writes it as text, and an item's name depends on its type."""
+    text, where = sample["target"], config.get("doc_to_target")
+    document = sample["doc"]
+    if isinstance(where, str) and isinstance(document, Mapping) and where in document:
+        return document[where]
+    if isinstance(where, int) or not isinstance(text, str):
+        return where if isinstance(where, int) else text
+    # lm-eval's own rule for a template's text: the number of an option, or a list.
+    if (text.isdigit() and config.get("doc_to_choice") is not None) or (text.startswith("[") and text.endswith("]")):
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            return text
+    return text

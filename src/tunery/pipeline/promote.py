@@ -1,0 +1,140 @@
+"""`tunery promote`: the aliases champion and previous move past gates, and every decision is kept."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tunery.config.fingerprint import fingerprint
+from tunery.config.project import resolved
+from tunery.errors import Overtaken, Refused
+from tunery.pipeline.promote_candidate import Candidate, find_candidate
+from tunery.pipeline.promote_evidence import Measured, measure
+from tunery.pipeline.promote_record import finish_interrupted, now, tell, version_tags
+from tunery.pipeline.watch import Watch
+from tunery.promotion.gates import decide
+from tunery.promotion.report import Verdict, gates_table
+
+if TYPE_CHECKING:
+    from tunery.tracking.aliases import Standing
+    from tunery.tracking.run import Tracker
+    from tunery.tracking.store import Store
+
+
+def promote(
+    ref: str,
+    project: str | None,
+    overrides: Sequence[tuple[str, str]],
+    watch: Watch,
+    *,
+    dry_run: bool = False,
+    force: str | None = None,
+    tracking_uri: str | None = None,
+    run_name: str | None = None,
+) -> Verdict | None:
+    """Judge a candidate by its project's gates; the aliases move if it passes all of them, or is forced.
+
+    Args:
+        ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name.
+        project: A project whose questions and rules are used; by default those that the model was trained with.
+        overrides: Pairs of config key and YAML value: ("promotion.min_gain", "0.01").
+        watch: Told what a person would want to see.
+        dry_run: Judge, and leave nothing behind: no run, no alias, no version.
+        force: Why the aliases shall move whatever the gates say; recorded.
+        tracking_uri: MLflow store.
+        run_name: Name of the run of kind promotion.
+
+    Returns:
+        The verdict; None where the candidate is the champion already.
+
+    Raises:
+        InputError: If the reference, its run, the rules or the questions cannot be used; nothing was changed.
+        Refused: If a gate refused it, or another promotion was faster; no alias moved.
+    """
+    from tunery.tracking.aliases import standing
+    from tunery.tracking.store import connect
+
+    store = connect(tracking_uri, "promotion")
+    candidate = find_candidate(ref, project, overrides, store)
+    if not dry_run:
+        finish_interrupted(candidate.name, store, watch)
+    before = standing(store, candidate.name)
+    if candidate.version is not None and candidate.version == before.champion:
+        watch.step(f"{candidate.label} is the champion already: nothing to do")
+        return None
+    if dry_run:
+        verdict = _judged(candidate, measure(candidate, before.champion, store, watch), force)
+        watch.step("dry run: nothing was moved or recorded")
+    else:
+        store = replace(store, experiment=candidate.name)
+        verdict = _recorded(candidate, before, store, watch, force, run_name)
+    watch.show(gates_table(verdict))
+    if not verdict.moves:
+        names = ", ".join(gate.name for gate in verdict.decision.refusals)
+        raise Refused(f"{verdict.evidence.candidate} did not pass: {names}. No alias moved.")
+    if not dry_run:
+        watch.step(f"models:/{candidate.name}@champion is {verdict.evidence.candidate}")
+    return verdict
+
+
+def _recorded(
+    candidate: Candidate, before: Standing, store: Store, watch: Watch, force: str | None, run_name: str | None
+) -> Verdict:
+    """Judge and, if it may, move, in a run of kind promotion that keeps all of it."""
+    from tunery.tracking.promotions import log_answers
+    from tunery.tracking.provenance import collect
+    from tunery.tracking.run import open_run
+
+    with open_run(store, "promotion", candidate.name, run_name=run_name or f"promote {candidate.label}") as tracker:
+        watch.step(f"run {tracker.run_id}")
+        provenance = collect(candidate.project.folder)
+        tracker.log_config(resolved(candidate.project), fingerprint(candidate.project))
+        tracker.log_provenance(provenance)
+        measured = measure(candidate, before.champion, store, watch)
+        verdict = replace(_judged(candidate, measured, force), commit=provenance.commit)
+        log_answers(tracker, measured.answers)
+        if verdict.moves:
+            candidate, verdict = _registered(candidate, verdict, tracker)
+        tell(candidate, before, verdict, tracker)
+        if verdict.moves:
+            verdict = _moved(candidate, before, verdict, tracker)
+    return verdict
+
+
+def _judged(candidate: Candidate, measured: Measured, force: str | None) -> Verdict:
+    decision = decide(measured.evidence, candidate.rules)
+    return Verdict(
+        measured.evidence, decision, candidate.rules, candidate.rules_from, getpass.getuser(), now(), forced=force
+    )
+
+
+def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tuple[Candidate, Verdict]:
+    """A version of the model, made only of one that passed; a trial's adapter has none before."""
+    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.registry import register
+
+    if candidate.version is not None:
+        return candidate, verdict
+    version = register(tracker, LoggedAdapter(candidate.model.model_id, candidate.run_id), candidate.name)
+    candidate = replace(candidate, version=version)
+    return candidate, replace(verdict, evidence=replace(verdict.evidence, candidate=candidate.label))
+
+
+def _moved(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> Verdict:
+    """Move the aliases; a verdict that was overtaken is refused after all, and the run says so."""
+    from tunery.tracking.aliases import Move, Standing, move
+
+    after = Standing(candidate.version, before.champion if before.champion is not None else before.previous)
+    try:
+        move(
+            tracker.store,
+            candidate.name,
+            Move(before, after, tracker.run_id, verdict.at, version_tags(verdict, tracker.run_id)),
+        )
+    except Overtaken as error:
+        evidence = replace(verdict.evidence, overtaken=str(error))
+        verdict = replace(verdict, evidence=evidence, decision=decide(evidence, candidate.rules))
+        tell(candidate, before, verdict, tracker)
+    return verdict

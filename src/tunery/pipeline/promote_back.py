@@ -1,0 +1,54 @@
+"""`tunery rollback`: the champion before."""
+
+from __future__ import annotations
+
+import getpass
+
+from tunery.errors import Fault, RefError
+from tunery.pipeline.promote_candidate import name_of
+from tunery.pipeline.promote_record import decision_tags, finish_interrupted, now, version_name
+from tunery.pipeline.watch import Watch
+
+
+def rollback(
+    project: str, watch: Watch, *, reason: str = "", tracking_uri: str | None = None, run_name: str | None = None
+) -> int:
+    """Give the alias champion back to `previous`; the champion becomes `previous`, so that a second one undoes it.
+
+    Args:
+        project: Folder of a project, or a registered model's name.
+        watch: Told what a person would want to see.
+        reason: Why; recorded.
+        tracking_uri: MLflow store.
+        run_name: Name of the run.
+
+    Returns:
+        The version that is the champion now.
+
+    Raises:
+        RefError: If there is no such model, or nothing to go back to; nothing was changed.
+        Overtaken: If somebody else moved the aliases meanwhile.
+    """
+    from tunery.tracking.aliases import Move, Standing, check_model, move, standing
+    from tunery.tracking.promotions import log_decision
+    from tunery.tracking.run import open_run
+    from tunery.tracking.store import connect
+
+    name = name_of(project)
+    store = connect(tracking_uri, name)
+    check_model(store, name)
+    finish_interrupted(name, store, watch)
+    before = standing(store, name)
+    back = before.previous
+    if back is None or back == before.champion:
+        raise RefError(name, Fault("there is nothing to go back to", "no version has the alias `previous`"))
+    with open_run(store, "promotion", name, run_name=run_name or f"rollback to {name}/{back}") as tracker:
+        at = now()
+        said = f"back to {name}/{back} from {version_name(name, before.champion)}"
+        page = f"# {name}: {said}\n\nBy {getpass.getuser()}, {at}. {reason}".rstrip() + "\n"
+        log_decision(
+            tracker, decision_tags(name, back, before, "rolled back", reason or said), {}, {"reason": reason}, page
+        )
+        move(store, name, Move(before, Standing(back, before.champion), tracker.run_id, at))
+    watch.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")
+    return back

@@ -1,0 +1,127 @@
+"""What `tunery promote` is pointed at: a model whose run ended well and keeps its answers, and its rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.config.load import load_project, project_from
+from tunery.config.project import Project
+from tunery.config.promotion import PromotionConfig
+from tunery.errors import ConfigError, Fault, InputError, RefError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tunery.tracking.registry import ModelRef
+    from tunery.tracking.store import Store
+
+Overrides = Sequence[tuple[str, str]]
+_TRAINED = ("train", "trial")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may become the champion.
+
+    Args:
+        model: The logged model.
+        run_id: The run that trained it.
+        name: Of the registered model.
+        version: None while it is not registered: a trial that nobody chose.
+        project: Whose questions it is asked; what it was trained with stays.
+        rules: The project's section `promotion`.
+        rules_from: Where they stand, for people.
+        recorded: The answers that its run keeps, by task.
+        dev_fraction: Share of items that it may have been chosen on, by its own training's project or by this one.
+        notes: What a reader should know.
+    """
+
+    model: ModelRef
+    run_id: str
+    name: str
+    version: int | None
+    project: Project
+    rules: PromotionConfig
+    rules_from: str
+    recorded: Mapping[str, pd.DataFrame]
+    dev_fraction: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """ "quickstart/3", or the run of one that is not registered."""
+        return f"run {self.run_id}" if self.version is None else f"{self.name}/{self.version}"
+
+
+def find_candidate(ref: str, project: str | None, overrides: Overrides, store: Store) -> Candidate:
+    """Follow a reference, and find whatever is wrong with it before anything is begun.
+
+    Args:
+        ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name.
+        project: A project whose questions and rules are used; by default those that the model was trained with.
+        overrides: Laid over these: ("promotion.min_gain", "0.01").
+        store: MLflow's store.
+
+    Raises:
+        RefError: If it leads nowhere, or to a run that did not end well, has no scores, or scores that are NaN.
+        ConfigError: If the project has no rules, or its settings cannot be used.
+    """
+    from tunery.pipeline.subject import as_trained
+    from tunery.tracking.promotions import find_model, origin_of, recorded_answers
+    from tunery.tracking.registry import project_folder, run_config
+
+    model = find_model(ref, store)
+    run = origin_of(model, store)
+    run_id, kind = str(run.info.run_id), run.data.tags.get("tunery.kind")
+    if kind not in _TRAINED:
+        raise RefError(ref, Fault(f"the kind of its run {run_id}", " or ".join(_TRAINED), kind))
+    tree, home = run_config(store, run_id), project_folder(store, run_id)
+    if tree is None:
+        raise RefError(ref, f"its run {run_id} keeps no config/project.yaml, so nobody knows how to score it.")
+    settings = as_trained(tree, ref, home or Path.cwd(), project, overrides)
+    rules_from = project or f"{settings.name}, as it was trained"
+    rules = _rules(settings, rules_from)
+    return Candidate(
+        model=model,
+        run_id=run_id,
+        name=model.name or str(tree["name"]),
+        version=model.version,
+        project=settings,
+        rules=rules,
+        rules_from=rules_from,
+        recorded=recorded_answers(run_id, store),
+        dev_fraction=max(settings.evaluation.dev_fraction, tree["evaluation"]["dev_fraction"]),
+        notes=_notes(tree, home, project),
+    )
+
+
+def name_of(project: str) -> str:
+    """The registered model that a person means: by a project's folder or file, or by its name."""
+    path = Path(project)
+    if path.is_file() or (path / "project.yaml").is_file():
+        return load_project(path).name
+    return project
+
+
+def _rules(settings: Project, rules_from: str) -> PromotionConfig:
+    if settings.promotion is None:
+        advice = "Add `promotion: {min_gain: 0.0}` and give --project, or give --promotion.min_gain 0.0."
+        raise ConfigError(rules_from, Fault("there are no rules for a promotion (section `promotion`)", advice=advice))
+    return settings.promotion
+
+
+def _notes(tree: Mapping[str, object], home: Path | None, project: str | None) -> tuple[str, ...]:
+    """Whether the project's file has other rules by now: those of the training are used all the same, unless asked."""
+    if project is not None or home is None or not (home / "project.yaml").is_file():
+        return ()
+    try:
+        now, then = load_project(home), project_from(deepcopy(dict(tree)), "the run's config", home)
+    except InputError:  # it was changed into something that does not load: not what this command is about
+        return ()
+    if now.name != then.name or now.promotion == then.promotion:
+        return ()
+    return (f"{home / 'project.yaml'} has other rules by now; --project {home} judges by them.",)

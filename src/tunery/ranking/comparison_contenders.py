@@ -1,0 +1,300 @@
+"""The runs of a board as contenders: seeds of one configuration in one row, every score beside its base's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from tunery.entries import Entry, TaskScore, Votes
+from tunery.ranking.comparison_answers import answers_of, averaged, layout_of
+from tunery.ranking.comparison_groups import Group, conditions_of, conflicts
+from tunery.ranking.comparison_ranks import corrected
+from tunery.ranking.comparison_records import SCORE, Cell, Contender, WinRate
+from tunery.ranking.comparison_tests import Floats, Layout, Side, difference, own_error, reach
+from tunery.ranking.wording import counted, listed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A contender with the arrays that its tests need; `side` is over the board's tasks."""
+
+    contender: Contender
+    side: Side
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the contenders of a board share on one task: the order of its items and how they hang together."""
+
+    name: str
+    order: pd.Index[Any] | None
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Level:
+    """How sure things must be, and the seed of the permutation tests."""
+
+    confidence: float
+    seed: int
+
+
+def configuration_of(run: Entry) -> tuple[str, ...]:
+    """Equal for runs that differ in their seed alone; a run without a known configuration stands alone."""
+    return (run.configuration or run.run_id, run.base, run.base_revision, run.trained_on)
+
+
+def candidates(
+    group: Group, names: Mapping[tuple[str, ...], str], level: Level
+) -> tuple[list[Candidate], list[Layout], list[str]]:
+    """One candidate a configuration.
+
+    Args:
+        names: By `configuration_of`.
+
+    Returns:
+        Candidates in the order of their first runs, a layout for each of the board's tasks, and notes.
+    """
+    rows, notes = _rows(group)
+    tasks = [_task(name, group.runs) for name in group.tasks]
+    others = _agreeing(group)
+    more = {name: _task(name, [run for run in group.runs if run.run_id in ids]) for name, ids in others.items()}
+    found: list[Candidate] = []
+    for key, runs in rows.items():
+        extra = [task for name, task in more.items() if all(run.run_id in others[name] for run in runs)]
+        contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), level)
+        found.append(Candidate(contender, side))
+    return _with_corrected_gains(found), [task.layout for task in tasks], [*notes, *_unrecorded(group)]
+
+
+def named(runs: Sequence[Entry]) -> dict[tuple[str, ...], str]:
+    """A name for each configuration: that of its runs, or what their names begin with; told apart where equal."""
+    rows: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    for run in runs:
+        rows[configuration_of(run)].append(run)
+    names = {key: _common_name([run.name for run in members]) for key, members in rows.items()}
+    tellers: list[Callable[[Entry], str]] = [
+        lambda run: run.trained_on,
+        lambda run: run.method,
+        lambda run: run.version or "",
+        lambda run: run.run_id[:8],
+    ]
+    for tell in tellers:
+        told: dict[str, set[str]] = defaultdict(set)
+        for key, name in names.items():
+            told[name].add(tell(rows[key][0]))
+        names = {
+            key: f"{name} ({what})" if len(told[name]) > 1 and (what := tell(rows[key][0])) else name
+            for key, name in names.items()
+        }
+    return names
+
+
+def _common_name(names: Sequence[str]) -> str:
+    if len(set(names)) == 1:
+        return names[0] or "unnamed"
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    shared = "".join(letters[0] for letters in alike)
+    if any(name[len(shared) :][:1].isalnum() for name in names):
+        shared = re.sub(r"\w+$", "", shared)  # "lora, seed 1" and "lora, seed 12" do not share a word's half
+    shared = re.sub(r"[-\s_/.,·:(=#]*(seed)?[-\s_/.,·:(=#]*$", "", shared)
+    return shared if len(shared) > 2 else f"{names[0]} and {counted(len(names) - 1, 'more seed')}"
+
+
+def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[Entry]], list[str]]:
+    """Runs by configuration; of two with the same seed the one that was started later."""
+    rows: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    for run in group.runs:
+        rows[configuration_of(run)].append(run)
+    kept, notes = {}, []
+    for key, members in rows.items():
+        by_seed = {run.run_id if run.seed is None else run.seed: run for run in sorted(members, key=_started)}
+        if len(by_seed) < len(members):
+            left = len(members) - len(by_seed)
+            notes.append(
+                f"{members[0].name}: {counted(left, 'earlier run')} of a seed that was trained again left out."
+            )
+        kept[key] = sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed or 0, run.run_id))
+    return kept, notes
+
+
+def _started(run: Entry) -> tuple[int, str]:
+    return run.started_ms, run.run_id
+
+
+def _unrecorded(group: Group) -> Iterator[str]:
+    if group.unrecorded:
+        names = listed([name.replace("_", " ") for name in group.unrecorded])
+        yield f"Not every run says under which {names} it was scored; those that do not are taken to agree."
+
+
+def _agreeing(group: Group) -> dict[str, set[str]]:
+    """Tasks outside of the ranking: which runs (by id) were scored on them under the same conditions."""
+    first: dict[str, Mapping[str, str]] = {}
+    holders: dict[str, set[str]] = defaultdict(set)
+    for run in group.runs:
+        for name, score in run.tasks.items():
+            if name in group.tasks or not math.isfinite(score.value):
+                continue
+            conditions = conditions_of(run, name, score)
+            if not conflicts(conditions, first.setdefault(name, conditions)):
+                holders[name].add(run.run_id)
+    return holders
+
+
+# ---- arrays
+
+
+def _task(name: str, runs: Sequence[Entry]) -> _Task:
+    # Runs that know which items share a passage speak for those that do not.
+    first = sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ()))
+    found = (answers_of(run.samples.get(name), run.tasks[name]) for run in first)
+    answers = next((one for one in found if one is not None), None)
+    return _Task(name, None, Layout()) if answers is None else _Task(name, answers.ids, layout_of(answers))
+
+
+def _side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> Side:
+    scores = np.array([[_sign(run, task) * run.tasks[task.name].value for task in tasks] for run in runs], dtype=float)
+    errors = np.array([_mean_error([run.tasks[task.name].stderr for run in runs]) for task in tasks])
+    answers = [_answers([(run.samples.get(task.name), run.tasks[task.name]) for run in runs], task) for task in tasks]
+    return Side(scores, errors, answers)
+
+
+def _base_side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> Side:
+    """The base as it was scored beside these runs; a task without a base score is NaN."""
+    scores = np.array([[_sign(runs[0], task) * _base_value(runs, task) for task in tasks]])
+    errors = np.array([_mean_error([run.tasks[task.name].base_stderr for run in runs]) for task in tasks])
+    return Side(scores, errors, [_base_answers(runs, task) for task in tasks])
+
+
+def _base_value(runs: Sequence[Entry], task: _Task) -> float:
+    values = [run.tasks[task.name].base for run in runs]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.fmean(known) if known else math.nan
+
+
+def _base_answers(runs: Sequence[Entry], task: _Task) -> Floats | None:
+    """Of the first run that keeps them: every seed is beside the same base."""
+    for run in runs:
+        score = run.tasks[task.name]
+        if task.name in run.base_samples and score.base is not None:
+            return _answers([(run.base_samples[task.name], dataclasses.replace(score, value=score.base))], task)
+    return None
+
+
+def _answers(kept: Sequence[tuple[pd.DataFrame | None, TaskScore]], task: _Task) -> Floats | None:
+    if task.order is None:
+        return None
+    sign = 1 if kept[0][1].higher_is_better else -1
+    return averaged([answers_of(samples, score) for samples, score in kept], task.order, sign)
+
+
+def _sign(run: Entry, task: _Task) -> int:
+    return 1 if run.tasks[task.name].higher_is_better else -1
+
+
+def _mean_error(errors: Sequence[float | None]) -> float:
+    """Of one run's score: seeds answer the same items, so their mean is no surer about the items than one is."""
+    known = [error for error in errors if error is not None and math.isfinite(error)]
+    return statistics.fmean(known) if known else math.nan
+
+
+# ---- rows
+
+
+def _contender(
+    name: str, runs: Sequence[Entry], tasks: Sequence[_Task], ranked: int, level: Level
+) -> tuple[Contender, Side]:
+    """One row: a cell for each task, and the score over the first `ranked` of them."""
+    side, base = _side(runs, tasks), _base_side(runs, tasks)
+    layouts = [task.layout for task in tasks]
+    bare = runs[0].kind == "base"
+    cells = {
+        task.name: _in_own_direction(
+            _measured(side.on(number), base.on(number), [task.layout], level, bare), runs[0].tasks[task.name]
+        )
+        for number, task in enumerate(tasks)
+    }
+    counting = range(ranked)
+    score = _measured(side.on(*counting), base.on(*counting), layouts[:ranked], level, bare)
+    row = Contender(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
+    return row, side.on(*counting)
+
+
+def _measured(side: Side, base: Side, layouts: Sequence[Layout], level: Level, bare: bool) -> Cell:
+    """A side's score with its interval, and its gain over the base; greater is better.
+
+    Args:
+        bare: Whether the side is a base itself, which has no gain over itself.
+    """
+    error, freedom = own_error(side, layouts)
+    far = reach(error, freedom, level.confidence)
+    by_seed = side.scores.mean(axis=1)
+    known = not math.isnan(base.score)
+    return Cell(
+        SCORE, "mean", side.score, float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        side.score - far, side.score + far, None if math.isnan(error) else error,
+        sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
+        gain=difference(side, base, layouts, level.confidence, level.seed) if known and not bare else None,
+    )  # fmt: skip
+
+
+def _in_own_direction(cell: Cell, score: TaskScore) -> Cell:
+    """A cell of one task: values as the metric has them; `gain` stays above 0 where the base is beaten."""
+    found = dataclasses.replace(
+        cell, task=score.task, metric=score.metric, items=score.items or cell.items,
+        higher_is_better=score.higher_is_better,
+    )  # fmt: skip
+    if score.higher_is_better:
+        return found
+    base = None if cell.base is None else -cell.base
+    return dataclasses.replace(found, value=-cell.value, low=-cell.high, high=-cell.low, base=base)
+
+
+def _costs(runs: Sequence[Entry]) -> dict[str, float]:
+    known: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        for name, value in run.costs.items():
+            if math.isfinite(value):
+                known[name].append(value)
+    return {name: statistics.fmean(values) for name, values in known.items()}
+
+
+def _win_rate(runs: Sequence[Entry], confidence: float) -> WinRate | None:
+    """Wins among the votes that chose, with Wilson's interval; None where nobody chose."""
+    given = [run.votes for run in runs if run.votes is not None]
+    votes = Votes(*(sum(getattr(one, name) for one in given) for name in ("wins", "ties", "losses")))
+    chosen = votes.wins + votes.losses
+    if not chosen:
+        return None
+    low, high = proportion_confint(votes.wins, chosen, alpha=1 - confidence, method="wilson")
+    return WinRate(votes, votes.wins / chosen, float(low), float(high))
+
+
+def _with_corrected_gains(found: Sequence[Candidate]) -> list[Candidate]:
+    """Gains over the base, corrected for all contenders: on the score, and on all tasks together."""
+    scores = iter(corrected([one.contender.score.gain for one in found if one.contender.score.gain is not None]))
+    cells = [cell for one in found for cell in one.contender.cells.values()]
+    tasks = iter(corrected([cell.gain for cell in cells if cell.gain is not None]))
+    done = []
+    for one in found:
+        contender = one.contender
+        new = {
+            name: cell if cell.gain is None else dataclasses.replace(cell, gain=next(tasks))
+            for name, cell in contender.cells.items()
+        }
+        score = contender.score
+        score = score if score.gain is None else dataclasses.replace(score, gain=next(scores))
+        done.append(Candidate(dataclasses.replace(contender, cells=new, score=score), one.side))
+    return done

@@ -1,0 +1,210 @@
+"""Which runs may be ranked together: the same tasks, on the same items, asked in the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunery.entries import Entry, TaskScore
+from tunery.ranking.comparison_answers import answers_of
+from tunery.ranking.comparison_records import Apart
+from tunery.ranking.wording import counted, listed
+
+# What must agree, by task: "acc", "5", a digest of item ids. What nobody recorded is missing.
+Conditions = Mapping[str, Mapping[str, str]]
+
+_MOST_BOARDS = 8  # those who agree with nobody are listed, not ranked
+_ANCHORS = 20  # conditions that are tried as the ones most runs agree on
+_SETTLED_BY_ITEMS = ("limit", "split", "item count")  # how the items were chosen matters only where they differ
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be ranked together by the mean of `tasks`.
+
+    Args:
+        reason: Why they do not stand on the main board; empty for the main board.
+        unrecorded: Conditions that some of them recorded and others did not.
+    """
+
+    tasks: tuple[str, ...]
+    runs: tuple[Entry, ...]
+    conditions: Conditions
+    reason: str = ""
+    unrecorded: tuple[str, ...] = ()
+
+
+def group_runs(runs: Sequence[Entry]) -> tuple[list[Group], list[Apart]]:
+    """Split runs into those that may be ranked together, the largest set first.
+
+    A set is larger when it has more scores: runs times tasks. A condition that a run did not record agrees with
+    every value, which the set's `unrecorded` says. Further sets say how they differ from the first.
+
+    Returns:
+        The sets, and the runs that fit into none: no score, or one that is no number.
+    """
+    refused = [Apart(run, reason) for run in runs if (reason := _refusal(run))]
+    unfit = {id(one.run) for one in refused}
+    left = {id(run): (run, _conditions(run)) for run in runs if id(run) not in unfit}
+    groups: list[Group] = []
+    while left and len(groups) < _MOST_BOARDS:
+        found = _largest(list(left.values()))
+        groups.append(_against(groups[0], found) if groups else found)
+        for run in found.runs:
+            del left[id(run)]
+    for run, conditions in left.values():
+        alone = _against(groups[0], Group(tuple(conditions), (run,), conditions))
+        refused.append(Apart(run, alone.reason))
+    return groups, refused
+
+
+def counting(run: Entry) -> dict[str, TaskScore]:
+    """The tasks that make a run's score; all of them where none is said to."""
+    return {name: score for name, score in run.tasks.items() if score.counts} or dict(run.tasks)
+
+
+def _refusal(run: Entry) -> str:
+    tasks = counting(run)
+    if not tasks:
+        return "it has no score of any task"
+    wrong = [f"{name} is {score.value}" for name, score in tasks.items() if not math.isfinite(score.value)]
+    return f"its score of {listed(wrong, 3)}, which is no number to rank by" if wrong else ""
+
+
+def _conditions(run: Entry) -> dict[str, dict[str, str]]:
+    return {name: conditions_of(run, name, score) for name, score in counting(run).items()}
+
+
+def conditions_of(run: Entry, task: str, score: TaskScore) -> dict[str, str]:
+    """What must agree for another score of the task to stand beside this one, as far as it is known."""
+    known = {"metric": score.metric, **{key: str(value) for key, value in score.conditions.items()}}
+    if score.items > 0:
+        known["item count"] = str(score.items)
+    if "items" not in known:
+        answers = answers_of(run.samples.get(task), score)
+        if answers is not None:
+            ids = sorted(map(str, answers.items))
+            known["items"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+    return known
+
+
+# ---- the largest set that agrees
+
+
+def _largest(left: Sequence[tuple[Entry, dict[str, dict[str, str]]]]) -> Group:
+    """The set with the most scores; of equal ones that with more runs, then the one found first."""
+    kinds: dict[str, list[Entry]] = defaultdict(list)
+    meant: dict[str, dict[str, dict[str, str]]] = {}
+    for run, conditions in left:
+        key = repr(conditions)
+        kinds[key].append(run)
+        meant[key] = conditions
+    counts = Counter({key: len(members) for key, members in kinds.items()})
+    anchors = [key for key, _ in counts.most_common(_ANCHORS)]
+    # Those who recorded most come first, so that a silent run cannot bring together two that differ.
+    meant = dict(sorted(meant.items(), key=lambda kind: (-_recorded(kind[1]), kind[0])))
+    candidates = [
+        _around(meant[anchor], tasks, kinds, meant)
+        for tasks in dict.fromkeys(tuple(sorted(meant[anchor])) for anchor in anchors)
+        for anchor in anchors
+        if set(tasks) <= set(meant[anchor])
+    ]
+    return max(candidates, key=lambda group: (len(group.runs) * len(group.tasks), len(group.runs)))
+
+
+def _around(
+    anchor: Conditions,
+    tasks: tuple[str, ...],
+    kinds: Mapping[str, list[Entry]],
+    meant: Mapping[str, Mapping[str, Mapping[str, str]]],
+) -> Group:
+    """All runs that agree with the anchor on `tasks` and, where the anchor says nothing, with one another.
+
+    Args:
+        kinds: Runs by their conditions, in the order of the runs.
+        meant: The conditions themselves, in the order in which they are asked.
+    """
+    agreed = {task: dict(anchor[task]) for task in tasks}
+    chosen = set()
+    for key, conditions in meant.items():
+        if set(tasks) <= set(conditions) and not any(conflicts(conditions[task], agreed[task]) for task in tasks):
+            chosen.add(key)
+            agreed = {task: {**conditions[task], **agreed[task]} for task in tasks}
+    in_order = [key for key in kinds if key in chosen]
+    silent = {name for key in in_order for task in tasks for name in agreed[task] if name not in meant[key][task]}
+    runs = tuple(run for key in in_order for run in kinds[key])
+    return Group(tasks, runs, agreed, unrecorded=tuple(sorted(silent - set(_SETTLED_BY_ITEMS))))
+
+
+def _recorded(conditions: Conditions) -> int:
+    return sum(len(known) for known in conditions.values())
+
+
+def conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Conditions that both recorded, differently; the same items settle how they were chosen."""
+    differing = [key for key in one if key in other and one[key] != other[key]]
+    same_items = "items" in one and one["items"] == other.get("items")
+    return [key for key in differing if not (same_items and key in _SETTLED_BY_ITEMS)]
+
+
+# ---- the reason in words
+
+
+def _against(main: Group, group: Group) -> Group:
+    """The same set with the reason why it is not on the main board."""
+    reasons = [f"not scored on {task}" for task in main.tasks if task not in group.conditions]
+    for task in main.tasks:
+        if task in group.conditions:
+            here, there = group.conditions[task], main.conditions[task]
+            phrases = list(dict.fromkeys(_phrase(key, here, there) for key in _telling(conflicts(here, there))))
+            reasons += [f"{task}: {', '.join(phrases)}"] if phrases else []
+    reason = "; ".join(reasons) or "agrees with the main board, but not with all of its runs"
+    return Group(group.tasks, group.runs, group.conditions, reason, group.unrecorded)
+
+
+def _telling(keys: Sequence[str]) -> list[str]:
+    """Without what follows from another condition: other items have another digest, and another count."""
+    if "split" in keys or "limit" in keys:
+        return [key for key in keys if key not in ("items", "item count")]
+    return [key for key in keys if key != "item count" or "items" not in keys]
+
+
+def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    this, that = here[key], there[key]
+    if key in ("items", "item count"):
+        return _items_phrase(here.get("item count"), there.get("item count"))
+    phrases = {
+        "metric": f"scored by {this}, the main board by {that}",
+        "version": f"task version {this}, the main board's is {that}",
+        "few_shot": f"asked with {_examples(this)}, the main board with {that}",
+        "split": f"scored on {this} items, the main board on {that} items",
+        "limit": f"only the first {this} items, the main board {_limit(that)}",
+        "prompt": "asked with another prompt",
+        "system_prompt": "asked with another system prompt",
+        "settings": f"task settings {this}, the main board's are {that}",
+        "chat_template": f"asked {_template(this)}, the main board {_template(that)}",
+    }
+    return phrases.get(key, f"{key} {this}, the main board's is {that}")
+
+
+def _items_phrase(here: str | None, there: str | None) -> str:
+    if here is None or there is None or here == there:
+        return "other items"
+    word = "fewer" if int(here) < int(there) else "more"
+    return f"{word} items: {here}, the main board has {there}"
+
+
+def _examples(number: str) -> str:
+    return counted(int(number), "solved example") if number.isdigit() else f"{number} solved examples"
+
+
+def _limit(value: str) -> str:
+    return f"the first {value}" if value.isdigit() else "all"
+
+
+def _template(value: str) -> str:
+    words = {"true": "through the chat template", "false": "without the chat template"}
+    return words.get(value.lower(), f"with the chat template {value}")

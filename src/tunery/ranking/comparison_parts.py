@@ -1,0 +1,240 @@
+"""The tables of a comparison as plain texts, which terminal, Markdown, LaTeX and HTML then draw each in its own way."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tunery.ranking.comparison_records import Board, Cell, Comparison, Contender, Difference
+from tunery.ranking.comparison_words import caveats, p_text, places, signed, span
+from tunery.ranking.report import number
+from tunery.ranking.wording import counted, shown
+
+MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs
+COSTS = {
+    "train_seconds": "time",
+    "energy_joules": "energy",
+    "peak_memory_bytes": "memory",
+    "trainable_parameters": "trained parameters",
+    "model_bytes": "adapter",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table.
+
+    Args:
+        headings: Names of the columns; those that begin with a space are of numbers, and stand to the right.
+        rows: Texts, as many in each as there are headings.
+        groups: Rows before which a new group begins.
+        notes: Sentences below it.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    groups: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the leaderboard, left out where all rows are empty; a narrow page keeps only the needed ones."""
+
+    heading: str
+    text: Callable[[Contender], str]
+    needed: bool = True
+
+
+def parts(comparison: Comparison, narrow: bool = False) -> list[Part]:
+    """Every table: the main board's, then one for each board that was set apart, then the runs on none.
+
+    Args:
+        narrow: For a terminal or a printed page: only the columns that say who is best.
+    """
+    main = comparison.main
+    found = [
+        leaderboard(main, comparison.confidence, narrow),
+        scores(main, comparison.confidence),
+        matrix(main),
+        pairs(main, comparison.confidence),
+        votes(main, comparison.confidence),
+        *(leaderboard(board, comparison.confidence, narrow) for board in comparison.boards[1:]),
+        apart(comparison),
+    ]
+    return [part for part in found if part is not None]
+
+
+def leaderboard(board: Board, confidence: float, narrow: bool = False) -> Part:
+    """Contenders by score, each beside its base, with the places that the data allow."""
+    columns = [one for one in _columns(board, confidence) if one.needed or not narrow]
+    texts = [tuple(column.text(one) for column in columns) for one in board.contenders]
+    used = [place for place in range(len(columns)) if any(row[place] != "–" for row in texts)]
+    title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
+    rows = tuple(tuple(row[place] for place in used) for row in texts)
+    return Part(title, tuple(columns[place].heading for place in used), rows, notes=tuple(caveats(board)))
+
+
+def _columns(board: Board, confidence: float) -> list[_Column]:
+    level = f"{confidence:.0%} interval"
+    several_bases = len({one.first.base for one in board.contenders}) > 1
+    return [
+        _Column(" place", lambda one: str(one.place)),
+        _Column(" range", places),
+        _Column("configuration", lambda one: one.name),
+        _Column("method", lambda one: one.first.method or "–", needed=False),
+        _Column("trained on", lambda one: one.first.trained_on or "–", needed=False),
+        _Column("base model", lambda one: (one.first.base if several_bases else "") or "–", needed=False),
+        _Column(
+            " rows", lambda one: "–" if one.first.train_rows is None else f"{one.first.train_rows:,}", needed=False
+        ),
+        _Column(" seeds", lambda one: str(one.seeds)),
+        _Column(" score", lambda one: _with_spread(one.score)),
+        _Column(f" {level}", lambda one: span(one.score.low, one.score.high), needed=False),
+        _Column(" base", lambda one: number(one.score.base, 3)),
+        _Column(" gain", lambda one: signed(one.score.gain.value) if one.score.gain else "–"),
+        _Column(" gain's interval", lambda one: _span(one.score.gain)),
+        _Column(" p", lambda one: p_text(one.score.gain)),
+        _Column(" mean rank", lambda one: f"{one.average_rank:.2f}" if len(board.tasks) > 1 else "–", needed=False),
+        *(_cost_column(name, heading) for name, heading in COSTS.items()),
+    ]
+
+
+def _cost_column(name: str, heading: str) -> _Column:
+    return _Column(f" {heading}", lambda one: cost(name, one.costs.get(name)), needed=name == "train_seconds")
+
+
+def cost(name: str, value: float | None) -> str:
+    """A cost in the unit that its name carries."""
+    if value is not None and name == "energy_joules":
+        return f"{value / 3.6e6:.3g} kWh"
+    return shown(name, value)
+
+
+def _span(found: Difference | None) -> str:
+    return "–" if found is None else span(found.low, found.high, sign=True)
+
+
+def _with_spread(cell: Cell) -> str:
+    """Mean over seeds with their standard deviation; of one seed the value alone."""
+    return number(cell.value, 3) + ("" if cell.spread is None else f" ± {cell.spread:.3f}")
+
+
+def scores(board: Board, confidence: float) -> Part:
+    """Each task's score with its delta from the base, configurations grouped by what they were trained on."""
+    tasks = shown_tasks(board)
+    ordered = sorted(board.contenders, key=lambda one: (one.first.trained_on, one.place))
+    rows = [
+        (one.first.trained_on or "–", one.name, *(_score_text(one.cells.get(task), confidence) for task in tasks))
+        for one in ordered
+    ]
+    groups = tuple(place for place in range(1, len(rows)) if rows[place][0] != rows[place - 1][0])
+    headings = ("trained on", "configuration", *(f" {_named(board, task)}" for task in tasks))
+    notes = ["Score ± standard deviation over seeds (delta from the base)."]
+    notes += [f"* surely differs from the base ({confidence:.0%}, corrected for all cells)."]
+    less = [task for task in tasks if not cell_of(board, task).higher_is_better]
+    notes += [f"Less is better: {', '.join(less)}."] if less else []
+    return Part("Scores by task", headings, tuple(rows), groups, tuple(notes))
+
+
+def shown_tasks(board: Board) -> list[str]:
+    """The tasks that rank, then those that contenders were scored on besides."""
+    return list(dict.fromkeys([*board.tasks, *(task for one in board.contenders for task in one.cells)]))
+
+
+def cell_of(board: Board, task: str) -> Cell:
+    """Any contender's cell: all of a task's cells share metric and direction."""
+    return next(one.cells[task] for one in board.contenders if task in one.cells)
+
+
+def _named(board: Board, task: str) -> str:
+    beside = "" if task in board.tasks else ", not in the score"
+    return f"{task} ({cell_of(board, task).metric}{beside})"
+
+
+def _score_text(cell: Cell | None, confidence: float) -> str:
+    if cell is None:
+        return "–"
+    if cell.delta is None:
+        return _with_spread(cell)
+    star = "*" if cell.gain is not None and cell.gain.is_sure(confidence) else ""
+    return f"{_with_spread(cell)} ({signed(cell.delta)}{star})"
+
+
+def matrix(board: Board) -> Part | None:
+    """Mean score and delta of the configurations trained on a dataset (rows), by what they were evaluated on."""
+    rows, tasks = trained_on(board), shown_tasks(board)
+    if not rows:
+        return None
+    texts = [
+        (
+            name,
+            str(len(members)),
+            *(_mean_text([one.cells[task] for one in members if task in one.cells]) for task in tasks),
+        )
+        for name, members in rows.items()
+    ]
+    headings = ("trained on", " configurations", *(f" {_named(board, task)}" for task in tasks))
+    return Part("Trained on × evaluated on: mean score (mean delta from the base)", headings, tuple(texts))
+
+
+def trained_on(board: Board) -> dict[str, list[Contender]]:
+    """Contenders by training dataset, those that were not trained left out."""
+    names = sorted({one.first.trained_on for one in board.contenders} - {""})
+    return {name: [one for one in board.contenders if one.first.trained_on == name] for name in names}
+
+
+def _mean_text(cells: Sequence[Cell]) -> str:
+    value, delta = mean_of(cells)
+    return "–" if math.isnan(value) else number(value, 3) + ("" if math.isnan(delta) else f" ({signed(delta)})")
+
+
+def mean_of(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Mean value and mean delta; NaN where there is none."""
+    deltas = [cell.delta for cell in cells if cell.delta is not None]
+    return (
+        statistics.fmean(cell.value for cell in cells) if cells else math.nan,
+        statistics.fmean(deltas) if deltas else math.nan,
+    )
+
+
+def pairs(board: Board, confidence: float) -> Part | None:
+    """The pairs that places rest on, the surest first."""
+    found = sorted(board.over_all, key=lambda pair: (math.isnan(pair.difference.p), pair.difference.p))
+    if not found:
+        return None
+    rows = tuple(
+        (
+            pair.one, pair.other, signed(pair.difference.value), _span(pair.difference),
+            p_text(pair.difference), pair.difference.test, str(pair.difference.items or "–"),
+        )
+        for pair in found[:MOST_PAIRS]
+    )  # fmt: skip
+    more = len(found) - MOST_PAIRS
+    notes = ["p after Holm's correction for all pairs; above 0 the first is better. Intervals are of each pair alone."]
+    notes += [f"{counted(more, 'more pair')}, less sure than these."] if more > 0 else []
+    headings = ("first", "second", " difference", f" {confidence:.0%} interval", " p", "test", " items")
+    return Part("Pairs on the score", headings, rows, notes=tuple(notes))
+
+
+def votes(board: Board, confidence: float) -> Part | None:
+    """How often people preferred the answers to the base's."""
+    rows = tuple(
+        (
+            one.name, str(one.win_rate.votes.wins), str(one.win_rate.votes.ties), str(one.win_rate.votes.losses),
+            f"{one.win_rate.rate:.1%}", f"{one.win_rate.low:.1%} to {one.win_rate.high:.1%}",
+        )
+        for one in board.contenders
+        if one.win_rate is not None
+    )  # fmt: skip
+    headings = ("configuration", " wins", " ties", " losses", " win rate", f" {confidence:.0%} interval")
+    return Part("Votes against the base", headings, rows, notes=("Ties are left out of the rate.",)) if rows else None
+
+
+def apart(comparison: Comparison) -> Part | None:
+    """Runs that cannot be ranked at all."""
+    rows = tuple((one.run.name, one.run.run_id, one.reason) for one in comparison.apart)
+    return Part("Not ranked", ("run", "id", "reason"), rows) if rows else None

@@ -1,0 +1,217 @@
+"""Pictures of a comparison: places with intervals, trained on x evaluated on, cost, ranks over tasks."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from tunery.ranking.canvas import (
+    BLUE,
+    DPI,
+    GREY,
+    ORANGE,
+    PALE,
+    WIDTH_INCHES,
+    finish,
+    in_unit,
+    legend_below,
+    one_axes,
+    short_label,
+    title,
+)
+from tunery.ranking.comparison_curves import learning_plot, loss_plot, reach_of, score_name
+from tunery.ranking.comparison_parts import COSTS, mean_of, shown_tasks, trained_on
+from tunery.ranking.comparison_records import Board, Comparison, Contender
+from tunery.ranking.comparison_words import places, signed
+
+_MOST_ROWS = 30  # of the leaderboard
+_MOST_COSTS = 3  # panels beside one another
+
+
+def figures(comparison: Comparison) -> dict[str, Figure]:
+    """Every picture that there is something to draw for, by name.
+
+    Returns:
+        Of leaderboard, matrix, cost, ranks (the critical-difference diagram), loss, learning, in this order.
+    """
+    board, confidence = comparison.main, comparison.confidence
+    makers: dict[str, Callable[[], Figure | None]] = {
+        "leaderboard": lambda: leaderboard_plot(board, confidence),
+        "matrix": lambda: matrix_plot(board),
+        "cost": lambda: cost_plot(board),
+        "ranks": lambda: ranks_plot(board, confidence),
+        "loss": lambda: loss_plot(board),
+        "learning": lambda: learning_plot(board, confidence),
+    }
+    drawn = {name: make() for name, make in makers.items()}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def leaderboard_plot(board: Board, confidence: float) -> Figure:
+    """Each contender's score with its interval and its base's; on the right the places that the data allow."""
+    rows = board.contenders[:_MOST_ROWS]
+    figure, axes = one_axes(1.7 + 0.36 * len(rows))
+    for place, one in enumerate(rows):
+        reach = reach_of(one)
+        axes.errorbar(
+            one.score.value, place, xerr=reach, color=BLUE, marker="o", markersize=7, capsize=3, linewidth=1.6,
+            label=f"score, {confidence:.0%} interval" if place == 0 else None,
+        )  # fmt: skip
+        if one.score.base is not None:
+            axes.scatter(one.score.base, place, color=GREY, marker="|", s=120, linewidths=2.5, zorder=1, label="base")
+        axes.annotate(
+            places(one), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#444444"
+        )
+    axes.annotate("places", (1.01, -0.9), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#444444")
+    axes.set_yticks(range(len(rows)), [_label(one) for one in rows], fontsize=9)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    more = len(board.contenders) - len(rows)
+    finish(
+        axes, score_name(board), "", "Leaderboard" + (f", the first {len(rows)} of {len(rows) + more}" if more else "")
+    )
+    legend_below(figure, [axes])
+    return figure
+
+
+def _label(one: Contender) -> str:
+    seeds = f" ×{one.seeds}" if one.seeds > 1 else ""
+    return f"{short_label(one.name, 40)}{seeds}"
+
+
+# ---- trained on x evaluated on
+
+
+def matrix_plot(board: Board) -> Figure | None:
+    """Mean delta from the base by training data and task; colour is the gain, so that blue is better throughout."""
+    rows, tasks = trained_on(board), shown_tasks(board)
+    means = {
+        (name, task): mean_of([one.cells[task] for one in members if task in one.cells])
+        for name, members in rows.items()
+        for task in tasks
+    }
+    signs = {task: 1 if _is_higher_better(board, task) else -1 for task in tasks}
+    gains = np.array([[signs[task] * means[name, task][1] for task in tasks] for name in rows])
+    if not rows or np.isnan(gains).all():
+        return None
+    figure, axes = one_axes(1.8 + 0.55 * len(rows), max(4.5, 2.6 + 1.15 * len(tasks)))
+    most = float(np.nanmax(np.abs(gains))) or 1.0
+    image = axes.imshow(gains, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for row, name in enumerate(rows):
+        for column, task in enumerate(tasks):
+            value, delta = means[name, task]
+            text = "–" if math.isnan(value) else f"{value:.3f}\n{signed(delta)}"
+            dark = abs(gains[row, column]) > 0.6 * most
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "#222222")
+    names = [short_label(task, 24) for task in tasks]
+    turned = len(tasks) > 3
+    axes.set_xticks(
+        range(len(tasks)), names, fontsize=9, rotation=25 if turned else 0, ha="right" if turned else "center"
+    )
+    axes.set_yticks(range(len(rows)), [short_label(name, 30) for name in rows], fontsize=9)
+    axes.set(xlabel="evaluated on", ylabel="trained on")
+    axes.set_title("Mean score, and delta from the base", loc="left", fontsize=12)
+    figure.colorbar(image, ax=axes, label="gain over the base", shrink=0.9)
+    return figure
+
+
+def _is_higher_better(board: Board, task: str) -> bool:
+    return next(one.cells[task].higher_is_better for one in board.contenders if task in one.cells)
+
+
+# ---- cost
+
+
+def cost_plot(board: Board) -> Figure | None:
+    """Score against each known cost, with the Pareto front: nothing else scores more for less."""
+    names = [name for name in COSTS if len({one.costs[name] for one in board.contenders if name in one.costs}) > 1]
+    names = names[:_MOST_COSTS]
+    if not names:
+        return None
+    width = WIDTH_INCHES if len(names) < 3 else 4.0 * len(names)
+    figure = Figure(figsize=(width, 4.4), dpi=DPI, layout="constrained")
+    grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for place, (axes, name) in enumerate(zip(grid, names, strict=True)):
+        _against(axes, board, name)
+        axes.margins(0.14)
+        in_unit(axes.xaxis, name, ticks=4)
+        if name.endswith(("_parameters", "_joules")):
+            axes.xaxis.set_major_formatter(EngFormatter("J" if name.endswith("_joules") else ""))  # 400 k, 1.2 M
+        finish(axes, f"{COSTS[name]} (less is better)", score_name(board) if place == 0 else "", "")
+    title(figure, "What a score costs; the numbers are places on the leaderboard")
+    legend_below(figure, list(grid))
+    return figure
+
+
+def _against(axes: Axes, board: Board, name: str) -> None:
+    known = [one for one in board.contenders if name in one.costs]
+    front = pareto(known, name)
+    others = [one for one in known if one not in front]
+    axes.step(*_points(front, name), where="post", color=ORANGE, linewidth=1, linestyle="--", zorder=1)
+    for some, colour, label in ((others, PALE, "costs more, scores no more"), (front, ORANGE, "on the Pareto front")):
+        if some:
+            axes.scatter(*_points(some, name), color=colour, s=46, zorder=3, label=label)
+    for place, one in enumerate(known):
+        to = (-4, 7) if place % 2 == 0 else (5, -12)  # in turn: neighbours lie close together
+        axes.annotate(str(one.place), (one.costs[name], one.score.value), to, textcoords="offset points", fontsize=8)
+
+
+def pareto(contenders: Sequence[Contender], cost: str) -> list[Contender]:
+    """Those that nobody equals or beats at a lower cost, nor beats at the same; from the cheapest on."""
+    front: list[Contender] = []
+    for one in sorted(contenders, key=lambda one: (one.costs[cost], -one.score.value)):
+        if not front or one.score.value > front[-1].score.value or _same(one, front[-1], cost):
+            front.append(one)
+    return front
+
+
+def _same(one: Contender, other: Contender, cost: str) -> bool:
+    return (one.costs[cost], one.score.value) == (other.costs[cost], other.score.value)
+
+
+def _points(contenders: Sequence[Contender], cost: str) -> tuple[list[float], list[float]]:
+    return [one.costs[cost] for one in contenders], [one.score.value for one in contenders]
+
+
+# ---- ranks over tasks
+
+
+def ranks_plot(board: Board, confidence: float) -> Figure | None:
+    """Critical-difference diagram: a bar joins contenders whose average ranks may differ by chance (Demšar 2006)."""
+    across = board.across
+    if across is None:
+        return None
+    import scikit_posthocs as posthocs
+
+    names = {name: short_label(name, 32) for name in across.average_ranks}
+    labels = _distinct(list(names.values()))
+    ranks = pd.Series(list(across.average_ranks.values()), index=labels)
+    p = pd.DataFrame(1.0, index=labels, columns=labels)
+    order = dict(zip(across.average_ranks, labels, strict=True))
+    for (one, other), value in across.nemenyi_p.items():
+        p.loc[order[one], order[other]] = value
+    figure, axes = one_axes(1.2 + 0.22 * len(labels))
+    posthocs.critical_difference_diagram(
+        ranks, p, ax=axes, alpha=1 - confidence, label_fmt_left="{label} ({rank:.2f}) ",
+        label_fmt_right=" ({rank:.2f}) {label}", label_props={"fontsize": 9}, color_palette=[BLUE] * len(labels),
+        crossbar_props={"color": ORANGE, "linewidth": 3}, elbow_props={"linewidth": 1},
+    )  # fmt: skip
+    far = f"critical difference {across.critical_difference:.2f} ({confidence:.0%})"
+    axes.set_title(f"Average rank over {across.tasks} tasks; {far}", loc="left", fontsize=12)
+    return figure
+
+
+def _distinct(labels: Sequence[str]) -> list[str]:
+    """Labels that were cut to the same text get a number."""
+    seen: dict[str, int] = defaultdict(int)
+    found = []
+    for label in labels:
+        seen[label] += 1
+        found.append(label if seen[label] == 1 else f"{label} {seen[label]}")
+    return found

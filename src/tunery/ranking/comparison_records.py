@@ -1,0 +1,205 @@
+"""What a comparison found, as frozen records: tables, pictures and pages are pure functions of these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tunery.entries import Entry, Votes
+
+SCORE = "score"  # the mean over a board's tasks, beside the tasks' own names
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one side is than another: above 0 the first is better, whatever the metric's direction.
+
+    Args:
+        value: First - second, turned where less is better.
+        low, high: Its confidence interval; NaN where no error is known.
+        p: Two-sided p-value for "no difference"; NaN where nothing could be tested.
+        adjusted: p after the correction for all comparisons of its kind.
+        test: Name of the test that gave p, or why there is none.
+        items: Items that both sides answered; 0 where they were not paired.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    test: str
+    items: int = 0
+    adjusted: float = math.nan
+
+    def is_sure(self, confidence: float) -> bool:
+        """Whether chance is ruled out at this confidence after the correction; what cannot be tested is not sure."""
+        return self.adjusted <= 1 - confidence
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One contender on one task; its score where `task` is SCORE.
+
+    Args:
+        value: Mean over its seeds, in the metric's own direction.
+        spread: Standard deviation from seed to seed; None for one seed.
+        low, high: Confidence interval of the value, from items and seeds; NaN where no error is known.
+        stderr: Standard error behind that interval, or None.
+        base: The base's own value on the same items; None where nobody measured it.
+        gain: How much better than the base; None without a base.
+    """
+
+    task: str
+    metric: str
+    value: float
+    spread: float | None
+    low: float
+    high: float
+    stderr: float | None
+    items: int
+    higher_is_better: bool = True
+    base: float | None = None
+    gain: Difference | None = None
+
+    @property
+    def delta(self) -> float | None:
+        """value - base, in the metric's own direction."""
+        return None if self.base is None else self.value - self.base
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How often people preferred the answers to the base's, among the votes that were no ties."""
+
+    votes: Votes
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One configuration on a board: its seeds' runs as one row.
+
+    Args:
+        name: Unlike every other name of the comparison.
+        runs: One entry a seed.
+        cells: By task: those that count, then the others that it was scored on.
+        score: Mean over the board's tasks, with a minus where less is better.
+        costs: Means over the runs that know them.
+        place: Its place by score, from 1.
+        ranks: Best and worst place that the data allow.
+        average_rank: Mean of its ranks over the board's tasks.
+    """
+
+    name: str
+    runs: tuple[Entry, ...]
+    cells: Mapping[str, Cell]
+    score: Cell
+    costs: Mapping[str, float] = field(default_factory=dict)
+    win_rate: WinRate | None = None
+    place: int = 0
+    ranks: tuple[int, int] = (0, 0)
+    average_rank: float = math.nan
+
+    @property
+    def first(self) -> Entry:
+        """The run that speaks for what all of them share: base, method, data."""
+        return self.runs[0]
+
+    @property
+    def seeds(self) -> int:
+        """How many runs there are."""
+        return len(self.runs)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contenders on one task, or on SCORE; `difference` is above 0 where `one` is better."""
+
+    task: str
+    one: str
+    other: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Across:
+    """Do contenders differ over many tasks, each task being one observation? (Demšar 2006)
+
+    Args:
+        friedman_p: p-value of the Friedman test.
+        average_ranks: By contender; 1 is best.
+        critical_difference: Average ranks that differ by less may differ by chance (Nemenyi).
+        nemenyi_p: p-value of each two contenders, keyed by their names in both orders.
+    """
+
+    tasks: int
+    friedman_p: float
+    average_ranks: Mapping[str, float]
+    critical_difference: float
+    nemenyi_p: Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Runs that may be ranked together.
+
+    Args:
+        tasks: The tasks whose mean ranks them.
+        contenders: From the best score on.
+        pairs: Every two contenders on every task, and on SCORE where there are several tasks.
+        ties: Contenders of neighbouring places that are too close to call, best group first.
+        across: None where there are too few tasks or contenders.
+        reason: Why these runs do not stand on the main board; empty for the main board.
+        notes: What a reader should know: conditions that nobody recorded, a seed held twice, ...
+    """
+
+    tasks: tuple[str, ...]
+    contenders: tuple[Contender, ...]
+    pairs: tuple[Pair, ...]
+    ties: tuple[tuple[str, ...], ...]
+    across: Across | None = None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def over_all(self) -> list[Pair]:
+        """The pairs that places rest on: those on SCORE, or on the only task."""
+        task = SCORE if len(self.tasks) > 1 else self.tasks[0]
+        return [pair for pair in self.pairs if pair.task == task]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A run that is not ranked, and why."""
+
+    run: Entry
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison's tables, pictures and page show.
+
+    Args:
+        boards: The main board, then those that were set apart, each ranked by itself.
+        apart: Runs that stand on no board: scores that are no numbers, nothing scored, ...
+        confidence: Of every interval and every "better".
+    """
+
+    boards: tuple[Board, ...]
+    apart: tuple[Apart, ...]
+    confidence: float
+
+    @property
+    def main(self) -> Board:
+        """The largest set of runs that agree."""
+        return self.boards[0]
+
+    @property
+    def runs(self) -> Sequence[Entry]:
+        """Every run of the comparison, ranked or not."""
+        ranked = [run for board in self.boards for contender in board.contenders for run in contender.runs]
+        return [*ranked, *(one.run for one in self.apart)]

@@ -1,0 +1,215 @@
+"""A comparison as tables: for pandas, a terminal, Markdown, LaTeX, CSV."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tunery.ranking.comparison_parts import Part, parts
+from tunery.ranking.comparison_records import Board, Cell, Comparison, Contender, Difference
+from tunery.ranking.comparison_words import conclusions
+from tunery.ranking.wording import cell
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+# ---- pandas
+
+
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a configuration: its place, its score and each task's beside the base's, costs, and its runs.
+
+    Columns of a task carry the names that runs have in MLflow: `<task>/<metric>`, `base/<task>/<metric>`,
+    `delta/<task>/<metric>`, with `_stderr`, `_low`, `_high`, `_p` (corrected) where they are known. Configurations
+    that were set apart follow with their `reason` and a place on their own board; runs that cannot be ranked come last.
+    """
+    rows = [_row(one, board, number) for number, board in enumerate(comparison.boards) for one in board.contenders]
+    rows += [
+        {"name": one.run.name, "run_ids": one.run.run_id, "reason": one.reason, "base": one.run.base,
+         "method": one.run.method, "trained_on": one.run.trained_on}
+        for one in comparison.apart
+    ]  # fmt: skip
+    found = pd.DataFrame(rows)
+    counts = ["board", "place", "rank_low", "rank_high", "seeds", "train_rows"]
+    return found.astype({name: "Int64" for name in counts if name in found})
+
+
+def _row(one: Contender, board: Board, number: int) -> dict[str, object]:
+    first, score = one.first, one.score
+    facts: dict[str, object] = {
+        "board": number,
+        "place": one.place,
+        "rank_low": one.ranks[0],
+        "rank_high": one.ranks[1],
+        "name": one.name,
+        "method": first.method,
+        "trained_on": first.trained_on,
+        "base": first.base,
+        "seeds": one.seeds,
+        "train_rows": first.train_rows,
+        **_measured("score", score),
+        "base_score": score.base,
+        **_gained("gain", score.gain),
+        "average_rank": one.average_rank,
+    }
+    for task, found in one.cells.items():
+        facts |= _of_task(f"{task}/{found.metric}", found)
+    rate = one.win_rate
+    facts |= {} if rate is None else {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
+    return {
+        **facts, **one.costs, "version": first.version or "", "run_ids": " ".join(run.run_id for run in one.runs),
+        "reason": board.reason,
+    }  # fmt: skip
+
+
+def _of_task(key: str, found: Cell) -> dict[str, object]:
+    return {
+        **_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta,
+        **{f"delta/{key}_{name}": value for name, value in _bounds(found).items()},
+    }  # fmt: skip
+
+
+def _bounds(found: Cell) -> dict[str, float]:
+    """The delta's interval in the metric's own direction, and its corrected p."""
+    gain = found.gain
+    if gain is None:
+        return {}
+    low, high = (gain.low, gain.high) if found.higher_is_better else (-gain.high, -gain.low)
+    return {"low": low, "high": high, "p": gain.adjusted}
+
+
+def _measured(key: str, found: Cell) -> dict[str, object]:
+    return {
+        key: found.value, f"{key}_stderr": found.stderr, f"{key}_sd": found.spread, f"{key}_low": found.low,
+        f"{key}_high": found.high,
+    }  # fmt: skip
+
+
+def _gained(key: str, gain: Difference | None) -> dict[str, object]:
+    if gain is None:
+        return {}
+    return {key: gain.value, f"{key}_low": gain.low, f"{key}_high": gain.high, f"{key}_p": gain.adjusted}
+
+
+def pairs_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a pair and task of every board: difference, interval, p and corrected p, test, items."""
+    rows = [
+        {
+            "board": number, "task": pair.task, "first": pair.one, "second": pair.other,
+            "difference": pair.difference.value, "low": pair.difference.low, "high": pair.difference.high,
+            "p": pair.difference.p, "p_corrected": pair.difference.adjusted, "test": pair.difference.test,
+            "items": pair.difference.items,
+        }
+        for number, board in enumerate(comparison.boards)
+        for pair in board.pairs
+    ]  # fmt: skip
+    columns = ["board", "task", "first", "second", "difference", "low", "high", "p", "p_corrected", "test", "items"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def csv(comparison: Comparison) -> str:
+    """`frame` as CSV."""
+    return _csv(frame(comparison))
+
+
+def pairs_csv(comparison: Comparison) -> str:
+    """`pairs_frame` as CSV."""
+    return _csv(pairs_frame(comparison))
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+# ---- terminal
+
+
+def terminal(comparison: Comparison) -> list[Table | Text]:
+    """Tables for a terminal, then the conclusions in words."""
+    found: list[Table | Text] = []
+    for part in parts(comparison, narrow=True):
+        found.append(_drawn(part))
+        found += [Text(f"  {note}", style="dim") for note in part.notes]
+    return [*found, *(Text(sentence, style="bold") for sentence in conclusions(comparison))]
+
+
+def _drawn(part: Part) -> Table:
+    # Text: a name in square brackets would pass for rich's markup.
+    table = Table(title=Text(part.title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
+    for heading in part.headings:
+        table.add_column(heading.strip(), justify="right" if heading.startswith(" ") else "left", overflow="fold")
+    for place, row in enumerate(part.rows):
+        if place in part.groups:
+            table.add_section()
+        table.add_row(*map(Text, row))
+    return table
+
+
+# ---- Markdown
+
+
+def markdown(comparison: Comparison) -> str:
+    """The conclusions, then every table."""
+    lines = ["# Comparison", "", *(f"- {_prose(sentence)}" for sentence in conclusions(comparison)), ""]
+    for part in parts(comparison):
+        lines += [f"## {_prose(part.title)}", "", *_markdown_rows(part), ""]
+        lines += [f"> {_prose(note)}\n" for note in part.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_rows(part: Part) -> list[str]:
+    rule = ["---:" if heading.startswith(" ") else "---" for heading in part.headings]
+    rows = [
+        [_markdown_cell(text, heading) for text, heading in zip(row, part.headings, strict=True)] for row in part.rows
+    ]
+    return [f"| {' | '.join(row)} |" for row in ([_prose(one.strip()) for one in part.headings], rule, *rows)]
+
+
+def _markdown_cell(text: str, heading: str) -> str:
+    """Numbers as they are; a name is code, so that nothing in it is emphasis or a link."""
+    if heading.startswith(" ") or text == "–":
+        return text.replace("|", "\\|").replace("*", "\\*")
+    return cell(text)
+
+
+def _prose(text: str) -> str:
+    """A sentence whose names are other people's: no markup in it counts."""
+    flat = " ".join(text.split())
+    for mark in "\\`*_[]<>|":
+        flat = flat.replace(mark, f"\\{mark}")
+    return flat
+
+
+# ---- LaTeX
+
+
+def latex(comparison: Comparison) -> str:
+    """Every table as a booktabs `tabular` in a `table`, with the columns that a page has room for."""
+    head = "% \\usepackage{booktabs}\n"
+    return head + "\n".join(_latex_table(part) for part in parts(comparison, narrow=True))
+
+
+def _latex_table(part: Part) -> str:
+    columns = "".join("r" if heading.startswith(" ") else "l" for heading in part.headings)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(part.title)}}}", rf"\begin{{tabular}}{{{columns}}}"]
+    lines += [r"\toprule", _latex_row([heading.strip() for heading in part.headings]), r"\midrule"]
+    for place, row in enumerate(part.rows):
+        lines += [r"\midrule"] if place in part.groups else []
+        lines.append(_latex_row(row))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_tex(note)}" for note in part.notes]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _latex_row(row: list[str] | tuple[str, ...]) -> str:
+    return " & ".join(map(_tex, row)) + r" \\"
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))

@@ -1,0 +1,210 @@
+"""What a comparison found, in sentences: who is better than whom, what is too close, what could not be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from tunery.ranking.comparison_records import Board, Comparison, Contender, Difference, Pair
+from tunery.ranking.report import number, p_value
+from tunery.ranking.wording import counted, listed
+
+_MOST_NAMED = 4  # in one sentence
+_MOST_SENTENCES = 4  # of one kind
+
+
+def conclusions(comparison: Comparison) -> list[str]:
+    """The main board in sentences, most important first; then what stands beside it."""
+    board, confidence = comparison.main, comparison.confidence
+    return [
+        *_best(board),
+        *_close(board),
+        *_better(board, confidence),
+        *_on_tasks(board, confidence),
+        *_over_base(board, confidence),
+        *_over_datasets(board, confidence),
+        *_votes(board),
+        *_set_apart(comparison),
+    ]
+
+
+def caveats(board: Board) -> list[str]:
+    """What a reader of a board's numbers should know."""
+    return [*_untested(board), *_single_seeds(board), *board.notes, *_entry_notes(board)]
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference with its sign: "+0.040"; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:+.{digits}f}"
+
+
+def span(low: float, high: float, digits: int = 3, sign: bool = False) -> str:
+    """An interval: "0.61 to 0.70"; a dash where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return "–"
+    return f"{low:{'+' if sign else ''}.{digits}f} to {high:{'+' if sign else ''}.{digits}f}"
+
+
+def places(contender: Contender) -> str:
+    """Its range of places: "1" or "1–3"."""
+    low, high = contender.ranks
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def p_text(difference: Difference | None) -> str:
+    """The corrected p-value as a cell shows it; a dash where nothing was tested."""
+    if difference is None or math.isnan(difference.adjusted):
+        return "–"
+    return p_value(difference.adjusted).removeprefix("= ")
+
+
+# ---- sentences
+
+
+def _best(board: Board) -> Iterator[str]:
+    best = board.contenders[0]
+    over = f", {signed(best.score.gain.value)} over its base" if best.score.gain else ""
+    if len(board.contenders) == 1:
+        yield f"{best.name} scores {number(best.score.value, 3)}{over}; there is nothing to rank it against."
+        return
+    many = len(board.contenders)
+    allowed = "place 1 alone" if best.ranks == (1, 1) else f"places {best.ranks[0]} to {best.ranks[1]} of {many}"
+    yield f"{best.name} scores best: {number(best.score.value, 3)}{over}. The data allow it {allowed}."
+
+
+def _close(board: Board) -> Iterator[str]:
+    for group in board.ties[:_MOST_SENTENCES]:
+        first = " for the first place" if group[0] == board.contenders[0].name else ""
+        yield f"Too close to call{first}: {listed(group)}."
+    more = len(board.ties) - _MOST_SENTENCES
+    if more > 0:
+        yield f"And {counted(more, 'more group')} of neighbours."
+
+
+def _better(board: Board, confidence: float) -> Iterator[str]:
+    """One sentence a winner, about the score."""
+    found = _wins(board.over_all, confidence)
+    what = "" if len(board.tasks) > 1 else f" on {board.tasks[0]}"
+    order = [one.name for one in board.contenders if one.name in found]
+    for winner in order[:_MOST_SENTENCES]:
+        losers = [f"{loser} ({_size(difference)})" for loser, difference in found[winner]]
+        yield f"{winner} is better than {listed(losers, _MOST_NAMED)}{what}."
+
+
+def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
+    """One sentence a task: the largest of its sure differences; then the tasks on which nothing is sure."""
+    if len(board.tasks) < 2:
+        return
+    found: dict[str, list[Pair]] = {task: [] for task in board.tasks}
+    for pair in board.pairs:
+        if pair.task in found and pair.difference.is_sure(confidence):
+            found[pair.task].append(pair)
+    sure = [task for task, pairs in found.items() if pairs]
+    for task in sure[:_MOST_SENTENCES]:
+        largest = sorted(found[task], key=lambda pair: -abs(pair.difference.value))
+        said = [f"{win} is better than {lose} ({_size(size)})" for win, lose, size in map(_turned, largest)]
+        yield f"On {task}: {listed(said, _MOST_NAMED)}."
+    if len(sure) > _MOST_SENTENCES:
+        yield f"There are sure differences on {listed(sure[_MOST_SENTENCES:])} too."
+    unsure = [task for task, pairs in found.items() if not pairs]
+    if unsure and len(board.contenders) > 1:
+        yield f"No difference between any two is sure on {listed(unsure)}."
+
+
+def _over_base(board: Board, confidence: float) -> Iterator[str]:
+    gains = [(one.name, one.score.gain) for one in board.contenders if one.score.gain is not None]
+    sure = [(name, gain) for name, gain in gains if gain.is_sure(confidence)]
+    kinds = {
+        "Better than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value > 0],
+        "Worse than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value < 0],
+        "Not surely different from the base": [name for name, gain in gains if not gain.is_sure(confidence)],
+    }
+    for words, names in kinds.items():
+        if names:
+            yield f"{words}: {listed(names, 2 * _MOST_NAMED)}."
+
+
+def _over_datasets(board: Board, confidence: float) -> Iterator[str]:
+    across = board.across
+    if across is None:
+        return
+    differ = "differ" if across.friedman_p <= 1 - confidence else "do not surely differ"
+    yield (
+        f"Over {across.tasks} tasks the ranks {differ} (Friedman p {p_value(across.friedman_p)}); average ranks that "
+        f"lie less than {across.critical_difference:.2f} apart may differ by chance (Nemenyi)."
+    )
+
+
+def _votes(board: Board) -> Iterator[str]:
+    for one in board.contenders:
+        if one.win_rate is not None:
+            votes = one.win_rate.votes
+            yield (
+                f"People preferred {one.name} to its base in {one.win_rate.rate:.0%} of {votes.wins + votes.losses} "
+                f"votes ({one.win_rate.low:.0%} to {one.win_rate.high:.0%}; {counted(votes.ties, 'tie')} left out)."
+            )
+
+
+def _set_apart(comparison: Comparison) -> Iterator[str]:
+    number_apart = sum(one.seeds for board in comparison.boards[1:] for one in board.contenders)
+    if number_apart + len(comparison.apart):
+        yield f"{counted(number_apart + len(comparison.apart), 'run')} set apart; the reasons are given with each."
+
+
+def _untested(board: Board) -> Iterator[str]:
+    pairs = board.over_all
+    unpaired = sum(pair.difference.test.startswith("unpaired") for pair in pairs)
+    unknown = sum(math.isnan(pair.difference.p) for pair in pairs)
+    if unpaired:
+        yield (
+            f"{unpaired} of {counted(len(pairs), 'pair')} compared without answers item by item (unpaired z): a real "
+            "difference is seen less often than with them."
+        )
+    if unknown:
+        yield f"{unknown} of {counted(len(pairs), 'pair')} only listed, not tested: no error of a score is known."
+
+
+def _single_seeds(board: Board) -> Iterator[str]:
+    alone = sum(one.seeds == 1 and one.first.method not in ("", "none") for one in board.contenders)
+    if alone:
+        yield (
+            f"{counted(alone, 'configuration')} with one seed: what is said holds for that adapter, another seed of "
+            "the same configuration may do otherwise."
+        )
+
+
+def _entry_notes(board: Board) -> Iterator[str]:
+    said: dict[str, list[str]] = defaultdict(list)
+    for contender in board.contenders:
+        for note in dict.fromkeys(note for run in contender.runs for note in run.notes):
+            said[note].append(contender.name)
+    for note, names in said.items():
+        yield f"{listed(names, 3)}: {note}"
+
+
+# ---- pieces
+
+
+def _wins(pairs: Sequence[Pair], confidence: float) -> dict[str, list[tuple[str, Difference]]]:
+    """By winner, those whom it surely beats, in the board's order."""
+    found: dict[str, list[tuple[str, Difference]]] = defaultdict(list)
+    for pair in pairs:
+        if pair.difference.is_sure(confidence):
+            winner, loser, difference = _turned(pair)
+            found[winner].append((loser, difference))
+    return found
+
+
+def _turned(pair: Pair) -> tuple[str, str, Difference]:
+    """Winner, loser, and by how much."""
+    found = pair.difference
+    if found.value > 0:
+        return pair.one, pair.other, found
+    return pair.other, pair.one, dataclasses.replace(found, value=-found.value, low=-found.high, high=-found.low)
+
+
+def _size(difference: Difference) -> str:
+    """How large and how sure: "+0.040, p = 0.003", the p-value after correction."""
+    return f"{signed(difference.value)}, p {p_value(difference.adjusted)}"

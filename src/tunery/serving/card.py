@@ -1,0 +1,250 @@
+"""The model card that goes with an exported model: README.md, with the front matter that the Hub reads. Pure.
+
+Source: https://huggingface.co/docs/hub/model-cards
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# An id of the Hub; a folder or builtin:tiny is none, and would make the front matter invalid.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_SHOWN_SETTINGS = (
+    "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.target_modules", "adapter.dora",
+    "adapter.rslora", "base.quantization", "data.max_length", "training.epochs", "training.max_steps",
+    "training.learning_rate", "training.scheduler", "training.warmup_ratio", "training.micro_batch_size",
+    "training.gradient_accumulation_steps", "training.seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CardScore:
+    """A task's score beside its base's; None where it is not known."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    base: float | None = None
+    base_stderr: float | None = None
+    delta_stderr: float | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything that a card says.
+
+    Args:
+        form: adapter or merged.
+        full: Whether every weight was trained.
+        hub_base: Whether the base is one of the Hub's.
+        data: data/report.json of the run.
+        settings: The resolved project, flattened.
+        lineage: What it was made from: run, version, commit, ...
+        checks: Sentences: how the merged model compares, whether vLLM takes the adapter.
+        vllm_rank: What `--max-lora-rank` must be; None where vLLM does not load it.
+        held: How the base's weights were held when it was trained and scored: nf4, float32, ...
+        chat_template: Whether the folder has a chat_template.jinja.
+    """
+
+    name: str
+    form: str
+    base: str
+    revision: str
+    license: str | None
+    hub_base: bool
+    full: bool = False
+    scores: Sequence[CardScore] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    checks: Sequence[str] = ()
+    vllm_rank: int | None = None
+    held: str = ""
+    chat_template: bool = True
+
+
+def scores_of(metrics: Mapping[str, float], shown: Sequence[str] = ()) -> list[CardScore]:
+    """A run's metrics lm_eval/<task>/<metric> beside base/<task>/<metric>, with their errors.
+
+    Args:
+        metrics: The run's.
+        shown: Tasks, in this order; others follow. Empty: all as they come.
+    """
+    found = []
+    for key, value in metrics.items():
+        kind, _, rest = key.partition("/")
+        task, slash, metric = rest.rpartition("/")
+        if kind != "lm_eval" or not slash or metric.endswith("_stderr") or not math.isfinite(value):
+            continue
+        errors = {side: _finite(metrics.get(f"{side}/{rest}_stderr")) for side in ("lm_eval", "base", "delta")}
+        base = _finite(metrics.get(f"base/{rest}"))
+        found.append(CardScore(task, metric, value, errors["lm_eval"], base, errors["base"], errors["delta"]))
+    order = {task: place for place, task in enumerate(shown)}
+    return sorted(found, key=lambda score: (order.get(score.task, len(order)), score.task, score.metric))
+
+
+def model_card(facts: CardFacts) -> str:
+    """README.md: what the model is, how to use it, its scores with their errors, data, settings, lineage."""
+    parts = [_heading(facts), _use(facts), _scores(facts), _data(facts), _settings(facts), _lineage(facts)]
+    return f"---\n{front_matter(facts)}---\n\n" + "\n".join(part for part in parts if part).rstrip() + "\n"
+
+
+def front_matter(facts: CardFacts) -> str:
+    """The YAML that the Hub reads: base_model, library_name, license, datasets, metrics, model-index."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-generation", dataset_type=score.task, dataset_name=score.task, metric_type=score.metric,
+            metric_name=score.metric, metric_value=round(score.value, 4),
+        )
+        for score in facts.scores
+    ]  # fmt: skip
+    data = ModelCardData(
+        base_model=facts.base if facts.hub_base else None,
+        base_model_relation=None if not facts.hub_base else "adapter" if facts.form == "adapter" else "finetune",
+        library_name="peft" if facts.form == "adapter" else "transformers",
+        pipeline_tag="text-generation",
+        license=facts.license or "unknown",
+        datasets=_hub_datasets(facts) or None,
+        metrics=sorted({score.metric for score in facts.scores}) or None,
+        tags=["tunery", "lora"] if not facts.full else ["tunery"],
+        model_name=facts.name if results else None,
+        eval_results=results or None,
+    )
+    return f"{data.to_yaml(line_break=chr(10))}\n"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name could be a repository of the Hub: owner/name."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def _hub_datasets(facts: CardFacts) -> list[str]:
+    sources = [str(source.get("source", "")) for source in facts.data.get("sources", ())]
+    return [
+        source for source in dict.fromkeys(sources)
+        if is_hub_id(source) and not re.search(r"\.(jsonl?|csv|parquet|xlsx)$", source)
+    ]  # fmt: skip
+
+
+def _heading(facts: CardFacts) -> str:
+    base = f"[{facts.base}](https://huggingface.co/{facts.base})" if facts.hub_base else f"`{facts.base}`"
+    what = f"All weights of {base}, trained" if facts.full else f"A LoRA adapter of {base}"
+    form = "" if facts.full or facts.form == "adapter" else ", merged into it and held in 16 bit"
+    checks = "".join(f"\n- {check}" for check in facts.checks)
+    return f"# {facts.name}\n\n{what}{form}. Revision of the base: `{facts.revision}`.\n{checks}\n"
+
+
+def _use(facts: CardFacts) -> str:
+    if facts.form == "adapter":
+        base = facts.base if facts.hub_base else "path/to/the/base"
+        lines = [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f'base = AutoModelForCausalLM.from_pretrained("{base}", dtype="auto")',
+            'model = PeftModel.from_pretrained(base, ".")',
+            'tokenizer = AutoTokenizer.from_pretrained(".")',
+        ]
+    else:
+        lines = [
+            "from transformers import pipeline",
+            "",
+            'chat = pipeline("text-generation", ".", dtype="auto")',
+            'chat([{"role": "user", "content": "..."}])',
+        ]
+    python = "\n".join(["```python", *lines, "```"])
+    return f"## Use it\n\nIn this folder:\n\n{python}\n{_vllm(facts)}"
+
+
+def _vllm(facts: CardFacts) -> str:
+    if facts.form != "adapter":
+        return "\n```sh\nvllm serve .\n```\n"
+    if facts.vllm_rank is None:
+        return ""
+    base = facts.base if facts.hub_base else "path/to/the/base"
+    name = facts.name.split("/")[0]
+    template = " \\\n  --chat-template chat_template.jinja" if facts.chat_template else ""
+    options = f"--enable-lora --max-lora-rank {facts.vllm_rank} --lora-modules {name}=$PWD{template}"
+    return f"\n```sh\nvllm serve {base} {options}\n```\n"
+
+
+def _scores(facts: CardFacts) -> str:
+    if not facts.scores:
+        return ""
+    lines = [
+        "## Scores",
+        "",
+        "| task | metric | base | this model | difference |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {score.task} | {score.metric} | {_pm(score.base, score.base_stderr)} | {_pm(score.value, score.stderr)} | "
+        f"{_pm(None if score.base is None else score.value - score.base, score.delta_stderr, '+')} |"
+        for score in facts.scores
+    ]
+    held = f" The weights were held in {facts.held}, as in training." if facts.held else ""
+    note = (
+        "± is one standard error; that of the difference is paired, item by item. Both models answered the same items"
+    )
+    return "\n".join([*lines, "", f"{note}, through lm-eval.{held}", ""])
+
+
+def _data(facts: CardFacts) -> str:
+    sources = facts.data.get("sources", ())
+    if not sources:
+        return ""
+    lines = ["## Training data", "", "| source | rows kept | of | digest |", "| --- | ---: | ---: | --- |"]
+    lines += [
+        f"| {_source(s['source'])} | {s['rows_kept']:,} | {s['rows_read']:,} | `{str(s['digest'])[:12]}` |"
+        for s in sources
+    ]
+    overlap = len(facts.data.get("contaminated") or {})
+    trained = (
+        f"{facts.data.get('train_rows', 0):,} rows were trained on, {facts.data.get('validation_rows', 0):,} held out"
+    )
+    return "\n".join([*lines, "", f"{trained}; {overlap} of the rows read overlap with evaluation items.", ""])
+
+
+def _source(name: str) -> str:
+    """A dataset's name as others can read it: where a file lay on this machine is nobody's business."""
+    return name.rpartition("/")[2] if name.startswith(("/", "~", ".")) else name
+
+
+def _settings(facts: CardFacts) -> str:
+    rows = [(key, facts.settings[key]) for key in _SHOWN_SETTINGS if facts.settings.get(key) is not None]
+    if not rows:
+        return ""
+    lines = [
+        "## Settings",
+        "",
+        "| setting | value |",
+        "| --- | --- |",
+        *(f"| {key} | {_text(value)} |" for key, value in rows),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _lineage(facts: CardFacts) -> str:
+    rows = [f"- {key}: `{value}`" for key, value in facts.lineage.items() if value]
+    return "\n".join(["## Lineage", "", *rows, ""]) if rows else ""
+
+
+def _pm(value: float | None, error: float | None, sign: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value:{sign}.4f}" if error is None else f"{value:{sign}.4f} ± {error:.4f}"
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,149 @@
+"""`tunery chat`: a page on which base and tuned model answer side by side."""
+
+from __future__ import annotations
+
+import hmac
+import importlib.util
+import ipaddress
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunery.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    from tunery.pipeline.watch import Watch
+
+PASSWORD_VARIABLE = "TUNERY_CHAT_PASSWORD"
+_SHORTEST_PASSWORD = 8
+_WHERE = "tunery chat"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is to be reached.
+
+    Args:
+        share: Through a tunnel of gradio.live, for 72 hours.
+        password: Asked for with any user name; None: nobody is asked.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    share: bool = False
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def open_to_others(self) -> bool:
+        """Whether someone beyond this machine could reach it."""
+        return self.share or not _is_loopback(self.host)
+
+
+def check_address(address: Address) -> None:
+    """A page that others can reach has a password.
+
+    Raises:
+        InputError: If it has none, or one that is guessed quickly.
+    """
+    advice = f"Set {PASSWORD_VARIABLE}, or leave --share and --host out."
+    if address.open_to_others and not address.password:
+        where = "--share" if address.share else f"--host {address.host}"
+        raise InputError(_WHERE, f"{where} lets others reach the page, so it needs a password. {advice}")
+    if address.password and len(address.password) < _SHORTEST_PASSWORD:
+        raise InputError(_WHERE, f"the password must have at least {_SHORTEST_PASSWORD} characters.")
+
+
+def check_gradio() -> None:
+    """Gradio is an extra: not everyone who trains wants a web page.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise InputError(
+            _WHERE, Fault("gradio is not installed", advice="pip install 'tunery[chat]', or -e '.[chat]'.")
+        )
+
+
+def chat(ref: str, address: Address, watch: Watch, *, device: str = "auto", tracking_uri: str | None = None) -> None:
+    """Open the page, and keep it open until Ctrl-C or SIGTERM.
+
+    Args:
+        ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
+        address: Where.
+        watch: Told what a person would want to see.
+        device: auto, cpu, cuda or mps.
+        tracking_uri: MLflow store.
+
+    Raises:
+        InputError: If the reference leads nowhere, Gradio is missing, or others could reach the page unasked.
+    """
+    check_address(address)
+    check_gradio()
+    from tunery.serving.pair import load_pair
+    from tunery.tracking.store import connect
+    from tunery.tracking.votes import VoteLog
+
+    store = connect(tracking_uri, "chat")
+    watch.step(f"loading {ref}")
+    pair = load_pair(ref, store, device)
+    votes = VoteLog(store, pair.ref, pair.project)
+    from tunery.serving.page import Page
+
+    with _until_asked_to_stop() as stopped, _served(Page(pair, votes), address) as place:
+        watch.step(f"{pair.name} beside its base {pair.identity.model}: {place}  (Ctrl-C ends it)")
+        stopped.wait()
+    if votes.run_id is not None:
+        watch.step(f"votes are in run {votes.run_id}")
+
+
+@contextmanager
+def _served(page: Any, address: Address) -> Iterator[str]:
+    import gradio as gr
+
+    from tunery.serving.page import STYLE
+
+    try:
+        _, local, shared = page.blocks.queue().launch(
+            server_name=address.host, server_port=address.port, share=address.share, auth=_auth(address.password),
+            prevent_thread_lock=True, quiet=True, show_error=True, footer_links=[], ssr_mode=False,
+            theme=gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"]), css=STYLE,
+        )  # fmt: skip
+    except OSError as error:  # no such host, or every port is taken
+        raise InputError(
+            _WHERE, f"{address.host}:{address.port or 7860} cannot be used ({error}). Try --port."
+        ) from error
+    try:
+        yield shared or local
+    finally:
+        page.blocks.close(verbose=False)
+
+
+def _auth(password: str | None) -> Callable[[str, str], bool] | None:
+    if not password:
+        return None
+    return lambda _user, given: hmac.compare_digest(given.encode(), password.encode())
+
+
+@contextmanager
+def _until_asked_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that the page ends like any other command that is done."""
+    event = threading.Event()
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,66 @@
+"""Sending an exported folder to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from tunery.errors import Fault, RefError
+from tunery.tracking.redact import redact
+
+# Source: https://huggingface.co/docs/huggingface_hub, utils.validate_repo_id
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_LOGIN = "Set HF_TOKEN to a token that may write, or run `hf auth login`."
+
+
+def check_repo(repo: str) -> None:
+    """See that a repository's name can be one, and that there is a token, before anything is loaded.
+
+    Raises:
+        RefError: If it cannot, or there is none.
+    """
+    from huggingface_hub import get_token
+
+    if not _REPO.fullmatch(repo):
+        raise RefError("--repo", Fault("the repository", "owner/name", repo, "Use letters, digits, - _ and ."))
+    if not get_token():
+        raise RefError(f"--repo {repo}", Fault("there is no token of the Hugging Face Hub", advice=_LOGIN))
+
+
+def upload(folder: Path, repo: str, kind: Literal["model", "space"], *, public: bool, message: str) -> str:
+    """Make the repository if it is not there, and send the folder as one commit.
+
+    Args:
+        folder: What is sent.
+        repo: owner/name.
+        kind: A Space is a repository of its own kind.
+        public: Whether a new repository can be seen by everyone; one that is there stays as it is.
+        message: Of the commit.
+
+    Returns:
+        The address.
+
+    Raises:
+        RefError: If the Hub refuses; the folder is kept.
+    """
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    api: Any = HfApi()
+    try:
+        sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+        address = api.create_repo(repo, repo_type=kind, private=not public, exist_ok=True, **sdk)
+        api.upload_folder(repo_id=repo, repo_type=kind, folder_path=str(folder), commit_message=message)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
+        raise RefError(
+            f"--repo {repo}", Fault("the Hub did not take it", _reason(error), advice=f"It lies in {folder}. {_LOGIN}")
+        ) from error
+    return str(address)
+
+
+def _reason(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    first = redact(str(error)).strip().splitlines()
+    return f"status {status}" if status is not None else (first[0] if first else type(error).__name__)

@@ -1,0 +1,105 @@
+"""What is exported: a logged model's files, and what MLflow knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.serving.card import CardFacts, is_hub_id, scores_of
+
+if TYPE_CHECKING:
+    from tunery.tracking.flavor import ModelFacts
+    from tunery.tracking.registry import ModelRef
+    from tunery.tracking.run_facts import RunFacts
+    from tunery.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported: a logged model's files, and what is known of it."""
+
+    ref: ModelRef
+    folder: Path
+    facts: ModelFacts
+    run: RunFacts
+    home: Path | None
+
+    @property
+    def full(self) -> bool:
+        """Whether every weight was trained, so that there is no adapter."""
+        return self.facts.method == "full"
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether others can get the base by its name."""
+        return self.facts.base_folder is None and is_hub_id(self.facts.base.model)
+
+    @property
+    def project(self) -> str:
+        """The name of its project."""
+        return self.run.tags.get("tunery.project") or self.ref.name or "model"
+
+
+@contextmanager
+def opened(ref: str, store: Store) -> Iterator[Source]:
+    """A logged model's files, and what MLflow knows of it, for as long as the block lasts.
+
+    Raises:
+        RefError: If the reference leads nowhere.
+    """
+    from tunery.serving.pair import fetched
+    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.registry import project_folder
+    from tunery.tracking.run_facts import read_run
+
+    with fetched(ref, store) as (found, folder):
+        home = project_folder(store, found.run_id) if found.run_id else None
+        yield Source(found, folder, read_facts(folder), read_run(store, found.run_id), home)
+
+
+def card_facts(source: Source, form: str, name: str) -> CardFacts:
+    """What the model card says, as far as MLflow knows it.
+
+    Args:
+        source: What is exported.
+        form: adapter or merged.
+        name: What the card calls it.
+    """
+    from tunery.config.fingerprint import flatten
+
+    facts, run = source.facts, source.run
+    return CardFacts(
+        name=name,
+        form=form,
+        base=facts.base.model,
+        revision=facts.identity.revision,
+        license=facts.identity.license,
+        hub_base=source.on_hub,
+        full=source.full,
+        scores=scores_of(run.metrics, list(run.config.get("evaluation", {}).get("primary", {}))),
+        data=run.data,
+        settings=flatten(dict(run.config)),
+        lineage=_lineage(source),
+        held=facts.base.quantization if facts.base.quantization != "none" else facts.base.dtype,
+        chat_template=(source.folder / "chat_template.jinja").is_file(),
+    )
+
+
+def _lineage(source: Source) -> dict[str, str]:
+    from tunery import __version__
+
+    tags = source.run.tags
+    version = f"models:/{source.ref.name}/{source.ref.version}" if source.ref.version is not None else ""
+    dirty = ", with uncommitted changes" if tags.get("tunery.git_dirty") == "true" else ""
+    commit = tags.get("mlflow.source.git.commit", "")
+    return {
+        "registered version": version or tags.get("tunery.registered_version", ""),
+        "logged model": source.ref.model_id,
+        "run": source.ref.run_id or "",
+        "git commit": f"{commit}{dirty}" if commit else "",
+        "fingerprint of the settings": tags.get("tunery.fingerprint", ""),
+        "tunery": __version__,
+    }

@@ -1,0 +1,105 @@
+"""Ask the model in this folder: on a Hugging Face Space, or here (`pip install -r requirements.txt`, `python app.py`).
+
+space.json says what there is: `base` is the Hub's model that model/ is an adapter of, or null where model/ is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+
+import gradio as gr
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
+
+HERE = Path(__file__).parent
+ABOUT: dict[str, Any] = json.loads((HERE / "space.json").read_text(encoding="utf-8"))
+BUSY = Lock()  # one answer at a time: the model is shared by all visitors
+
+
+def load() -> tuple[Any, Any]:
+    """The model and its tokenizer, on a GPU if there is one."""
+    folder, device = HERE / "model", "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if ABOUT["base"] is None:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    else:
+        from peft import PeftModel
+
+        model = AutoModelForCausalLM.from_pretrained(ABOUT["base"], revision=ABOUT["revision"], dtype="auto")
+        if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(len(tokenizer))  # the rows of added tokens are the adapter's
+        model = PeftModel.from_pretrained(model, folder)
+    return model.to(device).eval(), tokenizer
+
+
+def stops() -> list[int]:
+    """Tokens that end an answer: the chat template's, and those that the model itself names."""
+    own = MODEL.generation_config.eos_token_id
+    return sorted({*ABOUT["stop_ids"], *(own if isinstance(own, list) else [] if own is None else [own])})
+
+
+MODEL, TOKENIZER = load()
+STOPS = stops()
+
+
+def answer(
+    message: str, history: list[dict[str, Any]], temperature: float, top_p: float, max_tokens: float
+) -> Iterator[str]:
+    """The answer as it is written."""
+    talk = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
+    ids = encode([*talk, {"role": "user", "content": message}])
+    streamer = TextIteratorStreamer(TOKENIZER, skip_prompt=True, skip_special_tokens=True)
+    drawing = (
+        {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {"do_sample": False}
+    )
+    options = {
+        **ids, **drawing, "streamer": streamer, "max_new_tokens": int(max_tokens), "eos_token_id": STOPS,
+        "pad_token_id": TOKENIZER.pad_token_id, "repetition_penalty": 1.0,
+    }  # fmt: skip
+    with BUSY:
+        writing = Thread(target=MODEL.generate, kwargs=options)
+        writing.start()
+        said = ""
+        for piece in streamer:
+            said += piece
+            yield said
+        writing.join()
+
+
+def encode(talk: list[dict[str, str]]) -> dict[str, Any]:
+    """A conversation as token ids, the way that the model was trained on."""
+    if ABOUT["template"] == "plain":
+        found = TOKENIZER("\n".join(turn["content"] for turn in talk), return_tensors="pt")
+    else:
+        found = TOKENIZER.apply_chat_template(talk, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    return {key: found[key].to(MODEL.device) for key in ("input_ids", "attention_mask")}
+
+
+def _text(content: Any) -> str:
+    """What was said: Gradio keeps it as a text, or as a list of parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)
+
+
+demo = gr.ChatInterface(
+    answer,
+    title=ABOUT["title"],
+    description=ABOUT["description"],
+    examples=[[question] for question in ABOUT["examples"]],
+    cache_examples=False,
+    api_name="chat",
+    additional_inputs=[
+        gr.Slider(0, 2, 0, step=0.05, label="Temperature (0: the likeliest token)"),
+        gr.Slider(0.05, 1, 1, step=0.05, label="Top-p"),
+        gr.Slider(1, 2048, ABOUT["max_tokens"], step=1, label="Most tokens of an answer"),
+    ],
+    analytics_enabled=False,
+)
+
+if __name__ == "__main__":
+    demo.launch()

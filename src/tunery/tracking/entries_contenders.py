@@ -1,0 +1,40 @@
+"""Which runs are worth reading the answers of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tunery.entries import TaskScore
+from tunery.tracking.entries_records import Reading
+
+
+def contenders(readings: Sequence[Reading], most: int) -> list[Reading]:
+    """The runs that are tested item by item: the best configurations of the largest set that was asked the same.
+
+    Args:
+        readings: All that are compared.
+        most: How many configurations at most, each with all of its seeds.
+    """
+    sets: dict[frozenset[str], dict[str, list[Reading]]] = {}
+    for reading in readings:
+        asked = frozenset(task for task, score in reading.entry.tasks.items() if score.counts)
+        sets.setdefault(asked, {}).setdefault(reading.entry.configuration, []).append(reading)
+    ordered = sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values())))
+    best = [group for groups in ordered for group in sorted(groups.values(), key=_level, reverse=True)]
+    return [reading for group in best[:most] for reading in group]
+
+
+def _level(group: Sequence[Reading]) -> float:
+    """Mean over tasks and seeds, greater is better; what is no number comes last."""
+    values = [
+        score.value if score.higher_is_better else -score.value
+        for one in group
+        for score in _counted(one.entry.tasks).values()
+    ]
+    mean = math.fsum(values) / len(values) if values else -math.inf
+    return mean if math.isfinite(mean) else -math.inf
+
+
+def _counted(tasks: Mapping[str, TaskScore]) -> Mapping[str, TaskScore]:
+    return {task: score for task, score in tasks.items() if score.counts} or tasks

@@ -1,0 +1,232 @@
+"""Results of other people's experiments as runs of kind `import`, each kept once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tunery.evaluation.samples import file_name
+from tunery.tracking.gateway import entity_name, param_text, redact_frame
+from tunery.tracking.redact import redact
+from tunery.tracking.store import Store, refusals
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Metric, Param
+
+DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
+Entity = TypeVar("Entity")
+
+_PAGE = 1000
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # MLflow refuses more in one request
+
+
+@dataclass(frozen=True)
+class ImportedTask:
+    """What somebody measured on one task.
+
+    Args:
+        metric: The metric that counts.
+        values, stderrs: By metric; an error that nobody tells is missing.
+        base, base_stderrs: The base's own, where the source tells them.
+        conditions: As tracking.scores.task_conditions; what the source does not tell is missing.
+        samples: One row an item, as TaskResult.samples; None where the source has none.
+        lower_is_better: Metrics of which less is better.
+    """
+
+    metric: str
+    values: Mapping[str, float]
+    stderrs: Mapping[str, float] = field(default_factory=dict)
+    base: Mapping[str, float] = field(default_factory=dict)
+    base_stderrs: Mapping[str, float] = field(default_factory=dict)
+    conditions: Mapping[str, object] = field(default_factory=dict)
+    samples: pd.DataFrame | None = None
+    lower_is_better: frozenset[str] = frozenset()
+    counts: bool = True
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better of the metric that counts."""
+        return self.metric not in self.lower_is_better
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One run of somebody else's.
+
+    Args:
+        digest: Of all that it was read from.
+        source: File, and the row where it has many.
+        method: full, lora, ...; none for a bare model.
+        settings: What the source tells of how it was trained, by key.
+        metrics: Costs and other numbers that are no scores of tasks.
+        curves: Metric -> (optimizer step, value) of every point.
+        time_ms: When it was measured; 0 where nobody says.
+    """
+
+    name: str
+    digest: str
+    source: str
+    base: str
+    method: str
+    tasks: Mapping[str, ImportedTask]
+    base_revision: str = ""
+    trained_on: str = ""
+    seed: int | None = None
+    train_rows: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    time_ms: int = 0
+    note: str = ""
+
+
+def known_imports(store: Store) -> dict[str, str]:
+    """Run ids of whole imports, by digest.
+
+    Raises:
+        TrackingError: If the store does not answer.
+    """
+    found: dict[str, str] = {}
+    with refusals(store.uri):
+        everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
+        token = None
+        while True:
+            wanted = "tags.`tunery.kind` = 'import' and attributes.status = 'FINISHED'"
+            page = store.client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token)
+            found |= {run.data.tags[DIGEST]: run.info.run_id for run in page if DIGEST in run.data.tags}
+            token = page.token
+            if not token:
+                return found
+
+
+def keep_import(store: Store, imported: Imported, project: str) -> str:
+    """Keep a run in the store's experiment.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        TrackingError: If the store refuses or does not answer.
+    """
+    from mlflow.entities import RunTag
+
+    client = store.client
+    with refusals(store.uri):
+        run = client.create_run(
+            store.experiment_id(),
+            start_time=imported.time_ms or int(time.time() * 1000),
+            tags=redact(_tags(imported, project)),
+            run_name=imported.name[:200],
+        )
+        run_id, ends = str(run.info.run_id), "FAILED"
+        try:
+            for params in _batches(_params(imported), _PARAMS_AT_ONCE):
+                client.log_batch(run_id, params=params)
+            for metrics in _batches(_metrics(imported), _METRICS_AT_ONCE):
+                client.log_batch(run_id, metrics=metrics)
+            _upload(store, run_id, imported)
+            # Last: who finds the digest finds a whole import.
+            client.log_batch(run_id, tags=[RunTag(DIGEST, imported.digest)])
+            ends = "FINISHED"
+        finally:
+            client.set_terminated(run_id, ends)
+    return run_id
+
+
+def _batches(entities: Iterator[Entity], size: int) -> Iterator[list[Entity]]:
+    while batch := list(islice(entities, size)):
+        yield batch
+
+
+def score_of(tasks: Mapping[str, ImportedTask]) -> float | None:
+    """The run's `score`: the mean over the tasks that count, with a minus where less is better."""
+    values = [
+        task.values[task.metric] if task.higher_is_better else -task.values[task.metric]
+        for task in tasks.values()
+        if task.counts
+    ]
+    return math.fsum(values) / len(values) if values else None
+
+
+def _tags(imported: Imported, project: str) -> dict[str, str]:
+    tags = {
+        "tunery.kind": "import",
+        "tunery.project": project,
+        "tunery.base": imported.base,
+        "tunery.base_revision": imported.base_revision,
+        "tunery.method": imported.method,
+        "tunery.datasets": imported.trained_on,
+        SOURCE: imported.source,
+        NOTE: imported.note,
+        "mlflow.note.content": f"Imported from {imported.source}. {imported.note}".strip(),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _params(imported: Imported) -> Iterator[Param]:
+    from mlflow.entities import Param
+
+    # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
+    own = {"name": imported.name} if imported.seed is None else {"seed": str(imported.seed)}
+    known = {**imported.settings, **own}
+    values: dict[str, object] = {f"import.{key}": value for key, value in known.items()}
+    values |= {f"task.{task}": json.dumps(_conditions(result)) for task, result in imported.tasks.items()}
+    for key, value in redact(values).items():
+        yield Param(entity_name(key), param_text(value))
+
+
+def _conditions(task: ImportedTask) -> dict[str, object]:
+    told: dict[str, object] = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts}
+    told |= {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
+    return {"split": "all", **task.conditions, **told}
+
+
+def _metrics(imported: Imported) -> Iterator[Metric]:
+    from mlflow.entities import Metric
+
+    now = imported.time_ms or int(time.time() * 1000)
+    values = dict(imported.metrics)
+    for task, result in imported.tasks.items():
+        for prefix, numbers, errors in (
+            ("lm_eval", result.values, result.stderrs),
+            ("base", result.base, result.base_stderrs),
+        ):
+            values |= {f"{prefix}/{task}/{metric}": value for metric, value in numbers.items()}
+            values |= {f"{prefix}/{task}/{metric}_stderr": value for metric, value in errors.items()}
+    score = score_of(imported.tasks)
+    values |= {} if score is None else {"score": score}
+    values |= {} if imported.train_rows is None else {"train_rows": imported.train_rows}
+    for key, value in values.items():
+        yield Metric(entity_name(key), float(value), now, 0)
+    for key, points in imported.curves.items():
+        for step, value in points:
+            yield Metric(entity_name(key), float(value), now, step)
+
+
+def _upload(store: Store, run_id: str, imported: Imported) -> None:
+    kept = {task: result.samples for task, result in imported.tasks.items() if result.samples is not None}
+    if not kept:
+        return
+    with tempfile.TemporaryDirectory(prefix="tunery-import-") as place:
+        for task, samples in kept.items():
+            redact_frame(samples).to_parquet(Path(place) / file_name(task), index=False)
+        store.client.log_artifacts(run_id, place, "samples")
+
+
+def digest_of(*parts: Any) -> str:
+    """32 hex digits that tell one import from another: of texts, bytes and plain trees."""
+    digest = hashlib.sha256()
+    for part in parts:
+        text = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
+        digest.update(len(text).to_bytes(8, "big"))
+        digest.update(text)
+    return digest.hexdigest()[:32]

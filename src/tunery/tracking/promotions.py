@@ -1,0 +1,232 @@
+"""Runs of kind promotion: what was decided of whom, and on what. And what a candidate's own run has to say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tunery.errors import Fault, RefError
+from tunery.evaluation.samples import read_folder
+from tunery.records import TaskResult
+from tunery.tracking.aliases import APPLIED
+from tunery.tracking.registry import ModelRef, resolve
+from tunery.tracking.run import KIND, Tracker
+from tunery.tracking.store import Store, refusals
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+
+MODEL, VERSION, DECISION = "tunery.promotion.model", "tunery.promotion.version", "tunery.promotion.decision"
+RIVAL, REASON, BY = "tunery.promotion.rival", "tunery.promotion.reason", "tunery.promotion.by"
+EVIDENCE = "evidence.json"
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_REGISTERED = "tunery.registered_version"
+_FORMS = "models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name"
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One run of kind promotion that has ended.
+
+    Args:
+        decision: accepted, forced, rolled back or refused.
+        version: Of the model; None where a run that was never registered was refused.
+        rival: The champion's version at the time.
+        applied: When the aliases moved, ISO 8601; None where they did not.
+        metrics: Scores, as the run holds them.
+        started_ms: When the run began.
+    """
+
+    run_id: str
+    decision: str
+    version: int | None
+    rival: int | None
+    by: str
+    reason: str
+    applied: str | None
+    metrics: Mapping[str, float]
+    started_ms: int
+
+    @property
+    def moment(self) -> str:
+        """When the aliases moved; when the run began, where they did not. ISO 8601."""
+        return self.applied or datetime.fromtimestamp(self.started_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def promotions(store: Store, name: str) -> list[Promotion]:
+    """Every promotion of a registered model that was decided, oldest first, whatever experiment it stands in.
+
+    Raises:
+        TrackingError: If the store does not answer.
+    """
+    found = [_promotion(run) for run in _search(store, f"tags.`{MODEL}` = '{name}' and tags.`{DECISION}` != ''")]
+    return sorted(found, key=lambda one: (one.moment, one.started_ms))
+
+
+def log_decision(
+    tracker: Tracker, tags: Mapping[str, object], metrics: Mapping[str, float], evidence: Mapping[str, Any], page: str
+) -> None:
+    """Tell a promotion's run what was decided: tags, numbers, evidence.json and the page, all before an alias moves."""
+    tracker.tag(**tags)
+    tracker.log_metrics(metrics)
+    tracker.log_dict(evidence, EVIDENCE)
+    tracker.set_description(page)
+    tracker.flush()
+
+
+def log_answers(tracker: Tracker, answers: Mapping[str, Mapping[str, TaskResult]]) -> None:
+    """Keep the answers that were compared: samples/<who>/<task>.parquet."""
+    for who, results in answers.items():
+        tracker.log_samples(results, f"samples/{who}")
+
+
+def find_model(ref: str, store: Store) -> ModelRef:
+    """Follow what can be promoted to one logged model, with its version where it has one.
+
+    Args:
+        ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name; a study leads to
+            its winner's version.
+        store: MLflow's.
+
+    Raises:
+        RefError: If it leads nowhere.
+    """
+    if ref.startswith("models:/"):
+        return _with_version(resolve(ref, store), store)
+    run_id = ref.removeprefix("runs:/").strip("/").split("/")[0]
+    run = _run(ref, run_id, store) if _RUN_ID.fullmatch(run_id) or ref.startswith("runs:/") else _study(ref, store)
+    if run.data.tags.get(KIND) == "study":
+        return _winner(ref, run, store)
+    return _with_version(resolve(f"runs:/{run.info.run_id}", store), store)
+
+
+def origin_of(model: ModelRef, store: Store) -> Run:
+    """The run that made a model; it must have ended well, and its scores must be numbers.
+
+    Raises:
+        RefError: If it is gone, did not end well, or has scores that are NaN.
+    """
+    if model.run_id is None:
+        raise RefError(
+            model.ref, "no run made this model, so nothing is known of its scores. Name a run of kind train."
+        )
+    run = _run(model.ref, model.run_id, store)
+    if run.info.lifecycle_stage == "deleted":
+        advice = f"Bring it back first: mlflow runs restore --run-id {model.run_id}"
+        raise RefError(model.ref, f"its run {model.run_id} was deleted. {advice}")
+    if run.info.status != "FINISHED":
+        raise RefError(model.ref, Fault(f"the status of its run {model.run_id}", "FINISHED", str(run.info.status)))
+    bad = sorted(key for key, value in run.data.metrics.items() if _is_score(key) and math.isnan(value))
+    if bad:
+        raise RefError(model.ref, [Fault(f"{key} of its run {model.run_id}", "a number", float("nan")) for key in bad])
+    return run
+
+
+def recorded_answers(run_id: str, store: Store) -> dict[str, pd.DataFrame]:
+    """The answers that a run keeps, by task: its samples, and those of locked items that a study's end added.
+
+    Raises:
+        RefError: If it keeps none, or they cannot be read.
+    """
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    advice = "Train it again, or score it: tunery evaluate."
+    with TemporaryDirectory(prefix="tunery-samples-") as place:
+        try:
+            folder = Path(store.client.download_artifacts(run_id, "samples", place))
+        except (MlflowException, OSError) as error:
+            raise RefError(
+                f"run {run_id}", f"keeps no answers (samples/<task>.parquet) to be judged by. {advice}"
+            ) from error
+        try:
+            plain, locked = read_folder(folder), read_folder(folder / "locked")
+        except (OSError, ValueError) as error:
+            raise RefError(f"run {run_id}", Fault("its samples cannot be read", str(error), advice=advice)) from error
+    if not plain and not locked:
+        raise RefError(f"run {run_id}", f"keeps no answers (samples/<task>.parquet) to be judged by. {advice}")
+    return {
+        task: pd.concat([part[task] for part in (plain, locked) if task in part])
+        for task in dict.fromkeys([*plain, *locked])
+    }
+
+
+def _is_score(key: str) -> bool:
+    return key in ("score", "locked/score") or (key.startswith("lm_eval/") and not key.endswith("_stderr"))
+
+
+def _run(ref: str, run_id: str, store: Store) -> Run:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException as error:
+        raise RefError(ref, Fault(f"there is no run {run_id!r}", f"what can be promoted: {_FORMS}")) from error
+
+
+def _study(name: str, store: Store) -> Run:
+    found = list(_search(store, "tags.`tunery.kind` = 'study'"))
+    named = [run for run in found if name in (run.info.run_name, run.data.tags.get("tunery.study"))]
+    if not named:
+        known = ", ".join(dict.fromkeys(str(run.info.run_name) for run in found)) or "none"
+        raise RefError(name, Fault(f"no study of this name (there are: {known})", f"what can be promoted: {_FORMS}"))
+    return named[0]
+
+
+def _winner(ref: str, study: Run, store: Store) -> ModelRef:
+    version = study.data.tags.get(_REGISTERED)
+    if version is None:
+        status = study.info.status
+        raise RefError(ref, f"this study registered no winner (status {status}). Finish it, or name one of its trials.")
+    return resolve(f"models:/{version}", store)
+
+
+def _with_version(model: ModelRef, store: Store) -> ModelRef:
+    """A model that was named by its run, with the newest version that was made of it; as it is where there is none."""
+    if model.version is not None or model.run_id is None:
+        return model
+    with refusals(store.uri):
+        versions = store.client.search_model_versions(f"run_id = '{model.run_id}'")
+    ours = [version for version in versions if str(version.source).endswith(model.model_id)]
+    newest = max(ours, key=lambda version: int(version.creation_timestamp), default=None)
+    return model if newest is None else replace(model, name=str(newest.name), version=int(newest.version))
+
+
+def _search(store: Store, wanted: str) -> Iterator[Run]:
+    """Runs of every experiment, newest first."""
+    with refusals(store.uri):
+        everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
+        token = None
+        while True:
+            page = store.client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+def _promotion(run: Run) -> Promotion:
+    tags = run.data.tags
+    return Promotion(
+        run_id=str(run.info.run_id),
+        decision=tags[DECISION],
+        version=_number(tags.get(VERSION)),
+        rival=_number(tags.get(RIVAL)),
+        by=tags.get(BY, ""),
+        reason=tags.get(REASON, ""),
+        applied=tags.get(APPLIED),
+        metrics=dict(run.data.metrics),
+        started_ms=int(run.info.start_time),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None

@@ -1,0 +1,124 @@
+"""People's choices between a model's answers and its base's: one run of kind `votes` a chat session."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunery.tracking.gateway import redact_frame
+from tunery.tracking.redact import redact
+from tunery.tracking.registry import ModelRef
+from tunery.tracking.run import KIND, PROJECT
+from tunery.tracking.store import Store, refusals
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+TABLE = "votes.json"
+VOTED_RUN, VOTED_VERSION, VOTED_MODEL = "tunery.voted_run", "tunery.voted_version", "tunery.voted_model"
+
+Choice = Literal["base", "tie", "tuned"]
+# What a choice is called from the tuned model's side.
+_METRICS: Mapping[Choice, str] = {"tuned": "votes/wins", "tie": "votes/ties", "base": "votes/losses"}
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One choice.
+
+    Args:
+        prompt: The last question before the choice.
+        base, tuned: The answers to it.
+        choice: Which was better.
+        turns: Questions that were asked in the conversation.
+        conversation: All of it, both sides, as JSON.
+        tuned_on_the: Where the tuned model's answers stood; the sides were not named before the choice.
+        settings: temperature, top_p, max_tokens, seed.
+    """
+
+    prompt: str
+    base: str
+    tuned: str
+    choice: Choice
+    turns: int
+    conversation: str
+    tuned_on_the: Literal["left", "right"]
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+
+class VoteLog:
+    """Keeps votes in MLflow, each at once. Without a vote there is no run.
+
+    The run is FINISHED from its first vote on and grows with the next: however the page ends, none stays RUNNING.
+
+    Args:
+        store: Where to.
+        ref: The model that is voted on.
+        project: Its project.
+    """
+
+    def __init__(self, store: Store, ref: ModelRef, project: str) -> None:
+        self.store, self.ref, self.project = store, ref, project
+        self.run_id: str | None = None
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()  # several people may vote at once, and MLflow's tables are read, extended and written
+
+    def add(self, vote: Vote) -> dict[str, int]:
+        """Log a vote.
+
+        Returns:
+            All votes of the session so far: votes/wins, votes/ties, votes/losses.
+
+        Raises:
+            TrackingError: If the store does not take it; it is then not counted either.
+        """
+        with self._lock, refusals(self.store.uri):
+            run_id = self.run_id or self._begin()
+            counts = self._counts + Counter([_METRICS[vote.choice]])
+            metrics = {name: counts[name] for name in _METRICS.values()}
+            self.store.client.log_table(run_id, redact_frame(_row(vote)), TABLE)
+            self.store.client.log_batch(run_id, metrics=_metrics(metrics, sum(metrics.values())))
+            self._counts = counts
+        return metrics
+
+    def _begin(self) -> str:
+        """The run; under `mlflow run` the one that MLflow made, which MLflow will end."""
+        from mlflow.tracking.context import registry
+
+        client = self.store.client
+        adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+        if adopted is not None:
+            for key, value in self._tags().items():
+                client.set_tag(adopted, key, value)
+            self.run_id = adopted
+            return adopted
+        experiment = self.store.experiment_id(self.project)
+        tags = redact(registry.resolve_tags(self._tags()))
+        run = client.create_run(experiment, tags=tags, run_name=f"votes on {self.ref.ref}")
+        self.run_id = str(run.info.run_id)
+        client.set_terminated(self.run_id, "FINISHED")
+        return self.run_id
+
+    def _tags(self) -> dict[str, str]:
+        tags = {KIND: "votes", PROJECT: self.project, VOTED_MODEL: self.ref.model_id, VOTED_RUN: self.ref.run_id or ""}
+        version = {} if self.ref.version is None else {VOTED_VERSION: f"{self.ref.name}/{self.ref.version}"}
+        return {key: value for key, value in {**tags, **version}.items() if value}
+
+
+def _row(vote: Vote) -> Any:
+    import pandas as pd
+
+    columns = {key: value for key, value in asdict(vote).items() if key != "settings"}
+    return pd.DataFrame([{**columns, **vote.settings, "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}])
+
+
+def _metrics(values: Mapping[str, int], step: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, float(value), now, step) for name, value in values.items()]

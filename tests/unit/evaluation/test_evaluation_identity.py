@@ -1,0 +1,46 @@
+"""What other runs and result files of lm-eval are held against: prompts, versions, shared texts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from tunery.evaluation.index import prompt_digest, task_version
+from tunery.evaluation.items import item_ids, passages_of
+
+SETTINGS = {"doc_to_text": "{{question}}", "output_type": "multiple_choice", "metric_list": [{"metric": "acc"}]}
+
+
+def test_a_prompt_has_one_digest_whoever_writes_its_settings_down() -> None:
+    elsewhere = {**SETTINGS, "description": "", "doc_to_choice": None, "metadata": {"config_source": "/x"}, "task": "t"}
+    assert prompt_digest(elsewhere) == prompt_digest(SETTINGS)
+
+
+def test_another_prompt_has_another_digest() -> None:
+    assert prompt_digest({**SETTINGS, "doc_to_text": "Q: {{question}}"}) != prompt_digest(SETTINGS)
+
+
+def test_a_version_is_the_same_wherever_the_tasks_yaml_lies() -> None:
+    def task(place: str, **more: Any) -> Any:
+        settings = {**SETTINGS, "metadata": {"version": 1.0, "config_source": place, **more}}
+        return SimpleNamespace(VERSION=1.0, dump_config=lambda: settings)
+
+    assert task_version(task("/a/t.yaml"), None) == task_version(task("/b/t.yaml"), None)
+    assert task_version(task("/a/t.yaml", option=1), None) != task_version(task("/a/t.yaml"), None)
+
+
+def test_an_item_that_a_task_holds_twice_gets_a_number() -> None:
+    first, second, other = item_ids("t", [{"q": 1}, {"q": 1}, {"q": 2}], [0, 0, 0])
+    assert second == f"{first}-2"
+    assert other not in (first, second)
+
+
+def test_documents_about_one_text_share_a_passage() -> None:
+    found = passages_of([{"passage": "a", "q": 1}, {"passage": "b", "q": 2}, {"passage": "a", "q": 3}])
+    assert found[0] == found[2] != found[1]
+
+
+def test_documents_without_a_shared_text_have_no_passages() -> None:
+    assert passages_of([{"passage": "a"}, {"passage": "b"}]) == []
+    assert passages_of([{"passage": "a"}, {"passage": "a"}, {"question": "x"}]) == []
+    assert passages_of(["text with the word context", "another"]) == []

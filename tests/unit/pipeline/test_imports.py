@@ -1,0 +1,373 @@
+"""Result files of others: what becomes of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunery.errors import InputError
+from tunery.evaluation.items import item_id
+from tunery.pipeline.compare_frame import Silent
+from tunery.pipeline.imports import ImportOptions, read_results
+from tunery.tracking.imports import Imported
+
+DATE = "2026-11-21T15-41-08.760945"
+DOCUMENTS = [
+    {
+        "question": f"Which dish does Ralis {number} like best?",
+        "options": ["crab stew", "smoked eel"],
+        "gold": number % 2,
+    }
+    for number in range(4)
+]
+
+
+def lm_eval_tree(**changes: Any) -> dict[str, Any]:
+    """The shape of a results_*.json of lm-eval 0.4.13, as its command line wrote it."""
+    config = {
+        "task": "world_facts", "doc_to_text": "{{question}}", "doc_to_target": "gold", "doc_to_choice": "{{options}}",
+        "target_delimiter": " ", "output_type": "multiple_choice", "num_fewshot": 0, "repeats": 1,
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}], "metadata": {"version": 1.0},
+    }  # fmt: skip
+    row = {
+        "name": "world_facts", "alias": "world_facts", "sample_len": 4, "acc,none": 0.5,
+        "acc_stderr,none": 0.2886751345948129,
+        "acc_norm,none": 0.75, "acc_norm_stderr,none": "N/A",
+    }  # fmt: skip
+    tree = {
+        "results": {"world_facts": row},
+        "group_subtasks": {},
+        "configs": {"world_facts": config},
+        "versions": {"world_facts": 1.0},
+        "n-shot": {"world_facts": 0},
+        "higher_is_better": {"world_facts": {"acc": True, "acc_norm": True}},
+        "n-samples": {"world_facts": {"original": 400, "effective": 4}},
+        "config": {
+            "model": "hf", "model_args": {"pretrained": "acme/base", "peft": "someone/lora", "dtype": "float32"},
+            "model_sha": "c0ffee", "limit": 4.0,
+        },
+        "date": 1795275642.86,
+        "chat_template": "{{ messages }}",
+        "fewshot_as_multiturn": True,
+        "system_instruction_sha": None,
+        "model_name": "someone/lora",
+        "lm_eval_version": "0.4.13",
+        "total_evaluation_time_seconds": "64.2",
+    }  # fmt: skip
+    return {**tree, **changes}
+
+
+def write_lm_eval(folder: Path, *, samples: bool = True, **changes: Any) -> Path:
+    file = folder / f"results_{DATE}.json"
+    file.write_text(json.dumps(lm_eval_tree(**changes)), encoding="utf-8")
+    if samples:
+        lines = [
+            {
+                "doc_id": number, "doc": document, "target": str(document["gold"]), "filter": "none",
+                "metrics": ["acc", "acc_norm"], "acc": float(number < 2), "acc_norm": float(number < 3),
+            }
+            for number, document in enumerate(DOCUMENTS)
+        ]  # fmt: skip
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (folder / f"samples_world_facts_{DATE}.jsonl").write_text(text, encoding="utf-8")
+    return file
+
+
+def peft_tree(**train: Any) -> dict[str, Any]:
+    """The shape of a result of PEFT's method comparison on MetaMathQA."""
+    run = {
+        "created_at": "2025-06-19T19:15:35+00:00", "total_time": 1993.4, "experiment_name": "lora/some-3B-rank32",
+        "peft_branch": "main",
+        "train_config": {
+            "model_id": "acme/some-3B", "dtype": "bfloat16", "max_steps": 5000, "seed": 7,
+            "query_template": "Question: {query} Think step by step.\nAnswer:", "optimizer_kwargs": {"lr": 0.0001},
+            "generation_kwargs": {"max_new_tokens": 300},
+        },
+        "peft_config": {
+            "peft_type": "LORA", "r": 32, "use_dora": False, "revision": None,
+            "target_modules": ["q", "v"],
+        },
+        "error_msg": "",
+    }  # fmt: skip
+    rows = [
+        {"step": 250, "valid accuracy": 0.3, "train loss": 0.9, "train samples": 1000},
+        {"step": 500, "valid accuracy": 0.4, "train loss": 0.7, "train samples": 2000},
+        {"step": 500, "test accuracy": 636 / 1319, "train loss": 0.7, "train samples": 2000, "train total tokens": 9},
+    ]
+    info = {
+        "accelerator_memory_max": 22, "train_time": 1796.2, "file_size": 36, "num_trainable_params": 9175040,
+        "status": "success", "metrics": rows,
+    }  # fmt: skip
+    meta = {"model_info": {"sha": "13afe5"}, "dataset_info": {"gsm8k": {"sha": "e53f04"}, "metamath": {"sha": "aa4f"}}}
+    return {"run_info": run, "train_info": {**info, **train}, "meta_info": meta}
+
+
+def read(*places: Path, **options: Any) -> list[Imported]:
+    return read_results(places, ImportOptions(**options), Silent())
+
+
+def saved(folder: Path, tree: Mapping[str, Any] | str, name: str = "file.json") -> Path:
+    file = folder / name
+    file.write_text(tree if isinstance(tree, str) else json.dumps(tree), encoding="utf-8")
+    return file
+
+
+# ---- lm-eval
+
+
+def test_a_result_file_of_lm_eval_is_read_with_its_conditions(tmp_path: Path) -> None:
+    [found] = read(write_lm_eval(tmp_path))
+    assert (found.name, found.base, found.method, found.time_ms) == (
+        "someone/lora",
+        "acme/base",
+        "adapter",
+        1795275642860,
+    )
+    task = found.tasks["world_facts"]
+    assert (task.metric, task.values) == ("acc", {"acc": 0.5, "acc_norm": 0.75})
+    assert task.stderrs == {"acc": 0.2886751345948129}, "N/A is no error, and not 0"
+    conditions = dict(task.conditions)
+    assert len(str(conditions.pop("items"))) == 32
+    assert len(str(conditions.pop("prompt"))) == 12
+    assert conditions == {"version": "1.0", "few_shot": 0, "limit": 4, "chat_template": True, "count": 4}
+    assert found.note == "Scored world_facts on 4 of 400 items."
+
+
+def test_imported_items_have_the_names_that_our_own_runs_give_them(tmp_path: Path) -> None:
+    [found] = read(write_lm_eval(tmp_path))
+    samples = found.tasks["world_facts"].samples
+    assert samples is not None
+    # The target is the number in the document, though the file holds it as a text.
+    assert samples["item_id"].tolist() == [item_id("world_facts", one, one["gold"]) for one in DOCUMENTS]
+    assert samples["acc"].tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "native"),
+    [
+        ({"doc_to_target": "{{gold}}", "doc_to_choice": ["a", "b"]}, "1", 1),
+        ({"doc_to_target": "{{gold}}"}, "1", "1"),
+        ({"doc_to_target": 0, "doc_to_choice": ["a", "b"]}, "0", 0),
+        ({"doc_to_target": "{{golds}}"}, "['a', 'b']", ["a", "b"]),
+        ({"doc_to_target": "def gold(doc):\n    return 1\n", "doc_to_choice": ["a"]}, "1", 1),
+    ],
+)
+def test_targets_get_the_type_that_lm_eval_gave_them(config: dict[str, Any], text: str, native: object) -> None:
+    from tunery.pipeline.imports_samples import _target
+
+    assert _target({"doc": {"golden": 1}, "target": text}, config) == native
+
+
+def test_a_result_file_without_samples_stands_by_its_errors(tmp_path: Path) -> None:
+    [found] = read(write_lm_eval(tmp_path, samples=False))
+    assert found.tasks["world_facts"].samples is None
+    assert "items" not in found.tasks["world_facts"].conditions
+    assert "Without samples: world_facts." in found.note
+
+
+def test_samples_of_another_date_are_not_taken(tmp_path: Path) -> None:
+    file = write_lm_eval(tmp_path)
+    later = file.rename(file.with_name("results_2027-01-01T00-00-00.000001.json"))
+    assert read(later)[0].tasks["world_facts"].samples is None
+
+
+def test_leaf_tasks_of_a_group_do_not_count_beside_it(tmp_path: Path) -> None:
+    results = {
+        "isles": {"acc,none": 0.5, "alias": "isles"},
+        "east": {"acc,none": 0.4, "alias": " - east"},
+        "west": {"acc,none": 0.6, "alias": " - west"},
+    }
+    [found] = read(write_lm_eval(tmp_path, samples=False, results=results, group_subtasks={"isles": ["east", "west"]}))
+    assert {name: task.counts for name, task in found.tasks.items()} == {"isles": True, "east": False, "west": False}
+
+
+def test_several_filters_have_a_metric_each_as_in_our_own_runs(tmp_path: Path) -> None:
+    row = {"exact_match,strict-match": 0.4, "exact_match,flexible-extract": 0.5, "exact_match_stderr,strict-match": 0.1}
+    [found] = read(write_lm_eval(tmp_path, samples=False, results={"gsm8k": row}))
+    task = found.tasks["gsm8k"]
+    assert task.values == {"exact_match.strict-match": 0.4, "exact_match.flexible-extract": 0.5}
+    assert task.stderrs == {"exact_match.strict-match": 0.1}
+
+
+@pytest.mark.parametrize("told", ["pretrained=acme/base,peft=someone/lora,load_in_4bit=True,bnb_4bit_quant_type=nf4"])
+def test_model_arguments_are_read_from_a_text_too(tmp_path: Path, told: str) -> None:
+    [found] = read(write_lm_eval(tmp_path, config={"model": "hf", "model_args": told, "limit": None}))
+    assert (found.base, found.method, found.settings["quantization"]) == ("acme/base", "adapter", "nf4")
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"world_facts: acc is nan, but must be finite"):
+        read(write_lm_eval(tmp_path, samples=False, results={"world_facts": {"acc,none": math.nan}}))
+
+
+def test_a_result_file_without_scores_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no score; its results name world_facts"):
+        read(write_lm_eval(tmp_path, samples=False, results={"world_facts": {"alias": "world_facts"}}))
+
+
+def test_a_line_that_is_no_sample_is_named(tmp_path: Path) -> None:
+    file = write_lm_eval(tmp_path)
+    with (tmp_path / f"samples_world_facts_{DATE}.jsonl").open("a") as samples:
+        samples.write('{"answer": 1}\n')
+    with pytest.raises(InputError, match=r"samples_world_facts.*:5: is no sample of lm-eval"):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"score": 1, "model": "x"}', "is no result file: its keys are model, score"),
+        ("[1, 2]", "is no result file: it is no JSON object"),
+        ("not json", "is not JSON"),
+    ],
+)
+def test_a_file_that_is_no_result_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(saved(tmp_path, text))
+
+
+def test_a_samples_file_alone_names_the_file_that_is_wanted(tmp_path: Path) -> None:
+    write_lm_eval(tmp_path)
+    with pytest.raises(InputError, match=r"Name the results_\*\.json beside it"):
+        read(tmp_path / f"samples_world_facts_{DATE}.jsonl")
+
+
+# ---- PEFT
+
+
+def test_a_result_of_pefts_comparison_is_read(tmp_path: Path) -> None:
+    [found] = read(saved(tmp_path, peft_tree()))
+    assert (found.name, found.base, found.base_revision) == ("lora/some-3B-rank32", "acme/some-3B", "13afe5")
+    assert (found.method, found.trained_on, found.seed, found.train_rows) == ("lora", "MetaMathQA", 7, 2000)
+    task = found.tasks["gsm8k"]
+    assert task.values == {"accuracy": 636 / 1319}
+    p = 636 / 1319
+    assert task.stderrs["accuracy"] == pytest.approx(math.sqrt(p * (1 - p) / 1318))
+    assert task.conditions["items"] == "gsm8k@e53f04"
+    assert found.metrics == {
+        "train_seconds": 1796.2, "peak_memory_bytes": 22.0, "trainable_parameters": 9175040.0, "model_bytes": 36.0,
+    }  # fmt: skip
+    assert found.curves["train/loss"] == [(250, 0.9), (500, 0.7)]
+    assert found.settings["adapter.r"] == "32"
+    assert "training.seed" not in found.settings
+
+
+def test_older_files_of_peft_name_memory_by_cuda(tmp_path: Path) -> None:
+    tree = peft_tree()
+    tree["train_info"]["cuda_memory_max"] = tree["train_info"].pop("accelerator_memory_max")
+    assert read(saved(tmp_path, tree))[0].metrics["peak_memory_bytes"] == 22.0
+
+
+def test_a_peft_experiment_that_failed_is_refused_alone_and_passed_over_in_a_folder(tmp_path: Path) -> None:
+    failed = saved(tmp_path, peft_tree(status="failed"), "failed.json")
+    with pytest.raises(InputError, match=r"train_info.status is 'failed', but must be 'success'"):
+        read(failed)
+    saved(tmp_path, peft_tree(), "good.json")
+    assert [one.source for one in read(tmp_path)] == ["good.json"]
+
+
+def test_another_comparison_of_peft_is_told_apart(tmp_path: Path) -> None:
+    rows = [{"step": 1, "clip score": 0.4}]
+    with pytest.raises(InputError, match=r"no 'test accuracy'; it has clip score, step"):
+        read(saved(tmp_path, peft_tree(metrics=rows)))
+
+
+# ---- tables
+
+
+def test_every_row_of_a_table_is_a_run(tmp_path: Path) -> None:
+    header = "name,base,method,trained_on,seed,quiz/acc,quiz/acc_stderr,base/quiz/acc,quiz/items,lr"
+    text = f"{header}\nA,b,lora,d,1,0.5,0.1,0.4,100,1e-4\nB,b,lora,d,2,60%,,,,\n"
+    first, second = read(saved(tmp_path, text, "table.csv"))
+    task = first.tasks["quiz"]
+    assert (first.name, first.base, first.method, first.trained_on, first.seed) == ("A", "b", "lora", "d", 1)
+    assert (task.values, task.stderrs, task.base) == ({"acc": 0.5}, {"acc": 0.1}, {"acc": 0.4})
+    assert task.conditions == {"count": 100}
+    assert first.settings == {"lr": "1e-4"}
+    assert (second.tasks["quiz"].values, second.tasks["quiz"].stderrs) == ({"acc": 0.6}, {})
+    assert second.source == "table.csv:3"
+
+
+def test_columns_are_mapped_by_name(tmp_path: Path) -> None:
+    file = saved(tmp_path, "Model;Accuracy\nfirst;0.5\n", "published.csv")
+    [found] = read(file, columns={"name": "Model", "score": "Accuracy"}, task="quiz")
+    assert (found.name, found.tasks["quiz"].values) == ("first", {"score": 0.5})
+
+
+def test_of_perplexity_less_is_better(tmp_path: Path) -> None:
+    [found] = read(saved(tmp_path, "name,wiki/word_perplexity\nA,12.5\n", "t.csv"))
+    assert not found.tasks["wiki"].higher_is_better
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({}, r"no column is known as a score.*Columns found: Model, Accuracy\."),
+        (
+            {"score": "Acuracy"},
+            r"there is no column 'Acuracy'\. Did you mean 'Accuracy'\? Columns found: Model, Accuracy",
+        ),
+        ({"scroe": "Accuracy"}, r"is 'scroe', but must be one of name, .* Did you mean 'score'\?"),
+    ],
+)
+def test_columns_that_do_not_map_are_told_with_what_was_found(
+    tmp_path: Path, columns: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read(saved(tmp_path, "Model,Accuracy\nfirst,0.5\n", "t.csv"), columns=columns)
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "about half"])
+def test_a_cell_that_is_no_number_is_refused_with_its_place(tmp_path: Path, cell: str) -> None:
+    text = f"name,quiz/acc\nA,0.5\nB,{cell}\n"
+    with pytest.raises(InputError, match=rf"line 3, column 'quiz/acc' is '{cell}', but must be a finite number"):
+        read(saved(tmp_path, text, "t.csv"))
+
+
+def test_all_faults_of_a_table_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 2 faults"):
+        read(saved(tmp_path, "name,quiz/acc\nA,nan\nB,\n", "t.csv"))
+
+
+# ---- all of them
+
+
+def test_a_folder_is_looked_through_for_every_form(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    write_lm_eval(tmp_path / "deep")
+    saved(tmp_path, peft_tree(), "peft.json")
+    saved(tmp_path, "name,quiz/acc\nA,0.5\n", "t.csv")
+    saved(tmp_path, {"anything": "else"}, "adapter_config.json")
+    assert sorted(one.name for one in read(tmp_path)) == ["A", "lora/some-3B-rank32", "someone/lora"]
+
+
+def test_a_folder_without_results_says_what_it_holds(tmp_path: Path) -> None:
+    saved(tmp_path, {}, "adapter_config.json")
+    with pytest.raises(InputError, match=r"holds no result file; it holds adapter_config\.json"):
+        read(tmp_path)
+
+
+def test_faults_of_several_files_are_told_together(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"(?s)import has 2 faults.*a\.json.*missing\.json"):
+        read(saved(tmp_path, "{}", "a.json"), tmp_path / "missing.json")
+
+
+def test_what_the_command_line_says_wins_and_is_another_import(tmp_path: Path) -> None:
+    file = write_lm_eval(tmp_path)
+    [plain], [told] = read(file), read(file, base="builtin:tiny", method="lora")
+    assert (told.base, told.method) == ("builtin:tiny", "lora")
+    assert plain.digest != told.digest
+
+
+def test_the_same_file_has_the_same_digest_and_an_answer_changes_it(tmp_path: Path) -> None:
+    file = write_lm_eval(tmp_path)
+    [first], [again] = read(file), read(file)
+    assert first.digest == again.digest
+    samples = tmp_path / f"samples_world_facts_{DATE}.jsonl"
+    samples.write_text(samples.read_text().replace('"acc": 0.0', '"acc": 1.0', 1))
+    assert read(file)[0].digest != first.digest

@@ -1,0 +1,92 @@
+"""The page and the tables that tell a decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console, RenderableType
+
+from tunery.config.promotion import PromotionConfig
+from tunery.promotion.evidence import Evidence
+from tunery.promotion.gates import decide
+from tunery.promotion.history import Event, history_table
+from tunery.promotion.report import Verdict, gates_table, headline, markdown
+
+RULES = PromotionConfig(guard={"truthfulqa": -0.01})
+
+
+def printed(renderable: RenderableType) -> str:
+    console = Console(width=200, record=True, file=None, force_terminal=False)
+    with console.capture() as shown:
+        console.print(renderable)
+    return shown.get()
+
+
+def verdict_of(evidence: Evidence, forced: str | None = None, rules: PromotionConfig = RULES) -> Verdict:
+    return Verdict(
+        evidence, decide(evidence, rules), rules, "projects/small", "ann", "2026-01-02T03:04:05+00:00", forced=forced
+    )
+
+
+def test_the_page_holds_gates_scores_forms_and_rules(good: Evidence) -> None:
+    page = markdown(verdict_of(good))
+    assert page.startswith("# small/2: accepted\n\n**small/2 against champion small/1: accepted.**\n")
+    assert (
+        "| better than the champion | passed | gain +0.1000 [+0.0800, +0.1200] on 200 locked items, above 0 |" in page
+    )
+    assert "| truthfulqa (mc2) | base | 200 | 0.5500 | 0.5000 | +0.0500 | +0.0300 to +0.0700 |" in page
+    assert "| merged: merged into 16-bit weights | 0.5700 | -0.0300 | 6 of 200 | 0.4000 |" in page
+    assert "| `promotion.guard` | `{'truthfulqa': -0.01}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("forced", "overtaken", "word", "moves"),
+    [
+        (None, None, "refused", False),
+        ("the base cannot spell", None, "forced", True),
+        ("the base cannot spell", "small: the champion is version 9 by now", "refused", False),
+    ],
+)
+def test_force_moves_past_gates_but_not_past_somebody_who_was_faster(
+    good: Evidence, forced: str | None, overtaken: str | None, word: str, moves: bool
+) -> None:
+    verdict = verdict_of(replace(good, license=None, overtaken=overtaken), forced)
+    assert (verdict.word, verdict.moves) == (word, moves)
+
+
+def test_a_forced_decision_says_why_and_past_what(good: Evidence) -> None:
+    said = headline(verdict_of(replace(good, license=None), "the terms were bought"))
+    assert said == "small/2 against champion small/1: forced (the terms were bought) past 1 gate not passed."
+
+
+def test_a_reason_cannot_break_out_of_its_cell(good: Evidence) -> None:
+    page = markdown(verdict_of(replace(good, load_fault="a|b\n<img src=x>")))
+    assert "| loads in a fresh process | **not passed** | a\\|b &lt;img src=x> |" in page
+    assert "[/red]" in printed(gates_table(verdict_of(replace(good, load_fault="[/red]"))))
+
+
+def test_the_history_says_who_was_champion_until_when() -> None:
+    events = [
+        Event(
+            "small/1",
+            "accepted",
+            "2026-01-02T03:04:05+00:00",
+            "2026-02-02T03:04:05+00:00",
+            "ann",
+            "first",
+            0.61,
+            None,
+            "",
+            "+0.2",
+        ),
+        Event("small/2", "forced", "2026-02-02T03:04:05+00:00", None, "bob", "terms", 0.7, 0.61, "+0.1", "+0.3"),
+    ]
+    shown = printed(history_table("small", events))
+    assert "2026-02-02 03:04" in shown
+    assert "0.7000 (champion 0.6100)" in shown
+    assert "now" in shown
+
+
+def test_a_model_without_promotions_says_so() -> None:
+    assert "small: nobody was promoted yet." in printed(history_table("small", []))

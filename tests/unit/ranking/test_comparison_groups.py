@@ -1,0 +1,164 @@
+"""What may be ranked together, and the words for what may not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.ranking.comparison_entries import run, score_of, valued, with_conditions, without_samples
+
+from tunery.entries import Entry
+from tunery.ranking.comparison_groups import conflicts, group_runs
+
+GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
+
+
+def names(runs: tuple[Entry, ...]) -> list[str]:
+    return [one.name for one in runs]
+
+
+def three() -> list[Entry]:
+    return [run(name, GAINS) for name in ("a", "b", "c")]
+
+
+def odd(**conditions: str | None) -> Entry:
+    return with_conditions(run("odd", GAINS), "world_facts", **conditions)
+
+
+def test_runs_that_agree_stand_on_one_board() -> None:
+    groups, apart = group_runs(three())
+    assert [names(group.runs) for group in groups] == [["a", "b", "c"]]
+    assert groups[0].tasks == ("world_comparison", "world_facts")
+    assert not apart
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        ({"few_shot": "5"}, "world_facts: asked with 5 solved examples, the main board with 0"),
+        ({"version": "2.0"}, "world_facts: task version 2.0, the main board's is 1.0"),
+        (
+            {"chat_template": "false"},
+            "world_facts: asked without the chat template, the main board through the chat template",
+        ),
+        ({"prompt": "x1"}, None),
+        ({"settings": None}, None),
+    ],
+)
+def test_other_conditions_are_set_apart_with_the_reason(conditions: dict[str, str | None], reason: str | None) -> None:
+    groups, _ = group_runs([*three(), odd(**conditions)])
+    assert [group.reason for group in groups] == (["", reason] if reason else [""])
+
+
+def test_fewer_items_say_so() -> None:
+    groups, _ = group_runs([*three(), run("short", GAINS, items=40)])
+    assert names(groups[1].runs) == ["short"]
+    assert "world_facts: fewer items: 40, the main board has 120" in groups[1].reason
+
+
+def test_other_items_of_the_same_number_are_other_items() -> None:
+    entry = run("other", GAINS)
+    samples = entry.samples["world_facts"].assign(item_id=[f"x{n}" for n in range(120)])
+    groups, _ = group_runs([*three(), dataclasses.replace(entry, samples={**entry.samples, "world_facts": samples})])
+    assert groups[1].reason == "world_facts: other items"
+
+
+def test_another_split_is_the_reason_not_the_items_that_follow_from_it() -> None:
+    entry = run("locked", GAINS, items=60)
+    locked = {**entry.tasks, "world_comparison": run("x", GAINS).tasks["world_comparison"]}
+    entry = with_conditions(dataclasses.replace(entry, tasks=locked, samples={}), "world_facts", split="locked")
+    groups, _ = group_runs([*three(), entry])
+    assert groups[1].reason == "world_facts: scored on locked items, the main board on all items"
+
+
+def test_a_run_with_one_task_less_does_not_take_the_task_from_the_others() -> None:
+    groups, _ = group_runs([*three(), run("half", {"world_facts": 0.2})])
+    assert names(groups[0].runs) == ["a", "b", "c"]
+    assert groups[1].reason == "not scored on world_comparison"
+
+
+def test_a_task_more_is_no_reason() -> None:
+    groups, _ = group_runs([*three(), run("more", {**GAINS, "extra": 0.1})])
+    assert names(groups[0].runs) == ["a", "b", "c", "more"]
+
+
+def test_another_metric_is_another_thing() -> None:
+    entry = run("f1", GAINS)
+    score = dataclasses.replace(entry.tasks["world_facts"], metric="f1")
+    groups, _ = group_runs([*three(), dataclasses.replace(entry, tasks={**entry.tasks, "world_facts": score})])
+    assert groups[1].reason == "world_facts: scored by f1, the main board by acc"
+
+
+def test_the_largest_set_is_the_main_board_wherever_it_stands() -> None:
+    five = [with_conditions(run(name, GAINS), "world_facts", few_shot="5") for name in "defg"]
+    groups, _ = group_runs([*three(), *five])
+    assert names(groups[0].runs) == ["d", "e", "f", "g"]
+    assert groups[1].reason == "world_facts: asked with 0 solved examples, the main board with 5"
+
+
+def test_what_nobody_recorded_agrees_and_is_said() -> None:
+    published = with_conditions(without_samples(run("published", GAINS)), "world_facts", few_shot=None, split=None)
+    groups, _ = group_runs([*three(), published])
+    assert names(groups[0].runs) == ["a", "b", "c", "published"]
+    assert groups[0].unrecorded == ("few_shot", "items")
+
+
+def test_a_silent_run_does_not_bring_together_two_that_differ() -> None:
+    silent = with_conditions(without_samples(run("silent", GAINS)), "world_facts", few_shot=None)
+    groups, _ = group_runs([silent, *three(), odd(few_shot="5")])
+    assert [names(group.runs) for group in groups] == [["silent", "a", "b", "c"], ["odd"]]
+
+
+def test_the_same_items_settle_how_they_were_chosen() -> None:
+    assert conflicts({"items": "1", "limit": "40"}, {"items": "1", "limit": "all"}) == []
+    assert conflicts({"items": "1", "limit": "40"}, {"items": "2", "limit": "all"}) == ["items", "limit"]
+    assert conflicts({"limit": "40"}, {"items": "2", "limit": "all"}) == ["limit"]
+    assert conflicts({"items": "1", "few_shot": "0"}, {"items": "1", "few_shot": "5"}) == ["few_shot"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_no_number_is_set_apart(value: float) -> None:
+    groups, apart = group_runs([*three(), valued(run("lost", GAINS), "world_facts", value)])
+    assert names(groups[0].runs) == ["a", "b", "c"]
+    assert [one.reason for one in apart] == [f"its score of world_facts is {value}, which is no number to rank by"]
+
+
+def test_a_run_that_was_not_scored_is_set_apart() -> None:
+    _, apart = group_runs([*three(), dataclasses.replace(run("new", GAINS), tasks={})])
+    assert [one.reason for one in apart] == ["it has no score of any task"]
+
+
+def test_a_task_outside_of_the_score_sets_nobody_apart() -> None:
+    entry = run("guarded", {**GAINS, "guard": 0.0})
+    guard = dataclasses.replace(score_of("guard", entry.samples["guard"]), counts=False)
+    groups, _ = group_runs([*three(), dataclasses.replace(entry, tasks={**entry.tasks, "guard": guard})])
+    assert len(groups) == 1
+    assert "guard" not in groups[0].tasks
+
+
+def test_those_who_agree_with_nobody_are_listed_with_their_reasons() -> None:
+    alone = [with_conditions(run(f"r{n}", GAINS), "world_facts", few_shot=str(n)) for n in range(1, 13)]
+    groups, apart = group_runs([*three(), *alone])
+    assert len(groups) == 8
+    assert sum(len(group.runs) for group in groups) + len(apart) == 15
+    assert all("solved example" in one.reason for one in apart)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([None, "0", "5"]), st.sampled_from([None, "1", "2"])), min_size=1, max_size=9)
+)
+def test_no_two_runs_of_a_board_conflict_and_none_is_lost(conditions: list[tuple[str | None, str | None]]) -> None:
+    bare = without_samples(run("r", {"world_facts": 0.1}, items=5))
+    runs = [
+        with_conditions(dataclasses.replace(bare, run_id=f"r{n}"), "world_facts", few_shot=few, version=version)
+        for n, (few, version) in enumerate(conditions)
+    ]
+    groups, apart = group_runs(runs)
+    found = [one.run_id for group in groups for one in group.runs] + [one.run.run_id for one in apart]
+    assert sorted(found) == sorted(one.run_id for one in runs)
+    for group in groups:
+        known = [one.tasks["world_facts"].conditions for one in group.runs]
+        assert not any(conflicts(one, other) for one in known for other in known)

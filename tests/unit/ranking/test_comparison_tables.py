@@ -1,0 +1,208 @@
+"""A comparison's tables and page, from made-up runs; golden files for what others read."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from tests.unit.ranking.comparison_entries import curves, quickstart, run, seeds, with_conditions
+
+from tunery.entries import Votes
+from tunery.ranking.comparison_page import page
+from tunery.ranking.comparison_plots import figures, pareto
+from tunery.ranking.comparison_records import Comparison
+from tunery.ranking.comparison_tables import csv, frame, latex, markdown, pairs_csv, pairs_frame, terminal
+from tunery.ranking.comparison_words import conclusions
+from tunery.ranking.leaderboard import rank
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+HOSTILE = r"a|b_c & 50% <script>alert(1)</script> [bold]x[/] `y` \end{table} #1 ~$^{}"
+FACTS = {"world_facts": 0.25}
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    runs = list(quickstart())
+    runs[0] = dataclasses.replace(runs[0], votes=Votes(14, 3, 6))
+    return rank(runs)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Comparison:
+    task = {HOSTILE: 0.2}
+    return rank([run(HOSTILE, task, data=HOSTILE), with_conditions(run("x", task), HOSTILE, few_shot=HOSTILE)])
+
+
+def printed(comparison: Comparison, width: int = 130) -> str:
+    text = io.StringIO()
+    console = Console(file=text, width=width)
+    for part in terminal(comparison):
+        console.print(part)
+    return text.getvalue()
+
+
+def test_markdown_is_the_golden_one(comparison: Comparison) -> None:
+    assert markdown(comparison) == (GOLDEN / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_latex_is_the_golden_one(comparison: Comparison) -> None:
+    assert latex(comparison) == (GOLDEN / "comparison.tex").read_text(encoding="utf-8")
+
+
+def test_csv_is_the_golden_one(comparison: Comparison) -> None:
+    assert csv(comparison) == (GOLDEN / "comparison.csv").read_text(encoding="utf-8")
+
+
+def test_the_terminal_shows_the_golden_tables(comparison: Comparison) -> None:
+    assert printed(comparison) == (GOLDEN / "comparison.txt").read_text(encoding="utf-8")
+
+
+def test_the_frame_has_a_row_a_configuration_and_keeps_what_was_set_apart(comparison: Comparison) -> None:
+    table = frame(comparison)
+    assert len(table) == 7 + 1 + 1
+    assert list(table["place"][:7]) == [1, 2, 3, 4, 5, 6, 7]
+    assert table.loc[8, "reason"].startswith("its score of world_facts is nan")
+    first = table.iloc[0]
+    assert first["delta/world_facts/acc"] == pytest.approx(first["world_facts/acc"] - first["base/world_facts/acc"])
+    assert first["delta/world_facts/acc_low"] < first["delta/world_facts/acc"] < first["delta/world_facts/acc_high"]
+    assert first["run_ids"].split(" ") == [one.run_id for one in comparison.main.contenders[0].runs]
+
+
+def test_the_frame_of_pairs_has_every_pair_of_every_board(comparison: Comparison) -> None:
+    table = pairs_frame(comparison)
+    assert len(table) == 21 * 3
+    assert set(table["task"]) == {"score", "world_facts", "world_comparison"}
+    assert len(pd.read_csv(io.StringIO(pairs_csv(comparison)))) == len(table)
+
+
+def test_other_peoples_names_are_no_markup_in_markdown(hostile: Comparison) -> None:
+    text = markdown(hostile)
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    by_table = re.split(r"\n\n", text)
+    for table in (part.splitlines() for part in by_table if part.startswith("|")):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    assert tables
+    assert "<script>" not in re.sub(r"`[^`]*`|\\<", "", text)
+
+
+def test_other_peoples_names_are_no_commands_in_latex(hostile: Comparison) -> None:
+    text = latex(hostile)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}")
+    assert r"50\%" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert all(re.search(r"(?<!\\)[%#_$](?!\\pm|\\times|\$)", row.replace("$\\pm$", "")) is None for row in rows)
+
+
+def test_other_peoples_names_are_no_markup_in_a_terminal(hostile: Comparison) -> None:
+    assert "[bold]x[/]" in "".join(printed(hostile, 400).split("\n"))
+
+
+def test_the_base_is_named_where_there_are_several() -> None:
+    one, other = run("a", FACTS), run("b", FACTS, base="mistral")
+    assert "base model" not in markdown(rank([one]))
+    assert "| `mistral` |" in markdown(rank([one, other]))
+
+
+class Reader(HTMLParser):
+    """Collects a page's tags, the addresses it would load, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.depth = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    return reader
+
+
+def test_the_page_needs_no_network_and_has_the_conclusions_on_top(comparison: Comparison) -> None:
+    text = page(comparison)
+    reader = read(text)
+    assert all(address.startswith("data:") for address in reader.addresses)
+    assert "http-equiv" not in text
+    assert 'name="viewport"' in text
+    first = conclusions(comparison)[0]
+    assert first in text
+    assert text.index(first) < text.index("<table>")
+    assert reader.tags.count("img") == len(figures(comparison))
+    assert reader.tags.count("table") == 7
+
+
+def test_the_page_is_the_same_every_time(comparison: Comparison) -> None:
+    assert page(comparison) == page(comparison)
+
+
+def test_other_peoples_names_are_no_markup_on_the_page(hostile: Comparison) -> None:
+    text = page(hostile)
+    assert read(text).tags.count("script") == 1
+    assert "alert(1)" in text  # shown, not run
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.text(min_size=1, max_size=30), st.text(max_size=20))
+def test_any_name_can_be_shown(name: str, data: str) -> None:
+    comparison = rank([run(name, FACTS, data=data, items=6), run("other", FACTS, items=6)])
+    assert printed(comparison)
+    assert read(page(comparison)).tags.count("script") == 1
+    assert len(markdown(comparison).splitlines()) > 10
+    assert latex(comparison).count(r"\begin{table}") == latex(comparison).count(r"\end{table}")
+
+
+def test_every_picture_that_there_is_something_for(comparison: Comparison) -> None:
+    assert list(figures(comparison)) == ["leaderboard", "matrix", "cost", "loss"]
+
+
+def test_a_bare_run_has_just_its_place() -> None:
+    bare = dataclasses.replace(run("a", FACTS), curves={}, costs={}, trained_on="", train_rows=None)
+    assert list(figures(rank([bare]))) == ["leaderboard"]
+
+
+def test_several_sizes_of_a_method_are_a_learning_curve() -> None:
+    runs = [
+        one
+        for method in ("lora", "full")
+        for rows in (50, 200, 800)
+        for one in seeds(f"{method} {rows}", FACTS, count=2, method=method, train_rows=rows)
+    ]
+    figure = figures(rank(runs))["learning"]
+    (axes,) = figure.axes
+    lines = {str(line.get_label()): line for line in axes.get_lines() if str(line.get_label()) in ("lora", "full")}
+    assert {name: len(line.get_xdata()) for name, line in lines.items()} == {"lora": 3, "full": 3}  # type: ignore[arg-type]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "200", "800"]
+
+
+def test_ranks_over_tasks_are_a_critical_difference_diagram() -> None:
+    tasks = [f"task{n}" for n in range(6)]
+    runs = [run(name, dict.fromkeys(tasks, gain)) for name, gain in (("a", 0.3), ("b", 0.15), ("c", 0.0))]
+    figure = figures(rank(runs))["ranks"]
+    assert {text.get_text().split(" (")[0].strip() for text in figure.axes[0].texts} & {"a"}
+
+
+def test_the_front_is_what_nothing_beats_for_less() -> None:
+    def priced(name: str, gain: float, seconds: float) -> object:
+        return dataclasses.replace(run(name, {"world_facts": gain}), costs={"train_seconds": seconds})
+
+    board = rank([priced("cheap", 0.0, 1), priced("dear", 0.45, 9), priced("waste", 0.0, 10)]).main  # type: ignore[list-item]
+    assert [one.name for one in pareto(board.contenders, "train_seconds")] == ["cheap", "dear"]
+
+
+def test_each_seed_has_a_loss_curve() -> None:
+    runs = [dataclasses.replace(one, curves=curves(n)) for n, one in enumerate(seeds("a", FACTS))]
+    training, validation = figures(rank(runs))["loss"].axes[:2]
+    assert (len(training.get_lines()), len(validation.get_lines())) == (3, 3)

@@ -1,0 +1,60 @@
+"""A conversation with two models keeps their names to itself until the choice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tunery.records import Message
+from tunery.serving.answers import Sampling
+from tunery.serving.talk import Side, Talk
+
+
+def answered(tuned_on_the: Side) -> Talk:
+    return Talk(tuned_on_the).ask("One?", Sampling()).answer("left 1", "right 1").ask("Two?", Sampling(0.5, seed=3))
+
+
+def test_each_side_is_asked_with_its_own_answers() -> None:
+    assert answered("left").messages("right") == [
+        Message("user", "One?"), Message("assistant", "right 1"), Message("user", "Two?")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("tuned_on_the", ["left", "right"])
+def test_names_are_hidden_until_the_choice(tuned_on_the: Side) -> None:
+    talk = answered(tuned_on_the).answer("left 2", "right 2")
+    assert (talk.name("left"), talk.name("right")) == ("A", "B")
+    other: Side = "right" if tuned_on_the == "left" else "left"
+    chosen = talk.choose("tie")
+    assert chosen.name(tuned_on_the).endswith("tuned")
+    assert chosen.name(other).endswith("base")
+
+
+@pytest.mark.parametrize(
+    ("tuned_on_the", "better", "choice"),
+    [("left", "left", "tuned"), ("left", "right", "base"), ("right", "right", "tuned"), ("right", "left", "base")],
+)
+def test_a_choice_of_a_side_is_a_choice_of_a_model(tuned_on_the: Side, better: Side, choice: str) -> None:
+    assert Talk(tuned_on_the).chosen(better) == choice
+    assert Talk(tuned_on_the).chosen("tie") == "tie"
+
+
+@pytest.mark.parametrize("tuned_on_the", ["left", "right"])
+def test_a_vote_names_the_models_and_not_the_sides(tuned_on_the: Side) -> None:
+    talk = answered(tuned_on_the).answer("left 2", "right 2")
+    vote = talk.vote("tuned")
+    assert vote.tuned == f"{tuned_on_the} 2"
+    assert vote.base != vote.tuned
+    assert [turn["tuned"] for turn in json.loads(vote.conversation)] == [f"{tuned_on_the} 1", f"{tuned_on_the} 2"]
+    assert (vote.turns, vote.settings["seed"], vote.settings["temperature"]) == (2, 3, 0.5)
+
+
+def test_there_is_one_vote_and_only_on_an_answer() -> None:
+    talk = Talk("left")
+    assert not talk.open_to_a_vote
+    talk = talk.ask("One?", Sampling())
+    assert not talk.open_to_a_vote
+    talk = talk.answer("yes", "")
+    assert talk.open_to_a_vote
+    assert not talk.choose("tie").open_to_a_vote

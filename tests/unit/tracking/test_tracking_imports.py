@@ -1,0 +1,103 @@
+"""Imported results as runs: kept once, and read as entries that pair with our own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests.compared import BASE, TUNED, logged, result
+
+from tunery.entries import Entry
+from tunery.errors import TrackingError
+from tunery.tracking import imports
+from tunery.tracking.entries import read
+from tunery.tracking.entries_answers import with_answers
+from tunery.tracking.entries_select import Selection
+from tunery.tracking.imports import Imported, ImportedTask, keep_import, known_imports
+from tunery.tracking.scores import items_digest
+from tunery.tracking.store import Store
+
+
+def imported(**changes: Any) -> Imported:
+    samples = result(BASE).samples
+    conditions = {"version": "1.0", "few_shot": 0, "prompt": "p", "items": items_digest(result(BASE)), "count": 4}
+    task = ImportedTask("f1", {"f1": 0.25, "acc": 0.25}, {"acc": 0.25}, {"acc": 0.2}, {}, conditions, samples)
+    whole = Imported(
+        "theirs", "digest1", "results.json", "acme/base", "lora", {"quiz": task}, trained_on="theirs.jsonl", seed=5,
+        train_rows=70, settings={"adapter.r": "32"}, metrics={"train_seconds": 3.0}, time_ms=1_700_000_000_000,
+        curves={"train/loss": [(1, 0.9), (2, 0.5)]}, note="a note",
+    )  # fmt: skip
+    return replace(whole, **changes)
+
+
+def only(store: Store, selection: Selection | None = None) -> Entry:
+    [reading] = with_answers(store, read(store, selection or Selection()).readings)
+    return reading.entry
+
+
+def test_an_import_is_found_by_its_digest(store: Store) -> None:
+    run_id = keep_import(store, imported(), "imports")
+    assert known_imports(store) == {"digest1": run_id}
+    run = store.client.get_run(run_id)
+    assert (run.info.status, run.info.start_time) == ("FINISHED", 1_700_000_000_000)
+    assert run.data.tags["tunery.kind"] == "import"
+    assert run.data.metrics["score"] == 0.25
+
+
+def test_an_import_reads_back_as_an_entry(store: Store) -> None:
+    keep_import(store, imported(), "imports")
+    entry = only(store)
+    assert (entry.name, entry.kind, entry.base, entry.method, entry.seed) == (
+        "theirs",
+        "import",
+        "acme/base",
+        "lora",
+        5,
+    )
+    assert (entry.trained_on, entry.train_rows, entry.costs) == ("theirs.jsonl", 70, {"train_seconds": 3.0})
+    assert entry.notes == ("imported from results.json", "a note")
+    score = entry.tasks["quiz"]
+    assert (score.metric, score.value, score.items) == ("f1", 0.25, 4)
+    assert "chat_template" not in score.conditions, "what the file does not tell is missing"
+    pd.testing.assert_series_equal(entry.samples["quiz"]["f1"], result(BASE).samples["f1"], check_names=False)
+
+
+def test_beside_our_own_runs_an_import_is_scored_by_their_metric_and_pairs_with_their_items(store: Store) -> None:
+    logged(store, name="ours")
+    keep_import(store, imported(), "imports")
+    found = {one.entry.name: one.entry for one in with_answers(store, read(store, Selection()).readings)}
+    ours, theirs = found["ours"], found["theirs"]
+    score = theirs.tasks["quiz"]
+    assert (score.metric, score.value, score.stderr, score.base) == ("acc", 0.25, 0.25, 0.2)
+    assert score.conditions["items"] == ours.tasks["quiz"].conditions["items"]
+    assert list(theirs.samples["quiz"]["item_id"]) == list(ours.samples["quiz"]["item_id"])
+    assert list(ours.samples["quiz"]["acc"]) == list(TUNED)
+
+
+def test_two_files_of_one_model_are_one_row(store: Store) -> None:
+    keep_import(store, imported(), "imports")
+    task = ImportedTask("acc", {"acc": 0.5}, conditions={"version": "1.0"})
+    keep_import(store, imported(digest="digest2", tasks={"riddles": task}), "imports")
+    assert sorted(only(store).tasks) == ["quiz", "riddles"]
+
+
+def test_imports_are_added_to_a_project(store: Store) -> None:
+    logged(store, name="ours", project="small")
+    keep_import(store, imported(), "imports")
+    found = read(store, Selection(projects=("small",), imported=True)).readings
+    assert sorted(one.entry.name for one in found) == ["ours", "theirs"]
+
+
+def test_an_import_that_broke_off_is_no_whole_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object) -> None:
+        raise TrackingError("store", "the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imports, "_upload", broken)
+        with pytest.raises(TrackingError):
+            keep_import(store, imported(), "imports")
+    assert known_imports(store) == {}
+    keep_import(store, imported(), "imports")
+    assert len(known_imports(store)) == 1
