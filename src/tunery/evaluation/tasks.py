@@ -18,6 +18,20 @@ from tunery.records import TaskSettings
 
 
 @dataclass
+class Encoded:
+    """Token ids of texts, by one tokenizer at a time; see `lm.Scorer`."""
+
+    ids: dict[Any, Any] = field(default_factory=dict)
+    tokenizer: object = None
+
+    def by(self, tokenizer: object) -> dict[Any, Any]:
+        """What this tokenizer made so far; empty if it was another."""
+        if tokenizer != self.tokenizer:
+            self.ids, self.tokenizer = {}, tokenizer
+        return self.ids
+
+
+@dataclass
 class Tasks:
     """Loaded tasks.
 
@@ -29,7 +43,7 @@ class Tasks:
         members: The leaf tasks that each name stands for.
         leaves: Leaf tasks, by name.
         groups: lm-eval's groups, by name.
-        encoded: Token ids of every request, kept from one scoring to the next; see `lm.Scorer`.
+        encoded: Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
     """
 
     names: tuple[str, ...]
@@ -40,8 +54,7 @@ class Tasks:
     members: Mapping[str, tuple[str, ...]]
     leaves: Mapping[str, Leaf]
     groups: Mapping[str, Any]
-    encoded: dict[Any, Any] = field(default_factory=dict, repr=False)
-    encoded_for: object = field(default=None, repr=False)
+    encoded: Encoded = field(default_factory=Encoded, repr=False)
 
     def texts(self) -> dict[str, list[str]]:
         """What each leaf task's documents ask, for decontamination."""

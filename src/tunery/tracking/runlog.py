@@ -34,10 +34,14 @@ class RunLog:
     """The logging half of a Tracker."""
 
     store: Store
-    gateway: Gateway
     run_id: str
     resumed: bool
     adapter_folder: Path | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """The way to MLflow."""
+        raise NotImplementedError
 
     def prepare(self, run: Run) -> None:
         """Remember what a resumed run holds already."""

@@ -291,3 +291,34 @@ class Away:
 
     def end(self) -> None:
         self.gone = False
+
+
+class SignalsWhenItDies:
+    """An exception in a destructor goes nowhere but to stderr."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_swallows_ends_the_run_at_its_next_word(store: Store) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    tracker = open_run(store, "train", "demo")
+
+    def work() -> None:
+        with tracker:
+            dying = SignalsWhenItDies(signal.SIGTERM)
+            del dying
+            tracker.tag(further="work")
+
+    try:
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+            work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    run = store.client.get_run(tracker.run_id)
+    assert (run.info.status, run.data.tags["tunery.failure"]) == ("KILLED", "killed")
+    assert "further" not in run.data.tags
