@@ -38,8 +38,9 @@ def exclusive(file: Path, taken: InputError, *, again: bool = False) -> Iterator
         lock.acquire()
     except Timeout:
         raise taken from None
-    except OSError as error:
-        raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
+    except (OSError, NotImplementedError) as error:  # the latter: a network folder without locks
+        advice = "Its folder must be writable, and take locks; TUNERY_HOME and --storage say where it lies."
+        raise StorageError(str(file), f"the lock cannot be written ({error}). {advice}") from error
     try:
         yield
     finally:

@@ -31,7 +31,7 @@ _OUTCOMES = {
     "oom": "out of memory (oom)",
     "nan": "the loss was no number (nan)",
     "timeout": "over the time limit of a trial (timeout)",
-    "infeasible": "estimated not to fit, so never begun (infeasible)",
+    "infeasible": "never begun: would not fit, or goes not together (infeasible)",
     "killed": "the worker died (killed)",
     "error": "an error (error)",
     "failed": "failed",
@@ -113,7 +113,7 @@ def _reading(record: StudyRecord) -> Iterator[str]:
     )
     if any(one.locked for one in record.finalists):
         yield (
-            "- *Locked* items were scored once, after the winner was known. *Gap* is dev − locked: how much the search "
+            "- *Locked* items were scored after the winner was known. *Gap* is dev − locked: how much the search "
             "had fooled itself, plus how much easier the dev items happen to be; the base's gap shows the latter."
         )
     else:
@@ -213,9 +213,7 @@ def _constraints(record: StudyRecord, link: _RunLink) -> str:
         if not refused
         else f"{counted(len(refused), 'complete trial')} did not meet them and cannot win."
     )
-    early = (
-        f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} estimated not to fit and never begun."
-    )
+    early = f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} found infeasible and never begun."
     lines.append(met + (early if never else ""))
     if refused:
         lines += ["", *_refused_table(refused, record, link)]

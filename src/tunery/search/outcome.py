@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
 from tunery.pipeline.locked import locked_base, primary_of, score_locked
@@ -27,7 +30,11 @@ if TYPE_CHECKING:
 Locked = Mapping[int, Sequence[Mapping[str, TaskResult]]]
 
 # User attributes of the study.
-VERSION, ELAPSED, LOOKS, RUN = "model_version", "elapsed_seconds", "locked_looks", "run"
+VERSION, ELAPSED, LOOKS, RUN = "model_version", "elapsed_seconds", "locked_sets", "run"
+_RECORD = "record"
+# Optuna keeps an attribute as JSON in a column of type TEXT, which in MySQL takes 65 535 bytes; escaping a character of
+# JSON within JSON makes two of it at most.
+_LONGEST_PART = 30_000
 
 
 def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, tracker: Tracker) -> StudyRecord:
@@ -76,8 +83,7 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     if not worker.project.evaluation.tasks:
         return record
     worker.progress.phase("scoring the finalists and the base on locked items")
-    looks = int(study.user_attrs.get(LOOKS, 0)) + 1
-    study.set_user_attr(LOOKS, looks)
+    looks = _looks(study, record.finalists)
     locked = {finalist.trial: _locked(worker, finalist) for finalist in record.finalists}
     base = locked_base(worker.project, worker.resident, worker.store)
     primary = primary_of(worker.project, worker.resident)
@@ -88,19 +94,34 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     assert record.winner is not None
     own = next((one.trial for one in scored if one.own), None)
     won = locked[record.winner]
-    again = (
-        ""
-        if looks == 1
-        else f"Locked items have been looked at {looks} times, after the trials or the finals had changed."
-    )
     return replace(
         record,
         finalists=scored,
         base_locked=headline(base, worker.project.evaluation),
         over_base=gain([base], won, primary),
         over_own=gain(locked[own], won, primary) if own is not None and own != record.winner else None,
-        notes=[*record.notes, again] if again else record.notes,
+        notes=[*record.notes, *_looked_before(looks)],
     )
+
+
+def _looks(study: optuna.Study, entered: Sequence[Finalist]) -> int:
+    """Of how many sets of finalists the locked items were scored, this one included.
+
+    A conclusion that is made again, because its worker died, looks at nothing new.
+    """
+    runs = sorted(run_id for one in entered for run_id in one.run_ids)
+    this = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
+    seen = list(dict.fromkeys([*study.user_attrs.get(LOOKS, []), this]))
+    study.set_user_attr(LOOKS, seen)
+    return len(seen)
+
+
+def _looked_before(looks: int) -> Iterator[str]:
+    if looks > 1:
+        yield (
+            f"Locked items were scored for {looks} sets of finalists, one after the other: after a report, trials or "
+            "finals were added. Where its locked scores were the reason, the search has had a part in these, too."
+        )
 
 
 def _headlines(scores: Sequence[float | None]) -> tuple[float, ...]:
@@ -184,6 +205,25 @@ def _metrics(record: StudyRecord) -> dict[str, float]:
         "locked/gain_over_own": record.over_own.value if record.over_own else None,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def keep_record(trial: optuna.Trial, record: StudyRecord) -> None:
+    """Write a record to the trial that made it, for the other hosts of the study, in parts that any database takes."""
+    text = json.dumps(asdict(record))
+    parts = [text[start : start + _LONGEST_PART] for start in range(0, len(text), _LONGEST_PART)]
+    for number, part in enumerate(parts):
+        trial.set_user_attr(f"{_RECORD}.{number}", part)
+    trial.set_user_attr(_RECORD, len(parts))
+
+
+def kept_record(trial: FrozenTrial) -> StudyRecord | None:
+    """The record that `keep_record` wrote, or None."""
+    known = trial.user_attrs
+    if _RECORD not in known:
+        return None
+    if isinstance(known[_RECORD], dict):  # an earlier version wrote it whole
+        return read_record(known[_RECORD])
+    return read_record(json.loads("".join(known[f"{_RECORD}.{number}"] for number in range(known[_RECORD]))))
 
 
 def read_record(tree: Mapping[str, Any]) -> StudyRecord:

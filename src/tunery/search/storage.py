@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from tunery.errors import Fault, RefError, StorageError
-from tunery.pipeline.work import exclusive, home
+from tunery.pipeline.work import exclusive
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
@@ -53,16 +53,22 @@ def is_one_host(url: str) -> bool:
 def held(url: str, study: str) -> Iterator[None]:
     """Keep a second command away from a study in a file: it would take the first one's trials for dead.
 
+    The lock lies beside the file: whoever can reach the one finds the other, from whatever host and home.
+
     Raises:
         RefError: If another command runs the study now.
     """
     if not is_one_host(url):
         yield
         return
-    name = hashlib.sha256(f"{url} {study}".encode()).hexdigest()[:16]
+    file = Path(url.removeprefix("sqlite:///"))
+    if not file.parent.is_dir():
+        yield  # whoever opens the file says so
+        return
+    name = hashlib.sha256(study.encode()).hexdigest()[:16]
     advice = "More workers: --workers N in one command; several commands or hosts: --storage postgresql://HOST/NAME."
     taken = RefError(f"study {study}", f"another process runs it now. {advice}")
-    with exclusive(home() / "studies" / f"{name}.lock", taken):
+    with exclusive(file.with_name(f"{file.name}.{name}.lock"), taken):
         yield
 
 

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import optuna
@@ -20,7 +20,7 @@ from tunery.records import StudyRecord
 from tunery.search import slots
 from tunery.search.checks import check_space
 from tunery.search.finals import final_jobs, finals_name, run_final
-from tunery.search.outcome import ELAPSED, conclude, read_record
+from tunery.search.outcome import ELAPSED, conclude, keep_record, kept_record
 from tunery.search.progress import Progress, View
 from tunery.search.space import Settings
 from tunery.search.storage import answering, away, held, is_one_host, open_storage, storage_url
@@ -32,6 +32,7 @@ from tunery.search.study import (
     lay_out_finals,
     lay_out_trials,
     run_of_study,
+    tags_of,
     take_from_the_dead,
 )
 from tunery.search.trials import run_search_trial
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 SEARCHED = "search_seconds"
-_RECORD = "record"
 # A run is made, and then its trial is told of it.
 _JUST_MADE_SECONDS = 60.0
 
@@ -138,7 +138,7 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
     name = options.study or project.name
     with held(url, name), answering(url), _engine(project, options, url, store.uri, engine) as run:
         storage = open_storage(url)
-        study = armed(join(storage, name, project, alone=is_one_host(url)), project, extra)
+        study = armed(join(storage, name, project, extra, alone=is_one_host(url)), project, extra)
         with _study_run(study, store, options, project, url) as tracker:
             progress = Progress(project, view)
             session = Session(project, options, name, url, storage, store, extra, tracker.run_id, progress)
@@ -263,14 +263,16 @@ def _study_run(study: optuna.Study, store: Store, options: Options, project: Pro
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
 
-    known = run_of_study(study, wait=not is_one_host(url))
+    known = run_of_study(study, store, wait=not is_one_host(url))
+    told = STUDY_RUN in study.user_attrs
     name = options.run_name or study.study_name
-    with open_run(store, "study", project.name, resume_run_id=known, run_name=name) as tracker:
-        study.set_user_attr(STUDY_RUN, tracker.run_id)
-        if known is None:
+    tags = {"tunery.study": study.study_name, **tags_of(study)}
+    with open_run(store, "study", project.name, known, name, tags=tags) as tracker:
+        if not told:
             tracker.log_config(resolved(project), fingerprint(project))
-            tracker.tag(**{"tunery.study": study.study_name, "tunery.project_folder": str(project.folder.absolute())})
+            tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
             tracker.log_provenance(collect(project.folder))
+            study.set_user_attr(STUDY_RUN, tracker.run_id)  # last: who is killed before does all of it again
         tracker.accept_resume()
         try:
             yield tracker
@@ -324,13 +326,14 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
     def run(trial: optuna.Trial) -> float:
         trial.set_user_attr(slots.RUN_ID, session.parent)  # it works: one that names no run for long is taken for dead
         record = conclude(worker, study, finals, tracker)
-        trial.set_user_attr(_RECORD, json.loads(json.dumps(asdict(record))))
+        keep_record(trial, record)
         return 0.0
 
     worker.work(end, run)
     ended = slots.standing(end)[key]
-    if _RECORD in ended.user_attrs:
-        return read_record(ended.user_attrs[_RECORD])
+    kept = kept_record(ended)
+    if kept is not None:
+        return kept
     why = ended.user_attrs.get(slots.REASON, "its worker died")
     raise RunStopped(f"study {session.name}: every trial has ended, but no report was made: {why}. Run it again.")
 

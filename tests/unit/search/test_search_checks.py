@@ -202,3 +202,25 @@ def test_a_pruner_that_does_nothing_is_noted(make: MakeProject, keys: dict[str, 
     check_space(project)
     note = pruner_note(project)
     assert note is None if expected is None else expected in str(note)
+
+
+@pytest.mark.parametrize(
+    ("derived", "expected"),
+    [
+        ("'1.1 * adapter.rank'", r"search.space.adapter.alpha ('1.1 * adapter.rank') is "),
+        ("'1.1 * adapter.rank'", "a whole number. Try round(1.1 * adapter.rank)."),
+        ("\"'x'\"", "search.space.adapter.alpha (\"'x'\") is 'x', but must be a whole number"),
+        ("'0 * adapter.rank'", "search.space.adapter.alpha ('0 * adapter.rank') is 0, but must be"),
+        ("'adapter.rank / 0'", "search.space.adapter.alpha: 'adapter.rank / 0' has no value"),
+        ("'-training.learning_rate'", "search.space.adapter.alpha ('-training.learning_rate') is "),
+    ],
+)
+def test_a_derived_key_that_no_trial_could_have_is_refused(make: MakeProject, derived: str, expected: str) -> None:
+    assert expected in faults(make(f"{{{RATE}, {RANK}, adapter.alpha: {derived}}}"))
+
+
+@pytest.mark.parametrize(
+    "derived", ["0.5 * adapter.rank", "adapter.rank / 16", "adapter.rank if adapter.rank > 8 else 0"]
+)
+def test_a_derived_key_that_some_trials_can_have_passes(make: MakeProject, derived: str) -> None:
+    check_space(make(f"{{{RANK}, adapter.alpha: '{derived}'}}"))

@@ -92,6 +92,15 @@ def test_a_study_in_a_file_is_run_by_one_command_at_a_time(tmp_path: Path) -> No
         pass
 
 
+def test_another_home_is_no_way_around_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts, or two accounts, that share a folder share no home."""
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    with held(url, "s"):
+        monkeypatch.setenv("TUNERY_HOME", str(tmp_path / "another"))
+        with pytest.raises(RefError, match="another process runs it now"), held(url, "s"):
+            pytest.fail("it was given away twice")
+
+
 def test_a_server_may_have_many_commands() -> None:
     with held("postgresql://here/x", "s"), held("postgresql://here/x", "s"):
         pass
