@@ -25,8 +25,8 @@ def kill_after(name, concerns):
     done = getattr(Tracker, name)
 
     @functools.wraps(done)
-    def then_die(self, *words):
-        found = done(self, *words)
+    def then_die(self, *words, **named):
+        found = done(self, *words, **named)
         if concerns(self):
             os.kill(os.getpid(), signal.SIGKILL)
         return found
@@ -98,6 +98,14 @@ def test_the_studys_run_is_found_again_by_who_was_not_told_of_it(place: Place, r
     (parent,) = [run for run in runs(place) if run.data.tags["tunery.kind"] == "study"]
     assert (parent.info.run_id, parent.info.status) == (orphan.info.run_id, "FINISHED")
     assert parent.data.params["cfg.adapter.rank"] == "4"
+    assert_exact(place, runs(place), 1)
+
+
+def test_a_total_may_change_before_the_study_knows_its_run(place: Place, runs: Runs) -> None:
+    small_study(place, search={"trials": 2})
+    killed(place, "kill_after('log_config', lambda tracker: tracker.kind == 'study')")
+    small_study(place, search={"trials": 1})
+    gone_on_with(place)
     assert_exact(place, runs(place), 1)
 
 

@@ -13,7 +13,7 @@ from tunery.config.keys import nearest
 from tunery.errors import Fault, TaskError, TuneryError
 from tunery.evaluation.index import full_manager, group_version, own_manager, quiet, task_version
 from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
-from tunery.evaluation.names import OwnTask, all_own, own_tasks, task_folders, unknown_task
+from tunery.evaluation.names import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
 from tunery.records import TaskSettings
 
 
@@ -65,10 +65,13 @@ def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
     """Check the names of evaluation.tasks; our own without loading lm-eval, which takes seconds to index.
 
     Raises:
-        TaskError: If a name is unknown; all of them at once, each with the nearest names.
+        TaskError: If a name is unknown, or a file of our own tasks is not there; all of them at once.
     """
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
+    absent = list(absent_items(evaluation.tasks, own))
+    if absent:
+        raise TaskError("evaluation", absent)
     if all_own(evaluation.tasks, own):
         return
     known = [*own, *full_manager(folders).all_tasks]

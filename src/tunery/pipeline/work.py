@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +74,17 @@ class WorkFolder:
         """
         advice = "Wait until it has ended, or stop it first."
         taken = RunHeld(f"run {self.path.name}", f"another process is training it now. {advice}")
-        with exclusive(self.path.with_name(f"{self.path.name}.lock"), taken, again=True):
+        with exclusive(self._lock, taken, again=True):
             yield
 
     def remove(self) -> None:
-        """Delete the folder: the adapter is in the store, the checkpoints are not needed any more."""
+        """Delete the folder and its lock: the adapter is in the store, the checkpoints are not needed any more."""
         shutil.rmtree(self.path, ignore_errors=True)
+        # Deleted only by who holds it. Whoever had opened it before finds it without a name and is refused (filelock
+        # looks), so that nobody holds a deleted file beside the holder of a new one.
+        with suppress(RunHeld, StorageError, OSError), self.held():
+            self._lock.unlink(missing_ok=True)
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")

@@ -11,7 +11,7 @@ from tunery.config.fields import field_at, value_at
 from tunery.config.keys import nearest
 from tunery.config.project import Project, known_keys, resolved
 from tunery.config.search import Dimension
-from tunery.config.units import BYTES_RULE, parse_bytes
+from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.search.expressions import Expression, ExpressionError, parse
 from tunery.search.fits import derived_faults, misfits
@@ -157,7 +157,7 @@ def _memory_faults(project: Project) -> Iterator[Fault]:
         try:
             parse_bytes(memory)
         except ValueError:
-            yield Fault("search.memory", BYTES_RULE, memory)
+            yield Fault("search.memory", BYTES_RULE, memory, unit_advice(memory))
 
 
 def _known_good_faults(project: Project) -> list[Fault]:

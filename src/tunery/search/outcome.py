@@ -9,16 +9,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
 from tunery.pipeline.locked import locked_base, primary_of, score_locked
+from tunery.ranking.study_facts import losses, mean, means, seeds_of, winner_of
 from tunery.ranking.study_gain import gain
 from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
-from tunery.search.finals import direction_sign, finalists, seeded, winner_among
+from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.plots import study_figures, study_page
+from tunery.search.progress import ELAPSED
 from tunery.search.pruners import prunes
 from tunery.search.rows import best_of, rows
 from tunery.search.rules import pruner_note
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 Locked = Mapping[int, Sequence[Mapping[str, TaskResult]]]
 
 # User attributes of the study.
-VERSION, ELAPSED, LOOKS, RUN = "model_version", "elapsed_seconds", "locked_sets", "run"
+VERSION, LOOKS, RUN = "model_version", "locked_sets", "run"
 _RECORD = "record"
 # Optuna keeps an attribute as JSON in a column of type TEXT, which in MySQL takes 65 535 bytes; escaping a character of
 # JSON within JSON makes two of it at most.
@@ -38,7 +41,7 @@ _LONGEST_PART = 30_000
 
 
 def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, tracker: Tracker) -> StudyRecord:
-    """Choose the winner on dev means, then score finalists and base on locked items, register, and report."""
+    """Choose the winner by its seeds' means, then score finalists and base on locked items, register, and report."""
     record = record_of(worker.project, study, finals, worker.parent)
     winner = winner_among(record.finalists, worker.project)
     if winner is not None:
@@ -160,10 +163,13 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
 
 
 def _best_run(record: StudyRecord, project: Project) -> str | None:
-    winner = next((one for one in record.finalists if one.trial == record.winner), None)
+    winner = winner_of(record)
     if winner is not None:
-        sign = direction_sign(project)
-        return max(zip(winner.values, winner.run_ids, strict=True), key=lambda seed: sign * seed[0])[1]
+        seeds = [
+            dict(zip(record.objectives, values, strict=True))
+            for values in zip(*seeds_of(winner, record.objectives).values(), strict=True)
+        ]
+        return min(zip(seeds, winner.run_ids, strict=True), key=lambda seed: losses(seed[0], record.objectives))[1]
     best = best_of(record.trials, project)
     return best[0].run_id if best and project.search.finalists == 0 else None
 
@@ -173,7 +179,8 @@ def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) ->
     from tunery.ranking.study_report import study_report
     from tunery.ranking.study_tables import trials_table
 
-    tracker.set_description(study_report(record, lambda run_id: f"#/experiments/{tracker.experiment_id}/runs/{run_id}"))
+    runs = f"#/experiments/{tracker.experiment_id}/runs"
+    tracker.set_description(study_report(record, lambda run_id: f"{runs}/{run_id}", _version_page))
     tracker.log_table(trials_table(record).astype(object), "trials.json")
     tracker.log_metrics(_metrics(record))
     if record.winner is not None:
@@ -189,17 +196,23 @@ def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) ->
         tracker.log_text(study_page(figures, record.name), "plots/study.html")
 
 
+def _version_page(version: str) -> str:
+    """Address of the page of "name/3" in MLflow."""
+    name, _, number = version.rpartition("/")
+    return f"#/models/{quote(name, safe='')}/versions/{number}"
+
+
 def _metrics(record: StudyRecord) -> dict[str, float]:
     """The study's own numbers, by which studies are told apart in MLflow's table."""
-    from tunery.ranking.study_facts import mean
-
-    winner = next((one for one in record.finalists if one.trial == record.winner), None)
+    winner = winner_of(record)
+    chosen_by = means(winner, record.objectives) if winner else {}
     values = {
+        **{f"winner/{name}": value for name, value in chosen_by.items() if name != "score"},
         "trials/complete": float(sum(row.state == "complete" for row in record.trials)),
         "trials/pruned": float(sum(row.state == "pruned" for row in record.trials)),
         "trials/failed": float(sum(row.state == "failed" for row in record.trials)),
         "base/locked/score": record.base_locked,
-        "winner/dev/score": mean(winner.dev) if winner else None,
+        "winner/dev/score": mean(winner.dev) if winner and winner.dev else None,
         "locked/score": mean(winner.locked) if winner and winner.locked else None,
         "locked/gain_over_base": record.over_base.value if record.over_base else None,
         "locked/gain_over_own": record.over_own.value if record.over_own else None,
@@ -230,6 +243,12 @@ def read_record(tree: Mapping[str, Any]) -> StudyRecord:
     """A record from its plain form, as asdict and JSON leave it."""
     gains = {key: Gain(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
     trials = [TrialRow(**row) for row in tree["trials"]]
-    lists = ("seeds", "dev", "locked", "run_ids", "values")
-    entrants = [Finalist(**{**one, **{key: tuple(one[key]) for key in lists}}) for one in tree["finalists"]]
+    entrants = [_read_finalist(one) for one in tree["finalists"]]
     return StudyRecord(**{**tree, **gains, "trials": trials, "finalists": entrants})
+
+
+def _read_finalist(tree: Mapping[str, Any]) -> Finalist:
+    lists = {key: tuple(tree[key]) for key in ("seeds", "dev", "locked", "run_ids", "values")}
+    further = {name: tuple(values) for name, values in tree.get("further", {}).items()}
+    kept = {key: value for key, value in tree.items() if key != "trial_score"}  # of an earlier version
+    return Finalist(**{**kept, **lists, "further": further})

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 SLOT, RUN_ID, FAILURE, REASON = "slot", "run_id", "failure", "reason"
 METRICS, SURPLUS, RETRIES, WORKER, FOLLOWS = "metrics", "surplus", "retries", "worker", "follows"
-PRUNED_AT, DRAWS = "pruned_at", "draws"
+PRUNED_AT, DRAWS, TRAINED = "pruned_at", "draws", "trained"
 
 MOST_RETRIES = 2
 MOST_DRAWS = 8  # in a space of which all is infeasible there is nothing else to draw

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
 import optuna
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Infeasible, Pruned
+from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
 from tunery.pipeline.trial import TrialPlan, refuse_trial, run_trial
 from tunery.pipeline.work import WorkFolder
 from tunery.search import slots
 from tunery.search.clock import deadline
 from tunery.search.memory import memory_limit
-from tunery.search.objectives import check_metrics, constraint_values, objective_values
+from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.rows import NAME, SETTINGS
 from tunery.search.space import OWN_SLOT, Settings, draw, name_of, with_settings
 from tunery.search.worker import Repeated, TrialWatch, Worker
@@ -32,12 +33,19 @@ def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -
         project = worker.project if own else laid(worker.project, settings)
     except Infeasible as error:
         _refuse(worker, study, trial, error)
+    _check_task_metrics(worker)
     metrics = run(worker, study, trial, project, _run_name(trial), prune=True)
     search = worker.project.search
     check_metrics(worker.project, metrics)
     for key, excess in constraint_values(metrics, search.constraints).items():
         trial.set_constraint(key, excess)
     return objective_values(metrics, search.objectives)
+
+
+def _check_task_metrics(worker: Worker) -> None:
+    with suppress(TaskError):  # the trial meets it again, and its run tells it
+        tasks = worker.resident.tasks(worker.project)
+        check_task_metrics(worker.project, tasks.higher_is_better)
 
 
 def _drawn(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settings:

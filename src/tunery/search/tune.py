@@ -20,13 +20,14 @@ from tunery.records import StudyRecord
 from tunery.search import slots
 from tunery.search.checks import check_space
 from tunery.search.finals import final_jobs, finals_name, run_final
-from tunery.search.outcome import ELAPSED, conclude, keep_record, kept_record
-from tunery.search.progress import Progress, View
+from tunery.search.outcome import conclude, keep_record, kept_record
+from tunery.search.progress import ELAPSED, Progress, View
 from tunery.search.space import Settings
 from tunery.search.storage import answering, away, held, is_one_host, open_storage, storage_url
 from tunery.search.study import (
     STUDY_RUN,
     armed,
+    drop_untried,
     join,
     known_configurations,
     lay_out_finals,
@@ -103,9 +104,11 @@ class Session:
 class _StudyStopped(Interrupted):
     """A study is gone on with by its name; --resume, of which a trial's own error speaks, is of `tunery train`."""
 
-    def __init__(self, study: str, stopped: Interrupted) -> None:
-        self.signal_name, self.step = stopped.signal_name, stopped.step
-        RunStopped.__init__(self, f"study {study}: stopped by {stopped.signal_name}. The same command goes on with it.")
+    def __init__(self, study: str, stopped: Interrupted | KeyboardInterrupt) -> None:
+        # Outside of training a signal comes as KeyboardInterrupt: Python's own, or "stopped by SIGHUP".
+        named = stopped.signal_name if isinstance(stopped, Interrupted) else str(stopped).removeprefix("stopped by ")
+        self.signal_name, self.step = named or "SIGINT", getattr(stopped, "step", 0)
+        RunStopped.__init__(self, f"study {study}: stopped by {self.signal_name}. The same command goes on with it.")
 
 
 Engine = Callable[[Session, optuna.Study], None]
@@ -125,19 +128,21 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
 
     Raises:
         InputError: If the project, the study that is there, or a store cannot be used; before anything is begun.
-        KeyboardInterrupt, Interrupted: If it was stopped; nothing is left RUNNING, and nothing is lost.
+        Interrupted: If it was stopped; nothing is left RUNNING, and nothing is lost.
     """
     from tunery.tracking.store import connect
 
+    url = storage_url(project.search.storage if options.storage is None else options.storage)
     check(project)
     check_space(project)
-    url = storage_url(options.storage or project.search.storage)
     store = connect(options.tracking_uri, project.name)
     extra = known_configurations(project, store)
     _check_total(project, options, extra)
     name = options.study or project.name
     with held(url, name), answering(url), _engine(project, options, url, store.uri, engine) as run:
         storage = open_storage(url)
+        if is_one_host(url):
+            drop_untried(storage, name, project, extra, store)
         study = armed(join(storage, name, project, extra, alone=is_one_host(url)), project, extra)
         with _study_run(study, store, options, project, url) as tracker:
             progress = Progress(project, view)
@@ -169,7 +174,7 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
         engine(session, study)
         study.set_user_attr(ELAPSED, before + time.time() - began)  # the report tells it
         record = _end(session, study, tracker)
-    except Interrupted as stopped:
+    except (Interrupted, KeyboardInterrupt) as stopped:
         _tell_how_to_go_on(session, study)
         raise _StudyStopped(session.name, stopped) from stopped
     except BaseException:
@@ -215,8 +220,8 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
     worker.until = None
     jobs = final_jobs(study, session.project)
     if jobs:
-        direction = next(iter(session.project.search.objectives.values()))
-        finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction)
+        objective, direction = next(iter(session.project.search.objectives.items()))
+        finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction, objective)
         worker.progress.begin_finals(finals)
         if slots.unfinished(finals):
             worker.progress.phase(_finals_text(jobs))
@@ -248,13 +253,11 @@ def _engine(project: Project, options: Options, url: str, tracking: str, given: 
 
         with on_cluster(project, options, url, tracking) as engine:
             yield engine
-    elif options.workers == 1:
-        yield in_this_process
     else:
         from tunery.search.processes import in_processes, places_for
 
         places_for(project, options.workers)  # before anything is begun
-        yield in_processes
+        yield in_this_process if options.workers == 1 else in_processes
 
 
 @contextmanager
@@ -269,7 +272,7 @@ def _study_run(study: optuna.Study, store: Store, options: Options, project: Pro
     tags = {"tunery.study": study.study_name, **tags_of(study)}
     with open_run(store, "study", project.name, known, name, tags=tags) as tracker:
         if not told:
-            tracker.log_config(resolved(project), fingerprint(project))
+            tracker.log_config(resolved(project), fingerprint(project), first=True)
             tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
             tracker.log_provenance(collect(project.folder))
             study.set_user_attr(STUDY_RUN, tracker.run_id)  # last: who is killed before does all of it again

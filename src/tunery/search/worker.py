@@ -171,11 +171,16 @@ class Worker:
         """What training reports to: ends the trial when the study's time is up, or the pruner (if any) says so."""
         metric = prune_metric(project) if prune else None
         direction = next(iter(project.search.objectives.values()))
+        told = slots.TRAINED in trial.user_attrs
 
         def report(metrics: StepMetrics) -> None:
             if self._time_is_up():
                 raise _TimeIsUp("the study's time limit", metrics.step, resumable=True)
             self.clock.note_now_and_then()
+            nonlocal told
+            if not told:
+                trial.set_user_attr(slots.TRAINED, True)  # from here on the study's settings must not change
+                told = True
             value = None if metric is None else rung_value(metrics.values, metric, direction)
             if value is not None and _is_worse(trial, value, metrics.step):
                 trial.set_user_attr(slots.PRUNED_AT, metrics.step)  # before MLflow is told, as metrics are

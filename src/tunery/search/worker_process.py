@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tunery.openmp import wait_briefly
+
 
 def main(order: dict[str, Any]) -> None:
     """Work through a study.
@@ -52,7 +54,7 @@ def run() -> None:
     from tunery.search.lifeline import follow_parent
     from tunery.tracking.redact import redact
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell began the command with &
     order = json.loads(sys.stdin.readline())
     follow_parent(signal.Signals(order.get("orphaned_by", signal.SIGTERM)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -106,12 +106,24 @@ def end_abandoned(
     theirs = worked_on()
     youngest = (time.time() - unknown_seconds) * 1000
     left = [run.run_id for run in running if not theirs.get(run.run_id, run.start_time > youngest)]
+    _mark_killed(store, left)
+    return left
+
+
+def end_study(store: Store, parent: str) -> None:
+    """Mark a study's run, and those of its trials, as KILLED where they are RUNNING: nobody goes on with it."""
+    end_abandoned(store, parent, dict)
     with refusals(store.uri):
-        for run_id in left:
+        running = store.client.get_run(parent).info.status == "RUNNING"
+    _mark_killed(store, [parent] if running else [])
+
+
+def _mark_killed(store: Store, run_ids: Sequence[str]) -> None:
+    with refusals(store.uri):
+        for run_id in run_ids:
             store.client.set_tag(run_id, FAILURE, "killed")
             store.client.set_tag(run_id, ERROR, "its worker died")
             store.client.set_terminated(run_id, "KILLED")
-    return left
 
 
 def log_locked(store: Store, run_id: str, results: Mapping[str, TaskResult], score: float | None) -> None:

@@ -107,6 +107,11 @@ def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: 
         ),
         ({"search__pruner": "wilcoxon"}, "training.checkpoints is 4, but must be at least 5"),
         ({"search__memory": "much"}, "search.memory is 'much', but must be"),
+        (
+            {"search__memory": "24"},
+            "search.memory is '24', but must be an amount of memory above 0, a number and a unit",
+        ),
+        ({"search__memory": "1.5"}, "Did you mean '1.5 GiB'?"),
         ({"search__objectives": "{}"}, "search.objectives is {}, but must be at least one metric"),
         ({"search__objectives": "{scoer: maximize}"}, "Did you mean 'score'?"),
         ({"search__objectives": "{base/score: maximize}"}, "the same in every trial. Try 'delta/score'."),
@@ -122,6 +127,13 @@ def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: 
 )
 def test_a_fault_of_the_search_is_named(make: MakeProject, keys: dict[str, str], expected: str) -> None:
     assert expected in faults(make(GOOD, **keys))
+
+
+@pytest.mark.parametrize("bound", ["<= 22 GiB", "<= 2"])
+def test_a_metric_that_nobody_knows_is_one_fault(make: MakeProject, bound: str) -> None:
+    text = faults(make(GOOD, search__constraints=f"{{peak_memory: '{bound}'}}"))
+    assert "faults" not in text
+    assert "Did you mean 'peak_memory_bytes'?" in text
 
 
 def test_scores_need_tasks(make: MakeProject) -> None:

@@ -13,7 +13,9 @@ from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
+from tunery.records import StepMetrics
 from tunery.search import slots, worker
+from tunery.search.clock import Clock
 from tunery.search.progress import Progress
 from tunery.search.team import Stop
 from tunery.search.worker import Worker
@@ -91,6 +93,18 @@ def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study
     work(study, failing(1, RunHeld("run x", "held"), once=True))
     assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
     assert slots.retries(slots.standing(study)[1]) == 0
+
+
+def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject) -> None:
+    project = make(SPACE)
+    worker = Worker(project, None, "parent", Progress(project))  # type: ignore[arg-type]
+    trial = study.ask()
+    worker.clock = Clock(trial)
+    report = worker.steps(trial, project, prune=False)
+    assert slots.TRAINED not in trial.user_attrs
+    for step in (1, 2):
+        report(StepMetrics(step, {"train/loss": 1.0}))
+    assert trial.user_attrs[slots.TRAINED] is True
 
 
 def test_workers_of_one_host_name_and_process_id_are_told_apart(make: MakeProject) -> None:
