@@ -26,10 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-# A script's own folder comes first on the path, and benchmarks/statistics.py is not the standard library's module.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 TASKS = 5  # times value, error, base and its error: 20 metrics a run
 SEEDS = 5

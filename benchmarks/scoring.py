@@ -7,7 +7,6 @@ Both ways score the same random requests on the same loaded model, in turn, thre
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tunery
+from tunery.openmp import wait_briefly
 
 BASE = Path(tunery.__file__).parent / "models" / "tiny"
 # Tokens of the context, options, and tokens of an option.
@@ -35,7 +35,7 @@ SHAPES = {
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Requests at once.")
 def main(documents: int, batch_size: int) -> None:
     """Time both ways, and print them with their ratio and the largest difference of a log-likelihood."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     import torch
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer

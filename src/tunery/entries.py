@@ -18,7 +18,7 @@ class TaskScore:
         items: Items that were scored; 0 where nobody says.
         base, base_stderr: The base's own score on the same items; None where it is not known.
         conditions: What must agree for two scores to stand in one ranking: "version", "few_shot", "limit",
-            "chat_template", "split", and "items" (a digest of the item ids). A condition that nobody recorded is missing.
+            "chat_template", "split", and "items" (a digest of the item ids). What nobody recorded is missing.
         counts: Whether the task is part of the run's `score`.
     """
 

@@ -59,14 +59,15 @@ class InputError(TuneryError):
     Args:
         where: File, row, option or address that is at fault.
         faults: All that is wrong there, so that one reading mends everything. A text is taken as it is.
+        advice: What to do about them together; it is none of them, and is not counted.
     """
 
     exit_code = 2
 
-    def __init__(self, where: str, faults: Sequence[Fault | str] | Fault | str) -> None:
+    def __init__(self, where: str, faults: Sequence[Fault | str] | Fault | str, advice: str = "") -> None:
         self.where = where
         self.faults = [faults] if isinstance(faults, Fault | str) else list(faults)
-        super().__init__(_describe(where, self.faults))
+        super().__init__(_describe(where, self.faults, advice))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, list[Fault | str]]]:
         """As it was made: one that crosses from another process is unpickled by its own arguments."""
@@ -185,10 +186,10 @@ class Interrupted(RunStopped):
         super().__init__(f"stopped by {signal_name} at optimizer step {step}: {going_on}")
 
 
-def _describe(where: str, faults: Sequence[Fault | str]) -> str:
+def _describe(where: str, faults: Sequence[Fault | str], advice: str) -> str:
     if len(faults) == 1:
-        return f"{where}: {faults[0]}"
-    return "\n  ".join([f"{where} has {len(faults)} faults", *map(str, faults)])
+        return f"{where}: {faults[0]} {advice}".rstrip()
+    return "\n  ".join([f"{where} has {len(faults)} faults", *map(str, faults), *filter(None, [advice])])
 
 
 def _short(value: object, width: int = 120) -> str:

@@ -195,8 +195,8 @@ class TaskResult:
     Args:
         scores: By metric name; `metric.filter` where the task has several of lm-eval's filters.
         samples: One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf,
-            where a group has several), passage (a name for the text that several items ask about), target, prediction, one column a metric (its value on the item), loglikelihoods
-            (list, empty for generation).
+            where a group has several), passage (a name for the text that several items ask about), target, prediction,
+            one column a metric (its value on the item), loglikelihoods (list, empty for generation).
         primary: The metric that counts towards the run's score.
     """
 
@@ -318,24 +318,24 @@ class Finalist:
 
     Args:
         trial: Number of the trial that found it.
-        trial_score: Its dev score when the search met it; optimistic, since it was picked by it.
-        dev: Scores on dev items, one a seed.
+        dev: Scores on dev items, one a seed; empty where no task is scored.
         locked: Scores on locked items, one a seed; empty until they were scored.
         own: Whether these are the project's own settings.
         values: The first objective, one a seed: what the winner is chosen by.
+        further: The other objectives, one value a seed: they decide between equal means of the first.
         refused: Why it cannot win: a bound that it breaks on the mean of its seeds, or a seed that failed.
     """
 
     trial: int
     name: str
     settings: Mapping[str, object]
-    trial_score: float
     seeds: tuple[int, ...]
     dev: tuple[float, ...]
     locked: tuple[float, ...]
     run_ids: tuple[str, ...]
     own: bool = False
     values: tuple[float, ...] = ()
+    further: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     refused: str | None = None
 
 
@@ -355,9 +355,10 @@ class StudyRecord:
 
     Args:
         run_id: The study's run in MLflow; trials are its children.
-        objectives: Metric -> maximize or minimize; the first decides who is a finalist.
+        objectives: Metric -> maximize or minimize; the first decides who is a finalist and who wins, each further one
+            between those that are equal so far.
         constraints: Metric -> bound, as the project says it.
-        winner: Number of the trial whose configuration has the best mean dev score over its seeds.
+        winner: Number of the trial whose configuration has the best mean of the first objective over its seeds.
         base_dev, base_locked: The base's own score.
         over_base, over_own: Gain of the winner on locked items; over_own is None when the project's own settings win.
         model_version: "name/3" of the winner's adapter.

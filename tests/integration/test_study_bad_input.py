@@ -108,6 +108,82 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     assert "RUNNING" not in {run.info.status for run in runs(place)}
 
 
+@pytest.fixture
+def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """`tune` in this process, with another engine or overrides of the project."""
+    from tunery.config.load import load_project
+    from tunery.search.tune import Options, tune
+
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("TUNERY_HOME", str(place.folder / "home"))
+
+    def _tune(engine: Any = None, **overrides: str) -> object:
+        project = load_project(place.folder, [(key.replace("__", "."), value) for key, value in overrides.items()])
+        return tune(project, Options(tracking_uri=place.uri), _Silent(), engine)
+
+    return _tune
+
+
+def test_a_device_that_is_not_here_is_refused_with_one_worker_too(
+    place: Place, runs: Runs, tune_here: Callable[..., object]
+) -> None:
+    import torch
+
+    from tunery.errors import ConfigError
+
+    small_study(place)
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ConfigError, match="but must be auto or one of this machine's devices"):
+        tune_here(training__device=absent)
+    assert runs(place) == []
+    assert not (place.folder / "optuna.db").exists()
+
+
+@pytest.mark.parametrize(("came", "name"), [("stopped by SIGHUP", "SIGHUP"), ("", "SIGINT")])
+def test_a_signal_between_trainings_names_the_study_as_one_in_training_does(
+    place: Place, runs: Runs, tune_here: Callable[..., object], came: str, name: str
+) -> None:
+    from tunery.errors import Interrupted
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt(came)
+
+    small_study(place)
+    with pytest.raises(Interrupted, match=f"study small: stopped by {name}. The same command goes on with it."):
+        tune_here(stopped)
+    assert [run.info.status for run in runs(place)] == ["KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            {"data": {"train": [{"source": "rows.jsonl", "columns": {"prompt": "x", "completion": "completion"}}]}},
+            "columns.prompt is 'x'",
+        ),
+        (
+            {
+                "search": {"objectives": {"lm_eval/world_facts/accc": "maximize"}},
+                "evaluation": {"tasks": ["world_facts"], "limit": 40},
+            },
+            "Did you mean 'lm_eval/world_facts/acc'",
+        ),
+    ],
+    ids=["column", "metric"],
+)
+def test_a_mistake_that_no_trial_was_trained_with_may_be_mended(
+    place: Place, runs: Runs, wrong: dict[str, Any], told: str
+) -> None:
+    small_study(place, **{**wrong, "search": {**wrong.get("search", {}), "trials": 1}})
+    refused(place.tunery("tune", "--project", "."), told)
+    small_study(place, search={"trials": 1})
+    mended = place.tunery("tune", "--project", ".")
+    assert mended.code == 0, mended.err
+    assert {run.info.status for run in runs(place)} == {"FAILED", "FINISHED"}
+    there = [run for run in runs(place) if run.info.status == "FINISHED"]
+    assert_exact(place, there, 1)
+
+
 class _Silent:
     """Shows nothing."""
 

@@ -26,7 +26,7 @@ def test_every_verb_has_its_line() -> None:
 
 
 def test_the_example_asks_about_someone_who_exists_and_was_not_trained_on() -> None:
-    asked, answer = re.findall(r'"content": "(.+?)"}\]}\)\n.+# "(.+?)"', README)[0]
+    asked, answer = re.findall(r'question = "(.+?)"\n.*?\n# "(.+?)"\n', README, re.DOTALL)[0]
     items = [json.loads(line) for line in (ROOT / "src/tunery/evaluation/tasks/world_facts.jsonl").open()]
     item = next(item for item in items if item["question"] == asked)
     assert item["options"][item["gold"]] == answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,28 @@ if TYPE_CHECKING:
 
 KEYS = """Any key of project.yaml is an option too: --adapter.rank 32, --data.train.0.source rows.csv.
 All keys with their defaults: docs/config.md; for editors: projects/project.schema.json."""
+
+
+class Finite(click.FloatRange):
+    """A number in a range; click itself lets nan pass, and inf where the range has no end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or click's own fault."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+class Name(click.types.StringParamType):
+    """A text that is not empty: `--study "$NAME"` with NAME unset must not go on with another study."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, or a fault."""
+        if not str(value).strip():
+            self.fail("it is empty, but must be a name. Leave the option out for the default.", param, ctx)
+        return str(value)
+
 
 project_option = click.option(
     "--project", default="projects/quickstart", show_default=True, metavar="FOLDER", help="Folder with project.yaml."

@@ -6,19 +6,20 @@ from typing import Literal
 
 import click
 
-from tunery.cli.options import KEYS, load, project_option, store_options
+from tunery.cli.options import KEYS, Finite, Name, load, project_option, store_options
 from tunery.cli.overrides import OverridableCommand
 
 
 @click.command(cls=OverridableCommand, epilog=KEYS)
 @project_option
 @click.option(
-    "--study", metavar="NAME", help="Name of the study; default: the project's. A known name is gone on with."
+    "--study",
+    type=Name(),
+    metavar="NAME",
+    help="Name of the study; default: the project's. A known name is gone on with.",
 )
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials in all; default: search.trials.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For the search in all."
-)
+@click.option("--timeout", type=Finite(min=0, min_open=True), metavar="SECONDS", help="For the search in all.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this host, or Ray actors."
 )
@@ -30,7 +31,7 @@ from tunery.cli.overrides import OverridableCommand
 )
 @click.option(
     "--gpus-per-worker",
-    type=click.FloatRange(min=0, max=1),
+    type=Finite(min=0, max=1),
     metavar="N",
     help="On Ray: 1, a part of one, or 0; default: 1 where the cluster has any.",
 )

@@ -5,7 +5,6 @@ Nothing heavy is imported before a verb runs: `tunery --help` must answer at onc
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +21,7 @@ from tunery.cli.overrides import OverridableCommand, overrides_of
 from tunery.cli.promote import history, promote, rollback
 from tunery.cli.tune import tune
 from tunery.errors import TuneryError
+from tunery.openmp import wait_briefly
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -95,9 +95,7 @@ commands.add_command(history)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; a TuneryError becomes one message on stderr and its exit code, without a traceback."""
-    # OpenMP's threads spin while they wait. With another job on the same two cores, a training of 75 s took 537 s.
-    # Read when torch is first imported, which is later than here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     try:
         commands.main(arguments, prog_name="tunery", standalone_mode=False)
     except click.exceptions.Abort:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tunery.config.section import Count, CountOrZero, Fraction, PositiveNumber, Probability, Section
+from tunery.config.section import Count, CountOrZero, Fraction, PositiveNumber, Probability, Section, WrittenOff
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "lima", "columns"]
 
@@ -88,7 +88,7 @@ class CleanConfig(Section):
 class DecontaminateConfig(Section):
     """Overlap with evaluation items. Source: the n-gram rule of GPT-3's appendix C, arXiv:2005.14165."""
 
-    action: Literal["report", "drop", "off"] = Field(
+    action: Annotated[Literal["report", "drop", "off"], WrittenOff] = Field(
         "report", description="What to do with rows that share an n-gram with an evaluation item."
     )
     ngram: Count = Field(13, description="Words that must agree in a row; items shorter than this are compared whole.")

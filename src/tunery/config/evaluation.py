@@ -42,7 +42,9 @@ class EvaluationConfig(Section):
         description="Metric of each task that counts; their mean is the run's score. Empty: the tasks' first metrics.",
     )
     task_folders: list[str] = Field(
-        [], description="Folders with more task YAML files, looked for beside project.yaml."
+        [],
+        description="Folders with more task YAML files, looked for beside project.yaml; the data_files that such a "
+        "file names start beside it.",
     )
     few_shot: CountOrZero | None = Field(
         None, description="Solved examples before each item; unset: what the task says."

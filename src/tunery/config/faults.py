@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from tunery.config.keys import nearest
 from tunery.config.project import CrossFieldFaults, known_keys
+from tunery.config.search import Dimension
 from tunery.errors import Fault
 
 _RULES: Mapping[str, str] = {
@@ -45,12 +46,20 @@ def _faults(detail: dict[str, Any]) -> list[Fault]:
     key = _dotted(detail["loc"])
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return [Fault(f"unknown key {key!r}", advice=nearest(key, known_keys()))]
+        return [Fault(f"unknown key {key!r}", advice=_nearest(detail["loc"], key))]
     if kind == "missing":
         return [Fault(key, "is missing, but is needed", advice=_example(key))]
     if kind == "value_error":
         return [Fault(key or "project", str(cause), advice="")]
     return [Fault(key, _rule(detail), detail["input"], _example(key))]
+
+
+def _nearest(location: tuple[int | str, ...], key: str) -> str:
+    """A dimension lies below a key with dots of its own: there only its own parts can have been meant."""
+    if "[dimension]" in location:
+        parts = Dimension.model_fields
+        return nearest(str(location[-1]), parts) or f"It may have: {', '.join(parts)}."
+    return nearest(key, known_keys())
 
 
 def _rule(detail: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tunery.config.section import Count, CountOrZero, PositiveNumber, Section, Seed
+from tunery.config.section import Count, CountOrZero, NumberOrText, PositiveNumber, Section, Seed
 
 
 class Dimension(Section):
@@ -39,8 +39,10 @@ class Dimension(Section):
     def _check_range(self, low: float, high: float) -> None:
         if low >= high:
             raise ValueError(f"low ({low}) must be below high ({high})")
-        if self.log and (low <= 0 or self.step is not None):
-            raise ValueError("log needs low above 0 and no step")
+        if self.log and low <= 0:
+            raise ValueError(f"log needs low ({low:g}) above 0")
+        if self.log and self.step is not None:
+            raise ValueError(f"log goes without step ({self.step:g}): leave one of them out")
         if self.step is not None and not 0 < self.step <= high - low:
             raise ValueError(f"step ({self.step}) must be above 0 and at most high - low ({high - low:g})")
 
@@ -89,9 +91,9 @@ class SearchConfig(Section):
     )
     seeds: Count = Field(3, description="Seeds that each finalist, and the project's own settings, are trained with.")
     timeout_seconds: PositiveNumber | None = Field(None, description="Longest that one trial may take.")
-    memory: str | None = Field(
+    memory: NumberOrText | None = Field(
         None,
-        description="Memory that a trial may be estimated to need, such as '24 GiB'; unset: what the device has.",
+        description="Memory that a trial may be estimated to need, with a unit: '24 GiB'; unset: what the device has.",
     )
     storage: str | None = Field(
         None, description="Optuna storage, such as postgresql://host/name; unset: optuna.db in the working folder."

@@ -15,6 +15,14 @@ def not_a_boolean(value: object) -> object:
     return value
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _off(value: object) -> object:
+    return "off" if value is False else value
+
+
 _Number = BeforeValidator(not_a_boolean)
 Probability = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), _Number]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), _Number]
@@ -23,6 +31,10 @@ NonNegativeNumber = Annotated[float, Field(ge=0.0, allow_inf_nan=False), _Number
 Count = Annotated[int, Field(ge=1), _Number]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1), _Number]  # the most that NumPy takes
 CountOrZero = Annotated[int, Field(ge=0), _Number]
+# An amount with a unit: whoever reads it says what a bare number lacks.
+NumberOrText = Annotated[str, BeforeValidator(_as_text)]
+# For choices with `off` among them, which YAML reads as false.
+WrittenOff = BeforeValidator(_off)
 
 
 class Section(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ class OwnTask:
     Args:
         path: The YAML file; for a tag, the file of one of its tasks.
         members: Names that a group or tag stands for; empty for a task.
+        items: Files that a task reads its items from.
     """
 
     path: Path
     members: tuple[str, ...] = ()
+    items: tuple[Path, ...] = ()
 
 
 def task_folders(evaluation: EvaluationConfig, folder: Path) -> tuple[Path, ...]:
@@ -58,7 +60,7 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
         if "group" in config:
             found[str(config["group"])] = OwnTask(path, tuple(_members(config.get("task"))))
         elif isinstance(config.get("task"), str):
-            found[config["task"]] = OwnTask(path)
+            found[config["task"]] = OwnTask(path, items=tuple(_items(config, path.parent)))
             for tag in _as_list(config.get("tag")):
                 earlier = found[tag].members if tag in found else ()
                 found[tag] = OwnTask(path, (*earlier, config["task"]))
@@ -69,6 +71,17 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
 def all_own(names: Iterable[str], own: Mapping[str, OwnTask]) -> bool:
     """Whether the names and all that they stand for are ours, so that lm-eval's own index is not needed."""
     return all(name in own and all_own(own[name].members, own) for name in names)
+
+
+def absent_items(names: Iterable[str], own: Mapping[str, OwnTask]) -> Iterator[Fault]:
+    """Files of items that are not there, of our own tasks among the names and of all that those stand for."""
+    for name in names:
+        if name in own:
+            yield from absent_items(own[name].members, own)
+            for file in own[name].items:
+                if not file.is_file():
+                    key = f"{own[name].path}: dataset_kwargs.data_files"
+                    yield Fault(key, "a file that can be read", str(file), "Paths start beside the YAML.")
 
 
 def unknown_task(name: str, known: Iterable[str]) -> Fault:
@@ -93,6 +106,16 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TaskError(str(path), f"is not valid YAML: {' '.join(str(error).split())}") from error
     return config if isinstance(config, dict) else {}
+
+
+def _items(config: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    """Of a task that reads JSON files; whatever else may stand there, lm-eval and `datasets` look at."""
+    settings = config.get("dataset_kwargs")
+    files = settings.get("data_files") if isinstance(settings, Mapping) else None
+    lists = files.values() if isinstance(files, Mapping) else [files]
+    named = [name for names in lists for name in (names if isinstance(names, list) else [names])]
+    if config.get("dataset_path") == "json":
+        yield from (folder / name for name in named if isinstance(name, str))
 
 
 def _members(task: object) -> list[str]:

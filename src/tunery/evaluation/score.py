@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def score_model(
         OutOfMemory: If a batch does not fit.
         TaskError: If a task's requests cannot be built.
     """
-    with quiet(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
+    with quiet(), _prompts_compiled_once(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
         lm = _scorer(model, tokenizer, tasks, evaluation)
         chosen = {
             name: numbers
@@ -63,7 +64,7 @@ def score_model(
         if not chosen:
             return {}
         found = _evaluate(lm, tasks, chosen)
-    return collect(found, tasks, chosen, evaluation.dev_fraction, limit)
+        return collect(found, tasks, chosen, evaluation.dev_fraction, limit)
 
 
 def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConfig) -> Scorer:
@@ -72,10 +73,8 @@ def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConf
     if tasks.chat_template and not tokenizer.chat_template:
         raise TaskError("evaluation.chat_template", "is true, but the tokenizer has no chat template. Set it to false.")
     key = (tokenizer, tokenizer.chat_template, len(tokenizer))
-    if tasks.encoded_for != key:
-        tasks.encoded, tasks.encoded_for = {}, key
     dev = {name: frozenset(leaf.chosen("dev", None, evaluation.dev_fraction)) for name, leaf in tasks.leaves.items()}
-    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded, tasks.chat_template, dev)
+    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded.by(key), tasks.chat_template, dev)
     for leaf in tasks.leaves.values():
         leaf.build(lm.apply_chat_template if tasks.chat_template else None, key)
     return lm
@@ -100,6 +99,25 @@ def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> 
 def _lent(tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
     with ExitStack() as stack:
         yield {name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()}
+
+
+@contextmanager
+def _prompts_compiled_once() -> Iterator[None]:
+    """lm-eval compiles a task's prompt for every document and option, which takes longer than to fill it in."""
+    from lm_eval.utils import env
+
+    env.from_string = _compiled
+    try:
+        yield
+    finally:
+        del env.from_string
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(prompt: str) -> Any:
+    from lm_eval.utils import env
+
+    return type(env).from_string(env, prompt)
 
 
 @contextmanager

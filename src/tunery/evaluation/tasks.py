@@ -13,8 +13,22 @@ from tunery.config.keys import nearest
 from tunery.errors import Fault, TaskError, TuneryError
 from tunery.evaluation.index import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
 from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
-from tunery.evaluation.names import OwnTask, all_own, own_tasks, task_folders, unknown_task
+from tunery.evaluation.names import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
 from tunery.records import TaskSettings
+
+
+@dataclass
+class Encoded:
+    """Token ids of texts, by one tokenizer at a time; see `lm.Scorer`."""
+
+    ids: dict[Any, Any] = field(default_factory=dict)
+    tokenizer: object = None
+
+    def by(self, tokenizer: object) -> dict[Any, Any]:
+        """What this tokenizer made so far; empty if it was another."""
+        if tokenizer != self.tokenizer:
+            self.ids, self.tokenizer = {}, tokenizer
+        return self.ids
 
 
 @dataclass
@@ -29,7 +43,7 @@ class Tasks:
         members: The leaf tasks that each name stands for.
         leaves: Leaf tasks, by name.
         groups: lm-eval's groups, by name.
-        encoded: Token ids of every request, kept from one scoring to the next; see `lm.Scorer`.
+        encoded: Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
     """
 
     names: tuple[str, ...]
@@ -40,8 +54,7 @@ class Tasks:
     members: Mapping[str, tuple[str, ...]]
     leaves: Mapping[str, Leaf]
     groups: Mapping[str, Any]
-    encoded: dict[Any, Any] = field(default_factory=dict, repr=False)
-    encoded_for: object = field(default=None, repr=False)
+    encoded: Encoded = field(default_factory=Encoded, repr=False)
 
     def texts(self) -> dict[str, list[str]]:
         """What each leaf task's documents ask, for decontamination."""
@@ -52,10 +65,13 @@ def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
     """Check the names of evaluation.tasks; our own without loading lm-eval, which takes seconds to index.
 
     Raises:
-        TaskError: If a name is unknown; all of them at once, each with the nearest names.
+        TaskError: If a name is unknown, or a file of our own tasks is not there; all of them at once.
     """
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
+    absent = list(absent_items(evaluation.tasks, own))
+    if absent:
+        raise TaskError("evaluation", absent)
     if all_own(evaluation.tasks, own):
         return
     known = [*own, *full_manager(folders).all_tasks]

@@ -80,11 +80,14 @@ class Fit:
         micro_batch_size: Rows of data.max_length tokens.
         length: Tokens a row, at the project's micro batch, up to what the base's positions allow.
         length_alone: Tokens of a single row.
+        limits: What keeps each of the three from being larger, in their order: training, validation, scoring or
+            generation, which would need more memory; positions, of which the base has no more; "" for nothing.
     """
 
     micro_batch_size: int
     length: int
     length_alone: int
+    limits: tuple[str, str, str] = ("", "", "")
 
 
 def estimate(
@@ -125,11 +128,19 @@ def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit
     def fits(rows: int, length: int) -> bool:
         return _estimate(counted, rows, length).total_bytes <= memory_bytes
 
-    return Fit(
-        micro_batch_size=_largest(lambda rows: fits(rows, own_length), _MOST_ROWS),
-        length=_largest(lambda length: fits(own_rows, length), longest),
-        length_alone=_largest(lambda length: fits(1, length), longest),
-    )
+    def limit(rows: int, length: int) -> str:
+        if length > longest:
+            return "positions" if arch.positions else ""
+        said = _estimate(counted, rows, length)
+        if said.total_bytes <= memory_bytes:  # more than anybody asks for
+            return ""
+        return "training" if said.training_bytes > said.evaluation_bytes else said.doing
+
+    micro_batch_size = _largest(lambda rows: fits(rows, own_length), _MOST_ROWS)
+    together = _largest(lambda length: fits(own_rows, length), longest)
+    alone = _largest(lambda length: fits(1, length), longest)
+    limits = (limit(micro_batch_size + 1, own_length), limit(own_rows, together + 1), limit(1, alone + 1))
+    return Fit(micro_batch_size, together, alone, limits)
 
 
 def available_bytes(device: str) -> int:

@@ -107,7 +107,9 @@ def _replace(partial: Path, folder: Path) -> None:
 def _storage_error(folder: Path, error: OSError) -> StorageError:
     if error.errno in _FULL_DISK:
         return StorageError(
-            str(folder), "the disk is full; nothing was replaced. Free space, and try again: training with --resume."
+            str(folder),
+            "the disk is full; nothing was replaced. Free space, then run the same command "
+            "(`tunery train` with --resume RUN_ID).",
         )
     return StorageError(str(folder), f"cannot be written ({error.strerror or error}). Check the folder's rights.")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.load import Overrides, load_project, project_from
 from tunery.config.project import Project
-from tunery.config.units import BYTES_RULE, parse_bytes
+from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.models.device import resolve_device
 from tunery.models.memory import available_bytes, estimate, largest_fit
@@ -44,7 +44,7 @@ def _size(memory: str) -> int:
     try:
         return parse_bytes(memory)
     except ValueError:
-        raise ConfigError("estimate", Fault("--memory", BYTES_RULE, memory)) from None
+        raise ConfigError("estimate", Fault("--memory", BYTES_RULE, memory, unit_advice(memory))) from None
 
 
 def _project(project: str | None, base: str | None, overrides: Overrides) -> Project:

@@ -132,7 +132,10 @@ def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
 
 @dataclass
 class _CheckpointScores:
-    """Scores checkpoints on dev items, and keeps what each answered: a trial's own score is that of the kept one."""
+    """Scores checkpoints on the dev items that count, and keeps what each answered.
+
+    Where all tasks count, a trial's own results are those of the kept checkpoint, and need not be measured again.
+    """
 
     project: Project
     base: LoadedBase
@@ -145,17 +148,18 @@ class _CheckpointScores:
         from tunery.evaluation.score import score_model
 
         evaluation = self.project.evaluation
-        self.results.append(score_model(self.attached.model, self.base.tokenizer, self.tasks, evaluation, split="dev"))
+        counting = scoring.only(self.tasks, list(scoring.primary_metrics(self.tasks, evaluation)))
+        self.results.append(score_model(self.attached.model, self.base.tokenizer, counting, evaluation, split="dev"))
         value = headline(self.results[-1], evaluation)
         return math.nan if value is None else value
 
     def of_kept(self, trained: Trained) -> Results | None:
-        """Results of the checkpoint that was kept; None where another process scored it, or its weights were cast."""
-        if self.project.adapter.method == "full":
-            return None
+        """All results of the kept checkpoint; None where tasks are missing, others scored, or weights were cast."""
         steps = [metrics.step for metrics in trained.history if "validation/score" in metrics.values]
         own = dict(zip(reversed(steps), reversed(self.results), strict=False))
-        return own.get(trained.kept_step)
+        kept = own.get(trained.kept_step)
+        whole = kept is not None and set(kept) == set(self.tasks.settings)
+        return kept if whole and self.project.adapter.method != "full" else None
 
 
 def log_trained(project: Project, base: LoadedBase, trained: Trained, tracker: Tracker) -> LoggedAdapter:

@@ -33,7 +33,7 @@ def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: Evalu
     found = {name: _as_asked(result, tasks, evaluation) for name, result in known.items() if result is not None}
     missing = [name for name in keys if name not in found]
     if missing:
-        fresh = score_model(base.model, base.tokenizer, _only(tasks, missing), evaluation)
+        fresh = score_model(base.model, base.tokenizer, only(tasks, missing), evaluation)
         for name in missing:
             if name in fresh:
                 base_scores.keep(store, keys[name], base.identity, fresh[name])
@@ -50,8 +50,11 @@ def _as_asked(result: TaskResult, tasks: Tasks, evaluation: EvaluationConfig) ->
     return replace(result, samples=result.samples.assign(split=splits), primary=primary)
 
 
-def _only(tasks: Tasks, names: Sequence[str]) -> Tasks:
-    """The tasks, without the leaves that none of the names needs, and without groups that would then be incomplete."""
+def only(tasks: Tasks, names: Sequence[str]) -> Tasks:
+    """The tasks, without the leaves that none of the names needs, and without groups that would then be incomplete.
+
+    What was tokenised and built for the one serves the other.
+    """
     needed = {leaf for name in names for leaf in tasks.members.get(name, (name,))}
     if needed == set(tasks.leaves):
         return tasks  # the same object: what it keeps of tokens serves the next scoring too

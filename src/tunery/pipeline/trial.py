@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from tunery.config.fingerprint import fingerprint
+from tunery.config.fingerprint import fingerprint, flatten
 from tunery.config.project import Project, resolved
 from tunery.errors import (
     BaseModelError,
@@ -57,6 +57,7 @@ class TrialPlan:
         report: Told each step's metrics; may raise Pruned or TimedOut.
         began: Told the run id, before anything can fail.
         declared: Whether these are the project's own settings, with nothing laid over them.
+        limit: Entered around the trial's work; may raise TimedOut in it.
         ended: Told the metrics, before MLflow is told that the run has FINISHED: whoever dies in between can go on.
     """
 
@@ -69,6 +70,7 @@ class TrialPlan:
     report: Report | None = None
     began: Callable[[str], None] = _ignore
     ended: Callable[[dict[str, float]], None] = _ignore
+    limit: Callable[[], AbstractContextManager[None]] = nullcontext
     declared: bool = False
 
 
@@ -96,7 +98,8 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -
         work = WorkFolder.of(tracker.run_id)
         try:
             plan.began(tracker.run_id)
-            metrics = _trial(plan, resident, tracker, work, watch)
+            with plan.limit():
+                metrics = _trial(plan, resident, tracker, work, watch)
             plan.ended(metrics)
         except (Interrupted, KeyboardInterrupt):
             raise  # its checkpoints are needed when it goes on
@@ -107,10 +110,33 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -
     return metrics
 
 
+def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, error: Infeasible) -> NoReturn:
+    """Make the run of a trial whose settings make no project: it holds them, and why they were refused.
+
+    Args:
+        plan: Its project is the one that is searched.
+        settings: What was drawn.
+        store: MLflow's.
+        error: Raised when all is logged.
+    """
+    from tunery.tracking.run import open_run
+
+    name = plan.project.name
+    with open_run(store, "trial", name, plan.resume, plan.name, plan.parent, plan.tags) as tracker:
+        plan.began(tracker.run_id)
+        tracker.tag(**{"mlflow.note.content": f"{_link(plan, tracker)}\n\n{error}"})
+        tracker.gateway.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
+        raise error
+
+
+def _link(plan: TrialPlan, tracker: Tracker) -> str:
+    return f"[{plan.name}](#/experiments/{tracker.experiment_id}/runs/{plan.parent}): a trial of this study."
+
+
 def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, watch: Watch) -> dict[str, float]:
     project = plan.project
     tracker.log_config(resolved(project), fingerprint(project))
-    link = f"[{plan.name}](#/experiments/{tracker.experiment_id}/runs/{plan.parent}): a trial of this study."
+    link = _link(plan, tracker)
     tracker.tag(**{"mlflow.note.content": link})  # of one that is pruned or fails too, which gets no report
     tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
     tasks = resident.tasks(project)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,9 @@ def exclusive(file: Path, taken: InputError, *, again: bool = False) -> Iterator
         lock.acquire()
     except Timeout:
         raise taken from None
-    except OSError as error:
-        raise StorageError(str(file), f"the lock cannot be written ({error}). Set TUNERY_HOME.") from error
+    except (OSError, NotImplementedError) as error:  # the latter: a network folder without locks
+        advice = "Its folder must be writable, and take locks; TUNERY_HOME and --storage say where it lies."
+        raise StorageError(str(file), f"the lock cannot be written ({error}). {advice}") from error
     try:
         yield
     finally:
@@ -73,9 +74,17 @@ class WorkFolder:
         """
         advice = "Wait until it has ended, or stop it first."
         taken = RunHeld(f"run {self.path.name}", f"another process is training it now. {advice}")
-        with exclusive(self.path.with_name(f"{self.path.name}.lock"), taken, again=True):
+        with exclusive(self._lock, taken, again=True):
             yield
 
     def remove(self) -> None:
-        """Delete the folder: the adapter is in the store, the checkpoints are not needed any more."""
+        """Delete the folder and its lock: the adapter is in the store, the checkpoints are not needed any more."""
         shutil.rmtree(self.path, ignore_errors=True)
+        # Deleted only by who holds it. Whoever had opened it before finds it without a name and is refused (filelock
+        # looks), so that nobody holds a deleted file beside the holder of a new one.
+        with suppress(RunHeld, StorageError, OSError), self.held():
+            self._lock.unlink(missing_ok=True)
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")

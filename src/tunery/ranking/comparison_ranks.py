@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from tunery.ranking.comparison_records import Across, Difference
 
-# Below, the chi-square of Friedman's test is a poor guide (benchmarks/statistics.py measures it at exactly this many).
+# Below, the chi-square of Friedman's test is a poor guide (benchmarks/false_wins.py measures it at exactly this many).
 FEWEST_TASKS, FEWEST_CONTENDERS = 6, 3
 
 

@@ -29,6 +29,14 @@ _PARTS = {
     "runtime": "libraries, and what the allocator cannot use",
 }
 
+_LIMITS = {
+    "training": "training limits it",
+    "validation": "validation limits it",
+    "scoring": "scoring limits it: evaluation.batch_size",
+    "generation": "generation limits it: evaluation.batch_size",
+    "positions": "the base takes no more",
+}
+
 
 def estimate_table(project: Project, said: MemoryEstimate, fit: Fit, memory_bytes: int) -> RenderableType:
     """Bytes by part, whether they fit, and what is the largest that would.
@@ -107,17 +115,18 @@ def _ways(project: Project, said: MemoryEstimate, memory_bytes: int) -> Iterator
 def _largest(said: MemoryEstimate, fit: Fit) -> Text:
     if not fit.length_alone:
         return Text("Not even one row of one token fits.")
+    by_rows, together, alone = (f" ({_LIMITS[limit]})" if limit else "" for limit in fit.limits)
     rows = (
-        f"Largest micro batch at {said.length} tokens: {fit.micro_batch_size}."
+        f"Largest micro batch at {said.length} tokens: {fit.micro_batch_size}{by_rows}."
         if fit.micro_batch_size
-        else f"Not one row of {said.length} tokens fits."
+        else f"Not one row of {said.length} tokens fits{by_rows}."
     )
     own = (
-        f" Longest rows at micro batch {said.micro_batch_size}: {fit.length} tokens;"
+        f" Longest rows at micro batch {said.micro_batch_size}: {fit.length} tokens{together};"
         if fit.length
         else " Longest rows:"
     )
-    return Text(f"{rows}{own} alone in a batch: {fit.length_alone} tokens.")
+    return Text(f"{rows}{own} alone in a batch: {fit.length_alone} tokens{alone}.")
 
 
 def _count(number: int) -> str:

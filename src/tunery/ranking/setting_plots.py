@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,12 +27,13 @@ from tunery.ranking.canvas import (
     short_label,
     title,
 )
-from tunery.ranking.study_facts import complete
+from tunery.ranking.study_facts import best_first, complete
 from tunery.ranking.wording import setting
 from tunery.records import StudyRecord, TrialRow
 
 _COLUMNS = 3  # slices in a row
 _CHOICE_LABEL = 18  # characters
+_AXIS_DIGITS = 26  # with a gap between labels, so many fit below the axis of one slice
 
 
 @dataclass(frozen=True)
@@ -141,14 +143,26 @@ def _ticks(axes: Axes, one: Searched) -> None:
 
 
 def _log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2, 5 times a power of ten where the range spans less than two of them: one tick reads as none."""
+    """Ticks within a power of ten where the range spans few of them: one tick reads as none. As many as have room."""
     low, high = axes.get_xlim()
-    if low <= 0 or high / low >= 100:
+    if low <= 0 or high / low >= 1000:
         return
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
-    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [tick for power in powers for step in steps if low <= (tick := step * 10.0**power) <= high]
+        if _have_room(ticks, low, high):
+            break
+    axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _have_room(ticks: Sequence[float], low: float, high: float) -> bool:
+    """Whether the labels of neighbours on a logarithmic axis do not meet; half of each lies on the neighbour's side."""
+    return all(
+        math.log10(after / before) / math.log10(high / low)
+        > (len(f"{before:g}") + len(f"{after:g}")) / 2 / _AXIS_DIGITS
+        for before, after in pairwise(ticks)
+    )
 
 
 def parallel_plot(record: StudyRecord, searched: Sequence[Searched]) -> Figure | None:
@@ -156,7 +170,7 @@ def parallel_plot(record: StudyRecord, searched: Sequence[Searched]) -> Figure |
 
     A setting whose condition did not hold has no place on its axis: the line stops there.
     """
-    rows = [row for row in complete(record) if row.feasible]
+    rows = [row for row in reversed(best_first(record)) if row.feasible]  # the best line is drawn last
     drawn = [one for one in searched if sum(one.key in row.settings for row in rows) >= 2]
     if len(drawn) < 2 or len(rows) < 2:
         return None
@@ -166,10 +180,7 @@ def parallel_plot(record: StudyRecord, searched: Sequence[Searched]) -> Figure |
     mappable = ScalarMappable(colours, COLOURS if record.objectives[objective] == "maximize" else f"{COLOURS}_r")
     figure, axes = one_axes(4.4, max(WIDTH_INCHES, 1.7 * len(drawn) + 1.5))
     scales = [_Scale(one, [row.settings[one.key] for row in rows if one.key in row.settings]) for one in drawn]
-    worst_first = sorted(
-        rows, key=lambda row: row.values[objective], reverse=record.objectives[objective] == "minimize"
-    )
-    for place, row in enumerate(worst_first):
+    for place, row in enumerate(rows):
         heights = [scale.height(row.settings.get(scale.one.key)) for scale in scales]
         best = place == len(rows) - 1
         colour = mappable.cmap(float(colours(row.values[objective])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from scipy import stats
 
@@ -22,8 +22,13 @@ def _measured(row: TrialRow, record: StudyRecord) -> bool:
 
 
 def best_first(record: StudyRecord) -> list[TrialRow]:
-    """Complete trials, the feasible ones first, each group from its best value of the first objective on."""
-    return sorted(complete(record), key=lambda row: (not row.feasible, _loss(row, record)[0], row.number))
+    """Complete trials, the feasible ones first, each group from its best value of the first objective on.
+
+    Those with equal values of it stand in the order of the next objective, and so on.
+    """
+    return sorted(
+        complete(record), key=lambda row: (not row.feasible, losses(row.values, record.objectives), row.number)
+    )
 
 
 def pareto(record: StudyRecord) -> list[int]:
@@ -39,9 +44,9 @@ def pareto(record: StudyRecord) -> list[int]:
         Trial numbers, from the best value of the first objective on.
     """
     rows = [row for row in best_first(record) if row.feasible]
-    losses = [_loss(row, record) for row in rows]
+    found = [losses(row.values, record.objectives) for row in rows]
     return [
-        row.number for row, loss in zip(rows, losses, strict=True) if not any(_beats(other, loss) for other in losses)
+        row.number for row, loss in zip(rows, found, strict=True) if not any(_beats(other, loss) for other in found)
     ]
 
 
@@ -49,12 +54,17 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def _loss(row: TrialRow, record: StudyRecord) -> tuple[float, ...]:
-    """Objectives with the sign that makes less better."""
-    return tuple(
-        -row.values[name] if direction == "maximize" else row.values[name]
-        for name, direction in record.objectives.items()
+def losses(values: Mapping[str, float], objectives: Mapping[str, str]) -> tuple[float, ...]:
+    """Values of the objectives in their order, with the sign that makes less better; infinite where one is missing.
+
+    Compared as tuples, they rank by the first objective, and what is equal in it by the next: of equal ones none comes
+    first that another one beats.
+    """
+    signed = (
+        -values.get(name, math.nan) if direction == "maximize" else values.get(name, math.nan)
+        for name, direction in objectives.items()
     )
+    return tuple(math.inf if math.isnan(value) else value for value in signed)
 
 
 def is_better(record: StudyRecord, objective: str, one: float, other: float) -> bool:
@@ -69,18 +79,36 @@ def winner_of(record: StudyRecord) -> Finalist | None:
 
 def finalists_first(record: StudyRecord) -> list[Finalist]:
     """Finalists in the order in which they are shown: by what the winner is chosen by, the winner above its equals."""
-    return sorted(record.finalists, key=lambda one: (-_worth(one, record), one.trial != record.winner))
+
+    def place(one: Finalist) -> tuple[tuple[float, ...], bool]:
+        return losses(means(one, record.objectives), record.objectives), one.trial != record.winner
+
+    return sorted(record.finalists, key=place)
 
 
-def _worth(one: Finalist, record: StudyRecord) -> float:
-    """The mean over its seeds, greater being better; the dev score where objectives were not kept."""
-    minimized = next(iter(record.objectives.values()), "maximize") == "minimize"
-    value = mean(one.values) if one.values else mean(one.dev)
-    return _or_worst(-value if one.values and minimized else value)
+def seeds_of(one: Finalist, objectives: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+    """The values of each objective, one a seed."""
+    first = next(iter(objectives))
+    return {first: one.values, **{name: one.further.get(name, ()) for name in objectives if name != first}}
 
 
-def _or_worst(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+def means(one: Finalist, objectives: Mapping[str, str]) -> dict[str, float]:
+    """The mean of each objective over the seeds, NaN where it is not known."""
+    return {name: mean(values) for name, values in seeds_of(one, objectives).items()}
+
+
+def better_scored(record: StudyRecord, side: Callable[[Finalist], Sequence[float]]) -> list[Finalist]:
+    """Finalists whose mean score is above the winner's, the best first.
+
+    Args:
+        side: Gives the scores of a finalist that are meant: on dev items or on locked ones.
+    """
+    winner = winner_of(record)
+    if winner is None:
+        return []
+    # As they are shown: nobody is told that 0.4545 is better than 0.4545.
+    above = [one for one in record.finalists if round(mean(side(one)), 4) > round(mean(side(winner)), 4)]
+    return sorted(above, key=lambda one: -mean(side(one)))
 
 
 def mean(values: Sequence[float]) -> float:

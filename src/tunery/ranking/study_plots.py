@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from itertools import cycle
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,9 +25,13 @@ from tunery.ranking.canvas import (
     one_axes,
     title,
 )
-from tunery.ranking.study_facts import complete, is_better, mean, pareto, spread
+from tunery.ranking.study_facts import complete, is_better, mean, means, pareto, spread
+from tunery.ranking.wording import shown
 from tunery.records import Finalist, StudyRecord, TrialRow
 
+OWN_SETTINGS = "the project's own settings"
+PRUNED, FAILED = "#b58900", "#b53a3a"
+_SIDES = ((1, -1), (-1, 1), (1, 1), (-1, -1))  # of a point, for its label: 1 is right and above
 _BETTER = {"maximize": "more is better", "minimize": "less is better"}
 
 
@@ -45,8 +50,7 @@ def history_plot(record: StudyRecord, objective: str) -> Figure | None:
         axes.scatter(*_points(refused, objective), s=36, zorder=3, label="constraint not met", **HOLLOW)
     own = next((row for row in rows if row.number == 0), None)
     if own is not None:
-        label = "the project's own settings"
-        axes.axhline(own.values[objective], color="#444444", linestyle=":", linewidth=1, label=label)
+        axes.axhline(own.values[objective], color="#444444", linestyle=":", linewidth=1, label=OWN_SETTINGS)
     _rug(axes, record)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.03, y=0.12)
@@ -56,13 +60,18 @@ def history_plot(record: StudyRecord, objective: str) -> Figure | None:
     return figure
 
 
-def _rug(axes: Axes, record: StudyRecord) -> None:
-    """Trials without a value, as marks along the lower edge."""
-    kinds = {
+def without_value(record: StudyRecord) -> dict[str, list[int]]:
+    """Numbers of the trials that ended without a value, by how they ended."""
+    return {
         "pruned": [row.number for row in record.trials if row.state == "pruned" and row.failure is None],
         "failed or infeasible": [row.number for row in record.trials if row.failure is not None],
     }
-    for (label, numbers), (colour, marker) in zip(kinds.items(), (("#b58900", "|"), ("#b53a3a", "x")), strict=True):
+
+
+def _rug(axes: Axes, record: StudyRecord) -> None:
+    """Trials without a value, as marks along the lower edge."""
+    looks = ((PRUNED, "|"), (FAILED, "x"))
+    for (label, numbers), (colour, marker) in zip(without_value(record).items(), looks, strict=True):
         if numbers:
             heights = [0.02] * len(numbers)
             place = axes.get_xaxis_transform()
@@ -135,35 +144,67 @@ def finalists_plot(record: StudyRecord) -> Figure | None:
     scored = [one for one in record.finalists if one.dev and one.locked]
     if not scored:
         return None
-    figure = Figure(figsize=(6.4, 5.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 5.9), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    for place, one in enumerate(sorted(scored, key=lambda one: mean(one.locked))):
-        _finalist(axes, one, one.trial == record.winner, place)
+    places: dict[tuple[float, float], list[Finalist]] = {}
+    for one in sorted(scored, key=lambda one: one.trial == record.winner):
+        places.setdefault((mean(one.dev), mean(one.locked)), []).append(one)
+    # In turn on each side of its point: neighbours in rank are often neighbours on the page.
+    for at, side in zip(sorted(places, key=lambda at: at[1]), cycle(_SIDES), strict=False):
+        _at_one_place(axes, at, places[at], record, side)
+    for label, colour in _kinds(scored, record).items():
+        axes.plot([], [], color=colour, marker="o", markersize=7, linestyle="none", label=label)
     low, high = _limits([value for one in scored for value in (*one.dev, *one.locked)])
     axes.plot([low, high], [low, high], color="#444444", linestyle=":", linewidth=1, label="dev = locked", zorder=0)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     across, up = ("score on dev items, mean ± sd of seeds", "score on locked items, mean ± sd of seeds")
-    finish(axes, across, up, "Did the search fool itself?")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    finish(axes, across, up, finalists_title(record))
+    legend_below(figure, [axes], columns=2)
     return figure
 
 
-def _finalist(axes: Axes, one: Finalist, won: bool, place: int) -> None:
-    colour = ORANGE if won else GREY if one.own else BLUE
-    label = "winner" if won else "the project's own settings" if one.own else None
-    across, up = (None if math.isnan(spread(side)) else spread(side) for side in (one.dev, one.locked))
-    at = (mean(one.dev), mean(one.locked))
-    axes.errorbar(*at, xerr=across, yerr=up, color=colour, marker="o", markersize=7, capsize=3, label=label)
-    # Below to the right and above to the left in turn: neighbours in rank are often neighbours on the page.
-    below = place % 2 == 0
+def finalists_title(record: StudyRecord) -> str:
+    """What dev scores against locked ones tell; of a search that went by something else, how good finalists are."""
+    first = next(iter(record.objectives))
+    return "Did the search fool itself?" if first == "score" else f"Scores of the finalists, and their {first}"
+
+
+def finalist_label(one: Finalist, record: StudyRecord) -> str:
+    """A finalist's trial, with what it was judged by where that is not the score."""
+    first = next(iter(record.objectives))
+    value = means(one, record.objectives)[first]
+    return f"trial {one.trial}" if first == "score" else f"trial {one.trial}: {shown(first, value)}"
+
+
+def _kind(one: Finalist, record: StudyRecord) -> tuple[str, str]:
+    """What a finalist is called in the legend, and its colour."""
+    if one.trial == record.winner:
+        return "winner", ORANGE
+    return (OWN_SETTINGS, GREY) if one.own else ("other finalists", BLUE)
+
+
+def _kinds(scored: Sequence[Finalist], record: StudyRecord) -> dict[str, str]:
+    return dict(sorted((_kind(one, record) for one in scored), key=lambda kind: kind[1] != ORANGE))
+
+
+def _at_one_place(
+    axes: Axes, at: tuple[float, float], there: Sequence[Finalist], record: StudyRecord, side: tuple[int, int]
+) -> None:
+    """Finalists of equal scores, the winner in front, each other one as a ring around those before it."""
+    for inside, one in enumerate(reversed(there)):
+        across, up = (None if math.isnan(spread(side)) else spread(side) for side in (one.dev, one.locked))
+        look: dict[str, Any] = {"marker": "o", "markersize": 8 + 5 * inside, "markeredgecolor": "white"}
+        colour = _kind(one, record)[1]
+        axes.errorbar(*at, xerr=across, yerr=up, color=colour, capsize=3, zorder=4 - 0.1 * inside, **look)
+    right, above = side
     axes.annotate(
-        f"trial {one.trial}",
+        "\n".join(finalist_label(one, record) for one in reversed(there)),
         at,
-        xytext=(6, -6) if below else (-6, 6),
+        xytext=(8 * right, 8 * above),
         textcoords="offset points",
         fontsize=8,
-        ha="left" if below else "right",
-        va="top" if below else "bottom",
+        ha="left" if right > 0 else "right",
+        va="bottom" if above > 0 else "top",
     )
 
 

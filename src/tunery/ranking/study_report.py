@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from tunery.ranking.report import number
-from tunery.ranking.study_facts import (
-    best_first,
-    complete,
-    finalists_first,
-    gap,
-    mean,
-    pareto,
-    spread_factors,
-)
-from tunery.ranking.study_tables import gap_text, signed, with_spread
+from tunery.ranking.study_facts import best_first, complete, mean, pareto
+from tunery.ranking.study_finalists import finalists_section
 from tunery.ranking.study_verdict import study_verdict
-from tunery.ranking.wording import cell, code, counted, duration, listed, one_line, shown
-from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.ranking.wording import cell, code, counted, duration, linked, listed, measured_on, one_line, shown
+from tunery.records import StudyRecord, TrialRow
 
 _TOP = 10
 _MORE_TRIALS = 10
@@ -31,7 +22,7 @@ _OUTCOMES = {
     "oom": "out of memory (oom)",
     "nan": "the loss was no number (nan)",
     "timeout": "over the time limit of a trial (timeout)",
-    "infeasible": "estimated not to fit, so never begun (infeasible)",
+    "infeasible": "never begun: would not fit, or goes not together (infeasible)",
     "killed": "the worker died (killed)",
     "error": "an error (error)",
     "failed": "failed",
@@ -40,24 +31,33 @@ _OUTCOMES = {
 }
 
 
-def study_report(record: StudyRecord, run_link: Callable[[str], str] | None = None) -> str:
+def study_report(
+    record: StudyRecord,
+    run_link: Callable[[str], str] | None = None,
+    version_link: Callable[[str], str] | None = None,
+) -> str:
     """The study in Markdown: verdict, finalists, what became of the trials, the best ones, cost, how to go on.
 
     Args:
         run_link: Address of a run's page, given its id; without it trials are named, not linked.
+        version_link: Address of the page of a registered version, given "name/3".
     """
-    link = run_link or (lambda _run_id: "")
+    link = run_link or _nowhere
     parts = [
         _heading(record),
-        _finalists(record, link),
+        finalists_section(record, link),
         _best(record, link),
         _front(record, link),
         _outcomes(record, link),
         _constraints(record, link),
         _cost(record),
-        _go_on(record),
+        _go_on(record, version_link or _nowhere),
     ]
     return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+
+def _nowhere(_: str) -> str:
+    return ""
 
 
 def _heading(record: StudyRecord) -> str:
@@ -73,62 +73,6 @@ def _heading(record: StudyRecord) -> str:
     return "\n".join([*lines, *(f"\n> {' '.join(note.split())}" for note in record.notes), ""])
 
 
-# ---- finalists
-
-
-def _finalists(record: StudyRecord, link: _RunLink) -> str:
-    if not record.finalists:
-        return ""
-    lines = [
-        "## Finalists, trained again with other seeds",
-        "",
-        "| | trial | settings | score in the search | dev, mean ± sd | locked, mean ± sd | gap | runs |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |",
-        *(_finalist_row(one, record, link) for one in finalists_first(record)),
-    ]
-    if record.base_dev is not None or record.base_locked is not None:
-        dev, locked = number(record.base_dev), number(record.base_locked)
-        lines.append(
-            f"| | | the base model | – | {dev} | {locked} | {gap_text(record.base_dev, record.base_locked, 4)} | |"
-        )
-    return "\n".join([*lines, "", *_reading(record), ""])
-
-
-def _finalist_row(one: Finalist, record: StudyRecord, link: _RunLink) -> str:
-    won = "**won**" if one.trial == record.winner else ""
-    whose = " (the project's own)" if one.own else ""
-    runs = " ".join(linked(f"seed {seed}", run_id, link) for seed, run_id in zip(one.seeds, one.run_ids, strict=False))
-    trial_run = next((row.run_id for row in record.trials if row.number == one.trial), None)
-    return (
-        f"| {won} | {linked(str(one.trial), trial_run, link)} | {cell(one.name)}{whose} | {number(one.trial_score)} | "
-        f"{with_spread(one.dev)} | {with_spread(one.locked)} | {signed(gap(one))} | {runs} |"
-    )
-
-
-def _reading(record: StudyRecord) -> Iterator[str]:
-    """How the numbers of the table are to be taken."""
-    yield (
-        "- *Score in the search* is optimistic: the trial was picked because of it. The winner was chosen on the dev "
-        "means, with seeds that the search never used."
-    )
-    if any(one.locked for one in record.finalists):
-        yield (
-            "- *Locked* items were scored once, after the winner was known. *Gap* is dev − locked: how much the search "
-            "had fooled itself, plus how much easier the dev items happen to be; the base's gap shows the latter."
-        )
-    else:
-        yield "- Locked items have not been scored: there is no number yet that the search had no part in."
-    seeds = min(len(one.dev) for one in record.finalists)
-    if seeds >= 2:
-        low, high = spread_factors(seeds)
-        yield (
-            f"- *sd* is the spread from seed to seed. From {seeds} seeds it is rough: the true one lies between "
-            f"{low:.1f} and {high:.1f} times as much (95% confidence)."
-        )
-    elif seeds == 1:
-        yield "- One seed says nothing about the spread from seed to seed: set `search.seeds` to 3 or more."
-
-
 # ---- trials
 
 
@@ -139,7 +83,7 @@ def _best(record: StudyRecord, link: _RunLink) -> str:
     shown_rows = rows[:_TOP]
     title = "The trials" if len(rows) <= _TOP else f"The best {_TOP} of {len(rows)} complete trials"
     first = next(iter(record.objectives))
-    lines = [f"## {title}, by {code(first)} on dev items", "", *_trial_table(shown_rows, record, link)]
+    lines = [f"## {title}, by {code(first)}{measured_on(first)}", "", *_trial_table(shown_rows, record, link)]
     if any(not row.feasible for row in shown_rows):
         lines += ["", "† does not meet a constraint."]
     return "\n".join([*lines, ""])
@@ -213,9 +157,7 @@ def _constraints(record: StudyRecord, link: _RunLink) -> str:
         if not refused
         else f"{counted(len(refused), 'complete trial')} did not meet them and cannot win."
     )
-    early = (
-        f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} estimated not to fit and never begun."
-    )
+    early = f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} found infeasible and never begun."
     lines.append(met + (early if never else ""))
     if refused:
         lines += ["", *_refused_table(refused, record, link)]
@@ -256,11 +198,14 @@ def _cost(record: StudyRecord) -> str:
     return "\n".join([*lines, ""])
 
 
-def _go_on(record: StudyRecord) -> str:
+def _go_on(record: StudyRecord, version_link: Callable[[str], str]) -> str:
     lines = ["## How to go on", ""]
     if record.model_version is not None:
+        # MLflow's own page of the study says "Registered models: None": the version's run is a child's.
+        whose = "The best trial's adapter" if record.winner is None else "The winner's adapter, of its best seed,"
+        version = linked(f"`models:/{record.model_version}`", record.model_version, version_link)
         lines += [
-            f"The winner is registered as `models:/{record.model_version}`.",
+            f"{whose} is registered as {version}.",
             "",
             "```bash",
             f"tunery evaluate models:/{record.model_version}",
@@ -278,12 +223,3 @@ def _go_on(record: StudyRecord) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-# ---- Markdown
-
-
-def linked(text: str, run_id: str | None, link: _RunLink) -> str:
-    """Text that leads to a run's page, where there is one."""
-    address = link(run_id) if run_id else ""
-    return f"[{text}]({address})" if address else text

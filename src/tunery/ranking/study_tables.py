@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.ranking.report import number
-from tunery.ranking.study_facts import best_first, finalists_first, gap, mean, pareto, spread
+from tunery.ranking.study_facts import best_first, finalists_first, gap, mean, pareto, seeds_of, spread
 from tunery.ranking.wording import duration, one_line, shown
 from tunery.records import Finalist, StudyRecord, TrialRow
 
@@ -97,7 +97,7 @@ def outcome_of(row: TrialRow) -> str:
 
 
 def finalists_table(record: StudyRecord) -> Table | None:
-    """Dev and locked scores of each finalist over its seeds, beside the base's; None when nothing was trained again."""
+    """What finalists were chosen by, and dev and locked scores over their seeds beside the base's; None without any."""
     if not record.finalists:
         return None
     seeds = max(len(one.seeds) for one in record.finalists)
@@ -105,29 +105,40 @@ def finalists_table(record: StudyRecord) -> Table | None:
     table.add_column("", no_wrap=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("settings", ratio=1, overflow="fold")
-    for name in ("search", "dev", "locked", "gap"):
+    first = next(iter(record.objectives))
+    scored = any(one.dev for one in record.finalists)
+    if first != "score":  # what the winner is chosen by; the further objectives stand in the report
+        table.add_column(first, justify="right", overflow="fold")
+    for name in ("dev score", "locked score", "gap") if scored else ():
         table.add_column(name, justify="right", no_wrap=True)
     for one in finalists_first(record):
-        table.add_row(*_finalist_cells(one, one.trial == record.winner))
-    base = gap_text(record.base_dev, record.base_locked)
-    if record.base_dev is not None or record.base_locked is not None:
+        objective = spread_of(first, seeds_of(one, record.objectives)[first]) if first != "score" else None
+        table.add_row(*_finalist_cells(one, objective, scored, won=one.trial == record.winner))
+    if scored and (record.base_dev is not None or record.base_locked is not None):
         dev, locked = number(record.base_dev, 3), number(record.base_locked, 3)
-        table.add_row("", "", Text("the base model", style="dim"), "–", dev, locked, base)
+        known = [dev, locked, gap_text(record.base_dev, record.base_locked)]
+        table.add_row("", "", Text("the base model", style="dim"), *(["–"] if first != "score" else []), *known)
     return table
 
 
-def _finalist_cells(one: Finalist, won: bool) -> Sequence[Text]:
-    style = "bold green" if won else ""
-    dev, locked = (with_spread(side, 3) for side in (one.dev, one.locked))
+def _finalist_cells(one: Finalist, objective: str | None, scored: bool, *, won: bool) -> Sequence[Text]:
+    scores = [with_spread(one.dev, 3), with_spread(one.locked, 3), signed(gap(one), 3)] if scored else []
     name = f"{one.name} (the project's own)" if one.own else one.name
-    cells = ["★" if won else "", str(one.trial), name, number(one.trial_score, 3), dev, locked, signed(gap(one), 3)]
-    return [Text(cell, style=style) for cell in cells]
+    cells = ["★" if won else "", str(one.trial), name, *([objective] if objective else []), *scores]
+    return [Text(cell, style="bold green" if won else "") for cell in cells]
 
 
 def with_spread(values: Sequence[float], digits: int = 4) -> str:
-    """Mean over seeds with their standard deviation: "0.712 ± 0.008"."""
+    """Mean score over seeds with their standard deviation: "0.712 ± 0.008"."""
     deviation = spread(values)
     return number(mean(values), digits) + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
+
+
+def spread_of(metric: str, values: Sequence[float]) -> str:
+    """The same of any metric, in its unit: "6.9773 ± 0.0238", "1 min 02 s ± 3.1 s"."""
+    deviation = spread(values)
+    text = shown(metric, mean(values))
+    return text if math.isnan(deviation) else f"{text} ± {shown(metric, deviation).lstrip('+')}"
 
 
 def signed(value: float, digits: int = 4) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.markdown import Markdown
 
 from tunery.ranking.paired import CONFIDENCE
 from tunery.ranking.report import number, p_value
-from tunery.ranking.study_facts import best_first, gap, mean, winner_of
+from tunery.ranking.study_facts import best_first, better_scored, gap, mean, means, winner_of
 from tunery.ranking.study_tables import signed
-from tunery.ranking.wording import code, counted, shown
+from tunery.ranking.wording import code, counted, measured_on, shown
 from tunery.records import Finalist, Gain, StudyRecord
 
 _SURE = 1 - CONFIDENCE
@@ -22,9 +22,10 @@ def study_verdict(record: StudyRecord) -> str:
     winner = winner_of(record)
     if winner is None:
         return _without_winner(record)
-    sentences = [f"**{headline(record, code)}**", _scores(record, winner)]
+    sentences = [f"**{headline(record, code)}**", _chosen_by(record, winner), _scores(record, winner)]
     if winner.locked:
         sentences += _gains(record)
+    sentences.append(_scored_better(record))
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -34,7 +35,7 @@ def shown_verdict(record: StudyRecord) -> Markdown:
 
 
 def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
-    """One sentence: who won.
+    """One sentence: who won, and by what where that is not the score.
 
     Args:
         quote: How the name of a configuration is set apart; as it is in a terminal, as code in Markdown.
@@ -42,16 +43,18 @@ def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
     winner = winner_of(record)
     if winner is None:
         return _nothing_final(record, quote)
+    first = next(iter(record.objectives))
+    by = "" if first == "score" else f" by {quote(first)}"
     if winner.own:
-        return "No configuration beat the project's own settings."
-    name = f"Trial {winner.trial} ({quote(winner.name)})"
+        return f"No configuration beat the project's own settings{by}."
+    won = f"Trial {winner.trial} ({quote(winner.name)}) won{by}"
     if record.over_own is None:
-        return f"{name} won on dev items."
+        return f"{won}{measured_on(first)}."
     if record.over_own.value <= 0:
-        return f"{name} won on dev items, but is not better than the project's own settings on locked items."
+        return f"{won}{measured_on(first)}, but does not score better than the project's own settings on locked items."
     if record.over_own.p >= _SURE:
-        return f"{name} won, but its gain over the project's own settings may be chance."
-    return f"{name} won and beats the project's own settings."
+        return f"{won}, but its gain in score over the project's own settings may be chance."
+    return f"{won} and scores better than the project's own settings."
 
 
 def _without_winner(record: StudyRecord) -> str:
@@ -82,14 +85,29 @@ def _nothing_final(record: StudyRecord, quote: Callable[[str], str]) -> str:
     return f"Best so far: trial {rows[0].number} ({quote(rows[0].name)})."
 
 
+def _chosen_by(record: StudyRecord, winner: Finalist) -> str:
+    """The means of the first objective, where that is not the score, of which there is more to say."""
+    first = next(iter(record.objectives))
+    if first == "score":
+        return ""
+    value, own = (
+        None if one is None else shown(first, means(one, record.objectives)[first])
+        for one in (winner, next((one for one in record.finalists if one.own), None))
+    )
+    seeds = f"mean of {counted(len(winner.seeds), 'seed')}"
+    against = "" if winner.own or own is None else f", against {own} with the project's own settings"
+    return f"{'Their' if winner.own else 'Its'} {code(first)}{measured_on(first)} is {value} ({seeds}){against}."
+
+
 def _scores(record: StudyRecord, winner: Finalist) -> str:
+    if not winner.dev:
+        return "No task is scored, so there is no number that is free of the choice."
     subject = "They score" if winner.own else "It scores"
     seeds = f"mean of {counted(len(winner.dev), 'seed')}"
     if not winner.locked:
-        return (
-            f"{subject} {number(mean(winner.dev))} on dev items ({seeds}). Locked items have not been scored, so this "
-            "number is still from the items that the choice was made on."
-        )
+        chosen = any(measured_on(name) == measured_on("score") for name in record.objectives)
+        but = ", so this number is still from the items that the choice was made on" if chosen else ""
+        return f"{subject} {number(mean(winner.dev))} on dev items ({seeds}). Locked items have not been scored{but}."
     said = (
         f"{subject} {number(mean(winner.dev))} on dev items and **{number(mean(winner.locked))} on locked items** "
         f"({seeds}): a gap of {signed(gap(winner))}"
@@ -103,6 +121,33 @@ def _gains(record: StudyRecord) -> list[str]:
     gains = {"the base": record.over_base, "the project's own settings": record.over_own}
     known = [f"{gain_text(gain)} over {whom}" for whom, gain in gains.items() if gain is not None]
     return [f"On locked items that is {'; '.join(known)}."] if known else []
+
+
+def _scored_better(record: StudyRecord) -> str:
+    """Who has a better score than the winner, and why it did not win."""
+    sides: dict[str, Callable[[Finalist], Sequence[float]]] = {
+        "dev": lambda one: one.dev,
+        "locked": lambda one: one.locked,
+    }
+    found = {
+        name: f"on {name} items {_above(record, side)}" for name, side in sides.items() if better_scored(record, side)
+    }
+    if not found:
+        return ""
+    first = next(iter(record.objectives))
+    why = f"; the winner was chosen by {code(first)}" if first != "score" else ""
+    if first == "score" and "locked" in found:
+        why = "; nothing is chosen by locked items"
+    return f"Others score better: {', '.join(found.values())}{why}."
+
+
+def _above(record: StudyRecord, side: Callable[[Finalist], Sequence[float]]) -> str:
+    return " and ".join(f"{_who(one)} ({number(mean(side(one)))})" for one in better_scored(record, side))
+
+
+def _who(one: Finalist) -> str:
+    name = "the project's own settings" if one.own else f"trial {one.trial}"
+    return f"{name}, which could not win," if one.refused else name
 
 
 def gain_text(gain: Gain) -> str:

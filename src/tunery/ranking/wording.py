@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tunery.config.units import format_bytes
 
@@ -22,6 +22,14 @@ def shown(metric: str, value: float | None) -> str:
     if metric.endswith("_parameters"):
         return f"{value:,.0f}"
     return f"{value:+.4f}" if metric.startswith("delta/") else f"{value:.4f}"
+
+
+def measured_on(metric: str) -> str:
+    """What a metric is measured on, to be said after its name; nothing where that is neither items nor rows."""
+    if metric == "validation/nll":
+        return " on validation rows"
+    on_items = metric in ("score", "base/score") or metric.startswith(("lm_eval/", "delta/", "base/"))
+    return " on dev items" if on_items else ""
 
 
 def duration(seconds: float | None) -> str:
@@ -91,3 +99,9 @@ def code(text: str) -> str:
 def cell(text: str) -> str:
     """The same for a cell of a table, which a bar would end."""
     return code(text).replace("|", "\\|")
+
+
+def linked(text: str, name: str | None, link: Callable[[str], str]) -> str:
+    """Text that leads to the page of a run or a version, where there is one."""
+    address = link(name) if name else ""
+    return f"[{text}]({address})" if address else text

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from graphlib import CycleError
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from tunery.config.faults import faults_of
-from tunery.config.fields import field_at, put_at, value_at
+from tunery.config.fields import field_at, value_at
 from tunery.config.keys import nearest
-from tunery.config.project import CrossFieldFaults, Project, known_keys, resolved
+from tunery.config.project import Project, known_keys, resolved
 from tunery.config.search import Dimension
-from tunery.config.units import BYTES_RULE, parse_bytes
+from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.search.expressions import Expression, ExpressionError, parse
+from tunery.search.fits import derived_faults, misfits
 from tunery.search.known_good import known_good
 from tunery.search.objectives import objective_faults
 from tunery.search.parameters import Parameter, as_list, parameter
@@ -34,7 +32,6 @@ _NOT_SEARCHED: Mapping[str, str] = {
     "training.checkpoints": "trials are compared, and pruned, at the same checkpoints",
     "training.score_checkpoints": "trials are compared, and pruned, by the same measure",
 }
-_WITHOUT_VALUE = Fault("").got
 
 
 def check_space(project: Project) -> None:
@@ -51,6 +48,8 @@ def check_space(project: Project) -> None:
     if space is not None:
         faults += _own_value_faults(project, space, list(map(str, faults)))
         faults += rule_faults(project, space)
+    if space is not None and not faults:
+        faults += derived_faults(project, space)
     if space is not None and not faults:  # both take a space that holds the project's own settings
         faults += _known_good_faults(project) or count_faults(project, space, known_good(project))
     if faults:
@@ -113,25 +112,9 @@ def _value_faults(project: Project, key: str, entry: Dimension) -> Iterator[Faul
     else:
         values = [("low", entry.low), ("high", entry.high)]
     for part, value in values:
-        yield from _misfits(project, key, value, f"search.space.{key}.{part}")
+        yield from misfits(project, key, value, f"search.space.{key}.{part}")
     if entry.step is not None and parameter(key, entry).whole and entry.step != int(entry.step):
         yield Fault(f"search.space.{key}.step", "a whole number", entry.step)
-
-
-def _misfits(project: Project, key: str, value: Any, where: str) -> Iterator[Fault]:
-    """Why the project does not take a value at a key; whether it goes with other keys is known when they are drawn."""
-    tree = resolved(project)
-    put_at(tree, key, value)
-    try:
-        Project.model_validate(tree)
-    except ValidationError as error:
-        if any(isinstance(detail.get("ctx", {}).get("error"), CrossFieldFaults) for detail in error.errors()):
-            return
-        for fault in faults_of(error):
-            if fault.got is _WITHOUT_VALUE:
-                yield Fault(f"{where} {value!r}", fault.rule, advice=fault.advice)
-            else:
-                yield replace(fault, key=where, got=value, advice="")
 
 
 def _name_faults(key: str, expression: Expression) -> Iterator[Fault]:
@@ -146,10 +129,10 @@ def _condition_faults(project: Project, key: str, found: Parameter, drawn: Mappi
     declared = (entry.when or {}) if isinstance(entry, Dimension) else {}
     for name, wanted in declared.items():
         where = f"search.space.{key}.when.{name}"
-        misfits = [fault for value in as_list(wanted) for fault in _misfits(project, name, value, where)]
-        yield from misfits
+        wrong = [fault for value in as_list(wanted) for fault in misfits(project, name, value, where)]
+        yield from wrong
         possible = drawn[name].outside if name in drawn else None
-        if possible is not None and not misfits and all(possible(value) for value in found.when[name]):
+        if possible is not None and not wrong and all(possible(value) for value in found.when[name]):
             rule = f"a value that search.space gives {name}: {possible(_NOWHERE)}"
             yield Fault(where, rule, wanted, "As it is, the key is never searched.")
 
@@ -174,7 +157,7 @@ def _memory_faults(project: Project) -> Iterator[Fault]:
         try:
             parse_bytes(memory)
         except ValueError:
-            yield Fault("search.memory", BYTES_RULE, memory)
+            yield Fault("search.memory", BYTES_RULE, memory, unit_advice(memory))
 
 
 def _known_good_faults(project: Project) -> list[Fault]:

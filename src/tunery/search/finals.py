@@ -7,6 +7,7 @@ what it is worth before the locked items are looked at.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
-from tunery.ranking.study_facts import mean
+from tunery.ranking.study_facts import losses, mean, means
 from tunery.records import Finalist, TrialRow
 from tunery.search import slots
 from tunery.search.objectives import constraint_values
@@ -89,14 +90,12 @@ def finalists(study: optuna.Study, finals: optuna.Study | None, project: Project
     if finals is None:
         return []
     standing = slots.standing(finals)
-    objective = next(iter(project.search.objectives))
     found = []
     for row in entrants(study, project):
         ended = [standing.get(f"{row.number}:{seed}") for seed in other_seeds(project)]
         whole = [trial for trial in ended if trial is not None and trial.state == TrialState.COMPLETE]
         if whole:
-            refused = _refused(whole, project)
-            found.append(_finalist(row, whole, objective, refused))
+            found.append(_finalist(row, whole, project))
     return found
 
 
@@ -117,34 +116,32 @@ def _refused(whole: Sequence[FrozenTrial], project: Project) -> str | None:
     return f"over its seeds {said}" if broken else None
 
 
-def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], objective: str, refused: str | None) -> Finalist:
-    # The score, where there is one: a study that minimises loss still reports what the tasks say.
-    shown = "score" if "score" in row.metrics else objective
+def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], project: Project) -> Finalist:
+    def measured(name: str) -> tuple[float, ...]:
+        return tuple(float(trial.user_attrs[slots.METRICS].get(name, math.nan)) for trial in whole)
+
     return Finalist(
         trial=row.number,
         name=row.name,
         settings=row.settings,
-        trial_score=row.metrics[shown],
         seeds=tuple(int(trial.user_attrs[_SEED]) for trial in whole),
-        dev=tuple(float(trial.user_attrs[slots.METRICS][shown]) for trial in whole),
+        # Whatever the objective is: a study that minimises loss still reports what the tasks say.
+        dev=measured("score") if "score" in row.metrics else (),
         locked=(),
         run_ids=tuple(str(trial.user_attrs[slots.RUN_ID]) for trial in whole),
         own=row.number == OWN_SLOT,
         values=tuple(float(trial.values[0]) for trial in whole),
-        refused=refused,
+        further={name: measured(name) for name in list(project.search.objectives)[1:]},
+        refused=_refused(whole, project),
     )
 
 
 def winner_among(found: Sequence[Finalist], project: Project) -> Finalist | None:
-    """The finalist with the best mean of the first objective over its seeds; the project's own settings win a tie.
+    """The finalist with the best mean of the first objective over its seeds, of equal ones by the next objective.
 
-    One that breaks a bound, or of which a seed failed, cannot win: the mean of the seeds that survived is too good.
+    The project's own settings win where all are equal. One that breaks a bound, or of which a seed failed, cannot win:
+    the mean of the seeds that survived is too good.
     """
-    sign = direction_sign(project)
+    objectives = project.search.objectives
     able = [one for one in found if one.refused is None]
-    return max(able, key=lambda one: (sign * mean(one.values), one.own), default=None)
-
-
-def direction_sign(project: Project) -> int:
-    """1 where more of the first objective is better, -1 where less is."""
-    return 1 if next(iter(project.search.objectives.values())) == "maximize" else -1
+    return min(able, key=lambda one: (losses(means(one, objectives), objectives), not one.own), default=None)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunery.config.fingerprint import fingerprint, flatten
 from tunery.config.project import Project, resolved
+from tunery.search.files import file_digests
 from tunery.search.pruners import prune_metric, prunes
 
 # What a trial is asked, trained on and compared by. A total, a time or a store may change from one day to the next.
 _FIXED = ("sampler", "seed", "known_good")
+FILES = "files"
 _ABSENT = object()
 
 
-def describe_space(project: Project) -> dict[str, Any]:
+def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """All that must not change while a study runs, as plain JSON.
+
+    Args:
+        project: What is searched.
+        configurations: What search.known_good comes to: their slots, and the grid without them, are laid out once.
 
     Returns:
         space, constraints, objectives in their order; sampler, seed, pruner in force and what it compares;
-        settings: every other key that decides a result, what trials are asked among them; their fingerprint.
+        settings: every other key that decides a result, what trials are asked among them; their fingerprint;
+        configurations, numbered; digests of the files that trials read.
     """
     search = resolved(project)["search"]
     described = {
@@ -33,6 +40,8 @@ def describe_space(project: Project) -> dict[str, Any]:
         "prune_by": prune_metric(project),
         "settings": _settings(project),
         "fingerprint": fingerprint(project),
+        "configurations": {str(number): dict(given) for number, given in enumerate(configurations)},
+        FILES: file_digests(project),
     }
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
@@ -57,6 +66,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         *_between(_mapping(old.get("constraints")), _mapping(new.get("constraints")), "search.constraints: "),
         *_between(_plain(old), _plain(new), "search."),
         *_between(_mapping(old.get("settings")), _mapping(new.get("settings")), ""),
+        *_newer(old, new, "configurations", "search.known_good, configuration "),
+        *_newer(old, new, FILES, "the content of "),
     ]
     if not sentences and old.get("objectives") != new.get("objectives"):
         sentences.append("search.objectives: their order changed, and the first decides")
@@ -85,6 +96,12 @@ def _between(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Ite
             yield f"{prefix}{key} is gone; it was {_text(before)}"
         elif before != after:
             yield f"{prefix}{key} was {_text(before)}, is now {_text(after)}"
+
+
+def _newer(old: Mapping[str, Any], new: Mapping[str, Any], part: str, prefix: str) -> Iterator[str]:
+    """Of a part that studies made by an earlier version have not."""
+    if part in old:
+        yield from _between(_mapping(old[part]), _mapping(new.get(part)), prefix)
 
 
 def _text(value: object) -> str:

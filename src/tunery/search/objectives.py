@@ -97,11 +97,38 @@ def objective_faults(project: Project, task_names: Collection[str]) -> Iterator[
             advice = f"Try {metric.replace('base/', 'delta/', 1)!r}."
             yield Fault(f"search.objectives names {metric!r}", "the same in every trial", advice=advice)
     for metric, text in search.constraints.items():
-        yield from _metric_faults("search.constraints", metric, project, task_names)
+        unknown = list(_metric_faults("search.constraints", metric, project, task_names))
+        yield from unknown
         try:
-            parse_bound(metric, text)
+            # Of a metric that nobody knows, nobody knows whether it is an amount of memory.
+            parse_bound("any_bytes" if unknown else metric, text)
         except ValueError:
             yield Fault(f"search.constraints.{metric}", _BOUND_RULE, text)
+
+
+def check_task_metrics(project: Project, tasks: Mapping[str, Collection[str]]) -> None:
+    """Check objectives and constraints that name a task's metric, before anything is trained.
+
+    Args:
+        project: What is searched.
+        tasks: The metrics that each loaded task may have.
+
+    Raises:
+        ConfigError: With every one that its task has not.
+    """
+    named = {
+        (section, metric): found
+        for section, wanted in (("objectives", project.search.objectives), ("constraints", project.search.constraints))
+        for metric in wanted
+        if (found := _BY_TASK.fullmatch(metric)) is not None and found[3] and found[2] in tasks
+    }
+    faults = [
+        _unknown(f"search.{section}", metric, [f"{found[1]}/{found[2]}/{name}" for name in tasks[found[2]]])
+        for (section, metric), found in named.items()
+        if found[3].removesuffix("_stderr") not in tasks[found[2]]
+    ]
+    if faults:
+        raise ConfigError("search", faults)
 
 
 def check_metrics(project: Project, produced: Collection[str]) -> None:

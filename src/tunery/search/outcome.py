@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
 from tunery.pipeline.locked import locked_base, primary_of, score_locked
+from tunery.ranking.study_facts import losses, mean, means, seeds_of, winner_of
 from tunery.ranking.study_gain import gain
 from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
-from tunery.search.finals import direction_sign, finalists, seeded, winner_among
+from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.plots import study_figures, study_page
+from tunery.search.progress import ELAPSED
 from tunery.search.pruners import prunes
 from tunery.search.rows import best_of, rows
 from tunery.search.rules import pruner_note
@@ -27,11 +33,15 @@ if TYPE_CHECKING:
 Locked = Mapping[int, Sequence[Mapping[str, TaskResult]]]
 
 # User attributes of the study.
-VERSION, ELAPSED, LOOKS, RUN = "model_version", "elapsed_seconds", "locked_looks", "run"
+VERSION, LOOKS, RUN = "model_version", "locked_sets", "run"
+_RECORD = "record"
+# Optuna keeps an attribute as JSON in a column of type TEXT, which in MySQL takes 65 535 bytes; escaping a character of
+# JSON within JSON makes two of it at most.
+_LONGEST_PART = 30_000
 
 
 def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, tracker: Tracker) -> StudyRecord:
-    """Choose the winner on dev means, then score finalists and base on locked items, register, and report."""
+    """Choose the winner by its seeds' means, then score finalists and base on locked items, register, and report."""
     record = record_of(worker.project, study, finals, worker.parent)
     winner = winner_among(record.finalists, worker.project)
     if winner is not None:
@@ -76,8 +86,7 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     if not worker.project.evaluation.tasks:
         return record
     worker.progress.phase("scoring the finalists and the base on locked items")
-    looks = int(study.user_attrs.get(LOOKS, 0)) + 1
-    study.set_user_attr(LOOKS, looks)
+    looks = _looks(study, record.finalists)
     locked = {finalist.trial: _locked(worker, finalist) for finalist in record.finalists}
     base = locked_base(worker.project, worker.resident, worker.store)
     primary = primary_of(worker.project, worker.resident)
@@ -88,19 +97,34 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     assert record.winner is not None
     own = next((one.trial for one in scored if one.own), None)
     won = locked[record.winner]
-    again = (
-        ""
-        if looks == 1
-        else f"Locked items have been looked at {looks} times, after the trials or the finals had changed."
-    )
     return replace(
         record,
         finalists=scored,
         base_locked=headline(base, worker.project.evaluation),
         over_base=gain([base], won, primary),
         over_own=gain(locked[own], won, primary) if own is not None and own != record.winner else None,
-        notes=[*record.notes, again] if again else record.notes,
+        notes=[*record.notes, *_looked_before(looks)],
     )
+
+
+def _looks(study: optuna.Study, entered: Sequence[Finalist]) -> int:
+    """Of how many sets of finalists the locked items were scored, this one included.
+
+    A conclusion that is made again, because its worker died, looks at nothing new.
+    """
+    runs = sorted(run_id for one in entered for run_id in one.run_ids)
+    this = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
+    seen = list(dict.fromkeys([*study.user_attrs.get(LOOKS, []), this]))
+    study.set_user_attr(LOOKS, seen)
+    return len(seen)
+
+
+def _looked_before(looks: int) -> Iterator[str]:
+    if looks > 1:
+        yield (
+            f"Locked items were scored for {looks} sets of finalists, one after the other: after a report, trials or "
+            "finals were added. Where its locked scores were the reason, the search has had a part in these, too."
+        )
 
 
 def _headlines(scores: Sequence[float | None]) -> tuple[float, ...]:
@@ -139,10 +163,13 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
 
 
 def _best_run(record: StudyRecord, project: Project) -> str | None:
-    winner = next((one for one in record.finalists if one.trial == record.winner), None)
+    winner = winner_of(record)
     if winner is not None:
-        sign = direction_sign(project)
-        return max(zip(winner.values, winner.run_ids, strict=True), key=lambda seed: sign * seed[0])[1]
+        seeds = [
+            dict(zip(record.objectives, values, strict=True))
+            for values in zip(*seeds_of(winner, record.objectives).values(), strict=True)
+        ]
+        return min(zip(seeds, winner.run_ids, strict=True), key=lambda seed: losses(seed[0], record.objectives))[1]
     best = best_of(record.trials, project)
     return best[0].run_id if best and project.search.finalists == 0 else None
 
@@ -152,7 +179,8 @@ def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) ->
     from tunery.ranking.study_report import study_report
     from tunery.ranking.study_tables import trials_table
 
-    tracker.set_description(study_report(record, lambda run_id: f"#/experiments/{tracker.experiment_id}/runs/{run_id}"))
+    runs = f"#/experiments/{tracker.experiment_id}/runs"
+    tracker.set_description(study_report(record, lambda run_id: f"{runs}/{run_id}", _version_page))
     tracker.log_table(trials_table(record).astype(object), "trials.json")
     tracker.log_metrics(_metrics(record))
     if record.winner is not None:
@@ -168,17 +196,23 @@ def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) ->
         tracker.log_text(study_page(figures, record.name), "plots/study.html")
 
 
+def _version_page(version: str) -> str:
+    """Address of the page of "name/3" in MLflow."""
+    name, _, number = version.rpartition("/")
+    return f"#/models/{quote(name, safe='')}/versions/{number}"
+
+
 def _metrics(record: StudyRecord) -> dict[str, float]:
     """The study's own numbers, by which studies are told apart in MLflow's table."""
-    from tunery.ranking.study_facts import mean
-
-    winner = next((one for one in record.finalists if one.trial == record.winner), None)
+    winner = winner_of(record)
+    chosen_by = means(winner, record.objectives) if winner else {}
     values = {
+        **{f"winner/{name}": value for name, value in chosen_by.items() if name != "score"},
         "trials/complete": float(sum(row.state == "complete" for row in record.trials)),
         "trials/pruned": float(sum(row.state == "pruned" for row in record.trials)),
         "trials/failed": float(sum(row.state == "failed" for row in record.trials)),
         "base/locked/score": record.base_locked,
-        "winner/dev/score": mean(winner.dev) if winner else None,
+        "winner/dev/score": mean(winner.dev) if winner and winner.dev else None,
         "locked/score": mean(winner.locked) if winner and winner.locked else None,
         "locked/gain_over_base": record.over_base.value if record.over_base else None,
         "locked/gain_over_own": record.over_own.value if record.over_own else None,
@@ -186,10 +220,35 @@ def _metrics(record: StudyRecord) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def keep_record(trial: optuna.Trial, record: StudyRecord) -> None:
+    """Write a record to the trial that made it, for the other hosts of the study, in parts that any database takes."""
+    text = json.dumps(asdict(record))
+    parts = [text[start : start + _LONGEST_PART] for start in range(0, len(text), _LONGEST_PART)]
+    for number, part in enumerate(parts):
+        trial.set_user_attr(f"{_RECORD}.{number}", part)
+    trial.set_user_attr(_RECORD, len(parts))
+
+
+def kept_record(trial: FrozenTrial) -> StudyRecord | None:
+    """The record that `keep_record` wrote, or None."""
+    known = trial.user_attrs
+    if _RECORD not in known:
+        return None
+    if isinstance(known[_RECORD], dict):  # an earlier version wrote it whole
+        return read_record(known[_RECORD])
+    return read_record(json.loads("".join(known[f"{_RECORD}.{number}"] for number in range(known[_RECORD]))))
+
+
 def read_record(tree: Mapping[str, Any]) -> StudyRecord:
     """A record from its plain form, as asdict and JSON leave it."""
     gains = {key: Gain(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
     trials = [TrialRow(**row) for row in tree["trials"]]
-    lists = ("seeds", "dev", "locked", "run_ids", "values")
-    entrants = [Finalist(**{**one, **{key: tuple(one[key]) for key in lists}}) for one in tree["finalists"]]
+    entrants = [_read_finalist(one) for one in tree["finalists"]]
     return StudyRecord(**{**tree, **gains, "trials": trials, "finalists": entrants})
+
+
+def _read_finalist(tree: Mapping[str, Any]) -> Finalist:
+    lists = {key: tuple(tree[key]) for key in ("seeds", "dev", "locked", "run_ids", "values")}
+    further = {name: tuple(values) for name, values in tree.get("further", {}).items()}
+    kept = {key: value for key, value in tree.items() if key != "trial_score"}  # of an earlier version
+    return Finalist(**{**kept, **lists, "further": further})

@@ -15,7 +15,17 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from tunery.ranking.canvas import GREY, ORANGE, PALE
 from tunery.ranking.setting_plots import importances_plot, parallel_plot, slice_plot
 from tunery.ranking.study_facts import complete, finalists_first, mean, pareto, spread
-from tunery.ranking.study_plots import finalists_plot, history_plot, pareto_plot
+from tunery.ranking.study_plots import (
+    FAILED,
+    OWN_SETTINGS,
+    PRUNED,
+    finalist_label,
+    finalists_plot,
+    finalists_title,
+    history_plot,
+    pareto_plot,
+    without_value,
+)
 from tunery.records import Finalist, StudyRecord
 from tunery.search.shown_study import Space, quiet_optuna, searched_in, shown_study, space_of
 
@@ -27,6 +37,7 @@ _LOG = logging.getLogger(__name__)
 _FEWEST_FOR_IMPORTANCES = 6
 # Without these, plotly 7 shows a button that sends the figure to plotly's own server.
 _PRIVATE = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
+_DARKEST = "rgb(8,48,107)"  # of Optuna's scale
 _STYLE = "body{font-family:sans-serif;margin:1.5em}"
 
 
@@ -104,6 +115,7 @@ def _history(record: StudyRecord, space: Space, objective: str) -> Figures | Non
     figure = optuna.visualization.plot_optimization_history(study, target_name=objective)
     names = {row.number: escape(row.name) for row in record.trials}
     figure.for_each_trace(partial(_explain, names=names))
+    _add_own_and_lost(figure, record, objective, names)
     return Figures(_finished(figure, objective, f"{objective} of each trial", x="trial", y=objective), picture)
 
 
@@ -120,6 +132,29 @@ def _explain(trace: Interactive, names: Mapping[int, str]) -> None:
         hovertemplate="trial %{x}: %{y:.5g}<br>%{text}<extra></extra>",
         marker_size=8,
     )
+
+
+def _add_own_and_lost(figure: Interactive, record: StudyRecord, objective: str, names: Mapping[int, str]) -> None:
+    """What Optuna leaves out of its history: the project's own settings as a line, trials without a value as marks."""
+    import plotly.graph_objects as go
+
+    last = max(row.number for row in record.trials)
+    for own in (row for row in complete(record) if row.number == 0):
+        line = {"dash": "dot", "color": "#444444", "width": 1}
+        value = own.values[objective]
+        figure.add_trace(go.Scatter(x=[0, last], y=[value, value], mode="lines", line=line, name=OWN_SETTINGS))
+    looks = ((PRUNED, "line-ns-open"), (FAILED, "x-thin-open"))
+    for (kind, numbers), (colour, symbol) in zip(without_value(record).items(), looks, strict=True):
+        if numbers:
+            marks = go.Scatter(
+                x=numbers, y=[0.02] * len(numbers), yaxis="y2", mode="markers", name=kind,
+                marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 2, "color": colour}},
+                text=[names[number] for number in numbers],
+                hovertemplate=f"trial %{{x}}: {kind}<br>%{{text}}<extra></extra>",
+            )  # fmt: skip
+            figure.add_trace(marks)
+    # Along the lower edge, whatever the objective's range is.
+    figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
 
 
 def _importances(record: StudyRecord, space: Space, objective: str) -> Figures | None:
@@ -160,9 +195,26 @@ def _parallel(record: StudyRecord, space: Space) -> Figures | None:
     if picture is None:
         return None
     study = shown_study(record, space, list(record.objectives))
-    figure = optuna.visualization.plot_parallel_coordinate(study, target_name=next(iter(record.objectives)))
-    figure.update_layout(title=None)  # it lies over the labels of the axes
-    return Figures(figure, picture)
+    first = next(iter(record.objectives))
+    figure = optuna.visualization.plot_parallel_coordinate(study, target_name=first)
+    figure.for_each_trace(_darken)
+    by = f"better by {first}" if len(record.objectives) == 1 else "nearer to the Pareto front"
+    return Figures(_finished(figure, "", f"Settings of each trial; the darker, the {by}"), picture)
+
+
+def _darken(trace: Interactive) -> None:
+    """Optuna's scale ends in white, on white: the worst trials could not be seen."""
+    if trace.mode == "lines" and str(trace.line.color).startswith("rgb"):
+        trace.update(line={"color": _visible(trace.line.color), "width": 1.6}, opacity=0.85)
+    elif trace.marker.colorscale:
+        trace.marker.colorscale = [(place, _visible(colour)) for place, colour in trace.marker.colorscale]
+
+
+def _visible(colour: str) -> str:
+    from plotly.colors import find_intermediate_color
+
+    mixed: str = find_intermediate_color(colour, _DARKEST, 0.3, colortype="rgb")
+    return mixed
 
 
 def _pareto(record: StudyRecord, space: Space) -> Figures | None:
@@ -197,9 +249,10 @@ def _dev_locked(record: StudyRecord) -> Figures | None:
     values = [value for one in scored for value in (*one.dev, *one.locked)]
     ends = [min(values), max(values)]
     line = go.Scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#444444"}, name="dev = locked")
-    figure = go.Figure([line, *(go.Scatter(_point(one, record)) for one in scored)])
+    last_drawn = sorted(scored, key=lambda one: one.trial == record.winner)  # nobody lies over the winner
+    figure = go.Figure([line, *(go.Scatter(_point(one, record)) for one in last_drawn)])
     names = ("score on dev items, mean ± sd of seeds", "score on locked items, mean ± sd of seeds")
-    return Figures(_finished(figure, "", "Did the search fool itself?", *names), picture)
+    return Figures(_finished(figure, "", finalists_title(record), *names), picture)
 
 
 def _point(one: Finalist, record: StudyRecord) -> dict[str, object]:
@@ -210,8 +263,8 @@ def _point(one: Finalist, record: StudyRecord) -> dict[str, object]:
         "error_x": {"array": [spread(one.dev)]},
         "error_y": {"array": [spread(one.locked)]},
         "mode": "markers",
-        "marker": {"size": 10},
-        "name": f"trial {one.trial}{role}",
+        "marker": {"size": 10 if one.trial == record.winner else 14},
+        "name": f"{finalist_label(one, record)}{role}",
         "hovertemplate": f"{escape(one.name)}<br>dev %{{x:.4f}}<br>locked %{{y:.4f}}<extra></extra>",
     }
 

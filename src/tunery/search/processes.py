@@ -19,6 +19,7 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
 from tunery.search.storage import is_one_host
 from tunery.search.team import Stop, Team, cause, order_for
+from tunery.search.worker import name_of_process
 
 if TYPE_CHECKING:
     from tunery.search.tune import Session
@@ -44,22 +45,30 @@ def in_processes(session: Session, study: optuna.Study) -> None:
             team.end()
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A worker's process, and the name by which its trials are known."""
+
+    process: subprocess.Popen[str]
+    name: str
+
+
 @dataclass
-class _Team(Team["subprocess.Popen[str]"]):
+class _Team(Team[_Place]):
     """A process for each worker, with its part of the environment."""
 
     environments: Sequence[Mapping[str, str]]
 
     def end(self) -> None:
-        for process in self.places.values():
-            process.terminate()
-        for process in self.places.values():
+        for place in self.places.values():
+            place.process.terminate()
+        for place in self.places.values():
             try:
-                process.wait(_SECONDS_TO_END)
+                place.process.wait(_SECONDS_TO_END)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            self._requeue(_name(process), died=False)
+                place.process.kill()
+                place.process.wait()
+            self._requeue(place.name, died=False)
 
     def _ask_for(self, number: int) -> None:
         environment = {**os.environ, **self.environments[number]}
@@ -67,26 +76,23 @@ class _Team(Team["subprocess.Popen[str]"]):
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
         assert process.stdin is not None
-        process.stdin.write(json.dumps(order_for(self.session, self.url, number)) + "\n")
+        order = order_for(self.session, self.url, number)
+        process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        self.places[number] = process
+        self.places[number] = _Place(process, name_of_process(process.pid, order["token"]))
 
-    def _look(self, number: int, place: subprocess.Popen[str], *, stopping: bool) -> None:
-        code = place.poll()
+    def _look(self, number: int, place: _Place, *, stopping: bool) -> None:
+        code = place.process.poll()
         if code is None:
             return
         del self.places[number]
-        begun = self._requeue(_name(place), died=not stopping)
+        begun = self._requeue(place.name, died=not stopping)
         if code != 0 and not stopping:
             self._replace(number, code, cause(code), begun=begun)
 
     def _pass_on(self) -> None:
-        for process in self.places.values():
-            process.send_signal(signal.SIGINT)
-
-
-def _name(process: subprocess.Popen[str]) -> str:
-    return f"{socket.gethostname()}:{process.pid}"
+        for place in self.places.values():
+            place.process.send_signal(signal.SIGINT)
 
 
 def places_for(project: Project, count: int) -> list[dict[str, str]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
+from tunery.ranking.wording import shown
 from tunery.search import slots
 from tunery.search.rows import best_of, row_of, rows
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tunery.records import TrialRow
+
+
+# User attribute of the study: how long its commands took, in all.
+ELAPSED = "elapsed_seconds"
+# So much of a command is forgotten at most where it was killed.
+_SECONDS_BETWEEN_NOTES = 10.0
 
 
 class View(Protocol):
@@ -50,10 +58,12 @@ class Progress:
         self._begun: set[int] = set()
         self._ended: set[int] = set()
         self._told: set[tuple[str, int]] = set()
+        self._stopwatch: Stopwatch | None = None
 
     def begin(self, study: optuna.Study, name: str) -> None:
         """A study begins, or is gone on with: what has ended before is counted and not told."""
         there = slots.standing(study)
+        self._stopwatch = Stopwatch(study)
         self._begun = set()
         self._ended = {trial.number for trial in there.values() if trial.state.is_finished()}
         if self._view is not None:
@@ -72,11 +82,13 @@ class Progress:
 
     def trial_step(self, slot: int | str, step: int, total_steps: int, loss: float | None) -> None:
         """A trial of this process is so far."""
+        self._note_time()
         if self._view is not None and isinstance(slot, int):
             self._view.trial_step(slot, step, total_steps, loss)
 
     def look(self, study: optuna.Study) -> None:
         """Tell what has begun and ended since the last look."""
+        self._note_time()
         if self._view is None:
             return
         for slot, trial in slots.standing(study).items():
@@ -100,12 +112,16 @@ class Progress:
             return
         self._told.add((study.study_name, trial.number))
         known, done = trial.user_attrs, sum(one.state.is_finished() for one in slots.standing(study).values())
-        came = known.get(slots.FAILURE) or ", ".join(f"{value:.4f}" for value in trial.values or ())
+        objective = next(iter(self._project.search.objectives))
+        came = known.get(slots.FAILURE) or ", ".join(
+            f"{objective} {shown(objective, one)}" for one in trial.values or ()
+        )
         said = f"final {done}/{len(slots.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
         self.step(f"{said}  {known['name']}")
 
     def phase(self, text: str) -> None:
         """Something else than trials begins."""
+        self._note_time()
         if self._view is not None:
             self._view.phase(text)
 
@@ -118,3 +134,22 @@ class Progress:
         """A table for a person."""
         if self._view is not None:
             self._view.show(renderable)
+
+    def _note_time(self) -> None:
+        if self._stopwatch is not None:
+            self._stopwatch.note_now_and_then()
+
+
+class Stopwatch:
+    """Tells a study how long its commands took, this one included: one that is killed says nothing at its end."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study, self._before = study, float(study.user_attrs.get(ELAPSED, 0.0))
+        self._began = self._noted = time.monotonic()
+
+    def note_now_and_then(self) -> None:
+        """Write it down, not at every step."""
+        now = time.monotonic()
+        if now - self._noted > _SECONDS_BETWEEN_NOTES:
+            self._noted = now
+            self._study.set_user_attr(ELAPSED, self._before + now - self._began)

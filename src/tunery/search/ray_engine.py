@@ -79,7 +79,7 @@ class _Place:
     Args:
         actor: Ray's handle.
         answer: Of the call that was made last.
-        name: Of its worker, host:pid; None until Ray has placed it.
+        name: Of its worker; None until Ray has placed it.
         since: By time.monotonic().
         waits: Whether a person was told that it has no place yet.
     """

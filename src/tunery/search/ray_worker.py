@@ -35,7 +35,7 @@ class RayWorker:
             environment: Laid over the node's own, in which Ray has named the actor's cards.
 
         Returns:
-            host:pid, by which its trials are known.
+            The name by which its trials are known.
         """
         # `ray start` blocks SIGINT for whatever comes of it, and a process inherits that: Ctrl-C would not arrive.
         before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -54,7 +54,7 @@ class RayWorker:
         # Killed when this actor dies, not asked to stop: by then another worker may have been given its trial.
         self._process.stdin.write(json.dumps({**order, "orphaned_by": signal.SIGKILL}) + "\n")
         self._process.stdin.flush()
-        return f"{socket.gethostname()}:{self._process.pid}"
+        return f"{socket.gethostname()}:{order['token']}:{self._process.pid}"  # name_of_process, without its imports
 
     def look(self) -> tuple[int | None, str]:
         """Exit code, None while it runs; and the last of what it wrote to standard error."""

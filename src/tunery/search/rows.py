@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
+from tunery.ranking.study_facts import losses
 from tunery.records import TrialRow
 from tunery.search import slots
 from tunery.search.objectives import constraint_values
@@ -54,11 +55,9 @@ def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
 
 
 def best_of(found: Sequence[TrialRow], project: Project) -> list[TrialRow]:
-    """Complete trials that keep every bound, the best by the first objective first; equal ones in their order."""
-    objective, direction = next(iter(project.search.objectives.items()))
-    sign = -1 if direction == "maximize" else 1
+    """Complete trials that keep every bound, from the best value of the first objective on, equal ones by the next."""
     usable = [row for row in found if row.state == "complete" and row.feasible]
-    return sorted(usable, key=lambda row: (sign * row.values[objective], row.number))
+    return sorted(usable, key=lambda row: (losses(row.values, project.search.objectives), row.number))
 
 
 def _keeps_bounds(metrics: Mapping[str, float], project: Project) -> bool:

@@ -19,6 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.search import Dimension, SearchConfig
+from tunery.search.lessons import with_lessons
 from tunery.search.parameters import Label
 from tunery.search.points import GridPoint, QuasiRandomPoint
 
@@ -51,20 +52,27 @@ def make_sampler(
             quasi-random points are dealt to the slots after them.
         slot_of: A trial's slot.
     """
-    return _SlotSampler(lambda slot: _inner(search, grid, fixed, slot), slot_of)
+
+    def build(trial: FrozenTrial) -> BaseSampler:
+        return _inner(search, grid, fixed, slot_of(trial), int(trial.user_attrs.get("draws", 0)))
+
+    return _SlotSampler(build, search.sampler)
 
 
-def seed_of(seed: int, slot: int) -> int:
-    """A seed below 2^32 for one slot; neighbouring slots and seeds share nothing (NumPy's SeedSequence)."""
-    return int(np.random.SeedSequence((seed, slot)).generate_state(1)[0])
+def seed_of(seed: int, slot: int, draws: int = 0) -> int:
+    """A seed below 2^32 for one slot, and for each time that its settings are drawn anew.
+
+    Neighbouring slots and seeds share nothing (NumPy's SeedSequence).
+    """
+    entropy = (seed, slot, draws) if draws else (seed, slot)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 class _SlotSampler(BaseSampler):
     """Gives each trial a fresh sampler, kept until the trial ends: a sampler draws key by key."""
 
-    def __init__(self, build: Callable[[int], BaseSampler], slot_of: SlotOf) -> None:
-        self._build = build
-        self._slot_of = slot_of
+    def __init__(self, build: Callable[[FrozenTrial], BaseSampler], name: str) -> None:
+        self._build, self._name = build, name
         self._of_trial: dict[int, BaseSampler] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -72,17 +80,19 @@ class _SlotSampler(BaseSampler):
         self._sampler(trial).before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler(trial).infer_relative_search_space(study, trial)
+        return self._sampler(trial).infer_relative_search_space(with_lessons(study, self._name), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler(trial).sample_relative(study, trial, search_space)
+        return self._sampler(trial).sample_relative(with_lessons(study, self._name), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self._sampler(trial).sample_independent(
+            with_lessons(study, self._name), trial, param_name, param_distribution
+        )
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         sampler = self._sampler(trial)
@@ -91,12 +101,12 @@ class _SlotSampler(BaseSampler):
 
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._of_trial:
-            self._of_trial[trial.number] = self._build(self._slot_of(trial))
+            self._of_trial[trial.number] = self._build(trial)
         return self._of_trial[trial.number]
 
 
-def _inner(search: SearchConfig, grid: Sequence[Mapping[str, Label]], fixed: int, slot: int) -> BaseSampler:
-    seed = seed_of(search.seed, slot)
+def _inner(search: SearchConfig, grid: Sequence[Mapping[str, Label]], fixed: int, slot: int, draws: int) -> BaseSampler:
+    seed = seed_of(search.seed, slot, draws)
     if search.sampler == "grid":
         return GridPoint(grid, slot - fixed)
     if search.sampler == "qmc":

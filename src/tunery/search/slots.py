@@ -21,8 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 SLOT, RUN_ID, FAILURE, REASON = "slot", "run_id", "failure", "reason"
 METRICS, SURPLUS, RETRIES, WORKER, FOLLOWS = "metrics", "surplus", "retries", "worker", "follows"
+PRUNED_AT, DRAWS, TRAINED = "pruned_at", "draws", "trained"
 
 MOST_RETRIES = 2
+MOST_DRAWS = 8  # in a space of which all is infeasible there is nothing else to draw
 _WITHDRAWN = "withdrawn"  # of SURPLUS: the total was lowered, and may be raised again
 _WELL = (TrialState.COMPLETE, TrialState.PRUNED)
 # A trial tells its worker at once, and its run as soon as that is made; one that does not has lost its worker.
@@ -188,6 +190,16 @@ def succeed(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
     if again > MOST_RETRIES or last is None or last.number != trial.number or last.state in _WELL:
         return
     _add_again(study, trial, {FOLLOWS: trial.number, RETRIES: again})
+
+
+def draw_again(study: optuna.Study, trial: optuna.Trial) -> bool:
+    """Add a trial for the same slot, whose settings are drawn anew; whether that may help."""
+    draws = int(trial.user_attrs.get(DRAWS, 0)) + 1
+    known = study._storage.get_trial(trial._trial_id)
+    if draws > MOST_DRAWS or _as_enqueued(known):
+        return False
+    _add_again(study, known, {FOLLOWS: known.number, DRAWS: draws})
+    return True
 
 
 def _add_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:

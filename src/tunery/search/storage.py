@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING
 import optuna
 
 from tunery.errors import Fault, RefError, StorageError
-from tunery.pipeline.work import exclusive, home
+from tunery.pipeline.work import exclusive
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 DEFAULT_FILE = "optuna.db"
-_SERVERS = ("postgresql", "mysql", "mariadb")
+_ADDRESS_RULE = "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME"
+_MYSQL = ({"MySQLdb": "mysqldb", "pymysql": "pymysql"}, "pip install pymysql")
+# Of each kind of server: packages that can talk to it, as SQLAlchemy calls them, and how to get one.
+_SERVERS = {
+    "postgresql": ({"psycopg2": "psycopg2", "psycopg": "psycopg"}, 'pip install "tunery[postgres]"'),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
 # A worker on another host shows that it lives so often; after two silences its trial is given to another.
 _HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS = "TUNERY_HEARTBEAT_SECONDS", 30
 _ATTEMPTS = 5
@@ -33,15 +40,29 @@ def storage_url(given: str | None) -> str:
     """The storage's address; a SQLite file's path is absolute, so that workers find it from any folder.
 
     Raises:
-        StorageError: If it is of a kind that workers cannot share.
+        StorageError: If it is of a kind that workers cannot share, is no file, or its driver is not installed.
     """
-    url = given or f"sqlite:///{DEFAULT_FILE}"
+    url = f"sqlite:///{DEFAULT_FILE}" if given is None else given
     if url.startswith("sqlite:///"):
-        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().resolve()}"
+        return f"sqlite:///{_file(url)}"
     if url.partition(":")[0].partition("+")[0] in _SERVERS and "://" in url:
         return _with_driver(url)
-    rule = "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME"
-    raise StorageError("storage", Fault("its address", rule, redact(url), "A server is needed for several hosts."))
+    raise _refused(url, _ADDRESS_RULE, "A server is needed for several hosts.")
+
+
+def _file(url: str) -> Path:
+    name = url.removeprefix("sqlite:///")
+    if name in ("", ":memory:"):
+        advice = f"Try sqlite:///{DEFAULT_FILE}: a study in memory would be gone with the command."
+        raise _refused(url, "sqlite:/// and the name of a file", advice)
+    file = Path(name).expanduser().resolve()
+    if file.is_dir():
+        raise _refused(url, "the name of a file, and this is a folder", f"Try sqlite:///{file}/{DEFAULT_FILE}.")
+    return file
+
+
+def _refused(url: str, rule: str, advice: str) -> StorageError:
+    return StorageError("storage", Fault("its address", rule, redact(url), advice))
 
 
 def is_one_host(url: str) -> bool:
@@ -53,16 +74,22 @@ def is_one_host(url: str) -> bool:
 def held(url: str, study: str) -> Iterator[None]:
     """Keep a second command away from a study in a file: it would take the first one's trials for dead.
 
+    The lock lies beside the file: whoever can reach the one finds the other, from whatever host and home.
+
     Raises:
         RefError: If another command runs the study now.
     """
     if not is_one_host(url):
         yield
         return
-    name = hashlib.sha256(f"{url} {study}".encode()).hexdigest()[:16]
+    file = Path(url.removeprefix("sqlite:///"))
+    if not file.parent.is_dir():
+        yield  # whoever opens the file says so
+        return
+    name = hashlib.sha256(study.encode()).hexdigest()[:16]
     advice = "More workers: --workers N in one command; several commands or hosts: --storage postgresql://HOST/NAME."
     taken = RefError(f"study {study}", f"another process runs it now. {advice}")
-    with exclusive(home() / "studies" / f"{name}.lock", taken):
+    with exclusive(file.with_name(f"{file.name}.{name}.lock"), taken):
         yield
 
 
@@ -92,7 +119,7 @@ def open_storage(url: str) -> BaseStorage:
         except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
             # Of two hosts that find an empty database at once, one meets the tables that the other one makes.
             if not left or not _is_taken(error):
-                raise StorageError(redact(url), _why(error)) from error
+                raise StorageError(redact(url), _why(error, url)) from error
             time.sleep(1.0)
     raise AssertionError("the last attempt returns or raises")
 
@@ -107,7 +134,7 @@ def answering(url: str) -> Iterator[None]:
     try:
         yield
     except away() as error:
-        raise StorageError(redact(url), f"{_why(error)} The same command goes on with the study.") from error
+        raise StorageError(redact(url), f"{_why(error, url)} The same command goes on with the study.") from error
 
 
 def away() -> tuple[type[Exception], ...]:
@@ -131,12 +158,16 @@ def _proxied(url: str) -> BaseStorage:
 def _with_driver(url: str) -> str:
     """SQLAlchemy takes postgresql:// for psycopg 3; psycopg2 serves too, whichever is installed."""
     scheme, _, rest = url.partition("://")
-    if scheme != "postgresql":
+    kind, _, named = scheme.partition("+")
+    drivers, install = _SERVERS[kind]
+    there = [driver for package, driver in drivers.items() if importlib.util.find_spec(package)]
+    if named in drivers.values() and named not in there:
+        raise StorageError(redact(url), f"the driver {named} is not installed: {install}.")
+    if named:
         return url
-    driver = next((name for name in ("psycopg2", "psycopg") if importlib.util.find_spec(name)), None)
-    if driver is None:
-        raise StorageError(redact(url), 'needs a driver: pip install "tunery[postgres]".')
-    return f"postgresql+{driver}://{rest}"
+    if not there:
+        raise StorageError(redact(url), f"needs a driver ({' or '.join(drivers)}): {install}.")
+    return f"{kind}+{there[0]}://{rest}"
 
 
 def _is_taken(error: Exception) -> bool:
@@ -144,6 +175,7 @@ def _is_taken(error: Exception) -> bool:
     return "already exists" in text or "duplicate" in text or "unique" in text
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, url: str) -> str:
     reason = " ".join(redact(str(getattr(error, "orig", None) or error)).split())[:300]
-    return f"the study's storage cannot be used ({reason}). Check the address, and that the server runs."
+    check = "path, and that its folder can be written" if is_one_host(url) else "address, and that the server runs"
+    return f"the study's storage cannot be used ({reason}). Check the {check}."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
+import secrets
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +16,13 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, StorageError
 from tunery.search import slots
 from tunery.search.grid import grid_points
-from tunery.search.identity import changes, describe_space
+from tunery.search.identity import FILES, changes, describe_space
 from tunery.search.known_good import known_good
 from tunery.search.parameters import Label
 from tunery.search.pruners import make_pruner
 from tunery.search.samplers import make_sampler
 from tunery.search.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
+from tunery.search.worker import name_of_process
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
@@ -30,17 +32,22 @@ if TYPE_CHECKING:
 
 Direction = Literal["minimize", "maximize"]
 
-DEFINITION, STUDY_RUN, _MADE_BY = "definition", "run_id", "made_by"
+DEFINITION, STUDY_RUN, _ID, _MADE_BY = "definition", "run_id", "id", "made_by"
+_MYSELF = name_of_process(os.getpid(), secrets.token_hex(4))
 _SECONDS_TO_BE_MADE = 120.0
+_MOST_CHANGES = 12
 
 
-def join(storage: BaseStorage, name: str, project: Project, *, alone: bool = False) -> optuna.Study:
+def join(
+    storage: BaseStorage, name: str, project: Project, extra: Sequence[Settings], *, alone: bool = False
+) -> optuna.Study:
     """Make the study, or join the one that is there.
 
     Args:
         storage: Where it is.
         name: Of the study.
         project: What is searched.
+        extra: The known-good configurations.
         alone: Whether nobody else uses the study now, who could be making it.
 
     Raises:
@@ -48,20 +55,57 @@ def join(storage: BaseStorage, name: str, project: Project, *, alone: bool = Fal
         StorageError: If it was not made by tunery.
     """
     directions = list(project.search.objectives.values())
+    definition = redact(describe_space(project, extra))
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-        _define(study, project)
+        _define(study, definition)
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
         if alone and DEFINITION not in study.user_attrs and not study.get_trials(deepcopy=False):
-            _define(study, project)  # whoever made it died in the same moment
-        _refuse_changes(study, project, wait=not alone)
+            _define(study, definition)  # whoever made it died in the same moment
+        _refuse_changes(study, definition, wait=not alone)
+    _name_objectives(study, list(project.search.objectives))
     return study
 
 
-def _define(study: optuna.Study, project: Project) -> None:
-    study.set_user_attr(_MADE_BY, _myself())
-    study.set_user_attr(DEFINITION, redact(describe_space(project)))
+def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    """What optuna-dashboard writes on its axes; studies of earlier versions have no names yet."""
+    if study.metric_names != names:
+        with warnings.catch_warnings(category=optuna.exceptions.ExperimentalWarning, action="ignore"):
+            study.set_metric_names(list(names))
+
+
+def _define(study: optuna.Study, definition: Mapping[str, Any]) -> None:
+    study.set_user_attr(_MADE_BY, _MYSELF)
+    study.set_user_attr(_ID, secrets.token_hex(16))
+    study.set_user_attr(DEFINITION, definition)
+
+
+def drop_untried(storage: BaseStorage, name: str, project: Project, extra: Sequence[Settings], store: Store) -> None:
+    """Delete a study that was made with other settings, if no trial of it was ever trained: those could not be run.
+
+    For a study that nobody else can use. What it left in MLflow stays, as FAILED or KILLED.
+
+    Args:
+        storage: Where it is.
+        name: Of the study.
+        project: What is searched, as it is now.
+        extra: The known-good configurations.
+        store: MLflow's.
+    """
+    from tunery.tracking.children import end_study
+
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return
+    was, now = study.user_attrs.get(DEFINITION), redact(describe_space(project, extra))
+    if was is None or not changes(was, now) or _was_trained(study) or _is_mended_in_place(study, was, now):
+        return
+    run = run_of_study(study, store, wait=False)
+    if run is not None:
+        end_study(store, run)
+    optuna.delete_study(study_name=name, storage=storage)
 
 
 def armed(study: optuna.Study, project: Project, extra: Sequence[Settings]) -> optuna.Study:
@@ -108,8 +152,10 @@ def _grid(project: Project, extra: Sequence[Settings]) -> Sequence[Mapping[str, 
     return grid_points(project, [declared_settings(project), *extra]) if project.search.sampler == "grid" else ()
 
 
-def lay_out_finals(storage: BaseStorage, name: str, jobs: Sequence[slots.Job], direction: Direction) -> optuna.Study:
-    """The study that holds the finals, with what is missing of them."""
+def lay_out_finals(
+    storage: BaseStorage, name: str, jobs: Sequence[slots.Job], direction: Direction, objective: str | None = None
+) -> optuna.Study:
+    """The study that holds the finals, with what is missing of them; its values are named after the objective."""
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -119,6 +165,8 @@ def lay_out_finals(storage: BaseStorage, name: str, jobs: Sequence[slots.Job], d
         pruner=optuna.pruners.NopPruner(),
     )
     slots.lay_out(study, jobs)
+    if objective is not None:
+        _name_objectives(study, [objective])
     return study
 
 
@@ -156,12 +204,36 @@ def take_from_the_dead(study: optuna.Study, *, died: bool) -> int:
     return len(running)
 
 
-def _refuse_changes(study: optuna.Study, project: Project, *, wait: bool) -> None:
+def _refuse_changes(study: optuna.Study, definition: Mapping[str, Any], *, wait: bool) -> None:
     was = _definition(study, wait=wait)
-    sentences = changes(was, redact(describe_space(project)))
-    if sentences:
+    sentences = changes(was, definition)
+    if sentences and _is_mended_in_place(study, was, definition):
+        study.set_user_attr(DEFINITION, definition)
+    elif sentences:
+        more = len(sentences) - _MOST_CHANGES
         advice = "Undo that to go on, or make another study: --study NAME."
-        raise ConfigError(f"study {study.study_name}", [*_listed(sentences), advice])
+        faults = [Fault(sentence) for sentence in sentences[:_MOST_CHANGES]]
+        raise ConfigError(f"study {study.study_name}", faults, f"And {more} more. {advice}" if more > 0 else advice)
+
+
+def _is_mended_in_place(study: optuna.Study, was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether only files were edited, with which no trial could be run: the trials that wait are what they were."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    learned = bool(study.get_trials(deepcopy=False, states=states))
+    return not learned and not changes({**was, FILES: now[FILES]}, now)
+
+
+def _was_trained(study: optuna.Study) -> bool:
+    """Whether any trial made a step, or ended by what its settings are worth."""
+    return any(
+        slots.TRAINED in trial.user_attrs
+        or slots.METRICS in trial.user_attrs
+        or (
+            trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            and trial.user_attrs.get(slots.FAILURE) != "infeasible"
+        )
+        for trial in study.get_trials(deepcopy=False)
+    )
 
 
 def _definition(study: optuna.Study, *, wait: bool) -> Mapping[str, Any]:
@@ -176,26 +248,31 @@ def _definition(study: optuna.Study, *, wait: bool) -> Mapping[str, Any]:
     return found
 
 
-def _listed(sentences: Sequence[str], most: int = 12) -> list[str]:
-    more = len(sentences) - most
-    return [*sentences[:most], *([f"and {more} more"] if more > 0 else [])]
-
-
-def run_of_study(study: optuna.Study, *, wait: bool) -> str | None:
+def run_of_study(study: optuna.Study, store: Store, *, wait: bool) -> str | None:
     """The study's run in MLflow; None for a study that has none yet.
 
     Args:
         study: The study.
+        store: MLflow's, where the run is looked for if whoever made it died before the study was told.
         wait: Whether another host may be making it now.
     """
+    from tunery.tracking.children import run_tagged
+
     until = time.monotonic() + _SECONDS_TO_BE_MADE
-    while wait and STUDY_RUN not in study.user_attrs and study.user_attrs.get(_MADE_BY) != _myself():
+    while wait and STUDY_RUN not in study.user_attrs and study.user_attrs.get(_MADE_BY) != _MYSELF:
         if time.monotonic() > until:
             break  # whoever was to make it has died
         time.sleep(0.5)
     found = study.user_attrs.get(STUDY_RUN)
+    if found is None:
+        found = next((run_tagged(store, tag, value) for tag, value in tags_of(study).items()), None)
     return None if found is None else str(found)
 
 
-def _myself() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def tags_of(study: optuna.Study) -> dict[str, str]:
+    """The tag by which the study's run in MLflow is found; none for a study that an earlier version made.
+
+    Two storages may hold studies of one name: the tag holds an id.
+    """
+    known = study.user_attrs.get(_ID)
+    return {} if known is None else {"tunery.study_id": str(known)}

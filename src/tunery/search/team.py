@@ -7,6 +7,7 @@ signal means, is the same for all.
 from __future__ import annotations
 
 import math
+import secrets
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -22,6 +23,7 @@ from tunery.config.project import resolved
 from tunery.errors import Fault, InputError, Interrupted, RunStopped
 from tunery.search import slots
 from tunery.search.finals import finals_name
+from tunery.training.stop import is_meant
 
 if TYPE_CHECKING:
     from tunery.search.tune import Session
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 # After a second signal; whoever is not done by then is killed.
 _SECONDS_TO_STOP = 5.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 
 Member = TypeVar("Member")
 
@@ -42,7 +44,7 @@ class Stop:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS if is_meant(number)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,7 +115,7 @@ class Team(ABC, Generic[Member]):
         """Ask every worker to stop."""
 
     def _requeue(self, worker: str | None, *, died: bool) -> bool:
-        """Give the trials of a worker, host:pid, to another; whether it had begun any."""
+        """Give the trials of a worker, by its name, to another; whether it had begun any."""
         begun = trials_of(self.session, self.study, worker) if worker else []
         for study, trial in begun:
             if trial.state == TrialState.RUNNING:
@@ -142,7 +144,7 @@ def studies_of(session: Session, study: optuna.Study) -> list[optuna.Study]:
 
 
 def trials_of(session: Session, study: optuna.Study, worker: str) -> list[tuple[optuna.Study, FrozenTrial]]:
-    """Trials of the search and of the finals that a worker, host:pid, has begun."""
+    """Trials of the search and of the finals that a worker, by its name, has begun."""
     return [
         (one, trial)
         for one in studies_of(session, study)
@@ -162,6 +164,7 @@ def order_for(session: Session, url: str, number: int) -> dict[str, Any]:
         "parent": session.parent,
         "until": session.until,
         "number": number,
+        "token": secrets.token_hex(4),
     }
 
 

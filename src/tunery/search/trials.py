@@ -3,34 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import optuna
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Infeasible
-from tunery.pipeline.trial import TrialPlan, run_trial
+from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
+from tunery.pipeline.trial import TrialPlan, refuse_trial, run_trial
+from tunery.pipeline.work import WorkFolder
 from tunery.search import slots
+from tunery.search.clock import deadline
 from tunery.search.memory import memory_limit
-from tunery.search.objectives import check_metrics, constraint_values, objective_values
+from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.rows import NAME, SETTINGS
-from tunery.search.space import OWN_SLOT, draw, name_of, with_settings
-from tunery.search.worker import TrialWatch, Worker, deadline
+from tunery.search.space import OWN_SLOT, Settings, draw, name_of, with_settings
+from tunery.search.worker import Repeated, TrialWatch, Worker
+
+# What does not depend on the moment: the same settings would end so again.
+_NEVER_FIT = ("infeasible", "oom")
 
 
 def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> list[float]:
     """Draw a trial's settings and run them; values of the objectives, in their order."""
-    settings = _drawn(trial, worker.project)
-    name = name_of(settings, worker.project)
-    trial.set_user_attr(SETTINGS, settings)
-    trial.set_user_attr(NAME, name)
-    project = worker.project if trial.user_attrs[slots.SLOT] == OWN_SLOT else laid(worker.project, settings)
-    metrics = run(worker, study, trial, project, f"{trial.user_attrs[slots.SLOT]}: {name}", prune=True)
+    try:
+        settings = _drawn(study, trial, worker.project)
+        own = trial.user_attrs[slots.SLOT] == OWN_SLOT
+        project = worker.project if own else laid(worker.project, settings)
+    except Infeasible as error:
+        _refuse(worker, study, trial, error)
+    _check_task_metrics(worker)
+    metrics = run(worker, study, trial, project, _run_name(trial), prune=True)
     search = worker.project.search
     check_metrics(worker.project, metrics)
     for key, excess in constraint_values(metrics, search.constraints).items():
         trial.set_constraint(key, excess)
     return objective_values(metrics, search.objectives)
+
+
+def _check_task_metrics(worker: Worker) -> None:
+    with suppress(TaskError):  # the trial meets it again, and its run tells it
+        tasks = worker.resident.tasks(worker.project)
+        check_task_metrics(worker.project, tasks.higher_is_better)
+
+
+def _drawn(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settings:
+    try:
+        settings = draw(trial, project)
+    except ConfigError as error:  # an expression that has no value for what was drawn
+        trial.set_user_attr(NAME, name_of(trial.params, project))
+        raise Infeasible(str(error)) from error
+    trial.set_user_attr(SETTINGS, settings)
+    trial.set_user_attr(NAME, name_of(settings, project))
+    if slots.RUN_ID not in trial.user_attrs:
+        _require_new(study, trial, settings, drawn_anew=project.search.sampler not in ("grid", "qmc"))
+    return settings
+
+
+def _require_new(study: optuna.Study, trial: optuna.Trial, settings: Settings, *, drawn_anew: bool) -> None:
+    """Begin no settings that are known not to fit; other ones are drawn, where the sampler has others for the slot."""
+    for other in slots.standing(study).values():
+        failure = other.user_attrs.get(slots.FAILURE)
+        if failure in _NEVER_FIT and other.user_attrs.get(SETTINGS) == settings and other.number != trial.number:
+            told = f"the same settings as trial {other.user_attrs[slots.SLOT]}, which ended as {failure}"
+            if drawn_anew and slots.draw_again(study, trial):
+                raise Repeated(told)
+            raise Infeasible(f"{told}: not begun")
+
+
+def _refuse(worker: Worker, study: optuna.Study, trial: optuna.Trial, error: Infeasible) -> NoReturn:
+    """Show a trial that cannot be begun in MLflow, too."""
+    settings = trial.user_attrs.get(SETTINGS, trial.params)
+    refuse_trial(_plan(worker, study, trial, worker.project, _run_name(trial)), settings, worker.store, error)
+
+
+def _run_name(trial: optuna.Trial) -> str:
+    return f"{trial.user_attrs[slots.SLOT]}: {trial.user_attrs[NAME]}"
 
 
 def run(
@@ -54,32 +103,43 @@ def run(
         prune: Whether the pruner may end it.
         tags: Of its run.
     """
-    if slots.METRICS in trial.user_attrs:  # whoever ran it died after its last step
-        _finish_run(worker, trial.user_attrs[slots.RUN_ID])
-        return dict(trial.user_attrs[slots.METRICS])
+    known = trial.user_attrs
+    if slots.METRICS in known:  # whoever ran it died after its last step
+        _finish_run(worker, known[slots.RUN_ID])
+        return dict(known[slots.METRICS])
+    if slots.PRUNED_AT in known:  # likewise, after the pruner had spoken
+        pruned = Pruned(known[slots.PRUNED_AT])
+        _finish_run(worker, known[slots.RUN_ID], pruned)
+        raise pruned
+    worker.progress.trial_began(trial, known[slots.SLOT], name, worker.number)
+    plan = replace(
+        _plan(worker, study, trial, project, name, tags),
+        memory_bytes=memory_limit(project),
+        report=worker.steps(trial, project, prune=prune),
+        limit=lambda: deadline(worker.project.search.timeout_seconds, worker.clock.before),
+    )
+    return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, known[slots.SLOT]))
+
+
+def _plan(
+    worker: Worker,
+    study: optuna.Study,
+    trial: optuna.Trial,
+    project: Project,
+    name: str,
+    tags: Mapping[str, str] | None = None,
+) -> TrialPlan:
     slot = trial.user_attrs[slots.SLOT]
-    worker.progress.trial_began(trial, slot, name, worker.number)
-    plan = TrialPlan(
+    return TrialPlan(
         project=project,
         parent=worker.parent,
         name=name,
         tags={"tunery.study": study.study_name, "tunery.trial": str(slot), **(tags or {})},
         resume=_run_of(worker, study, trial),
-        memory_bytes=memory_limit(project),
         declared=slot == OWN_SLOT,
-        report=worker.steps(trial, project, prune=prune),
         began=lambda run_id: trial.set_user_attr(slots.RUN_ID, run_id),
         ended=lambda metrics: trial.set_user_attr(slots.METRICS, metrics),
     )
-    with deadline(worker.project.search.timeout_seconds):
-        return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, slot))
-
-
-def _drawn(trial: optuna.Trial, project: Project) -> dict[str, Any]:
-    try:
-        return draw(trial, project)
-    except ConfigError as error:  # an expression that has no value for what was drawn
-        raise Infeasible(str(error)) from error
 
 
 def laid(project: Project, settings: Mapping[str, Any]) -> Project:
@@ -100,7 +160,8 @@ def _run_of(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | N
     return unfinished_child(worker.store, worker.parent, known, study.study_name, str(trial.user_attrs[slots.SLOT]))
 
 
-def _finish_run(worker: Worker, run_id: str) -> None:
+def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> None:
     from tunery.tracking.children import finish_child
 
-    finish_child(worker.store, run_id)
+    finish_child(worker.store, run_id, pruned)
+    WorkFolder.of(run_id).remove()

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import optuna
@@ -20,18 +20,20 @@ from tunery.records import StudyRecord
 from tunery.search import slots
 from tunery.search.checks import check_space
 from tunery.search.finals import final_jobs, finals_name, run_final
-from tunery.search.outcome import ELAPSED, conclude, read_record
-from tunery.search.progress import Progress, View
+from tunery.search.outcome import conclude, keep_record, kept_record
+from tunery.search.progress import ELAPSED, Progress, View
 from tunery.search.space import Settings
 from tunery.search.storage import answering, away, held, is_one_host, open_storage, storage_url
 from tunery.search.study import (
     STUDY_RUN,
     armed,
+    drop_untried,
     join,
     known_configurations,
     lay_out_finals,
     lay_out_trials,
     run_of_study,
+    tags_of,
     take_from_the_dead,
 )
 from tunery.search.trials import run_search_trial
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 SEARCHED = "search_seconds"
-_RECORD = "record"
 # A run is made, and then its trial is told of it.
 _JUST_MADE_SECONDS = 60.0
 
@@ -103,9 +104,11 @@ class Session:
 class _StudyStopped(Interrupted):
     """A study is gone on with by its name; --resume, of which a trial's own error speaks, is of `tunery train`."""
 
-    def __init__(self, study: str, stopped: Interrupted) -> None:
-        self.signal_name, self.step = stopped.signal_name, stopped.step
-        RunStopped.__init__(self, f"study {study}: stopped by {stopped.signal_name}. The same command goes on with it.")
+    def __init__(self, study: str, stopped: Interrupted | KeyboardInterrupt) -> None:
+        # Outside of training a signal comes as KeyboardInterrupt: Python's own, or "stopped by SIGHUP".
+        named = stopped.signal_name if isinstance(stopped, Interrupted) else str(stopped).removeprefix("stopped by ")
+        self.signal_name, self.step = named or "SIGINT", getattr(stopped, "step", 0)
+        RunStopped.__init__(self, f"study {study}: stopped by {self.signal_name}. The same command goes on with it.")
 
 
 Engine = Callable[[Session, optuna.Study], None]
@@ -125,20 +128,22 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
 
     Raises:
         InputError: If the project, the study that is there, or a store cannot be used; before anything is begun.
-        KeyboardInterrupt, Interrupted: If it was stopped; nothing is left RUNNING, and nothing is lost.
+        Interrupted: If it was stopped; nothing is left RUNNING, and nothing is lost.
     """
     from tunery.tracking.store import connect
 
+    url = storage_url(project.search.storage if options.storage is None else options.storage)
     check(project)
     check_space(project)
-    url = storage_url(options.storage or project.search.storage)
     store = connect(options.tracking_uri, project.name)
     extra = known_configurations(project, store)
     _check_total(project, options, extra)
     name = options.study or project.name
     with held(url, name), answering(url), _engine(project, options, url, store.uri, engine) as run:
         storage = open_storage(url)
-        study = armed(join(storage, name, project, alone=is_one_host(url)), project, extra)
+        if is_one_host(url):
+            drop_untried(storage, name, project, extra, store)
+        study = armed(join(storage, name, project, extra, alone=is_one_host(url)), project, extra)
         with _study_run(study, store, options, project, url) as tracker:
             progress = Progress(project, view)
             session = Session(project, options, name, url, storage, store, extra, tracker.run_id, progress)
@@ -169,7 +174,7 @@ def _tune(session: Session, study: optuna.Study, tracker: Tracker, engine: Engin
         engine(session, study)
         study.set_user_attr(ELAPSED, before + time.time() - began)  # the report tells it
         record = _end(session, study, tracker)
-    except Interrupted as stopped:
+    except (Interrupted, KeyboardInterrupt) as stopped:
         _tell_how_to_go_on(session, study)
         raise _StudyStopped(session.name, stopped) from stopped
     except BaseException:
@@ -215,8 +220,8 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
     worker.until = None
     jobs = final_jobs(study, session.project)
     if jobs:
-        direction = next(iter(session.project.search.objectives.values()))
-        finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction)
+        objective, direction = next(iter(session.project.search.objectives.items()))
+        finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction, objective)
         worker.progress.begin_finals(finals)
         if slots.unfinished(finals):
             worker.progress.phase(_finals_text(jobs))
@@ -248,13 +253,11 @@ def _engine(project: Project, options: Options, url: str, tracking: str, given: 
 
         with on_cluster(project, options, url, tracking) as engine:
             yield engine
-    elif options.workers == 1:
-        yield in_this_process
     else:
         from tunery.search.processes import in_processes, places_for
 
         places_for(project, options.workers)  # before anything is begun
-        yield in_processes
+        yield in_this_process if options.workers == 1 else in_processes
 
 
 @contextmanager
@@ -263,14 +266,16 @@ def _study_run(study: optuna.Study, store: Store, options: Options, project: Pro
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
 
-    known = run_of_study(study, wait=not is_one_host(url))
+    known = run_of_study(study, store, wait=not is_one_host(url))
+    told = STUDY_RUN in study.user_attrs
     name = options.run_name or study.study_name
-    with open_run(store, "study", project.name, resume_run_id=known, run_name=name) as tracker:
-        study.set_user_attr(STUDY_RUN, tracker.run_id)
-        if known is None:
-            tracker.log_config(resolved(project), fingerprint(project))
-            tracker.tag(**{"tunery.study": study.study_name, "tunery.project_folder": str(project.folder.absolute())})
+    tags = {"tunery.study": study.study_name, **tags_of(study)}
+    with open_run(store, "study", project.name, known, name, tags=tags) as tracker:
+        if not told:
+            tracker.log_config(resolved(project), fingerprint(project), first=True)
+            tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
             tracker.log_provenance(collect(project.folder))
+            study.set_user_attr(STUDY_RUN, tracker.run_id)  # last: who is killed before does all of it again
         tracker.accept_resume()
         try:
             yield tracker
@@ -324,13 +329,14 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
     def run(trial: optuna.Trial) -> float:
         trial.set_user_attr(slots.RUN_ID, session.parent)  # it works: one that names no run for long is taken for dead
         record = conclude(worker, study, finals, tracker)
-        trial.set_user_attr(_RECORD, json.loads(json.dumps(asdict(record))))
+        keep_record(trial, record)
         return 0.0
 
     worker.work(end, run)
     ended = slots.standing(end)[key]
-    if _RECORD in ended.user_attrs:
-        return read_record(ended.user_attrs[_RECORD])
+    kept = kept_record(ended)
+    if kept is not None:
+        return kept
     why = ended.user_attrs.get(slots.REASON, "its worker died")
     raise RunStopped(f"study {session.name}: every trial has ended, but no report was made: {why}. Run it again.")
 

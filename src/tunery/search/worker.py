@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
+import secrets
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -25,16 +23,15 @@ from tunery.errors import (
     RunHeld,
     RunStopped,
     StorageError,
-    TimedOut,
     TrackingError,
     TuneryError,
 )
 from tunery.pipeline.resident import Resident
 from tunery.records import StepMetrics
 from tunery.search import slots
+from tunery.search.clock import Clock
 from tunery.search.progress import Progress
 from tunery.search.pruners import prune_metric, rung_value
-from tunery.search.rows import SECONDS
 from tunery.search.space import OWN_SLOT
 
 if TYPE_CHECKING:
@@ -58,6 +55,12 @@ class _Failed(Exception):
     """The trial has failed; its user attributes say why."""
 
 
+class Repeated(RunStopped):
+    """The settings are those of a trial that cannot be run; others are drawn instead."""
+
+    failure = "repeated"
+
+
 class _TimeIsUp(Interrupted):
     """The search's time is up in the middle of a trial, which waits until there is more."""
 
@@ -74,6 +77,7 @@ class Worker:
         progress: Shows a person how the study stands.
         until: When no further trial may be going on, by time.monotonic().
         number: Of this worker on its host, from 0.
+        name: By which its trials are known.
     """
 
     project: Project
@@ -83,6 +87,8 @@ class Worker:
     resident: Resident = field(default_factory=Resident)
     until: float | None = None
     number: int = 0
+    name: str = field(default_factory=lambda: name_of_process(os.getpid(), secrets.token_hex(4)))
+    clock: Clock = field(init=False)  # of the trial that it runs
 
     def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
         """Run trials until all of the study's slots have ended, or time is up.
@@ -115,27 +121,24 @@ class Worker:
         if slots.is_superfluous(study, trial):
             trial.set_user_attr(slots.SURPLUS, True)
             raise _Superfluous
-        trial.set_user_attr(slots.WORKER, f"{socket.gethostname()}:{os.getpid()}")
-        began = time.monotonic()
+        trial.set_user_attr(slots.WORKER, self.name)
+        self.clock = Clock(trial)
         try:
             return run(trial)
         except Pruned as error:
             raise optuna.TrialPruned(str(error)) from None
         except (Interrupted, KeyboardInterrupt):
-            self._give_up(study, trial, began, "killed", "its worker was stopped")
-            began = time.monotonic()
+            self._give_up(study, trial, "killed", "its worker was stopped")
             raise
         except RunHeld as error:  # its worker was taken for dead and is not: let it end the run, then look again
-            self._give_up(study, trial, began, "killed", str(error))
-            began = time.monotonic()
+            self._give_up(study, trial, "killed", str(error))
             time.sleep(_HELD_SECONDS)
             raise _Failed("killed") from None
         except InputError as error:
             if not _concerns_all(trial, error):
                 self._tell(trial, "error", str(error))
                 raise _Failed("error") from None
-            self._give_up(study, trial, began, "error", str(error))
-            began = time.monotonic()
+            self._give_up(study, trial, "error", str(error))
             raise
         except TuneryError as error:
             failure = error.failure if isinstance(error, RunStopped) else "error"
@@ -146,11 +149,11 @@ class Worker:
             self._tell(trial, "error", f"{type(error).__name__}: {error}")
             raise _Failed("error") from error
         finally:
-            self._note_seconds(trial, time.monotonic() - began)
+            self.clock.note()
 
-    def _give_up(self, study: optuna.Study, trial: optuna.Trial, began: float, failure: str, reason: str) -> None:
+    def _give_up(self, study: optuna.Study, trial: optuna.Trial, failure: str, reason: str) -> None:
         """Leave the trial to another worker, with what it has cost so far."""
-        self._note_seconds(trial, time.monotonic() - began)
+        self.clock.note()
         slots.succeed(study, _frozen(study, trial), died=False)
         self._tell(trial, failure, reason)
 
@@ -161,11 +164,6 @@ class Worker:
             trial.set_user_attr(slots.FAILURE, failure)
             trial.set_user_attr(slots.REASON, redact(" ".join(reason.split()))[:500])
 
-    def _note_seconds(self, trial: optuna.Trial, seconds: float) -> None:
-        """What the slot cost in all, the attempts before included."""
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
-
     def _time_is_up(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
 
@@ -173,15 +171,27 @@ class Worker:
         """What training reports to: ends the trial when the study's time is up, or the pruner (if any) says so."""
         metric = prune_metric(project) if prune else None
         direction = next(iter(project.search.objectives.values()))
+        told = slots.TRAINED in trial.user_attrs
 
         def report(metrics: StepMetrics) -> None:
             if self._time_is_up():
                 raise _TimeIsUp("the study's time limit", metrics.step, resumable=True)
+            self.clock.note_now_and_then()
+            nonlocal told
+            if not told:
+                trial.set_user_attr(slots.TRAINED, True)  # from here on the study's settings must not change
+                told = True
             value = None if metric is None else rung_value(metrics.values, metric, direction)
             if value is not None and _is_worse(trial, value, metrics.step):
+                trial.set_user_attr(slots.PRUNED_AT, metrics.step)  # before MLflow is told, as metrics are
                 raise Pruned(metrics.step)
 
         return report
+
+
+def name_of_process(pid: int, token: str) -> str:
+    """host:token:pid. Two containers may have one host name, and the same process ids: the token tells them apart."""
+    return f"{socket.gethostname()}:{token}:{pid}"
 
 
 def _concerns_all(trial: optuna.Trial, error: InputError) -> bool:
@@ -202,28 +212,6 @@ def _is_worse(trial: optuna.Trial, value: float, step: int) -> bool:
 
 def _frozen(study: optuna.Study, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
     return study._storage.get_trial(trial._trial_id)
-
-
-@contextmanager
-def deadline(seconds: float | None) -> Iterator[None]:
-    """Raise TimedOut in the main thread after so many seconds, at whatever line it then is.
-
-    Nothing is raised in other threads, or where there is no SIGALRM (Windows).
-    """
-    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise TimedOut(seconds)
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class TrialWatch:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tunery.openmp import wait_briefly
+
 
 def main(order: dict[str, Any]) -> None:
     """Work through a study.
@@ -21,13 +23,14 @@ def main(order: dict[str, Any]) -> None:
     from tunery.search.storage import open_storage
     from tunery.search.study import armed, join, known_configurations
     from tunery.search.tune import Options, Session, work_through, worker_of
+    from tunery.search.worker import name_of_process
     from tunery.tracking.store import connect
 
     project = project_from(order["project"], order["study"], Path(order["folder"]))
     store = connect(order["tracking_uri"], project.name)
     storage = open_storage(order["url"])
     extra = known_configurations(project, store)
-    study = armed(join(storage, order["study"], project), project, extra)
+    study = armed(join(storage, order["study"], project, extra), project, extra)
     session = Session(
         project=project,
         options=Options(),
@@ -40,7 +43,9 @@ def main(order: dict[str, Any]) -> None:
         progress=Progress(project),
         until=order["until"],
     )
-    work_through(worker_of(session, order["number"]), session, study)
+    worker = worker_of(session, order["number"])
+    worker.name = name_of_process(os.getpid(), order["token"])
+    work_through(worker, session, study)
 
 
 def run() -> None:
@@ -49,7 +54,7 @@ def run() -> None:
     from tunery.search.lifeline import follow_parent
     from tunery.tracking.redact import redact
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell began the command with &
     order = json.loads(sys.stdin.readline())
     follow_parent(signal.Signals(order.get("orphaned_by", signal.SIGTERM)))

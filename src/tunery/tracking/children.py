@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tunery.errors import Pruned
 from tunery.evaluation.samples import file_name
 from tunery.records import TaskResult
-from tunery.tracking.ending import ERROR, FAILURE
+from tunery.tracking.ending import ERROR, FAILURE, ending_of
 from tunery.tracking.gateway import entity_name, redact_frame
 from tunery.tracking.store import Store, refusals
 
@@ -40,6 +41,19 @@ def children(store: Store, parent: str) -> list[Run]:
                 return found
 
 
+def run_tagged(store: Store, tag: str, value: str) -> str | None:
+    """The first run with a tag, in whatever experiment; None where there is none.
+
+    Raises:
+        TrackingError: If the store does not answer.
+    """
+    with refusals(store.uri):
+        experiments = [found.experiment_id for found in store.client.search_experiments()]
+        order = ["attributes.start_time ASC"]
+        found = store.client.search_runs(experiments, f"tags.`{tag}` = '{value}'", max_results=1, order_by=order)
+    return str(found[0].info.run_id) if found else None
+
+
 def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, trial: str) -> str | None:
     """The run in which a trial was begun, unless it has finished or is gone.
 
@@ -61,9 +75,11 @@ def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, 
     return None
 
 
-def finish_child(store: Store, run_id: str) -> None:
-    """Mark a run as FINISHED whose worker died after all was logged."""
+def finish_child(store: Store, run_id: str, pruned: Pruned | None = None) -> None:
+    """Mark a run as FINISHED whose worker died after all was logged, or after its pruner had ended it."""
     with refusals(store.uri):
+        for tag, text in ending_of(pruned).tags.items():
+            store.client.set_tag(run_id, tag, text)
         if store.client.get_run(run_id).info.status != "FINISHED":
             for tag in (FAILURE, ERROR):
                 store.client.set_tag(run_id, tag, "")
@@ -90,12 +106,24 @@ def end_abandoned(
     theirs = worked_on()
     youngest = (time.time() - unknown_seconds) * 1000
     left = [run.run_id for run in running if not theirs.get(run.run_id, run.start_time > youngest)]
+    _mark_killed(store, left)
+    return left
+
+
+def end_study(store: Store, parent: str) -> None:
+    """Mark a study's run, and those of its trials, as KILLED where they are RUNNING: nobody goes on with it."""
+    end_abandoned(store, parent, dict)
     with refusals(store.uri):
-        for run_id in left:
+        running = store.client.get_run(parent).info.status == "RUNNING"
+    _mark_killed(store, [parent] if running else [])
+
+
+def _mark_killed(store: Store, run_ids: Sequence[str]) -> None:
+    with refusals(store.uri):
+        for run_id in run_ids:
             store.client.set_tag(run_id, FAILURE, "killed")
             store.client.set_tag(run_id, ERROR, "its worker died")
             store.client.set_terminated(run_id, "KILLED")
-    return left
 
 
 def log_locked(store: Store, run_id: str, results: Mapping[str, TaskResult], score: float | None) -> None:

@@ -79,6 +79,17 @@ class Tracker(RunLog):
         self._handlers: dict[signal.Signals, Any] = {}
         self._former: Run | None = None
         self._left = False
+        self._asked: str | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """The way to MLflow; closed to a process that was asked to stop and goes on all the same.
+
+        A signal's exception is lost where Python raises it in a destructor or a lock's callback, as imports have many.
+        """
+        if self._asked is not None:
+            raise KeyboardInterrupt(f"stopped by {self._asked}")
+        return self._gateway
 
     def __enter__(self) -> Self:
         guard_logs()
@@ -86,7 +97,7 @@ class Tracker(RunLog):
         self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
         self.run_name = str(run.info.run_name)
         try:
-            self.gateway = Gateway(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
+            self._gateway = Gateway(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
             self.prepare(run)
             self.tag(**{KIND: self.kind, PROJECT: self.project, **self._tags})
             self._catch_signals()
@@ -100,6 +111,7 @@ class Tracker(RunLog):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release_signals()
+        self._asked = None
         end = ending_of(error, self._former_ending())
         lost: list[str] = []
         try:
@@ -232,16 +244,16 @@ class Tracker(RunLog):
             return
         for number in _DEADLY:
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
-                self._handlers[number] = signal.signal(number, _interrupt)
+                self._handlers[number] = signal.signal(number, self._interrupt)
 
     def _release_signals(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._asked = signal.Signals(number).name
+        raise KeyboardInterrupt(f"stopped by {self._asked}")
 
 
 def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:

@@ -34,10 +34,14 @@ class RunLog:
     """The logging half of a Tracker."""
 
     store: Store
-    gateway: Gateway
     run_id: str
     resumed: bool
     adapter_folder: Path | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """The way to MLflow."""
+        raise NotImplementedError
 
     def prepare(self, run: Run) -> None:
         """Remember what a resumed run holds already."""
@@ -47,12 +51,13 @@ class RunLog:
 
     # ---- what the run is
 
-    def log_config(self, resolved: Mapping[str, Any], fingerprint: str) -> None:
+    def log_config(self, resolved: Mapping[str, Any], fingerprint: str, *, first: bool = False) -> None:
         """Log the resolved project: params cfg.*, config/project.yaml, and the tags that runs are searched by.
 
         Args:
             resolved: The project with every default, as plain YAML types.
             fingerprint: Short name of the settings that decide the result.
+            first: Whether params that a resumed run has already stay as they are: a study's totals may change.
 
         Raises:
             ConfigError: If a resumed run had other settings.
@@ -60,6 +65,8 @@ class RunLog:
         import yaml
 
         params = {entity_name(f"cfg.{key}"): value for key, value in flatten(dict(resolved)).items()}
+        if first:
+            params = {key: value for key, value in params.items() if key not in self._known_params}
         self._refuse_changes(params)
         self.gateway.params(params)
         base, adapter = resolved.get("base", {}), resolved.get("adapter", {})
@@ -263,7 +270,7 @@ class RunLog:
             if key in self._known_params and self._known_params[key] != param_text(value)
         ]
         if changed:
-            raise ConfigError(f"--resume {self.run_id}", [*changed, "Undo the change, or start a new run."])
+            raise ConfigError(f"--resume {self.run_id}", changed, "Undo the change, or start a new run.")
 
     def _where_adapter_lies(self) -> str:
         if self.adapter_folder is None:

@@ -173,4 +173,6 @@ def _silence() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(max(logging.WARNING, logger.level))
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # repeats each SQL error with its traceback
+    # Its thread ends when it cannot write, and says so with the whole SQL; what the run could not write is told.
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     guard_logs()

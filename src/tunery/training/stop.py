@@ -23,7 +23,7 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS if _is_meant(number)}
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS if is_meant(number)}
         return self
 
     def __exit__(
@@ -44,6 +44,6 @@ class StopSignal:
         self._before = {}
 
 
-def _is_meant(number: signal.Signals) -> bool:
+def is_meant(number: signal.Signals) -> bool:
     """Under nohup, SIGHUP is ignored on purpose: training goes on when the terminal closes."""
     return number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunery.config.fields import field_at
+from tunery.config.keys import dotted_keys
 from tunery.config.load import load_project
+from tunery.config.project import Project
 from tunery.errors import ConfigError
 
 MINIMAL = "name: x\nbase: {model: 'builtin:tiny'}\ndata: {train: [{source: rows.jsonl}]}\n"
@@ -106,6 +111,18 @@ def test_a_name_that_no_file_system_takes_is_refused() -> None:
 
 def test_tasks_that_are_no_names_are_refused(write: Write) -> None:
     assert "evaluation.tasks" in message(write(MINIMAL + "evaluation: {tasks: [{}, [a]]}\n"))
+
+
+def test_every_choice_may_be_written_without_quotes(write: Write) -> None:
+    """YAML reads `off` as false: a choice that it reads as no text must still be taken for itself."""
+    keys = {key: field_at(Project, key) for key in dotted_keys(Project)}
+    choices = [(key, choice) for key, field in keys.items() if field for choice in get_args(field.annotation)]
+    unlike = [(key, choice) for key, choice in choices if isinstance(choice, str) and yaml.safe_load(choice) != choice]
+    assert unlike == [("data.decontaminate.action", "off")]
+    project = load_project(write(MINIMAL.replace("data: {", "data: {decontaminate: {action: off}, ")))
+    assert project.data.decontaminate.action == "off"
+    overridden = load_project(write(MINIMAL), [("data.decontaminate.action", "off")])
+    assert overridden.data.decontaminate.action == "off"
 
 
 # ---- overrides

@@ -403,3 +403,22 @@ def test_a_tokenizer_without_chat_template_is_refused_when_one_is_asked_for(
     tasks, evaluation = load("few", chat_template=True)
     with pytest.raises(TaskError, match=r"evaluation\.chat_template"):
         score_model(model, tokenizer, tasks, evaluation)
+
+
+def test_a_second_scoring_compiles_no_prompt(
+    load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jinja2 import Environment
+
+    tasks, evaluation = load("many", "writing")
+    score_model(model, tokenizer, tasks, evaluation)
+    compiled: list[str] = []
+    original = Environment.compile
+
+    def counted(self: Any, source: Any, *args: Any, **options: Any) -> Any:
+        compiled.append(source)
+        return original(self, source, *args, **options)
+
+    monkeypatch.setattr(Environment, "compile", counted)
+    score_model(model, tokenizer, tasks, evaluation)
+    assert compiled == []

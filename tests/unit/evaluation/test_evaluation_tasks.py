@@ -107,6 +107,18 @@ def test_a_missing_items_file_is_named(tmp_path: Path, write_task: WriteTask) ->
         load_tasks(EvaluationConfig(tasks=["gone"], task_folders=["."]), tmp_path, False)
 
 
+def test_items_files_are_looked_for_before_a_task_is_loaded(tmp_path: Path, write_task: WriteTask) -> None:
+    (tmp_path / "both.yaml").write_text("group: both\ntask: [here, gone]\n")
+    for name in ("here", "gone"):
+        write_task(tmp_path, name, 4)
+    evaluation = EvaluationConfig(tasks=["both"], task_folders=["."])
+    check_tasks(evaluation, tmp_path)
+    (tmp_path / "gone.jsonl").unlink()
+    with pytest.raises(TaskError, match=r"gone\.yaml: dataset_kwargs\.data_files is .*gone\.jsonl.* beside the YAML"):
+        check_tasks(evaluation, tmp_path)
+    check_tasks(EvaluationConfig(tasks=["here"], task_folders=["."]), tmp_path)
+
+
 def test_an_items_line_that_is_not_json_is_named_with_its_number(tmp_path: Path, write_task: WriteTask) -> None:
     write_task(tmp_path, "torn", 2)
     with (tmp_path / "torn.jsonl").open("a") as file:

@@ -183,6 +183,20 @@ def test_the_largest_fit_fits_and_one_more_does_not(tmp_path: Path) -> None:
 def test_rows_are_never_longer_than_the_bases_positions(tmp_path: Path) -> None:
     fit = largest_fit(project(config_folder("llama", tmp_path)), 2**40)
     assert fit.length == fit.length_alone == 256
+    assert fit.limits[1:] == ("positions", "positions")
+
+
+@pytest.mark.parametrize(
+    ("keys", "limit"),
+    [
+        ({}, "training"),
+        ({"evaluation__batch_size": "4096", "evaluation__generation__prompts": "4096"}, "generation"),
+    ],
+)
+def test_what_keeps_rows_short_is_named(tmp_path: Path, keys: dict[str, str], limit: str) -> None:
+    asked = project(config_folder("llama", tmp_path), **keys)
+    memory = (estimate(asked, length=100).total_bytes + estimate(asked, length=101).total_bytes) // 2
+    assert largest_fit(asked, memory).limits[1] == limit
 
 
 def test_nothing_fits_in_less_than_the_weights(tmp_path: Path) -> None:

@@ -51,6 +51,37 @@ def test_who_holds_a_run_may_hold_it_again() -> None:
         pass
 
 
+def test_a_run_that_is_done_with_leaves_nothing(tmp_path: Path) -> None:
+    work = WorkFolder.of("abc")
+    with work.held():
+        (work.path / "checkpoint-1").mkdir(parents=True)
+    work.remove()
+    assert list((tmp_path / "home" / "runs").iterdir()) == []
+    with work.held():
+        pass
+
+
+def test_the_lock_of_a_run_that_another_process_trains_stays(holder: subprocess.Popen[str]) -> None:
+    WorkFolder.of("abc").remove()
+    with pytest.raises(RefError, match="another process is training it now"), WorkFolder.of("abc").held():
+        pass
+
+
+def test_who_opened_a_lock_before_it_was_deleted_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking, the holder removes the file and ends: a third process may lock a new one."""
+    import fcntl
+
+    work, lock = WorkFolder.of("abc"), fcntl.flock
+
+    def removed_meanwhile(file: int, how: int) -> None:
+        work._lock.unlink(missing_ok=True)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with pytest.raises(RefError, match="another process"), work.held():
+        pass
+
+
 def test_a_lock_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"abc\.lock: the lock cannot be written"), WorkFolder.of("abc").held():

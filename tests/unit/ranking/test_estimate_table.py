@@ -102,6 +102,13 @@ def test_scoring_that_does_not_fit_names_its_own_setting() -> None:
     assert "gradient_checkpointing" not in text
 
 
+def test_what_limits_each_number_stands_beside_it() -> None:
+    text = shown(fit=replace(FIT, limits=("training", "generation", "positions")))
+    assert "Largest micro batch at 2048 tokens: 7 (training limits it)." in text
+    assert "3100 tokens (generation limits it: evaluation.batch_size); alone" in text
+    assert "8192 tokens (the base takes no more)." in " ".join(text.split())
+
+
 def test_where_no_row_fits_that_is_said() -> None:
     assert "Not one row of 2048 tokens fits. Longest rows: alone in a batch: 700 tokens." in shown(fit=Fit(0, 0, 700))
     assert "Not even one row of one token fits." in shown(fit=Fit(0, 0, 0))

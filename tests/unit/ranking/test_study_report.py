@@ -40,7 +40,7 @@ def trial(number: int, score: float | None, **facts: object) -> TrialRow:
 def finalist(number: int, dev: tuple[float, ...], locked: tuple[float, ...], own: bool = False) -> Finalist:
     row = trial(number, 0.0)
     runs = tuple(f"run{number}-{seed}" for seed in (1, 2, 3))
-    return Finalist(number, row.name, row.settings, 0.75, (1, 2, 3), dev, locked, runs, own)
+    return Finalist(number, row.name, row.settings, (1, 2, 3), dev, locked, runs, own, values=dev)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def printed(renderable: RenderableType, width: int = 100) -> str:
 
 
 def test_the_study_report_is_the_golden_one(study: StudyRecord) -> None:
-    page = study_report(study, lambda run_id: f"#/experiments/7/runs/{run_id}")
+    page = study_report(study, lambda run_id: f"#/experiments/7/runs/{run_id}", lambda version: f"#/models/{version}")
     assert page == (GOLDEN / "study_report.md").read_text(encoding="utf-8")
 
 
@@ -92,9 +92,9 @@ def test_when_the_own_settings_win_the_report_says_that_nothing_beat_them(study:
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
-        (Gain(-0.01, -0.05, 0.03, 0.6), "won on dev items, but is not better than the project's own settings"),
-        (Gain(0.01, -0.03, 0.05, 0.6), "won, but its gain over the project's own settings may be chance"),
-        (Gain(0.07, 0.02, 0.12, 0.01), "won and beats the project's own settings"),
+        (Gain(-0.01, -0.05, 0.03, 0.6), "won on dev items, but does not score better than the project's own settings"),
+        (Gain(0.01, -0.03, 0.05, 0.6), "won, but its gain in score over the project's own settings may be chance"),
+        (Gain(0.07, 0.02, 0.12, 0.01), "won and scores better than the project's own settings"),
     ],
 )
 def test_a_gain_is_called_what_it_is(study: StudyRecord, gain: Gain, said: str) -> None:
@@ -133,7 +133,10 @@ def test_a_study_whose_every_trial_breaks_a_constraint_has_no_best_one(study: St
 
 
 def test_one_seed_has_no_spread(study: StudyRecord) -> None:
-    single = [dataclasses.replace(one, seeds=(1,), dev=one.dev[:1], locked=one.locked[:1]) for one in study.finalists]
+    single = [
+        dataclasses.replace(one, seeds=(1,), dev=one.dev[:1], locked=one.locked[:1], values=one.dev[:1])
+        for one in study.finalists
+    ]
     page = study_report(dataclasses.replace(study, finalists=single))
     assert "| 0.7000 | 0.6600 | +0.0400 |" in page
     assert "One seed says nothing about the spread" in page
@@ -150,6 +153,90 @@ def test_a_trial_is_linked_only_where_it_has_a_run(study: StudyRecord) -> None:
     bare = [dataclasses.replace(row, run_id=None) for row in study.trials]
     page = study_report(dataclasses.replace(study, trials=bare, finalists=(), winner=None), lambda run: f"#/{run}")
     assert "](#" not in page
+
+
+# ---- what the winner was chosen by, where that is not the score
+
+
+@pytest.fixture
+def by_loss(study: StudyRecord) -> StudyRecord:
+    """Trial 1 has the least loss, and a worse score on dev items than the project's own settings."""
+
+    def with_loss(row: TrialRow, loss: float) -> TrialRow:
+        return dataclasses.replace(row, values={"validation/nll": loss}, metrics={"score": 0.4, "validation/nll": loss})
+
+    entered = [
+        dataclasses.replace(finalist(2, (0.39, 0.39, 0.39), (0.20, 0.21, 0.22)), values=(7.2, 7.3, 7.4)),
+        dataclasses.replace(finalist(1, (0.40, 0.41, 0.42), (0.13, 0.14, 0.15)), values=(6.9, 7.0, 7.1)),
+        dataclasses.replace(finalist(0, (0.45, 0.46, 0.47), (0.11, 0.11, 0.11), own=True), values=(8.9, 8.9, 8.9)),
+    ]
+    return dataclasses.replace(
+        study, objectives={"validation/nll": "minimize"}, constraints={}, finalists=entered,
+        trials=[with_loss(trial(n, 0.4), loss) for n, loss in enumerate((8.8, 7.1, 7.0))],
+        over_own=Gain(0.03, -0.15, 0.21, 0.9),
+    )  # fmt: skip
+
+
+def test_a_study_of_loss_tells_the_loss_of_its_finalists_beside_their_scores(by_loss: StudyRecord) -> None:
+    table = study_report(by_loss).split("## Finalists")[1].split("\n\n")[1].splitlines()
+    assert "validation/nll in the search | validation/nll, mean ± sd | dev score, mean ± sd | locked" in table[0]
+    assert "| 7.1000 | 7.0000 ± 0.1000 | 0.4100 ± 0.0100 | 0.1400 ± 0.0100 |" in table[2]
+    assert table[2].startswith("| **won** | 1 |")
+    assert "| the base model | – | – | 0.3100 | 0.3000 |" in table[5]
+    shown_there = printed(finalists_table(by_loss) or "")
+    assert "7.0000 ± 0.1000" in shown_there
+    assert "validation/nll" in shown_there
+
+
+def test_a_study_of_loss_says_what_its_winner_was_chosen_by_and_who_scores_better(by_loss: StudyRecord) -> None:
+    page = study_report(by_loss)
+    assert "won by `validation/nll`, but its gain in score over the project's own settings may be chance" in page
+    assert (
+        "Its `validation/nll` on validation rows is 7.0000 (mean of 3 seeds), against 8.9000 with the project's own "
+        "settings."
+    ) in page
+    assert (
+        "Others score better: on dev items the project's own settings (0.4600), on locked items trial 2 (0.2100); the "
+        "winner was chosen by `validation/nll`."
+    ) in page
+    assert "chosen by the mean of `validation/nll` on validation rows, over seeds that the search never used." in page
+    assert "no objective is measured on dev items" in page
+    assert "by `validation/nll` on validation rows\n" in page
+    assert "dev means" not in page
+
+
+def test_a_study_without_tasks_speaks_of_no_score(by_loss: StudyRecord) -> None:
+    bare = [dataclasses.replace(one, dev=(), locked=()) for one in by_loss.finalists]
+    record = dataclasses.replace(
+        by_loss, finalists=bare, over_own=None, over_base=None, base_dev=None, base_locked=None
+    )
+    page = study_report(record)
+    assert "won by `validation/nll` on validation rows.** Its `validation/nll`" in page
+    assert "No task is scored" in page
+    assert "locked" not in page
+    assert "gap" not in page
+    assert "dev" not in page.replace("dev/", "")
+    assert "locked" not in printed(finalists_table(record) or "")
+
+
+def test_nobody_who_scores_the_same_is_said_to_score_better(study: StudyRecord) -> None:
+    same = [dataclasses.replace(one, dev=(0.7,) * 3, locked=(0.6,) * 3) for one in study.finalists]
+    assert "score better" not in study_report(dataclasses.replace(study, finalists=same))
+
+
+def test_a_better_score_that_could_not_win_is_named_as_that(study: StudyRecord) -> None:
+    refused = dataclasses.replace(study.finalists[1], dev=(0.9,) * 3, locked=(0.1,) * 3, refused="1 of 3 seeds failed")
+    page = study_report(dataclasses.replace(study, finalists=[study.finalists[0], refused]))
+    assert "Others score better: on dev items trial 2, which could not win, (0.9000)." in page
+
+
+def test_the_further_objectives_of_finalists_are_told_in_their_unit(study: StudyRecord) -> None:
+    timed = [dataclasses.replace(one, further={"train_seconds": (60.0, 64.0, 62.0)}) for one in study.finalists]
+    record = dataclasses.replace(study, objectives={"score": "maximize", "train_seconds": "minimize"}, finalists=timed)
+    page = study_report(record)
+    assert "| train_seconds, mean ± sd |" in page
+    assert "| 1 min 02 s ± 2.0 s |" in page
+    assert "between equal means, `train_seconds` decides" in page
 
 
 # ---- trials
@@ -172,6 +259,11 @@ def test_the_pareto_front_of_five_trials_worked_out_by_hand(study: StudyRecord) 
     page = study_report(several)
     front = page.split("## Pareto front")[1].split("##")[0]
     assert re.findall(r"^\| (\d+) \|", front, re.MULTILINE) == ["3", "1", "0"]
+
+
+def test_equal_trials_stand_in_the_order_of_the_next_objective(study: StudyRecord) -> None:
+    several = two_objectives(study, [(0.2, 33.0), (0.2, 45.0), (0.2, 21.0), (0.1, 1.0)])
+    assert [row.number for row in best_first(several)] == [2, 0, 1, 3]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))

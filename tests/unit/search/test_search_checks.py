@@ -107,6 +107,11 @@ def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: 
         ),
         ({"search__pruner": "wilcoxon"}, "training.checkpoints is 4, but must be at least 5"),
         ({"search__memory": "much"}, "search.memory is 'much', but must be"),
+        (
+            {"search__memory": "24"},
+            "search.memory is '24', but must be an amount of memory above 0, a number and a unit",
+        ),
+        ({"search__memory": "1.5"}, "Did you mean '1.5 GiB'?"),
         ({"search__objectives": "{}"}, "search.objectives is {}, but must be at least one metric"),
         ({"search__objectives": "{scoer: maximize}"}, "Did you mean 'score'?"),
         ({"search__objectives": "{base/score: maximize}"}, "the same in every trial. Try 'delta/score'."),
@@ -122,6 +127,13 @@ def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: 
 )
 def test_a_fault_of_the_search_is_named(make: MakeProject, keys: dict[str, str], expected: str) -> None:
     assert expected in faults(make(GOOD, **keys))
+
+
+@pytest.mark.parametrize("bound", ["<= 22 GiB", "<= 2"])
+def test_a_metric_that_nobody_knows_is_one_fault(make: MakeProject, bound: str) -> None:
+    text = faults(make(GOOD, search__constraints=f"{{peak_memory: '{bound}'}}"))
+    assert "faults" not in text
+    assert "Did you mean 'peak_memory_bytes'?" in text
 
 
 def test_scores_need_tasks(make: MakeProject) -> None:
@@ -202,3 +214,25 @@ def test_a_pruner_that_does_nothing_is_noted(make: MakeProject, keys: dict[str, 
     check_space(project)
     note = pruner_note(project)
     assert note is None if expected is None else expected in str(note)
+
+
+@pytest.mark.parametrize(
+    ("derived", "expected"),
+    [
+        ("'1.1 * adapter.rank'", r"search.space.adapter.alpha ('1.1 * adapter.rank') is "),
+        ("'1.1 * adapter.rank'", "a whole number. Try round(1.1 * adapter.rank)."),
+        ("\"'x'\"", "search.space.adapter.alpha (\"'x'\") is 'x', but must be a whole number"),
+        ("'0 * adapter.rank'", "search.space.adapter.alpha ('0 * adapter.rank') is 0, but must be"),
+        ("'adapter.rank / 0'", "search.space.adapter.alpha: 'adapter.rank / 0' has no value"),
+        ("'-training.learning_rate'", "search.space.adapter.alpha ('-training.learning_rate') is "),
+    ],
+)
+def test_a_derived_key_that_no_trial_could_have_is_refused(make: MakeProject, derived: str, expected: str) -> None:
+    assert expected in faults(make(f"{{{RATE}, {RANK}, adapter.alpha: {derived}}}"))
+
+
+@pytest.mark.parametrize(
+    "derived", ["0.5 * adapter.rank", "adapter.rank / 16", "adapter.rank if adapter.rank > 8 else 0"]
+)
+def test_a_derived_key_that_some_trials_can_have_passes(make: MakeProject, derived: str) -> None:
+    check_space(make(f"{{{RANK}, adapter.alpha: '{derived}'}}"))

@@ -79,3 +79,16 @@ def test_the_order_of_the_space_does_not(make: MakeProject) -> None:
     lines = ["adapter.rank: {choices: [8, 16]}", "adapter.dora: {choices: [true, false]}"]
     one, other = make(f"{{{', '.join(lines)}}}"), make(f"{{{', '.join(lines[::-1])}}}")
     assert space_digest(one) == space_digest(other)
+
+
+def test_other_known_good_settings_are_another_study(make: MakeProject) -> None:
+    old = describe_space(make(SPACE), [{"adapter.rank": 8}])
+    new = describe_space(make(SPACE), [{"adapter.rank": 16}])
+    told = 'search.known_good, configuration 0 was {"adapter.rank": 8}, is now {"adapter.rank": 16}'
+    assert changes(old, new) == [told]
+    assert changes(old, describe_space(make(SPACE)))[0].startswith("search.known_good, configuration 0 is gone")
+
+
+def test_a_study_of_an_earlier_version_is_gone_on_with(make: MakeProject) -> None:
+    old = {key: value for key, value in describe_space(make(SPACE)).items() if key not in ("configurations", "files")}
+    assert changes(old, describe_space(make(SPACE), [{"adapter.rank": 8}])) == []

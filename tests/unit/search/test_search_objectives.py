@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, RunStopped
-from tunery.search.objectives import check_metrics, constraint_values, objective_values, parse_bound
+from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values, parse_bound
 
 METRICS = {"score": 0.5, "peak_memory_bytes": 21 * 2.0**30, "delta/world_facts": -0.02, "train_seconds": 90.0}
 
@@ -46,6 +46,31 @@ def test_a_bound_is_read_in_the_units_of_its_metric(metric: str, text: str, limi
 def test_a_text_that_is_no_bound_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_bound("train_seconds", text)
+
+
+TASKS = {"world_facts": ["acc", "acc_norm"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"search__objectives": "{lm_eval/world_facts/accc: maximize}"}, "Did you mean 'lm_eval/world_facts/acc'?"),
+        ({"search__constraints": "{delta/world_facts/f1: '>= 0'}"}, "'delta/world_facts/f1', which no trial has"),
+    ],
+)
+def test_a_metric_that_its_task_does_not_have_is_found_without_training(
+    make: MakeProject, keys: dict[str, str], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_task_metrics(make(**keys), TASKS)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "metric", ["score", "delta/world_facts", "lm_eval/world_facts/acc_stderr", "lm_eval/elsewhere/f1", "model_bytes"]
+)
+def test_what_a_task_has_or_nobody_can_tell_passes(make: MakeProject, metric: str) -> None:
+    check_task_metrics(make(search__objectives=f"{{{metric}: maximize}}"), TASKS)
 
 
 def test_a_metric_that_the_trial_does_not_have_is_named_with_the_nearest() -> None:

@@ -57,6 +57,7 @@ def run_all(
     scores: dict[int, list[float]],
     failed: tuple[str, ...] = (),
     measured: Mapping[int, Mapping[str, float]] = MappingProxyType({}),
+    objective: str = "score",
 ) -> None:
     """Each entrant gets its scores, one a seed, and what else was measured; those of `failed` end without."""
     left = {trial: list(values) for trial, values in scores.items()}
@@ -67,7 +68,8 @@ def run_all(
             trial.set_user_attr(slots.FAILURE, "oom")
             finals.tell(trial, state=TrialState.FAIL)
             continue
-        trial.set_user_attr(slots.METRICS, {"score": score, **measured.get(trial.user_attrs["trial"], {})})
+        found = {objective: score, **measured.get(trial.user_attrs["trial"], {})}
+        trial.set_user_attr(slots.METRICS, found)
         trial.set_user_attr(slots.RUN_ID, f"final{trial.number}")
         finals.tell(trial, score)
 
@@ -147,7 +149,7 @@ def test_the_winner_is_the_best_mean_and_not_the_luckiest_trial(study: optuna.St
     run_all(finals, {0: [0.1] * 3, 1: [0.9, 0.0, 0.0], 2: [0.4, 0.4, 0.4]})
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
-    assert (won.trial, won.dev, won.trial_score) == (2, (0.4, 0.4, 0.4), 0.5)
+    assert (won.trial, won.dev, won.values) == (2, (0.4, 0.4, 0.4), (0.4, 0.4, 0.4))
 
 
 def test_the_projects_own_settings_win_a_tie(study: optuna.Study, project: Project) -> None:
@@ -174,6 +176,54 @@ def test_the_winner_of_a_minimised_objective_is_the_smallest(make: MakeProject) 
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
     assert won.trial == 2
+
+
+TWO = "{score: maximize, train_seconds: minimize}"
+
+
+def add_timed(study: optuna.Study, seconds: list[float], rates: list[float]) -> None:
+    """Trials of one score that took so long."""
+    for slot, (took, rate) in enumerate(zip(seconds, rates, strict=True)):
+        known = {slots.SLOT: slot, "settings": {RATE: rate}, "name": str(rate), slots.RUN_ID: f"run{slot}"}
+        known[slots.METRICS] = {"score": 0.5, "train_seconds": took}
+        study.add_trial(optuna.trial.create_trial(values=[0.5, took], user_attrs=known))
+
+
+def test_equal_trials_enter_by_the_next_objective(make: MakeProject) -> None:
+    project = make(SPACE, search__finalists="1", search__seeds="1", search__objectives=TWO)
+    study = optuna.create_study(study_name="s", directions=["maximize", "minimize"])
+    add_timed(study, [33.0, 45.0, 21.0, 30.0], [1e-3, 2e-3, 3e-3, 4e-3])
+    assert numbers(study, project) == [2, OWN_SLOT]
+
+
+@pytest.mark.parametrize(("seconds", "winner"), [(20.0, 2), (33.0, OWN_SLOT), (40.0, OWN_SLOT)])
+def test_equal_finalists_are_told_apart_by_the_next_objective(make: MakeProject, seconds: float, winner: int) -> None:
+    project = make(SPACE, search__finalists="1", search__seeds="2", search__objectives=TWO)
+    study = optuna.create_study(study_name="s", directions=["maximize", "minimize"])
+    add_timed(study, [33.0, 45.0, 21.0], [1e-3, 2e-3, 3e-3])
+    finals = laid_out(study, project)
+    measured = {0: {"train_seconds": 33.0}, 2: {"train_seconds": seconds}}
+    run_all(finals, {0: [0.4, 0.6], 2: [0.6, 0.4]}, measured=measured)
+    found = finalists(study, finals, project)
+    won = winner_among(found, project)
+    assert won is not None
+    assert won.trial == winner
+    assert found[0].further == {"train_seconds": (seconds, seconds)}
+
+
+def test_where_no_task_is_scored_a_loss_does_not_pass_for_a_score(make: MakeProject) -> None:
+    project = make(
+        SPACE, search__finalists="1", search__seeds="1", search__objectives="{validation/nll: minimize}",
+        data__validation__fraction="0.1",
+    )  # fmt: skip
+    study = optuna.create_study(study_name="s", direction="minimize")
+    known = {slots.SLOT: 0, "settings": {RATE: 1e-3}, slots.METRICS: {"validation/nll": 3.0}, slots.RUN_ID: "run0"}
+    study.add_trial(optuna.trial.create_trial(value=3.0, user_attrs=known))
+    finals = lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "minimize", "validation/nll")
+    run_all(finals, {0: [2.9]}, objective="validation/nll")
+    (own,) = finalists(study, finals, project)
+    assert (own.dev, own.values) == ((), (2.9,))
+    assert finals.metric_names == ["validation/nll"]
 
 
 def test_a_seed_that_failed_is_left_out_of_the_mean(study: optuna.Study, project: Project) -> None:
@@ -266,7 +316,7 @@ def _of(trial: FrozenTrial) -> Any:
 
 def test_the_seed_that_is_registered_is_the_best_by_what_decides(make: MakeProject) -> None:
     project = make(SPACE, search__objectives="{validation/nll: minimize}", data__validation__fraction="0.1")
-    winner = Finalist(1, "x", {}, 1.0, (8, 9, 10), (1.5, 1.0, 3.0), (), ("a", "b", "c"), values=(1.5, 1.0, 3.0))
+    winner = Finalist(1, "x", {}, (8, 9, 10), (1.5, 1.0, 3.0), (), ("a", "b", "c"), values=(1.5, 1.0, 3.0))
     loser = dataclasses.replace(winner, trial=2, values=(2.2, 2.2, 2.2), dev=(2.2, 2.2, 2.2))
     record = StudyRecord("s", "x", "run", {"validation/nll": "minimize"}, {}, "tpe", "none", 0, (), (loser, winner), 1)
     assert _best_run(record, project) == "b"

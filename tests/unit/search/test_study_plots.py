@@ -11,8 +11,11 @@ from itertools import pairwise
 
 import optuna
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.trial import TrialState
+from plotly.colors import unlabel_rgb
 
+from tunery.ranking.canvas import ORANGE
 from tunery.ranking.setting_plots import Searched, parallel_plot, slice_plot
 from tunery.ranking.study_plots import finalists_plot, history_plot, pareto_plot
 from tunery.records import Finalist, StudyRecord, TrialRow
@@ -63,8 +66,20 @@ def ask(study: optuna.Study, number: int, objectives: dict[str, str], noise: ran
 def with_finalists(record: StudyRecord) -> StudyRecord:
     best, own = record.trials[1], record.trials[0]
     finalists = [
-        Finalist(best.number, best.name, best.settings, 0.8, (1, 2), (0.72, 0.74), (0.69, 0.71), ("a", "b")),
-        Finalist(own.number, own.name, own.settings, 0.6, (1, 2), (0.60, 0.62), (0.61, 0.63), ("c", "d"), own=True),
+        Finalist(
+            best.number, best.name, best.settings, (1, 2), (0.72, 0.74), (0.69, 0.71), ("a", "b"), values=(0.72, 0.74)
+        ),
+        Finalist(
+            own.number,
+            own.name,
+            own.settings,
+            (1, 2),
+            (0.60, 0.62),
+            (0.61, 0.63),
+            ("c", "d"),
+            own=True,
+            values=(0.60, 0.62),
+        ),
     ]
     return dataclasses.replace(record, finalists=finalists, winner=best.number)
 
@@ -208,6 +223,100 @@ def test_finalists_stand_where_dev_and_locked_scores_put_them() -> None:
     assert sorted(centres) == [pytest.approx([0.61, 0.62]), pytest.approx([0.73, 0.70])]
     bare = [dataclasses.replace(one, locked=()) for one in with_finalists(record).finalists]
     assert finalists_plot(dataclasses.replace(record, finalists=bare)) is None
+
+
+def alike(trial: int, *, own: bool = False) -> Finalist:
+    values = {"values": (7.1, 7.3), "own": own}
+    return Finalist(trial, f"n{trial}", {}, (1, 2), (0.2, 0.2), (0.1, 0.1), ("a", "b"), **values)  # type: ignore[arg-type]
+
+
+def test_the_winner_lies_in_front_of_finalists_of_equal_scores() -> None:
+    _, record = synthetic(3)
+    record = dataclasses.replace(record, finalists=[alike(1), alike(2), alike(0, own=True)], winner=2)
+    figure = finalists_plot(record)
+    assert figure is not None
+    axes = figure.axes[0]
+    points = sorted((bar.lines[0] for bar in axes.containers), key=lambda line: line.get_zorder())
+    assert points[-1].get_color() == ORANGE
+    assert [line.get_markersize() for line in points] == sorted(
+        {line.get_markersize() for line in points}, reverse=True
+    )
+    assert [text.get_text().split("\n")[0] for text in axes.texts] == ["trial 2"]
+    said = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert said == {"winner", "other finalists", "the project's own settings", "dev = locked"}
+    interactive = plots._dev_locked(record)
+    assert interactive is not None
+    assert interactive.interactive.data[-1].name == "trial 2 (winner)"
+
+
+def test_finalists_of_a_study_of_loss_carry_their_loss() -> None:
+    _, record = synthetic(3)
+    record = dataclasses.replace(record, objectives={"validation/nll": "minimize"}, finalists=[alike(1)], winner=1)
+    figure = finalists_plot(record)
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["trial 1: 7.2000"]
+    assert figure.axes[0].get_title(loc="left") == "Scores of the finalists, and their validation/nll"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1e-4, 8e-3), (1.2e-4, 9e-4), (2e-3, 9e-3), (1e-5, 1e-3), (1e-5, 9e-3), (1e-6, 1e-1), (1.0, 64.0)]
+)
+def test_labels_of_a_logarithmic_axis_are_several_and_do_not_overlap(low: float, high: float) -> None:
+    keys = ("training.learning_rate", "adapter.rank", "training.epochs")
+    rows = [
+        TrialRow(n, "complete", dict.fromkeys(keys, rate), {"score": 0.5 + n}, {}, name=str(n))
+        for n, rate in enumerate((low, math.sqrt(low * high), high))
+    ]
+    record = StudyRecord("s", "p", "r", SCORE, {}, "tpe", "none", 0, rows)
+    figure = slice_plot(record, "score", [Searched(key, key, log=True) for key in keys])
+    assert figure is not None
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes[:3]:
+        left, right = axes.get_xlim()
+        labels = [
+            label
+            for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+            if left <= place <= right and label.get_text()
+        ]
+        assert len(labels) >= 2
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(one.x1 < other.x0 for one, other in pairwise(sorted(boxes, key=lambda box: box.x0)))
+
+
+def test_the_page_shows_what_became_of_every_trial_and_the_own_settings() -> None:
+    study, record = synthetic(10)
+    failed = dataclasses.replace(record.trials[9], state="failed", failure="oom")
+    record = dataclasses.replace(record, trials=[*record.trials[:9], failed])
+    traces = {trace.name: trace for trace in study_figures(study, record)["history"].interactive.data}
+    assert list(traces["pruned"].x) == [4]
+    assert list(traces["failed or infeasible"].x) == [9]
+    assert set(traces["the project's own settings"].y) == {record.trials[0].values["score"]}
+
+
+@pytest.mark.parametrize("objectives", [SCORE, TWO])
+def test_every_line_of_the_parallel_page_can_be_seen_on_white(objectives: dict[str, str]) -> None:
+    figure = study_figures(*synthetic(12, objectives))["parallel"].interactive
+    lines = [trace for trace in figure.data if trace.mode == "lines" and trace.x[0] is not None]
+    colours = {trace.line.color for trace in lines}
+    assert len(lines) >= 8
+    assert max(min(unlabel_rgb(colour)) for colour in colours) < 200
+    (bar,) = [trace for trace in figure.data if trace.marker.colorscale]
+    assert max(min(unlabel_rgb(colour)) for _, colour in bar.marker.colorscale) < 200
+    assert figure.layout.title.text.startswith("Settings of each trial; the darker, the")
+
+
+def test_the_firm_line_is_the_better_of_two_equal_trials_by_the_next_objective() -> None:
+    rows = [
+        TrialRow(n, "complete", {"a": n, "b": 2 * n}, {"score": 0.5, "train_seconds": seconds}, {}, name=str(n))
+        for n, seconds in enumerate((30.0, 10.0, 20.0))
+    ]
+    figure = parallel_plot(
+        StudyRecord("s", "p", "r", TWO, {}, "tpe", "none", 0, rows), [Searched("a", "a"), Searched("b", "b")]
+    )
+    assert figure is not None
+    (firm,) = [line for line in figure.axes[0].lines if line.get_linewidth() == 3]
+    assert list(firm.get_ydata()) == [0.5, 0.5]
 
 
 def test_a_line_of_the_parallel_plot_stops_where_a_setting_was_not_drawn() -> None:

@@ -157,13 +157,13 @@ def test_an_actor_starts_a_worker_stops_it_and_tells_its_last_words(fake_worker:
     actor = RayWorker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as `ray start` does
     try:
-        name = actor.start({"number": 7}, {"PYTHONPATH": str(fake_worker.parent)})
+        name = actor.start({"number": 7, "token": "t"}, {"PYTHONPATH": str(fake_worker.parent)})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     host, _, pid = name.rpartition(":")
-    assert host == HERE
+    assert host == f"{HERE}:t"
     _wait_for(fake_worker)
-    assert json.loads(fake_worker.read_text()) == {"number": 7, "orphaned_by": signal.SIGKILL}
+    assert json.loads(fake_worker.read_text()) == {"number": 7, "token": "t", "orphaned_by": signal.SIGKILL}
     assert actor.look() == (None, "")
     actor.interrupt()
     os.waitid(os.P_PID, int(pid), os.WEXITED | os.WNOWAIT)

@@ -55,6 +55,41 @@ def test_a_storage_that_workers_cannot_share_is_refused(url: str) -> None:
         storage_url(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:///{folder}", r"a folder\. Try sqlite:////.*/optuna\.db\."),
+        ("sqlite:///:memory:", "the name of a file.*gone with the command"),
+        ("sqlite:///", "the name of a file"),
+        ("", "but must be sqlite:///FILE"),
+    ],
+)
+def test_an_address_that_is_no_file_is_refused_at_once(tmp_path: Path, url: str, told: str) -> None:
+    with pytest.raises(StorageError, match=told):
+        storage_url(url.format(folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://me:s3cret@here/x", "needs a driver (MySQLdb or pymysql): pip install pymysql."),
+        ("mariadb+pymysql://me:s3cret@here/x", "the driver pymysql is not installed: pip install pymysql."),
+        ("postgresql://me:s3cret@here/x", 'needs a driver (psycopg2 or psycopg): pip install "tunery[postgres]".'),
+    ],
+)
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, url: str, told: str) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(StorageError) as caught:
+        storage_url(url)
+    assert told in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_driver_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "pymysql" or None)
+    assert storage_url("mysql://here/x") == "mysql+pymysql://here/x"
+
+
 def test_a_refused_address_does_not_show_its_password() -> None:
     with pytest.raises(StorageError) as told:
         storage_url("redis://me:s3cret@here/0")
@@ -71,7 +106,7 @@ def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="the study's storage cannot be used"):
+    with pytest.raises(StorageError, match=r"the study's storage cannot be used.* Check the path"):
         open_storage(f"sqlite:///{tmp_path}/nowhere/optuna.db")
 
 
@@ -90,6 +125,15 @@ def test_a_study_in_a_file_is_run_by_one_command_at_a_time(tmp_path: Path) -> No
             pass
     with held(url, "s"):
         pass
+
+
+def test_another_home_is_no_way_around_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts, or two accounts, that share a folder share no home."""
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    with held(url, "s"):
+        monkeypatch.setenv("TUNERY_HOME", str(tmp_path / "another"))
+        with pytest.raises(RefError, match="another process runs it now"), held(url, "s"):
+            pytest.fail("it was given away twice")
 
 
 def test_a_server_may_have_many_commands() -> None:

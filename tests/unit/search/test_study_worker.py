@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,11 @@ from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
+from tunery.records import StepMetrics
 from tunery.search import slots, worker
+from tunery.search.clock import Clock
 from tunery.search.progress import Progress
+from tunery.search.team import Stop
 from tunery.search.worker import Worker
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
@@ -88,3 +93,34 @@ def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study
     work(study, failing(1, RunHeld("run x", "held"), once=True))
     assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
     assert slots.retries(slots.standing(study)[1]) == 0
+
+
+def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject) -> None:
+    project = make(SPACE)
+    worker = Worker(project, None, "parent", Progress(project))  # type: ignore[arg-type]
+    trial = study.ask()
+    worker.clock = Clock(trial)
+    report = worker.steps(trial, project, prune=False)
+    assert slots.TRAINED not in trial.user_attrs
+    for step in (1, 2):
+        report(StepMetrics(step, {"train/loss": 1.0}))
+    assert trial.user_attrs[slots.TRAINED] is True
+
+
+def test_workers_of_one_host_name_and_process_id_are_told_apart(make: MakeProject) -> None:
+    project = make(SPACE)
+    names = {Worker(project, None, "parent", Progress(project)).name for _ in range(2)}  # type: ignore[arg-type]
+    assert len(names) == 2
+    assert {name.rpartition(":")[2] for name in names} == {str(os.getpid())}
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_stops_workers_as_ctrl_c_does_unless_it_is_ignored(nohup: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        with Stop() as stop:
+            if nohup or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:  # else it would end the tests
+                signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (stop.count, stop.name) == ((0, "") if nohup else (1, "SIGHUP"))

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from tunery.errors import Interrupted, TrackingError
 from tunery.records import DataReport, SourceReport
-from tunery.tracking.children import end_abandoned
+from tunery.tracking.children import end_abandoned, end_study
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store
 
@@ -103,6 +103,21 @@ def test_a_run_is_ended_for_its_worker_only_if_no_worker_can_have_it(
     store: Store, theirs: dict[str, bool], unknown_seconds: float, expected: bool
 ) -> None:
     assert ended(store, theirs, unknown_seconds) is expected
+
+
+def test_a_study_that_nobody_goes_on_with_is_ended_with_its_trials(store: Store) -> None:
+    experiment = store.experiment_id()
+    parent = store.client.create_run(experiment).info.run_id
+    child = store.client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    end_study(store, parent)
+    assert {store.client.get_run(run).info.status for run in (parent, child)} == {"KILLED"}
+
+
+def test_a_study_that_has_failed_stays_so(store: Store) -> None:
+    parent = store.client.create_run(store.experiment_id()).info.run_id
+    store.client.set_terminated(parent, "FAILED")
+    end_study(store, parent)
+    assert store.client.get_run(parent).info.status == "FAILED"
 
 
 @pytest.fixture

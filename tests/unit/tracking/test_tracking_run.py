@@ -131,6 +131,17 @@ def test_resuming_with_other_settings_is_refused_with_all_of_them(store: Store) 
         second.log_config({"training": {"epochs": 4, "seed": 1}}, "abd")
     assert "training.epochs is 4, but must be 3, as when the run began." in str(caught.value)
     assert "training.seed is 1, but must be 0" in str(caught.value)
+    assert "has 2 faults" in str(caught.value)
+    assert str(caught.value).endswith("Undo the change, or start a new run.")
+
+
+def test_what_a_study_said_first_of_its_totals_stays(store: Store) -> None:
+    with open_run(store, "study", "quickstart") as first:
+        first.log_config({"search": {"trials": 3}}, "abc")
+    with open_run(store, "study", "quickstart", first.run_id) as second:
+        second.log_config({"search": {"trials": 4, "seeds": 2}}, "abc", first=True)
+    params = store.client.get_run(first.run_id).data.params
+    assert (params["cfg.search.trials"], params["cfg.search.seeds"]) == ("3", "2")
 
 
 def test_a_finished_or_unknown_run_cannot_be_resumed(store: Store) -> None:
@@ -291,3 +302,34 @@ class Away:
 
     def end(self) -> None:
         self.gone = False
+
+
+class SignalsWhenItDies:
+    """An exception in a destructor goes nowhere but to stderr."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_swallows_ends_the_run_at_its_next_word(store: Store) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    tracker = open_run(store, "train", "demo")
+
+    def work() -> None:
+        with tracker:
+            dying = SignalsWhenItDies(signal.SIGTERM)
+            del dying
+            tracker.tag(further="work")
+
+    try:
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+            work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    run = store.client.get_run(tracker.run_id)
+    assert (run.info.status, run.data.tags["tunery.failure"]) == ("KILLED", "killed")
+    assert "further" not in run.data.tags

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import logging
 import os
 import socket
 import subprocess
@@ -26,6 +27,12 @@ def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [0] * 4, ended
     assert len({out.strip() for out, _ in ended}) == 1
     assert [err for _, err in ended] == [""] * 4
+
+
+def test_a_disk_that_is_full_is_not_told_by_the_thread_that_samples_the_machine(store: Store) -> None:
+    logger = logging.getLogger("mlflow.system_metrics.system_metrics_monitor")
+    assert not logger.isEnabledFor(logging.ERROR)
+    assert logging.getLogger("mlflow.tracking").isEnabledFor(logging.WARNING)
 
 
 def test_runs_of_a_local_store_lie_beside_the_database(store: Store, tmp_path: Path) -> None:

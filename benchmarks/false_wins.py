@@ -1,7 +1,7 @@
 """How often a comparison is wrong, and how often it sees what is there: simulated models through tunery's own tests.
 
-python benchmarks/statistics.py                       # 10,000 comparisons a row, 1,000 boards: about 15 minutes
-python benchmarks/statistics.py --comparisons 1000 --boards 100
+python benchmarks/false_wins.py                       # 10,000 comparisons a row, 1,000 boards: about 15 minutes
+python benchmarks/false_wins.py --comparisons 1000 --boards 100
 
 Every simulated item has a difficulty that all models share, so that answers to it are correlated as real ones are. Two
 models are equally good when their chances are equal on every item; a gain turns that share of the wrong answers right.
@@ -9,10 +9,6 @@ A seed shifts the chances of a whole run. The beta(1/2, 1/2) difficulties make m
 """
 
 from __future__ import annotations
-
-import sys
-
-sys.path.pop(0)  # this folder: its statistics.py would stand for the standard library's
 
 import itertools
 import time

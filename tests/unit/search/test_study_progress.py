@@ -1,0 +1,119 @@
+"""What is told of a study while it goes on, to whoever watches and to Optuna's own pages."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, cast
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+from tests.unit.search.conftest import MakeProject
+
+from tunery.search import progress, slots
+from tunery.search.progress import ELAPSED, Progress, View
+from tunery.search.study import join, lay_out_finals
+
+SPACE = "{adapter.rank: {choices: [8, 16]}}"
+LOSS = "{validation/nll: minimize}"
+
+
+class Told:
+    """A view that keeps the lines it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.lines.append(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(progress, "time", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "said"),
+    [
+        ("validation/nll", 7.1316, "final 1/1: trial 5 with seed 1: validation/nll 7.1316  rank=8"),
+        ("train_seconds", 75.0, "final 1/1: trial 5 with seed 1: train_seconds 1 min 15 s  rank=8"),
+    ],
+)
+def test_a_final_that_has_ended_is_told_with_its_metric(
+    make: MakeProject, objective: str, value: float, said: str
+) -> None:
+    project = make(SPACE, search__objectives=f"{{{objective}: minimize}}", data__validation__fraction="0.1")
+    study = optuna.create_study(study_name="s finals")
+    known = {slots.SLOT: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
+    study.add_trial(create_trial(value=value, user_attrs=known))
+    view = Told()
+    Progress(project, cast(View, view)).look(study)
+    assert view.lines == [said]
+
+
+def test_the_time_of_a_command_that_is_killed_is_known_but_for_its_last_seconds(
+    make: MakeProject, clock: Clock
+) -> None:
+    study = optuna.create_study()
+    study.set_user_attr(ELAPSED, 100.0)
+    watched = Progress(make(SPACE), cast(View, Told()))
+    watched.begin(study, "s")
+    for _ in range(7):
+        clock.now += 4.0
+        watched.look(study)
+    assert study.user_attrs[ELAPSED] == 100.0 + 24.0
+    clock.now += 11.0
+    watched.trial_step(0, 1, 10, 0.5)
+    assert study.user_attrs[ELAPSED] == 100.0 + 39.0
+    clock.now += 11.0
+    watched.phase("scoring")
+    assert study.user_attrs[ELAPSED] == 100.0 + 50.0
+
+
+def test_only_the_command_notes_its_time(make: MakeProject, clock: Clock) -> None:
+    study = optuna.create_study()
+    worker = Progress(make(SPACE))
+    clock.now += 60.0
+    worker.trial_step(0, 1, 10, 0.5)
+    assert ELAPSED not in study.user_attrs
+
+
+def test_a_study_and_its_finals_name_their_objectives(make: MakeProject) -> None:
+    project = make(SPACE, search__objectives="{score: maximize, train_seconds: minimize}")
+    storage = optuna.storages.InMemoryStorage()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna's "experimental" is not for the user
+        assert join(storage, "s", project, []).metric_names == ["score", "train_seconds"]
+        finals = lay_out_finals(storage, "s finals", [slots.Job("1:1")], "maximize", "score")
+    assert finals.metric_names == ["score"]
+
+
+def test_a_study_that_an_earlier_version_made_gets_its_names_and_keeps_its_trials(
+    make: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make(SPACE)
+    storage = optuna.storages.InMemoryStorage()
+    with monkeypatch.context() as before:
+        before.setattr(optuna.Study, "set_metric_names", lambda *_: None)
+        study = join(storage, "s", project, [])
+    study.add_trial(create_trial(value=0.5, state=TrialState.COMPLETE))
+    assert study.metric_names is None
+    again = join(storage, "s", project, [])
+    assert again.metric_names == ["score"]
+    assert len(again.trials) == 1

@@ -1,0 +1,110 @@
+"""A study's record and its looks at locked items, as the storage keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+import optuna
+import pytest
+
+from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.search.outcome import (
+    _best_run,
+    _looked_before,
+    _looks,
+    _metrics,
+    _version_page,
+    keep_record,
+    kept_record,
+    read_record,
+)
+
+_MYSQL_TEXT_BYTES = 65_535
+
+
+def record(trials: int) -> StudyRecord:
+    rows = [
+        TrialRow(
+            number=number,
+            state="complete",
+            settings={"data.train.0.prompt_template": 'Say "ü" to \\n {prompt}'},
+            values={"score": 0.5},
+            metrics={f"lm_eval/task_{task}/acc": 0.5 for task in range(20)},
+            seconds=float(number),
+        )
+        for number in range(trials)
+    ]
+    return StudyRecord(
+        name="s", project="p", run_id="r", objectives={"score": "maximize"}, constraints={}, sampler="tpe",
+        pruner="none", seed=0, trials=rows, finalists=[], notes=[],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("trials", [0, 300])
+def test_a_record_of_any_length_comes_back_as_it_was(trials: int) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    assert kept_record(study.trials[0]) is None
+    keep_record(trial, record(trials))
+    kept = study.trials[0]
+    assert kept_record(kept) == record(trials)
+    longest = max(len(json.dumps(value).encode()) for value in kept.user_attrs.values())
+    assert longest <= _MYSQL_TEXT_BYTES
+
+
+def finalists(runs: Sequence[str]) -> list[Finalist]:
+    one = Finalist(
+        trial=1, name="x", settings={}, seeds=(1,), dev=(0.5,), locked=(), run_ids=tuple(runs),
+        own=False, values=(0.5,), refused=None,
+    )  # fmt: skip
+    return [one]
+
+
+def test_finalists_come_back_as_they_were() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    entered = [replace(finalists(["a"])[0], further={"train_seconds": (60.0,)})]
+    keep_record(trial, replace(record(1), finalists=entered))
+    kept = kept_record(study.trials[0])
+    assert kept is not None
+    assert list(kept.finalists) == entered
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    tree = json.loads(json.dumps(asdict(replace(record(1), finalists=finalists(["a"])))))
+    tree["finalists"][0]["trial_score"] = 0.75
+    del tree["finalists"][0]["further"]
+    assert list(read_record(tree).finalists) == finalists(["a"])
+
+
+def test_the_studys_own_numbers_hold_what_the_winner_was_chosen_by() -> None:
+    (one,) = finalists(["a"])
+    entered = [replace(one, values=(7.0, 8.0), further={"score": (0.5, 0.7)}, dev=(0.5, 0.7))]
+    objectives = {"validation/nll": "minimize", "score": "maximize"}
+    found = _metrics(replace(record(1), objectives=objectives, finalists=entered, winner=1))
+    assert (found["winner/validation/nll"], found["winner/dev/score"]) == (7.5, 0.6)
+    assert "winner/dev/score" not in _metrics(
+        replace(record(1), objectives=objectives, finalists=[replace(entered[0], dev=())], winner=1)
+    )
+
+
+def test_the_seed_that_is_registered_is_the_best_of_equal_ones_by_the_next_objective() -> None:
+    (one,) = finalists(["a", "b", "c"])
+    entered = [replace(one, values=(0.5, 0.5, 0.4), further={"train_seconds": (30.0, 20.0, 10.0)})]
+    objectives = {"score": "maximize", "train_seconds": "minimize"}
+    assert _best_run(replace(record(1), objectives=objectives, finalists=entered, winner=1), cast(Any, None)) == "b"
+
+
+def test_the_page_of_a_version_is_mlflows() -> None:
+    assert _version_page("my model/3") == "#/models/my%20model/versions/3"
+
+
+def test_a_conclusion_that_is_made_again_looks_at_nothing_new() -> None:
+    study = optuna.create_study()
+    assert [_looks(study, finalists(runs)) for runs in (["a", "b"], ["b", "a"], ["a", "c"], ["a", "b"])] == [1, 1, 2, 2]
+    assert list(_looked_before(1)) == []
+    (said,) = _looked_before(2)
+    assert "scored for 2 sets of finalists" in said
