@@ -228,7 +228,8 @@ def _loglikelihoods(model: Any, tokenizer: Any) -> list[float]:
 
     with undisturbed(model):
         scorer = Scorer(model, tokenizer, 8, {}, chat_template=False)
-        return [value for value, _ in scorer.loglikelihood([SimpleNamespace(args=pair) for pair in PAIRS])]
+        requests = [SimpleNamespace(args=pair, task_name="asked", doc_id=n) for n, pair in enumerate(PAIRS)]
+        return [value for value, _ in scorer.loglikelihood(requests)]
 
 
 def _write_base(folder: Path, seed: int = 0) -> None:

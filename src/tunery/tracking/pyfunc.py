@@ -100,7 +100,7 @@ class ServedModel:
         from tunery.evaluation.lm import Scorer
         from tunery.evaluation.state import undisturbed
 
-        requests = [SimpleNamespace(args=pair) for pair in pairs]
+        requests = [SimpleNamespace(args=pair, task_name="", doc_id=number) for number, pair in enumerate(pairs)]
         with undisturbed(self._model):
             scorer = Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False)
             return [value for value, _ in scorer.loglikelihood(requests)]
