@@ -83,6 +83,7 @@ def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: sig
     assert losses(long, run.info.run_id) == uninterrupted(long, runs)
 
 
+@pytest.mark.slow
 def test_points_that_a_kill_kept_from_mlflow_are_sent_by_the_resumed_run(long: Place, runs: Runs) -> None:
     interrupted(long, signal.SIGTERM, runs)
     (run,) = runs(long)

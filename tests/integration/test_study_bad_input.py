@@ -154,6 +154,7 @@ def test_a_signal_between_trainings_names_the_study_as_one_in_training_does(
     assert [run.info.status for run in runs(place)] == ["KILLED"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

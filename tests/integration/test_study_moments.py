@@ -67,6 +67,7 @@ def test_a_trial_that_was_pruned_in_mlflow_alone_keeps_its_one_run(place: Place,
     assert (again.state.name, again.user_attrs[slots.RUN_ID]) == ("PRUNED", before.info.run_id)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "pruner": "median"})
     # The storage knows, and the process dies on its way out of the trial's run.

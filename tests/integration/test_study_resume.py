@@ -74,6 +74,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(place: Place, runs: Runs)
     assert results(place) == results(place, "whole")
 
 
+@pytest.mark.slow
 def test_a_killed_command_is_gone_on_with_in_the_same_runs(place: Place, runs: Runs) -> None:
     small_study(place, training=LONG, search={"trials": 3})
     with stopped_in_trial(place, 1, signal.SIGKILL):
@@ -207,6 +208,7 @@ def test_what_settings_bring_about_is_recorded_and_the_study_goes_on(
     assert f"failed ({failure})" in outcome.out or failure in outcome.out
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_by_itself_is_recorded_and_not_repeated(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "memory": "1 MiB"})
     first = place.tunery("tune", "--project", ".")
