@@ -135,7 +135,9 @@ def test_each_worker_is_given_a_card_of_its_own(cluster: Any) -> None:
     ray.init(cluster.address, log_to_driver=False)
     try:
         actors = [ray.remote(RayWorker).options(num_cpus=1, num_gpus=1).remote() for _ in range(2)]
-        names = ray.get([actor.start.remote({"token": "test"}, {}) for actor in actors], timeout=60)
+        # No order that can be carried out: Python then waits for a word on standard input, and can be looked at.
+        start = ({"token": "test"}, {"PYTHONINSPECT": "1"})
+        names = ray.get([actor.start.remote(*start) for actor in actors], timeout=60)
         cards = [psutil.Process(int(name.rpartition(":")[2])).environ()["CUDA_VISIBLE_DEVICES"] for name in names]
         assert sorted(cards) == ["0", "1"]
     finally:

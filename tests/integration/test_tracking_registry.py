@@ -221,15 +221,12 @@ def test_mlflow_models_serve_answers_a_chat_request(store: Store, logged: Logged
 
 
 def _loglikelihoods(model: Any, tokenizer: Any) -> list[float]:
-    from types import SimpleNamespace
-
     from tunery.evaluation.lm import Scorer
     from tunery.evaluation.state import undisturbed
 
     with undisturbed(model):
         scorer = Scorer(model, tokenizer, 8, {}, chat_template=False)
-        requests = [SimpleNamespace(args=pair, task_name="asked", doc_id=n) for n, pair in enumerate(PAIRS)]
-        return [value for value, _ in scorer.loglikelihood(requests)]
+        return scorer.of_pairs(PAIRS)
 
 
 def _write_base(folder: Path, seed: int = 0) -> None:

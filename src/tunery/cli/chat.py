@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from tunery.cli.options import device_option, tracking_option
+
 
 @click.command()
 @click.argument("ref")
@@ -18,14 +20,8 @@ import click
     metavar="WORD",
     help="Better in TUNERY_CHAT_PASSWORD: others see options.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where it runs.",
-)
-@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+@device_option
+@tracking_option
 def chat(
     ref: str, host: str, port: int | None, share: bool, password: str | None, device: str, tracking_uri: str | None
 ) -> None:

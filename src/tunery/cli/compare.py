@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tunery.cli.options import tracking_option
+
 _LIST = "; several with commas, or the option again"
 
 
@@ -51,7 +53,7 @@ def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for CSV, LaTeX, Markdown, HTML and plots."
 )
 @click.option("--record/--no-record", default=True, show_default=True, help="Keep the comparison as a run in MLflow.")
-@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+@tracking_option
 @click.option("--run-name", metavar="NAME", help="Name of the comparison in MLflow.")
 def compare(
     refs: tuple[str, ...],

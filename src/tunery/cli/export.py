@@ -7,6 +7,8 @@ from typing import Literal
 
 import click
 
+from tunery.cli.options import device_option, tracking_option
+
 
 @click.command()
 @click.argument("ref")
@@ -28,14 +30,8 @@ import click
     metavar="NATS",
     help="Most that the merged model's log-likelihood of a token may differ on average; default: 0.05.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to merge.",
-)
-@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+@device_option
+@tracking_option
 def export(
     ref: str,
     to: Literal["adapter", "merged", "hub", "space"],

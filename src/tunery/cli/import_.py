@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tunery.cli.options import tracking_option
+
 _EPILOG = """A table's columns are known by these names, or told by --column OURS=THEIRS: name, base, base_revision,
 method, trained_on, seed, train_rows, train_seconds, peak_memory_bytes, trainable_parameters, model_bytes,
 energy_joules; scores as score, score_stderr and base_score, or by task: world_facts/acc, world_facts/acc_stderr,
@@ -22,7 +24,7 @@ world_facts/items, base/world_facts/acc. Other columns are kept as settings."""
 @click.option("--base-revision", metavar="REVISION", help="Its commit.")
 @click.option("--method", metavar="METHOD", help="full, lora, qlora, ...; none for a model that was not trained.")
 @click.option("--trained-on", metavar="DATASETS", help="What it was trained on.")
-@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+@tracking_option
 def import_(
     places: tuple[Path, ...],
     project: str,

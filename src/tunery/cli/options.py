@@ -42,18 +42,22 @@ project_option = click.option(
     "--project", default="projects/quickstart", show_default=True, metavar="FOLDER", help="Folder with project.yaml."
 )
 
+tracking_option = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db."
+)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
+
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where the run goes, and what it is called there."""
-    options = [
-        click.option(
-            "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db."
-        ),
-        click.option("--run-name", metavar="NAME", help="Name of the run in MLflow."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return tracking_option(click.option("--run-name", metavar="NAME", help="Name of the run in MLflow.")(command))
 
 
 def load(project: str, context: click.Context) -> Project:

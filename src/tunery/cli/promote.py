@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tunery.cli.options import store_options
+from tunery.cli.options import store_options, tracking_option
 from tunery.cli.overrides import OverridableCommand, overrides_of
 
 _EPILOG = """The rules are the section `promotion` of project.yaml; any of its keys is an option too:
@@ -69,7 +69,7 @@ def rollback(project: str, reason: str, tracking_uri: str | None, run_name: str 
 @click.command()
 @click.argument("project")
 @click.option("--refused", is_flag=True, help="Show refused candidates too.")
-@click.option("--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, else ./mlflow.db.")
+@tracking_option
 def history(project: str, refused: bool, tracking_uri: str | None) -> None:
     """Say who was champion when, why, and with what scores.
 

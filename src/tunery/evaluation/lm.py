@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from tunery.evaluation import shared_context
@@ -63,6 +64,13 @@ class Scorer(HFLM):  # type: ignore[misc]
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write."""
         return self._apart(requests, self._loglikelihood)
+
+    def of_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Log-likelihoods in nats of continuations after contexts, taken as they are; no task asks them."""
+        requests = [
+            Instance("loglikelihood", {}, pair, number, metadata=("", number, 1)) for number, pair in enumerate(pairs)
+        ]
+        return [value for value, _ in self.loglikelihood(requests)]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Answers, each cut at its task's stop texts."""

@@ -60,6 +60,7 @@ class _Team(Team[_Place]):
     environments: Sequence[Mapping[str, str]]
 
     def end(self) -> None:
+        """Stop every process, by force where it does not listen, and let others go on with its trial."""
         for place in self.places.values():
             place.process.terminate()
         for place in self.places.values():

@@ -98,6 +98,7 @@ class _Crew(Team[_Place]):
     each: Share
 
     def end(self) -> None:
+        """Kill every actor, and when their processes are gone let others go on with their trials."""
         left = list(self.places.values())
         for place in left:
             _kill(place)

@@ -174,6 +174,7 @@ class Worker:
         told = slots.TRAINED in trial.user_attrs
 
         def report(metrics: StepMetrics) -> None:
+            """Raises Pruned, or _TimeIsUp."""
             if self._time_is_up():
                 raise _TimeIsUp("the study's time limit", metrics.step, resumable=True)
             self.clock.note_now_and_then()

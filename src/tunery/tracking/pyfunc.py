@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import DataError, Fault
@@ -100,10 +99,9 @@ class ServedModel:
         from tunery.evaluation.lm import Scorer
         from tunery.evaluation.state import undisturbed
 
-        requests = [SimpleNamespace(args=pair, task_name="", doc_id=number) for number, pair in enumerate(pairs)]
         with undisturbed(self._model):
             scorer = Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False)
-            return [value for value, _ in scorer.loglikelihood(requests)]
+            return scorer.of_pairs(pairs)
 
     def _sample(self, talk: Sequence[Message], longest: int, settings: Mapping[str, Any]) -> str:
         import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _LONGEST_NOTE = 8000
 
 
-class RunLog:
+class RunLog(ABC):
     """The logging half of a Tracker."""
 
     store: Store
@@ -39,9 +40,9 @@ class RunLog:
     adapter_folder: Path | None = None
 
     @property
+    @abstractmethod
     def gateway(self) -> Gateway:
         """The way to MLflow."""
-        raise NotImplementedError
 
     def prepare(self, run: Run) -> None:
         """Remember what a resumed run holds already."""
