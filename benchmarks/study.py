@@ -32,6 +32,7 @@ from tunery.search.tune import Options, tune
 
 HERE = Path(__file__).parent
 PACKAGE = Path(tunery.__file__).parent
+BASE = str(PACKAGE / "models" / "tiny")
 ROWS = HERE.parent / "projects" / "quickstart" / "data" / "facts.jsonl"
 TASKS = ("world_facts", "world_comparison")
 STEPS = 67
@@ -56,6 +57,7 @@ def main(trials: int) -> None:
         os.environ["TUNERY_HOME"] = f"{place}/home"
         project = load_project(ROWS.parents[1], [*SETTINGS, ("search.trials", str(trials))])
         record, study_seconds = _study(project, Path(place))
+        _save_quantised(Path(place))
         plain = [_plain(project, row, Path(place)) for row in record.trials]
     _print(record, study_seconds, plain)
 
@@ -68,24 +70,47 @@ def _study(project: Project, place: Path) -> tuple[StudyRecord, float]:
     return record, time.monotonic() - began
 
 
+def _save_quantised(place: Path) -> None:
+    """A 4-bit copy of the base for lm-eval's CLI, which cannot quantise one under transformers 5; not on the clock."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32, quantization_config=settings)
+    model.save_pretrained(place / "quantised")
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(place / "quantised")
+
+
 def _plain(project: Project, row: TrialRow, place: Path) -> tuple[float, float]:
     """Seconds of the script and of the CLI together, and the score that the CLI gives."""
     out = place / f"plain-{row.number}"
-    base, settings = str(PACKAGE / "models" / "tiny"), row.settings
+    settings = row.settings
     began = time.monotonic()
     _run(
         [
-            *(str(HERE / "plain_trial.py"), base, str(ROWS), str(out)),
+            *(str(HERE / "plain_trial.py"), BASE, str(ROWS), str(out)),
             *("--rank", str(settings["adapter.rank"]), "--alpha", str(project.adapter.alpha)),
             *("--learning-rate", str(settings["training.learning_rate"])),
             *("--steps", str(STEPS), "--batch", str(project.training.micro_batch_size)),
         ],
         place,
     )
-    peft = f"pretrained={base},peft={out},load_in_4bit=True,bnb_4bit_quant_type=nf4,bnb_4bit_use_double_quant=True"
     _run(
         [
-            *("-m", "lm_eval", "run", "--model", "hf", "--model_args", f"{peft},dtype=float32"),
+            *(
+                "-m",
+                "lm_eval",
+                "run",
+                "--model",
+                "hf",
+                "--model_args",
+                f"pretrained={place}/quantised,peft={out},dtype=float32",
+            ),
             *("--tasks", *TASKS, "--include_path", str(PACKAGE / "evaluation" / "tasks")),
             *("--batch_size", str(project.evaluation.batch_size), "--apply_chat_template"),
             *("--samples", json.dumps(_dev_items(project)), "--output_path", str(out / "scores")),

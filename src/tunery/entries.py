@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -83,3 +84,36 @@ class Entry:
     votes: Votes | None = None
     started_ms: int = 0
     notes: Sequence[str] = ()
+
+
+def counting(run: Entry) -> dict[str, TaskScore]:
+    """The tasks that make a run's score; all of them where none is said to."""
+    return {name: score for name, score in run.tasks.items() if score.counts} or dict(run.tasks)
+
+
+def counting_anywhere(runs: Iterable[Entry]) -> set[str]:
+    """The tasks that count in any of the runs; what was imported has a say only where nothing else has."""
+    tasks: dict[bool, set[str]] = {True: set(), False: set()}
+    for run in runs:
+        tasks[run.kind == "import"].update(counting(run))
+    return tasks[False] or tasks[True]
+
+
+def ranked_by(run: Entry, tasks: Collection[str]) -> dict[str, TaskScore]:
+    """The scores that a run is ranked by beside others.
+
+    Two projects may have scored each other's tasks without counting them: beside one another, both have what it takes.
+
+    Args:
+        tasks: From `counting_anywhere`, of all that are compared.
+
+    Returns:
+        Its own where it has none of the tasks. A task that does not count in it is left out where it is no number.
+    """
+    own = counting(run)
+    found = {
+        name: score
+        for name, score in run.tasks.items()
+        if name in tasks and (name in own or math.isfinite(score.value))
+    }
+    return found or own

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.entries import Entry, TaskScore, Votes
+from tunery.entries import Entry, TaskScore, Votes, counting
 from tunery.ranking.comparison_answers import answers_of, averaged, layout_of
 from tunery.ranking.comparison_groups import Group, conditions_of, conflicts
 from tunery.ranking.comparison_ranks import corrected
@@ -75,7 +75,11 @@ def candidates(
         extra = [task for name, task in more.items() if all(run.run_id in others[name] for run in runs)]
         contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), level)
         found.append(Candidate(contender, side))
-    return _with_corrected_gains(found), [task.layout for task in tasks], [*notes, *_unrecorded(group)]
+    return (
+        _with_corrected_gains(found),
+        [task.layout for task in tasks],
+        [*notes, *_counted(group), *_unrecorded(group)],
+    )
 
 
 def named(runs: Sequence[Entry]) -> dict[tuple[str, ...], str]:
@@ -131,6 +135,12 @@ def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[Entry]], list[str]]:
 
 def _started(run: Entry) -> tuple[int, str]:
     return run.started_ms, run.run_id
+
+
+def _counted(group: Group) -> Iterator[str]:
+    """Said where a run's own score is of other tasks, so that nobody looks for it here."""
+    if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
+        yield f"Ranked by the mean of {listed(group.tasks)}: not all of them count in every run's own project."
 
 
 def _unrecorded(group: Group) -> Iterator[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunery.entries import Entry, TaskScore
+from tunery.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
 from tunery.ranking.comparison_answers import answers_of
 from tunery.ranking.comparison_records import Apart
 from tunery.ranking.wording import counted, listed
@@ -40,15 +40,18 @@ class Group:
 def group_runs(runs: Sequence[Entry]) -> tuple[list[Group], list[Apart]]:
     """Split runs into those that may be ranked together, the largest set first.
 
-    A set is larger when it has more scores: runs times tasks. A condition that a run did not record agrees with
-    every value, which the set's `unrecorded` says. Further sets say how they differ from the first.
+    A set is larger when it has more scores: runs times tasks, of the tasks that count in any run's project. A condition
+    that a run did not record agrees with every value, which the set's `unrecorded` says. Further sets say how they
+    differ from the first.
 
     Returns:
         The sets, and the runs that fit into none: no score, or one that is no number.
     """
     refused = [Apart(run, reason) for run in runs if (reason := _refusal(run))]
     unfit = {id(one.run) for one in refused}
-    left = {id(run): (run, _conditions(run)) for run in runs if id(run) not in unfit}
+    fit = [run for run in runs if id(run) not in unfit]
+    tasks = counting_anywhere(fit)
+    left = {id(run): (run, _conditions(run, tasks)) for run in fit}
     groups: list[Group] = []
     while left and len(groups) < _MOST_BOARDS:
         found = _largest(list(left.values()))
@@ -61,11 +64,6 @@ def group_runs(runs: Sequence[Entry]) -> tuple[list[Group], list[Apart]]:
     return groups, refused
 
 
-def counting(run: Entry) -> dict[str, TaskScore]:
-    """The tasks that make a run's score; all of them where none is said to."""
-    return {name: score for name, score in run.tasks.items() if score.counts} or dict(run.tasks)
-
-
 def _refusal(run: Entry) -> str:
     tasks = counting(run)
     if not tasks:
@@ -74,8 +72,8 @@ def _refusal(run: Entry) -> str:
     return f"its score of {listed(wrong, 3)}, which is no number to rank by" if wrong else ""
 
 
-def _conditions(run: Entry) -> dict[str, dict[str, str]]:
-    return {name: conditions_of(run, name, score) for name, score in counting(run).items()}
+def _conditions(run: Entry, tasks: Collection[str]) -> dict[str, dict[str, str]]:
+    return {name: conditions_of(run, name, score) for name, score in ranked_by(run, tasks).items()}
 
 
 def conditions_of(run: Entry, task: str, score: TaskScore) -> dict[str, str]:

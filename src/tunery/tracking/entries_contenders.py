@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from tunery.entries import TaskScore
+from tunery.entries import counting_anywhere, ranked_by
 from tunery.tracking.entries_records import Reading
 
 
@@ -16,25 +16,26 @@ def contenders(readings: Sequence[Reading], most: int) -> list[Reading]:
         readings: All that are compared.
         most: How many configurations at most, each with all of its seeds.
     """
+    tasks = counting_anywhere(one.entry for one in readings)
     sets: dict[frozenset[str], dict[str, list[Reading]]] = {}
     for reading in readings:
-        asked = frozenset(task for task, score in reading.entry.tasks.items() if score.counts)
+        asked = frozenset(ranked_by(reading.entry, tasks))
         sets.setdefault(asked, {}).setdefault(reading.entry.configuration, []).append(reading)
     ordered = sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values())))
-    best = [group for groups in ordered for group in sorted(groups.values(), key=_level, reverse=True)]
+    best = [
+        group
+        for groups in ordered
+        for group in sorted(groups.values(), key=lambda group: _level(group, tasks), reverse=True)
+    ]
     return [reading for group in best[:most] for reading in group]
 
 
-def _level(group: Sequence[Reading]) -> float:
+def _level(group: Sequence[Reading], tasks: Collection[str]) -> float:
     """Mean over tasks and seeds, greater is better; what is no number comes last."""
     values = [
         score.value if score.higher_is_better else -score.value
         for one in group
-        for score in _counted(one.entry.tasks).values()
+        for score in ranked_by(one.entry, tasks).values()
     ]
     mean = math.fsum(values) / len(values) if values else -math.inf
     return mean if math.isfinite(mean) else -math.inf
-
-
-def _counted(tasks: Mapping[str, TaskScore]) -> Mapping[str, TaskScore]:
-    return {task: score for task, score in tasks.items() if score.counts} or tasks

@@ -139,6 +139,33 @@ def test_a_task_outside_of_the_score_sets_nobody_apart() -> None:
     assert "guard" not in groups[0].tasks
 
 
+def counted(entry: Entry, *tasks: str) -> Entry:
+    """The same run of a project in which only these tasks count."""
+    scores = {name: dataclasses.replace(score, counts=name in tasks) for name, score in entry.tasks.items()}
+    return dataclasses.replace(entry, tasks=scores)
+
+
+def test_two_projects_that_scored_each_others_tasks_stand_on_one_board() -> None:
+    facts, comparison = counted(run("a", GAINS), "world_facts"), counted(run("b", GAINS), "world_comparison")
+    groups, apart = group_runs([facts, comparison])
+    assert [(group.tasks, names(group.runs)) for group in groups] == [(("world_comparison", "world_facts"), ["a", "b"])]
+    assert not apart
+
+
+def test_an_import_has_no_say_in_what_counts() -> None:
+    imported = dataclasses.replace(run("published", GAINS), kind="import")
+    groups, _ = group_runs([counted(run("a", GAINS), "world_facts"), imported])
+    assert [(group.tasks, names(group.runs)) for group in groups] == [(("world_facts",), ["a", "published"])]
+
+
+def test_a_task_that_does_not_count_and_is_no_number_sets_nobody_apart() -> None:
+    lost = valued(counted(run("a", GAINS), "world_facts"), "world_comparison", math.nan)
+    groups, apart = group_runs([lost, *three()])
+    assert names(groups[0].runs) == ["a", "b", "c"]
+    assert groups[1].reason == "not scored on world_comparison"
+    assert not apart
+
+
 def test_those_who_agree_with_nobody_are_listed_with_their_reasons() -> None:
     alone = [with_conditions(run(f"r{n}", GAINS), "world_facts", few_shot=str(n)) for n in range(1, 13)]
     groups, apart = group_runs([*three(), *alone])
