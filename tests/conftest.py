@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-# Spinning threads make small tests on busy cores many times slower; see cli/verbs.py.
+import pytest
+
+# Spinning threads make small tests on busy cores many times slower; see tunery/openmp.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Under nohup, or in the background of a script, these are ignored; children would inherit that, and no test of a signal
@@ -14,3 +16,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest begins first, so that the other process does not end long before."""
+    items.sort(key=_longest_allowed, reverse=True)
+
+
+def _longest_allowed(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None else 0.0
