@@ -1,6 +1,6 @@
 """Take the README's pictures: a run's pages in the MLflow UI, through headless Chromium.
 
-python docs/screenshot.py RUN_ID --store sqlite:///mlflow.db     # of a training or of a study
+python docs/screenshot.py RUN_ID --store sqlite:///mlflow.db     # of a training, study, comparison or promotion
 
 Needs `pip install -e ".[docs]"` and `chromium`.
 """
@@ -34,21 +34,28 @@ _PATIENCE_SECONDS = 60
 @click.argument("run_id")
 @click.option("--store", default="sqlite:///mlflow.db", show_default=True, help="MLflow's backend store.")
 def main(run_id: str, store: str) -> None:
-    """Write docs/images/run.png, curves.png and model.png; of a study study.png."""
+    """Write run.png, curves.png, model.png; or study.png; comparison.png; registry.png and promotion.png: docs/images."""
     run = mlflow.MlflowClient(tracking_uri=store).get_run(run_id)
-    pages = _pages(run)
+    pages = _pages(run, store)
     IMAGES.mkdir(exist_ok=True)
     with _server(store) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
         for file, (place, height) in pages.items():
-            _shoot(browser, f"{address}/{place}", IMAGES / f"{file}.png", height)
+            _shoot(browser, place if "://" in place else f"{address}/{place}", IMAGES / f"{file}.png", height)
 
 
-def _pages(run: Run) -> dict[str, tuple[str, int]]:
+def _pages(run: Run, store: str) -> dict[str, tuple[str, int]]:
     """File -> address and height in pixels of each page."""
     page = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-    if run.data.tags["tunery.kind"] == "study":
-        return {"study": (page, 1900)}
+    match run.data.tags["tunery.kind"]:
+        case "study":
+            return {"study": (page, 1900)}
+        case "comparison":
+            place = {"run_id": run.info.run_id, "artifact_path": "comparison.html", "tracking_uri": store}
+            return {"comparison": (Path(mlflow.artifacts.download_artifacts(**place)).as_uri(), 1900)}
+        case "promotion":
+            model = f"#/models/{run.data.tags['tunery.promotion.model']}"
+            return {"registry": (model, 900), "promotion": (page, 1500)}
     name, version = run.data.tags["tunery.registered_version"].split("/")
     return {
         "run": (page, 1500),
