@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 60
 @click.argument("run_id")
 @click.option("--store", default="sqlite:///mlflow.db", show_default=True, help="MLflow's backend store.")
 def main(run_id: str, store: str) -> None:
-    """Write run.png, curves.png, model.png; or study.png; comparison.png; registry.png and promotion.png: docs/images."""
+    """Write to docs/images: run, curves and model; study; comparison; or registry and promotion, each a PNG."""
     run = mlflow.MlflowClient(tracking_uri=store).get_run(run_id)
     pages = _pages(run, store)
     IMAGES.mkdir(exist_ok=True)
