@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+import tunery
 from tests.integration.conftest import Place, run
 from tests.integration.servers import free_port, process, wait_until_it_answers
 
@@ -127,6 +128,8 @@ def _check_vote(place: Place, named: set[str]) -> None:
     assert (row["prompt"], row["turns"]) == ("And what do they eat?", 2)
     assert row["base"].strip()
     assert row["tuned"].strip()
+    ranked = tunery.compare("models:/small/1", record=False, tracking_uri=place.uri)
+    assert list(ranked["win_rate"]) == [float(won)]
 
 
 @contextmanager

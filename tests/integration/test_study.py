@@ -122,6 +122,7 @@ def test_the_winner_is_registered_once(place: Place, store: list[Any]) -> None:
     winner = parent_of(store).data.tags["tunery.winner"]
     run = client.get_run(version.run_id or client.get_logged_model(version.model_id).source_run_id)
     assert run.data.tags["tunery.finalist"] == winner
+    assert run.data.tags["tunery.registered_version"] == "small/1"
 
 
 def test_report_table_and_plots_are_in_the_studys_run(place: Place, store: list[Any]) -> None:

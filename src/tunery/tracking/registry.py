@@ -19,6 +19,7 @@ _FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> o
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _LISTED = 20
 _PROJECT_FOLDER = "tunery.project_folder"
+_REGISTERED = "tunery.registered_version"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def register(tracker: Tracker, adapter: LoggedAdapter, name: str, tags: dict[str
     """Make a logged adapter the next version of a registered model, which is made if it is not there.
 
     Args:
-        tracker: The run that logged it.
+        tracker: The run that registers it: that of the training, or of a study or promotion that chose it.
         adapter: What log_adapter gave.
         name: Registered model: the project's name.
         tags: Tags of the version.
@@ -69,7 +70,10 @@ def register(tracker: Tracker, adapter: LoggedAdapter, name: str, tags: dict[str
             model_id=adapter.model_id,
             tags=redact({"tunery.project": tracker.project, **(tags or {})}),
         )
-    tracker.tag(**{"tunery.registered_version": f"{name}/{made.version}"})
+        version = f"{name}/{made.version}"
+        if adapter.run_id != tracker.run_id:
+            client.set_tag(adapter.run_id, _REGISTERED, version)  # where a comparison looks for it
+    tracker.tag(**{_REGISTERED: version})
     return int(made.version)
 
 
