@@ -56,12 +56,12 @@ def uninterrupted(place: Place, runs: Runs) -> dict[int, float]:
     return losses(place, next(run.info.run_id for run in runs(place) if run.info.run_name == "whole"))
 
 
-# SIGINT and SIGHUP take the same way as SIGTERM: half a minute each, for the slow suite.
+# Half a minute each: one of those that ask to stop, and the others in the slow suite.
 @pytest.mark.parametrize(
     "number",
     [
         signal.SIGTERM,
-        signal.SIGKILL,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
     ],

@@ -14,6 +14,8 @@ from tests.integration.conftest import Outcome, Place
 from tests.integration.studies import SPACE, assert_exact, by_trial, small_study, standing, trials_of
 from tunery.search import slots
 
+pytestmark = pytest.mark.slow
+
 Runs = Callable[[Place], list[Any]]
 
 _KILL_AFTER = """
@@ -67,7 +69,6 @@ def test_a_trial_that_was_pruned_in_mlflow_alone_keeps_its_one_run(place: Place,
     assert (again.state.name, again.user_attrs[slots.RUN_ID]) == ("PRUNED", before.info.run_id)
 
 
-@pytest.mark.slow
 def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "pruner": "median"})
     # The storage knows, and the process dies on its way out of the trial's run.
@@ -81,7 +82,6 @@ def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Pla
     assert not (place.folder / "home" / "runs" / run.info.run_id).exists(), "checkpoints of a run that has ended"
 
 
-@pytest.mark.slow
 def test_a_trial_that_was_complete_in_mlflow_alone_keeps_its_one_run(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2})
     killed(place, "kill_after('_terminate', is_trial('1'))")
@@ -125,7 +125,6 @@ def test_settings_that_go_not_together_have_a_run_that_says_so(place: Place, run
     assert (trial.user_attrs[slots.FAILURE], trial.user_attrs[slots.RUN_ID]) == ("infeasible", run.info.run_id)
 
 
-@pytest.mark.slow
 def test_edited_files_are_noticed_once_a_trial_has_read_them(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "space": SPACE, "known_good": ["good.yaml"]})
     good = place.folder / "good.yaml"

@@ -139,6 +139,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_no_trial(place: Place, runs: Ru
     assert len(slots.unfinished(load(place))) == 2
 
 
+@pytest.mark.slow
 def test_the_same_command_does_only_what_a_higher_total_adds(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2})
     assert place.tunery("tune", "--project", ".").code == 0

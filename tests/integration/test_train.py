@@ -130,6 +130,7 @@ def test_a_scored_version_has_the_scores_of_its_training(trained: Place, client:
     assert found[0].data.metrics["lm_eval/world_facts/acc"] == run.data.metrics["lm_eval/world_facts/acc"]
 
 
+@pytest.mark.slow
 def test_a_server_on_postgresql_gets_the_same_run(trained: Place, run: Any, tmp_path: Path) -> None:
     import mlflow
 

@@ -68,7 +68,7 @@ def results(store: Store, run_id: str, folder: Path) -> tuple[dict[str, list[flo
     return curves, load_file(Path(adapter) / "adapter_model.safetensors"), dev
 
 
-@pytest.mark.parametrize("settings", [{}, QUANTISED], ids=["fp32", "nf4"])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.slow), QUANTISED], ids=["fp32", "nf4"])
 def test_a_trial_is_a_fresh_training_to_the_last_bit(
     place: Place, store: Store, settings: dict[str, str], tmp_path: Path
 ) -> None:
