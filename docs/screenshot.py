@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--disable-background-networking"]
-_CHARTS_MILLISECONDS = 4_000  # until the charts are drawn
+_CHARTS_MILLISECONDS = 8_000  # until the charts are drawn
 _PATIENCE_SECONDS = 60
 
 
@@ -55,7 +55,7 @@ def _pages(run: Run, store: str) -> dict[str, tuple[str, int]]:
             return {"comparison": (Path(mlflow.artifacts.download_artifacts(**place)).as_uri(), 1900)}
         case "promotion":
             model = f"#/models/{run.data.tags['tunery.promotion.model']}"
-            return {"registry": (model, 900), "promotion": (page, 1500)}
+            return {"registry": (model, 1250), "promotion": (page, 1700)}
     name, version = run.data.tags["tunery.registered_version"].split("/")
     return {
         "run": (page, 1500),

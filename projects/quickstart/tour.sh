@@ -23,8 +23,9 @@ refused() {
 champion() { "$python" - "$1" <<'PY'
 import sys
 import mlflow
-print(f"champion: version {mlflow.MlflowClient().get_model_version_by_alias('quickstart', 'champion').version}")
-assert mlflow.MlflowClient().get_model_version_by_alias("quickstart", "champion").version == sys.argv[1]
+version = mlflow.MlflowClient().get_model_version_by_alias("quickstart", "champion").version
+print(f"champion: version {version}")
+assert int(version) == int(sys.argv[1]), f"it should be version {sys.argv[1]}"
 PY
 }
 

@@ -38,17 +38,17 @@ def test_the_tour_ends_with_the_champion_that_it_promises(tmp_path: Path, monkey
         (2, "accepted"),
         (5, "refused"),
         (10, "refused"),
-        (3, "rollback"),
+        (3, "rolled back"),
     ]
     assert "world_facts" in promotions(store, "quickstart")[-2].reason  # what it was asked not to forget
 
     table = pd.read_csv(tmp_path / "report" / "comparison.csv")
     ranked = table[table["board"] == 0]
     trained = ranked[ranked["trained_on"].notna()]
-    assert set(zip(trained["trained_on"], trained["seeds"], strict=True)) == {("facts", 3), ("comparison", 3)}
+    assert set(zip(trained["trained_on"], trained["seeds"], strict=True)) == {("facts.jsonl", 3), ("comparison.jsonl", 3)}
     assert len(trained) == 2 * len(CONFIGURATIONS)
     assert list(ranked.loc[ranked["trained_on"].isna(), "name"]) == ["the base, by lm-eval"]
-    own = {"facts": "world_facts/acc", "comparison": "world_comparison/acc"}
+    own = {"facts.jsonl": "world_facts/acc", "comparison.jsonl": "world_comparison/acc"}
     for dataset, score in own.items():
         best = trained.sort_values(score).iloc[-1]
         assert best["trained_on"] == dataset
