@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from statsmodels.stats.proportion import proportion_confint
 
+from tunery.ranking.comparison_errors import Floats, Layout, Side
 from tunery.ranking.comparison_ranks import across_tasks, corrected
-from tunery.ranking.comparison_tests import Floats, Layout, Side, difference
+from tunery.ranking.comparison_tests import difference
 
 LEVEL = 0.05
 SEED_SPREAD = 0.04  # shifts accuracy with a standard deviation of half of that: 0.02
@@ -139,6 +140,23 @@ def over_three_tasks(rng: np.random.Generator, gain: float) -> TWO:
     return sides[0], sides[1], [Layout()] * 3
 
 
+def over_leaves(*sizes: int) -> Callable[[np.random.Generator, float], TWO]:
+    """One task of leaf tasks that count alike whatever their sizes."""
+    layout = Layout(leaves=np.repeat(np.arange(len(sizes)), sizes))
+    weights = layout.weights(sum(sizes))
+
+    def weighed(one: Side) -> Side:
+        answers = one.answers[0]
+        assert answers is not None
+        return Side(np.array([[weights @ answers]]), one.errors, [answers])
+
+    def draw(rng: np.random.Generator, gain: float) -> TWO:
+        one, other, _ = of_seeds(1, 1, sum(sizes))(rng, gain)
+        return weighed(one), weighed(other), [layout]
+
+    return draw
+
+
 def without_answers(two: TWO) -> TWO:
     """Only scores and their errors, as a published result has them."""
     one, other = (Side(each.scores, each.errors, [None] * len(each.errors)) for each in two[:2])
@@ -169,6 +187,8 @@ CASES = [
     Case("5 seeds each, 1,000 items", of_seeds(5, 5, 1000, SEED_SPREAD), without_seeds, "seeds"),
     Case("3 seeds against a base, 200 items", of_seeds(3, 1, 200, SEED_SPREAD), without_seeds, "seeds"),
     Case("no answers kept, 200 items", lambda rng, gain: without_answers(of_seeds(1, 1, 200)(rng, gain))),
+    Case("1 seed each, 3 leaf tasks of 5 items and 3 of 500", over_leaves(5, 5, 5, 500, 500, 500)),
+    Case("1 seed each, 10 leaf tasks of 12 items and 10 of 150", over_leaves(*[12] * 10, *[150] * 10)),
 ]
 
 

@@ -20,12 +20,16 @@ _SAID = re.compile(r"base\.(?!quantization)|adapter\.method|data\.(train|validat
 
 
 def named(readings: Sequence[Reading]) -> list[Reading]:
-    """The same readings; a name that MLflow invented gives way to one that says what the run is."""
+    """The same readings; a name that MLflow invented gives way to one that says what the run is, and no more.
+
+    What all of them share, such as the data, stands in columns of its own: a name would be cut before it differs.
+    """
     alike: dict[tuple[str, ...], list[Reading]] = defaultdict(list)
     for reading in readings:
         alike[_family(reading)].append(reading)
     differing = {family: _differing([one.settings for one in members]) for family, members in alike.items()}
-    return [_named(reading, differing[_family(reading)]) for reading in readings]
+    several = (len({_what(one) for one in readings}) > 1, len({one.entry.trained_on for one in readings}) > 1)
+    return [_named(reading, differing[_family(reading)], *several) for reading in readings]
 
 
 def _family(reading: Reading) -> tuple[str, ...]:
@@ -43,16 +47,20 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key, found in values.items() if len(found) > 1]
 
 
-def _named(reading: Reading, keys: Sequence[str]) -> Reading:
+def _named(reading: Reading, keys: Sequence[str], several_methods: bool, several_data: bool) -> Reading:
     entry = reading.entry
     if not _BY_MLFLOW.fullmatch(entry.name):
         return reading
-    what = entry.method if entry.method not in ("", "none") else entry.base
-    where = f" on {entry.trained_on}" if entry.trained_on else ""
     told = {key: _number(reading.settings[key]) for key in keys if key in reading.settings}
     few = dict(list(told.items())[:_MOST_SETTINGS])
-    settings = f" {settings_text(few)}" if few else ""
-    return replace(reading, entry=replace(entry, name=f"{what}{where}{settings}" or entry.name))
+    where = f"on {entry.trained_on}" if entry.trained_on and (several_data or not few) else ""
+    words = [_what(reading) if several_methods or not few else "", where, settings_text(few)]
+    return replace(reading, entry=replace(entry, name=" ".join(word for word in words if word) or entry.name))
+
+
+def _what(reading: Reading) -> str:
+    entry = reading.entry
+    return entry.method if entry.method not in ("", "none") else entry.base
 
 
 def _number(text: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ COLOURS = "viridis"
 HOLLOW: dict[str, Any] = {"facecolors": "none", "edgecolors": GREY}
 WIDTH_INCHES = 8.0
 DPI = 130
+# A name in a script that matplotlib's own font lacks is drawn as boxes, and stands in the tables as it is.
+warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
 _SECONDS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
@@ -66,5 +69,11 @@ def in_unit(axis: Axis, metric: str, ticks: int = 7) -> None:
 
 
 def short_label(text: str, longest: int = 28) -> str:
-    """A label that leaves room for the picture."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    """A label that leaves room for the picture; names of a kind differ at their ends, so the middle is left out."""
+    end = longest // 2
+    return literal(text if len(text) <= longest else f"{text[: longest - end - 1]}…{text[-end:]}")
+
+
+def literal(text: str) -> str:
+    """Other people's text as it is: between two dollars matplotlib reads TeX, and stops at what is none."""
+    return text.replace("$", r"\$")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tunery.entries import TaskScore
-from tunery.ranking.comparison_tests import Floats, Layout
+from tunery.ranking.comparison_errors import Floats, Layout
 
 
 @dataclass(frozen=True)

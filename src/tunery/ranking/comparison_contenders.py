@@ -8,7 +8,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.entries import Entry, TaskScore, Votes, counting
+from tunery.entries import Entry, TaskScore, Votes
 from tunery.ranking.comparison_answers import answers_of, averaged, layout_of
-from tunery.ranking.comparison_groups import Group, conditions_of, conflicts
+from tunery.ranking.comparison_errors import Floats, Layout, Side, own_error, reach
+from tunery.ranking.comparison_groups import Group, conditions_of, conflicts, remarks
 from tunery.ranking.comparison_ranks import corrected
 from tunery.ranking.comparison_records import SCORE, Cell, Contender, WinRate
-from tunery.ranking.comparison_tests import Floats, Layout, Side, difference, own_error, reach
-from tunery.ranking.wording import counted, listed
+from tunery.ranking.comparison_tests import difference
+from tunery.ranking.wording import counted
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def candidates(
     return (
         _with_corrected_gains(found),
         [task.layout for task in tasks],
-        [*notes, *_counted(group), *_unrecorded(group)],
+        [*notes, *remarks(group)],
     )
 
 
@@ -135,18 +136,6 @@ def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[Entry]], list[str]]:
 
 def _started(run: Entry) -> tuple[int, str]:
     return run.started_ms, run.run_id
-
-
-def _counted(group: Group) -> Iterator[str]:
-    """Said where a run's own score is of other tasks, so that nobody looks for it here."""
-    if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
-        yield f"Ranked by the mean of {listed(group.tasks)}: not all of them count in every run's own project."
-
-
-def _unrecorded(group: Group) -> Iterator[str]:
-    if group.unrecorded:
-        names = listed([name.replace("_", " ") for name in group.unrecorded])
-        yield f"Not every run says under which {names} it was scored; those that do not are taken to agree."
 
 
 def _agreeing(group: Group) -> dict[str, set[str]]:
@@ -249,12 +238,12 @@ def _measured(side: Side, base: Side, layouts: Sequence[Layout], level: Level, b
         bare: Whether the side is a base itself, which has no gain over itself.
     """
     error, freedom = own_error(side, layouts)
-    far = reach(error, freedom, level.confidence)
+    far = reach(error, freedom, level.confidence)  # NaN where no error is known, or where it is 0
     by_seed = side.scores.mean(axis=1)
     known = not math.isnan(base.score)
     return Cell(
         SCORE, "mean", side.score, float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-        side.score - far, side.score + far, None if math.isnan(error) else error,
+        side.score - far, side.score + far, None if math.isnan(far) else error,
         sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
         gain=difference(side, base, layouts, level.confidence, level.seed) if known and not bare else None,
     )  # fmt: skip

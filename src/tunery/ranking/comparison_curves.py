@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tunery.ranking.canvas import DPI, GREY, WIDTH_INCHES, finish, legend_below, one_axes, short_label
+from tunery.ranking.canvas import DPI, GREY, WIDTH_INCHES, finish, legend_below, literal, one_axes, short_label
 from tunery.ranking.comparison_parts import trained_on
 from tunery.ranking.comparison_records import Board, Contender
 
@@ -103,5 +103,5 @@ def reach_of(one: Contender) -> list[list[float]] | None:
 def score_name(board: Board) -> str:
     """What the axis of scores is called."""
     if len(board.tasks) == 1:
-        return f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}"
+        return literal(f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}")
     return f"score, mean of {len(board.tasks)} tasks"

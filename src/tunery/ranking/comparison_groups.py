@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunery.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
@@ -18,6 +18,10 @@ Conditions = Mapping[str, Mapping[str, str]]
 
 _MOST_BOARDS = 8  # those who agree with nobody are listed, not ranked
 _ANCHORS = 20  # conditions that are tried as the ones most runs agree on
+_SPLITS = {
+    "locked": ": scores that runs logged of all items differ from these",
+    "dev": ", which a search looks at to choose: the best of many trials looks better there than it is",
+}
 _SETTLED_BY_ITEMS = ("limit", "split", "item count")  # how the items were chosen matters only where they differ
 
 
@@ -87,6 +91,38 @@ def conditions_of(run: Entry, task: str, score: TaskScore) -> dict[str, str]:
             ids = sorted(map(str, answers.items))
             known["items"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
     return known
+
+
+# ---- what a reader should know of a set
+
+
+def remarks(group: Group) -> list[str]:
+    """What the scores of a set are of, where that is not plain from the tables."""
+    return [*_splits(group), *_counted(group), *_unrecorded(group)]
+
+
+def _splits(group: Group) -> Iterator[str]:
+    """Said where only some items count: the runs' own scores may be of all of them, and a search looks at dev items."""
+    for split, words in _SPLITS.items():
+        tasks = [name for name in group.tasks if any(_split(run.tasks[name]) == split for run in group.runs)]
+        if tasks:
+            yield f"Scored on the {split} items of {listed(tasks)} alone{words}."
+
+
+def _split(score: TaskScore) -> str | None:
+    return score.conditions.get("split")
+
+
+def _counted(group: Group) -> Iterator[str]:
+    """Said where a run's own score is of other tasks, so that nobody looks for it here."""
+    if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
+        yield f"Ranked by the mean of {listed(group.tasks)}: not all of them count in every run's own project."
+
+
+def _unrecorded(group: Group) -> Iterator[str]:
+    if group.unrecorded:
+        names = listed([name.replace("_", " ") for name in group.unrecorded])
+        yield f"Not every run says under which {names} it was scored; those that do not are taken to agree."
 
 
 # ---- the largest set that agrees

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 import matplotlib as mpl
@@ -81,8 +81,12 @@ document.querySelectorAll('th').forEach(head => {
 """
 
 
-def page(comparison: Comparison) -> str:
-    """The whole comparison on one page, the conclusions on top; a click on a heading sorts its table."""
+def page(comparison: Comparison, notes: Sequence[str] = ()) -> str:
+    """The whole comparison on one page, the conclusions on top; a click on a heading sorts its table.
+
+    Args:
+        notes: What to say of how the runs were read.
+    """
     board = comparison.main
     title = f"{counted(len(board.contenders), 'configuration')} on {counted(len(board.tasks), 'task')}"
     pictures = figures(comparison)
@@ -93,6 +97,7 @@ def page(comparison: Comparison) -> str:
         _table(tables[0]),
         *(_picture(name, figure) for name, figure in pictures.items()),
         *(_table(part) for part in tables[1:]),
+        _notes(notes),
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -131,10 +136,13 @@ def _svg(figure: Figure) -> bytes:
 
 def _table(part: Part) -> str:
     head = "".join(f"<th{_side(heading)}>{escape(heading.strip())}</th>" for heading in part.headings)
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in part.notes)
     rows = "".join(_rows(part))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<h2>{escape(part.title)}</h2><div class="wide">{table}</div>{notes}'
+    return f'<h2>{escape(part.title)}</h2><div class="wide">{table}</div>{_notes(part.notes)}'
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
 
 
 def _rows(part: Part) -> Iterator[str]:

@@ -12,6 +12,7 @@ from tunery.ranking.comparison_words import caveats, p_text, places, signed, spa
 from tunery.ranking.report import number
 from tunery.ranking.wording import counted, shown
 
+_SPARE = (" time", " base", " seeds", " gain's interval")
 MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs
 COSTS = {
     "train_seconds": "time",
@@ -31,6 +32,7 @@ class Part:
         rows: Texts, as many in each as there are headings.
         groups: Rows before which a new group begins.
         notes: Sentences below it.
+        spare: Headings of columns that a terminal may leave out where it has no room, the first one first.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Part:
     rows: tuple[tuple[str, ...], ...]
     groups: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def leaderboard(board: Board, confidence: float, narrow: bool = False) -> Part:
     used = [place for place in range(len(columns)) if any(row[place] != "–" for row in texts)]
     title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
     rows = tuple(tuple(row[place] for place in used) for row in texts)
-    return Part(title, tuple(columns[place].heading for place in used), rows, notes=tuple(caveats(board)))
+    headings = tuple(columns[place].heading for place in used)
+    return Part(title, headings, rows, notes=tuple(caveats(board)), spare=_SPARE)
 
 
 def _columns(board: Board, confidence: float) -> list[_Column]:
@@ -137,7 +141,7 @@ def scores(board: Board, confidence: float) -> Part:
     notes += [f"* surely differs from the base ({confidence:.0%}, corrected for all cells)."]
     less = [task for task in tasks if not cell_of(board, task).higher_is_better]
     notes += [f"Less is better: {', '.join(less)}."] if less else []
-    return Part("Scores by task", headings, tuple(rows), groups, tuple(notes))
+    return Part("Scores by task", headings, tuple(rows), groups, tuple(notes), spare=("trained on",))
 
 
 def shown_tasks(board: Board) -> list[str]:
@@ -217,7 +221,7 @@ def pairs(board: Board, confidence: float) -> Part | None:
     notes = ["p after Holm's correction for all pairs; above 0 the first is better. Intervals are of each pair alone."]
     notes += [f"{counted(more, 'more pair')}, less sure than these."] if more > 0 else []
     headings = ("first", "second", " difference", f" {confidence:.0%} interval", " p", "test", " items")
-    return Part("Pairs on the score", headings, rows, notes=tuple(notes))
+    return Part("Pairs on the score", headings, rows, notes=tuple(notes), spare=(" items", "test"))
 
 
 def votes(board: Board, confidence: float) -> Part | None:

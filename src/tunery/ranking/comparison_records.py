@@ -77,6 +77,11 @@ class WinRate:
     low: float
     high: float
 
+    @property
+    def is_open(self) -> bool:
+        """Whether both may be preferred as often."""
+        return self.low <= 0.5 <= self.high
+
 
 @dataclass(frozen=True)
 class Contender:

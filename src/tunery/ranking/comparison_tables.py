@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pandas as pd
 from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +21,10 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
     "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
+
+
+_NARROWEST_NAME = 16
+_PADDING = 2  # columns of the terminal beside each of the table's
 
 
 # ---- pandas
@@ -130,37 +138,66 @@ def _csv(table: pd.DataFrame) -> str:
 # ---- terminal
 
 
-def terminal(comparison: Comparison) -> list[Table | Text]:
+def terminal(comparison: Comparison) -> list[RenderableType]:
     """Tables for a terminal, then the conclusions in words."""
-    found: list[Table | Text] = []
+    found: list[RenderableType] = []
     for part in parts(comparison, narrow=True):
-        found.append(_drawn(part))
+        found.append(_Fitted(part))
         found += [Text(f"  {note}", style="dim") for note in part.notes]
     return [*found, *(Text(sentence, style="bold") for sentence in conclusions(comparison))]
 
 
-def _drawn(part: Part) -> Table:
+@dataclass(frozen=True)
+class _Fitted:
+    """A table as wide as there is room: names are folded, a number never is; what can be spared is left out."""
+
+    part: Part
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _drawn(self.part, self._columns(options.max_width))
+
+    def _columns(self, width: int) -> list[int]:
+        part = self.part
+        shown = list(range(len(part.headings)))
+        for heading in part.spare:
+            if heading in part.headings and sum(map(self._needed, shown)) > width:
+                shown.remove(part.headings.index(heading))
+        return shown
+
+    def _needed(self, column: int) -> int:
+        heading = self.part.headings[column]
+        widest = max(len(text) for text in (heading.strip(), *(row[column] for row in self.part.rows)))
+        return _PADDING + (widest if heading.startswith(" ") else min(widest, _NARROWEST_NAME))
+
+
+def _drawn(part: Part, columns: Sequence[int]) -> Table:
     # Text: a name in square brackets would pass for rich's markup.
     table = Table(title=Text(part.title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
-    for heading in part.headings:
-        table.add_column(heading.strip(), justify="right" if heading.startswith(" ") else "left", overflow="fold")
+    for heading in (part.headings[place] for place in columns):
+        number = heading.startswith(" ")
+        table.add_column(heading.strip(), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for place, row in enumerate(part.rows):
         if place in part.groups:
             table.add_section()
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(row[column]) for column in columns))
     return table
 
 
 # ---- Markdown
 
 
-def markdown(comparison: Comparison) -> str:
-    """The conclusions, then every table."""
+def markdown(comparison: Comparison, notes: Sequence[str] = ()) -> str:
+    """The conclusions, then every table, then notes on how the runs were read."""
     lines = ["# Comparison", "", *(f"- {_prose(sentence)}" for sentence in conclusions(comparison)), ""]
     for part in parts(comparison):
         lines += [f"## {_prose(part.title)}", "", *_markdown_rows(part), ""]
-        lines += [f"> {_prose(note)}\n" for note in part.notes]
+        lines += _notes(part.notes)
+    lines += _notes(notes)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _notes(notes: Sequence[str]) -> list[str]:
+    return [f"> {_prose(note)}\n" for note in notes]
 
 
 def _markdown_rows(part: Part) -> list[str]:
@@ -208,7 +245,9 @@ def _latex_table(part: Part) -> str:
 
 
 def _latex_row(row: list[str] | tuple[str, ...]) -> str:
-    return " & ".join(map(_tex, row)) + r" \\"
+    cells = " & ".join(map(_tex, row)) + r" \\"
+    # The row before ends in \\ or \midrule, which would take these for an option of theirs.
+    return f"{{}}{cells}" if cells.startswith(("[", "*")) else cells
 
 
 def _tex(text: str) -> str:

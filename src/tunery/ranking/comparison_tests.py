@@ -9,21 +9,15 @@ side with two seeds or more adds the error of its mean over seeds. docs/statisti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import statsmodels.api as sm
 from scipy import special, stats
-from statsmodels.stats.weightstats import DescrStatsW
 
+from tunery.ranking.comparison_errors import Floats, Layout, Side, error_of, reach
 from tunery.ranking.comparison_records import Difference
 from tunery.ranking.paired import exact_mcnemar, is_binary
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _RESAMPLES = 9_999
 # Above, 9,999 resamples take long, and the t test is as good: sign flips of so many differences are nearly normal.
@@ -31,65 +25,6 @@ _MOST_FLIPPED = 200
 # Above, the t test has settled that chance is not ruled out, and no second opinion is asked for.
 _OUT_OF_QUESTION = 0.2
 UNTESTED = "none: no error is known"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the items of a task hang together.
-
-    Args:
-        passages: Number of each item's shared text, shape (items,); None where every item stands alone.
-        leaves: Number of each item's leaf task, shape (items,), where leaf tasks count alike whatever their sizes.
-    """
-
-    passages: Integers | None = None
-    leaves: Integers | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether every item stands alone and counts alike."""
-        return self.passages is None and self.leaves is None
-
-    def weights(self, items: int) -> Floats:
-        """What each item adds to the task's score, shape (items,); their sum is 1."""
-        if self.leaves is None:
-            return np.full(items, 1 / items)
-        sizes = np.bincount(self.leaves)
-        return 1 / (np.count_nonzero(sizes) * sizes[self.leaves].astype(float))
-
-
-@dataclass(frozen=True)
-class Side:
-    """One configuration, or a base, on the tasks of a board. Greater is better throughout.
-
-    Args:
-        scores: Shape (seeds, tasks).
-        errors: Standard error of one run's score, shape (tasks,); NaN where nobody says.
-        answers: By task, each item's value averaged over the seeds, shape (items,); None where answers were not kept.
-            Items come in the same order on every side.
-    """
-
-    scores: Floats
-    errors: Floats
-    answers: Sequence[Floats | None]
-
-    @cached_property
-    def score(self) -> float:
-        """Mean over seeds and tasks."""
-        return float(self.scores.mean())
-
-    def on(self, *tasks: int) -> Side:
-        """The same on some of its tasks, by their numbers."""
-        chosen = list(tasks)
-        return Side(self.scores[:, chosen], self.errors[chosen], [self.answers[task] for task in chosen])
-
-
-@dataclass(frozen=True)
-class Part:
-    """One source of error: a variance of the difference, and how many degrees of freedom it was estimated with."""
-
-    variance: float
-    freedom: float
 
 
 def difference(
@@ -112,7 +47,7 @@ def difference(
     """
     value = float(_minus(one.score, other.score))
     pairs = [None if a is None or b is None else _minus(a, b) for a, b in zip(one.answers, other.answers, strict=True)]
-    error, freedom = _error(one, other, pairs, layouts)
+    error, freedom = error_of(one, other, pairs, layouts)
     far = reach(error, freedom, confidence)
     p, test = _test(one, other, pairs, layouts, _p_of_t(value, error, freedom), seed)
     items = sum(len(pair) for pair in pairs if pair is not None) if _is_paired(pairs) else 0
@@ -123,92 +58,6 @@ def _minus(one: npt.ArrayLike, other: npt.ArrayLike) -> Floats:
     """The difference; 0 where only rounding makes one: the mean of three equal numbers may differ in its last digit."""
     alike = np.isclose(one, other, rtol=1e-9, atol=1e-12)
     return np.where(alike, 0.0, np.subtract(one, other))
-
-
-def own_error(side: Side, layouts: Sequence[Layout]) -> tuple[float, float]:
-    """Standard error of one side's own score, and its degrees of freedom; NaN where nothing is known."""
-    nothing = Side(np.zeros((1, side.scores.shape[1])), np.zeros(len(side.errors)), [None] * len(side.errors))
-    return _error(side, nothing, side.answers, layouts)
-
-
-def reach(error: float, freedom: float, confidence: float) -> float:
-    """How far an interval goes to either side."""
-    return error * _quantile((1 + confidence) / 2, freedom) if freedom > 0 else math.nan
-
-
-@lru_cache(maxsize=4096)
-def _quantile(share: float, freedom: float) -> float:
-    return float(stats.t.ppf(share, freedom))
-
-
-# ---- the error
-
-
-def _error(one: Side, other: Side, pairs: Sequence[Floats | None], layouts: Sequence[Layout]) -> tuple[float, float]:
-    """Standard error and degrees of freedom of the mean difference over tasks."""
-    tasks = len(pairs)
-    parts = [
-        _items(pair, layout) if pair is not None else _unpaired(one.errors[task], other.errors[task])
-        for task, (pair, layout) in enumerate(zip(pairs, layouts, strict=True))
-    ]
-    shares = [Part(part.variance / tasks**2, part.freedom) for part in parts]
-    return _combined([*shares, *_seeds(one), *_seeds(other)])
-
-
-def _items(pair: Floats, layout: Layout) -> Part:
-    """Variance of the mean of differences, shape (items,); passages as clusters, leaf tasks as strata."""
-    units = len(pair) if layout.passages is None else len(np.unique(layout.passages))
-    if units < 2:
-        return Part(math.nan, 0)
-    if layout.is_plain:
-        return Part(float(DescrStatsW(pair).std_mean) ** 2, units - 1)
-    return _regressed(pair, layout, units)
-
-
-def _regressed(pair: Floats, layout: Layout, units: int) -> Part:
-    """The same by least squares on a constant for each leaf task, errors clustered by passage."""
-    leaves = np.zeros(len(pair), int) if layout.leaves is None else layout.leaves
-    _, codes = np.unique(leaves, return_inverse=True)
-    design = np.eye(codes.max() + 1)[codes]
-    strata = design.shape[1]
-    if units <= strata or (np.bincount(codes) < 2).any():
-        return Part(math.nan, 0)
-    model = sm.OLS(pair, design)
-    if layout.passages is None:
-        fitted = model.fit(cov_type="HC1")
-    else:
-        _, groups = np.unique(layout.passages, return_inverse=True)
-        fitted = model.fit(cov_type="cluster", cov_kwds={"groups": groups})
-    mean = np.full(strata, 1 / strata)
-    return Part(float(mean @ fitted.cov_params() @ mean), units - strata)
-
-
-def _unpaired(one: float, other: float) -> Part:
-    variance = one**2 + other**2
-    # Without answers an error of 0 (all right, or all wrong) says nothing about how far chance reaches.
-    return Part(variance, math.inf) if variance > 0 else Part(math.nan, 0)
-
-
-def _seeds(side: Side) -> Iterator[Part]:
-    """Variance of the mean over seeds: nothing can be said from one seed, so it speaks for itself alone."""
-    seeds = len(side.scores)
-    if seeds > 1:
-        # Over the tasks' mean: a seed that does well on one task may do so on all.
-        yield Part(float(side.scores.mean(axis=1).var(ddof=1)) / seeds, seeds - 1)
-
-
-def _combined(parts: Sequence[Part]) -> tuple[float, float]:
-    """Root of the summed variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946)."""
-    variance = sum(part.variance for part in parts)
-    if math.isnan(variance):
-        return math.nan, 0
-    if variance == 0:
-        return 0.0, math.inf
-    spread = sum(part.variance**2 / part.freedom for part in parts)
-    return math.sqrt(variance), variance**2 / spread if spread else math.inf
-
-
-# ---- the test
 
 
 def _test(
@@ -243,9 +92,10 @@ def _sign_flips(
     if len(units) > _MOST_FLIPPED and not math.isnan(p_of_t):
         return p_of_t, f"paired t{where}"
     p = _flipped(units, seed)
-    # No resample was as far out: how far, 9,999 of them cannot say, and the t test is conservative there (Efron 1969).
-    beyond = 2 ** len(units) > _RESAMPLES and p < 2 / (_RESAMPLES + 1)
-    return min(p, p_of_t) if beyond and not math.isnan(p_of_t) else p, f"paired permutation{where}"
+    # No resample was as far out: how far, 9,999 of them cannot say, and the t test is conservative there (Efron 1969),
+    # but knows nothing of the least p that all sign flips can give.
+    beyond = 2 ** len(units) > _RESAMPLES and p < 2 / (_RESAMPLES + 1) and not math.isnan(p_of_t)
+    return min(p, max(p_of_t, 2.0 ** (1 - len(units)))) if beyond else p, f"paired permutation{where}"
 
 
 def _flipped(units: Floats, seed: int) -> float:

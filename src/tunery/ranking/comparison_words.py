@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tunery.ranking.comparison_records import Board, Comparison, Contender, Difference, Pair
 from tunery.ranking.report import number, p_value
@@ -13,6 +14,7 @@ from tunery.ranking.wording import counted, listed
 
 _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind
+_WHY = "since no error is known"
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -72,12 +74,20 @@ def _best(board: Board) -> Iterator[str]:
     many = len(board.contenders)
     allowed = "place 1 alone" if best.ranks == (1, 1) else f"places {best.ranks[0]} to {best.ranks[1]} of {many}"
     yield f"{best.name} scores best: {number(best.score.value, 3)}{over}. The data allow it {allowed}."
+    close = board.ties[0] if board.ties and board.ties[0][0] == best.name else ()
+    rivals = [one.name for one in board.contenders[1:] if one.ranks[0] == 1 and one.name not in close]
+    if rivals:
+        yield f"The first place may also be that of {listed(rivals, _MOST_NAMED)}."
 
 
 def _close(board: Board) -> Iterator[str]:
+    untested = {(pair.one, pair.other): math.isnan(pair.difference.p) for pair in board.over_all}
     for group in board.ties[:_MOST_SENTENCES]:
+        unknown = [untested[two] for two in itertools.combinations(group, 2)]
         first = " for the first place" if group[0] == board.contenders[0].name else ""
-        yield f"Too close to call{first}: {listed(group)}."
+        as_far = ", where it could be tested" if any(unknown) else ""
+        words = f"Not tested against one another, {_WHY}" if all(unknown) else f"Too close to call{first}{as_far}"
+        yield f"{words}: {listed(group)}."
     more = len(board.ties) - _MOST_SENTENCES
     if more > 0:
         yield f"And {counted(more, 'more group')} of neighbours."
@@ -94,7 +104,7 @@ def _better(board: Board, confidence: float) -> Iterator[str]:
 
 
 def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
-    """One sentence a task: the largest of its sure differences; then the tasks on which nothing is sure."""
+    """One sentence a task: the largest of its sure differences; then the other tasks."""
     if len(board.tasks) < 2:
         return
     found: dict[str, list[Pair]] = {task: [] for task in board.tasks}
@@ -108,9 +118,18 @@ def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
         yield f"On {task}: {listed(said, _MOST_NAMED)}."
     if len(sure) > _MOST_SENTENCES:
         yield f"There are sure differences on {listed(sure[_MOST_SENTENCES:])} too."
-    unsure = [task for task, pairs in found.items() if not pairs]
-    if unsure and len(board.contenders) > 1:
+    yield from _on_other_tasks(board, sure)
+
+
+def _on_other_tasks(board: Board, sure: Collection[str]) -> Iterator[str]:
+    """The tasks on which no difference is sure, apart from those on which none could be."""
+    tested = {pair.task for pair in board.pairs if not math.isnan(pair.difference.p)}
+    unsure = [task for task in board.tasks if task in tested and task not in sure]
+    if unsure:
         yield f"No difference between any two is sure on {listed(unsure)}."
+    unknown = [task for task in board.tasks if task not in tested]
+    if unknown and len(board.contenders) > 1:
+        yield f"No two could be tested on {listed(unknown)}."
 
 
 def _over_base(board: Board, confidence: float) -> Iterator[str]:
@@ -119,7 +138,8 @@ def _over_base(board: Board, confidence: float) -> Iterator[str]:
     kinds = {
         "Better than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value > 0],
         "Worse than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value < 0],
-        "Not surely different from the base": [name for name, gain in gains if not gain.is_sure(confidence)],
+        "Not surely different from the base": [name for name, gain in gains if gain.adjusted > 1 - confidence],
+        f"Not tested against the base, {_WHY}": [name for name, gain in gains if math.isnan(gain.adjusted)],
     }
     for words, names in kinds.items():
         if names:
@@ -140,10 +160,12 @@ def _over_datasets(board: Board, confidence: float) -> Iterator[str]:
 def _votes(board: Board) -> Iterator[str]:
     for one in board.contenders:
         if one.win_rate is not None:
-            votes = one.win_rate.votes
+            rate, votes = one.win_rate, one.win_rate.votes
+            whom = f"its base to {one.name}" if rate.high < 0.5 else f"{one.name} to its base"
+            said = f"The votes do not say whether people prefer {whom}" if rate.is_open else f"People preferred {whom}"
             yield (
-                f"People preferred {one.name} to its base in {one.win_rate.rate:.0%} of {votes.wins + votes.losses} "
-                f"votes ({one.win_rate.low:.0%} to {one.win_rate.high:.0%}; {counted(votes.ties, 'tie')} left out)."
+                f"{said}: the tuned model won {votes.wins} of {counted(votes.wins + votes.losses, 'vote')} "
+                f"({rate.low:.0%} to {rate.high:.0%}; {counted(votes.ties, 'tie')} left out)."
             )
 
 

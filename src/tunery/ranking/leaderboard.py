@@ -12,16 +12,17 @@ import pandas as pd
 from tunery.entries import Entry
 from tunery.errors import Fault, InputError
 from tunery.ranking.comparison_contenders import Candidate, Level, candidates, named
+from tunery.ranking.comparison_errors import Layout
 from tunery.ranking.comparison_groups import Group, group_runs
 from tunery.ranking.comparison_ranks import across_tasks, average_ranks, corrected, rank_range, too_close
 from tunery.ranking.comparison_records import SCORE, Board, Comparison, Pair
-from tunery.ranking.comparison_tests import Layout, difference
+from tunery.ranking.comparison_tests import difference
 
 # Pairs grow with the square: of more contenders only the best are tested, and corrected for as if all had been.
 MOST_TESTED = 50
 
 
-def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0) -> Comparison:
+def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0, tested: int = MOST_TESTED) -> Comparison:
     """Set apart what differs in kind, make a row of each configuration, test every pair, and order by score.
 
     Args:
@@ -29,15 +30,19 @@ def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0) -
         confidence: Of every interval; 1 - confidence bounds the chance that any of a board's places rests on a false
             "better", and the chance that any of its statements about single tasks does.
         seed: Of the permutation tests.
+        tested: Configurations of a board at most that are tested against one another: the best.
 
     Returns:
         The main board, the boards that were set apart, and the runs that cannot be ranked.
 
     Raises:
-        InputError: If there is no run, or none with a score that can be ranked, or no such confidence.
+        InputError: If there is no run, or none with a score that can be ranked, no such confidence, or fewer than two
+            are to be tested.
     """
     if not 0.5 <= confidence < 1:
         raise InputError("compare", Fault("confidence", "at least 0.5 and below 1", confidence, "Try 0.95."))
+    if tested < 2:
+        raise InputError("compare", Fault("tested", "at least 2", tested, f"Try {MOST_TESTED}."))
     runs = list({entry.run_id: entry for entry in entries}.values())
     if not runs:
         raise InputError("compare", Fault("there is nothing to compare", advice="Name runs that were scored."))
@@ -46,20 +51,20 @@ def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0) -
         faults = [Fault(f"{one.run.name} ({one.run.run_id})", one.reason) for one in apart]
         raise InputError("compare: no run can be ranked", faults)
     names = named([run for group in groups for run in group.runs])
-    boards = tuple(_board(group, names, Level(confidence, seed)) for group in groups)
+    boards = tuple(_board(group, names, Level(confidence, seed), tested) for group in groups)
     return Comparison(boards, tuple(apart), confidence)
 
 
-def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level) -> Board:
+def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, most: int) -> Board:
     """One board: contenders by score, each beside its base, pairs tested, places with what is open about them."""
     found, layouts, notes = candidates(group, names, level)
     ordered = sorted(found, key=lambda one: (-one.side.score, one.contender.name))
     order = [one.contender.name for one in ordered]
-    tested = ordered[:MOST_TESTED]
+    tested = ordered[:most]
     family = None
     if len(order) > len(tested):
         family = len(order) * (len(order) - 1) // 2
-        notes.append(f"Only the best {MOST_TESTED} of {len(order)} were tested against one another.")
+        notes.append(f"Only the best {most} of {len(order)} were tested against one another.")
     pairs = _pairs(tested, group.tasks, layouts, level, family)
     board = Board(group.tasks, (), pairs, (), None, group.reason, tuple(notes))
     better = _better(board.over_all, level.confidence)

@@ -68,9 +68,9 @@ def setting(value: object) -> str:
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
-    """All settings on one line, by their short names."""
+    """All settings on one line, by their short names; without commas, since it is a name in lists of names."""
     names = short_names(settings)
-    return ", ".join(f"{names[key]}={setting(value)}" for key, value in settings.items())
+    return " ".join(f"{names[key]}={setting(value)}" for key, value in settings.items())
 
 
 def one_line(text: str, longest: int = _LONGEST_REASON) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rich.console import Console
 from tests.unit.ranking.comparison_entries import curves, quickstart, run, seeds, with_conditions
 
 from tunery.entries import Votes
+from tunery.ranking.canvas import short_label
 from tunery.ranking.comparison_page import page
 from tunery.ranking.comparison_plots import figures, pareto
 from tunery.ranking.comparison_records import Comparison
@@ -23,7 +26,8 @@ from tunery.ranking.comparison_tables import csv, frame, latex, markdown, pairs_
 from tunery.ranking.comparison_words import conclusions
 from tunery.ranking.leaderboard import rank
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+ROOT = Path(__file__).parents[3]
+GOLDEN = ROOT / "tests" / "golden"
 HOSTILE = r"a|b_c & 50% <script>alert(1)</script> [bold]x[/] `y` \end{table} #1 ~$^{}"
 FACTS = {"world_facts": 0.25}
 
@@ -101,6 +105,22 @@ def test_other_peoples_names_are_no_commands_in_latex(hostile: Comparison) -> No
     assert all(re.search(r"(?<!\\)[%#_$](?!\\pm|\\times|\$)", row.replace("$\\pm$", "")) is None for row in rows)
 
 
+@pytest.mark.parametrize("name", ["[2pt]", "*"])
+def test_a_name_is_no_option_of_the_row_before_it_in_latex(name: str) -> None:
+    runs = [run(name, FACTS, data=data) for data in (name, f"{name} more")]
+    text = latex(rank(runs))
+    assert re.search(r"\\midrule\s*\{\}" + re.escape(name), text)
+    assert not re.search(r"(\\\\|\\midrule)\s*[\[*]", text)
+
+
+def test_notes_of_the_reading_are_shown_and_are_no_markup(comparison: Comparison) -> None:
+    note = "Without samples: ![x](http://e.vil/x.png) <script>alert(1)</script>"
+    text = markdown(comparison, [note])
+    assert text.startswith(markdown(comparison))
+    assert text.endswith("\n\n> Without samples: !\\[x\\](http://e.vil/x.png) \\<script\\>alert(1)\\</script\\>\n")
+    assert "![x](http://e.vil/x.png) &lt;script&gt;" in page(comparison, [note])
+
+
 def test_other_peoples_names_are_no_markup_in_a_terminal(hostile: Comparison) -> None:
     assert "[bold]x[/]" in "".join(printed(hostile, 400).split("\n"))
 
@@ -164,8 +184,42 @@ def test_any_name_can_be_shown(name: str, data: str) -> None:
     assert latex(comparison).count(r"\begin{table}") == latex(comparison).count(r"\end{table}")
 
 
+def test_a_name_with_dollars_is_no_formula() -> None:
+    name = r"r=$\foo$"
+    tasks = {f"{name} {number}": 0.2 for number in range(6)}
+    facts = {"data": name, "method": name, "items": 6}
+    text = page(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))  # type: ignore[arg-type]
+    assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning"]
+    assert page(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
+
+
+def test_a_script_that_the_font_lacks_is_no_warning() -> None:
+    code = (
+        "from tests.unit.ranking.comparison_entries import run; from tunery.ranking.comparison_page import page; "
+        "from tunery.ranking.leaderboard import rank; page(rank([run('\u6a21\u578b', {'x': 0.2})]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+
+
 def test_every_picture_that_there_is_something_for(comparison: Comparison) -> None:
     assert list(figures(comparison)) == ["leaderboard", "matrix", "cost", "loss"]
+
+
+def test_a_narrow_terminal_breaks_no_number_and_leaves_out_what_can_be_spared(comparison: Comparison) -> None:
+    wide, narrow = printed(comparison), printed(comparison, width=80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    for one in comparison.main.contenders:
+        spread = "" if one.score.spread is None else f" ± {one.score.spread:.3f}"
+        assert f"{one.score.value:.3f}{spread}" in narrow
+    assert ("time" in wide.split("\n")[2], "time" in narrow.split("\n")[2]) == (True, False)
+
+
+def test_labels_keep_the_ends_in_which_names_differ() -> None:
+    names = [f"qlora on a_dataset_of_ours.jsonl learning_rate=2e-{number}" for number in (3, 4)]
+    labels = [short_label(name) for name in names]
+    assert [len(label) for label in labels] == [28, 28]
+    assert labels[0] != labels[1]
 
 
 def test_a_bare_run_has_just_its_place() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.ranking.comparison_tests import UNTESTED, Layout, Side, difference, own_error, reach
+from tunery.ranking.comparison_errors import Layout, Side, own_error, reach
+from tunery.ranking.comparison_tests import UNTESTED, difference
 
 RNG = np.random.default_rng(3)
 
@@ -72,6 +73,13 @@ def test_a_p_value_is_not_held_up_by_the_number_of_resamples() -> None:
     assert found.p < 1e-10  # 9,999 resamples alone cannot go below 1e-4, and Holm over many pairs needs less
 
 
+def test_a_p_value_is_never_below_what_sign_flips_can_give() -> None:
+    one = 0.5 + 0.001 * RNG.random(20)
+    found = difference(side(one), side(np.zeros(20)), [Layout()])
+    assert found.test == "paired permutation"
+    assert found.p == 2 / 2**20  # all signs alike, either way; the t test says 1e-60
+
+
 def test_items_of_one_passage_are_flipped_together() -> None:
     passages = np.repeat(np.arange(6), 5)
     per_passage = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
@@ -89,13 +97,37 @@ def test_the_error_by_passages_of_equal_size_is_that_of_their_means() -> None:
     assert freedom == 11
 
 
-def test_leaf_tasks_that_count_alike_are_strata() -> None:
+def test_leaf_tasks_that_count_alike_have_errors_of_their_own() -> None:
     leaves = np.repeat([0, 1], [10, 40])
-    one, other = RNG.random(50), RNG.random(50)
-    error, freedom = own_error(side(one - other), [Layout(leaves=leaves)])
-    parts = [(one - other)[leaves == leaf] for leaf in (0, 1)]
-    assert error == pytest.approx(math.sqrt(sum(stats.sem(part) ** 2 for part in parts)) / 2, rel=0.06)
-    assert freedom == 48
+    values = RNG.random(50)
+    error, freedom = own_error(side(values), [Layout(leaves=leaves)])
+    errors = [stats.sem(values[leaves == leaf]) for leaf in (0, 1)]
+    assert error == pytest.approx(math.hypot(*errors) / 2)
+    assert freedom == pytest.approx(_welch(errors, (9, 39)))
+
+
+def test_passages_within_leaf_tasks_have_errors_by_leaf_task() -> None:
+    passages, leaves = np.repeat(np.arange(14), 4), np.repeat([0, 1], [16, 40])
+    values = RNG.normal(size=14)[passages] + RNG.normal(0, 0.1, 56)
+    error, freedom = own_error(side(values), [Layout(passages, leaves)])
+    means = values.reshape(14, 4).mean(axis=1)
+    errors = [stats.sem(means[:4]), stats.sem(means[4:])]
+    assert error == pytest.approx(math.hypot(*errors) / 2)
+    assert freedom == pytest.approx(_welch(errors, (3, 9)))
+
+
+def test_passages_that_leaf_tasks_share_keep_their_items_together() -> None:
+    """Two leaf tasks that ask the same about each passage know no more than one of them."""
+    passages, leaves = np.tile(np.arange(12), 2), np.repeat([0, 1], 12)
+    values = np.tile(RNG.normal(size=12), 2)
+    error, freedom = own_error(side(values), [Layout(passages, leaves)])
+    assert error == pytest.approx(stats.sem(values[:12]), rel=0.05)
+    assert freedom == 10
+
+
+def test_a_leaf_task_of_one_item_leaves_the_error_unknown() -> None:
+    error, _ = own_error(side(RNG.random(9)), [Layout(leaves=np.array([0] * 8 + [1]))])
+    assert math.isnan(error)
 
 
 def test_an_item_of_a_small_leaf_task_moves_the_score_by_more() -> None:
@@ -198,6 +230,16 @@ def test_turning_a_pair_around_turns_the_difference_around(
     assert (math.isnan(there.p) and math.isnan(back.p)) or there.p == pytest.approx(back.p)
     assert math.isnan(there.p) or 0 <= there.p <= 1
     assert math.isnan(there.low) or there.low <= there.value <= there.high
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_answers_that_never_differ_bound_nothing(seeds: int) -> None:
+    """Eight right answers of eight do not prove that the ninth will be right."""
+    right = side(np.full((seeds, 8), 0.7 if seeds > 1 else 1.0))
+    found = difference(right, right, [Layout()])
+    assert (found.value, found.p) == (0.0, 1.0)
+    assert math.isnan(found.low)
+    assert math.isnan(reach(*own_error(right, [Layout()]), 0.95))
 
 
 def test_an_interval_of_no_freedom_is_unknown() -> None:

@@ -16,7 +16,6 @@ from tests.unit.ranking.comparison_entries import quickstart, run, seeds, valued
 
 from tunery.entries import Entry, TaskScore, Votes
 from tunery.errors import InputError
-from tunery.ranking import leaderboard
 from tunery.ranking.comparison_records import Comparison, Contender
 from tunery.ranking.comparison_words import caveats, conclusions
 from tunery.ranking.leaderboard import rank
@@ -165,6 +164,41 @@ def test_runs_without_answers_and_errors_are_only_listed() -> None:
     assert any("only listed" in sentence for sentence in caveats(board))
 
 
+def unknown(name: str, value: float, base: float | None = None) -> Entry:
+    """A published score without an error."""
+    return valued(without_samples(run(name, FACTS)), "world_facts", value, stderr=None, base=base)
+
+
+def test_what_was_never_tested_is_not_called_a_tie() -> None:
+    said = conclusions(rank([unknown("a", 0.9, base=0.5), unknown("b", 0.1, base=0.5)]))
+    assert "Not tested against one another, since no error is known: a, b." in said
+    assert "Not tested against the base, since no error is known: a, b." in said
+    assert not any("Too close" in sentence or "Not surely" in sentence for sentence in said)
+
+
+def test_a_group_of_which_some_were_tested_says_so() -> None:
+    said = conclusions(rank([run("a", FACTS), run("b", FACTS, seed=1), unknown("c", 0.7)]))
+    assert any(
+        sentence.startswith("Too close to call for the first place, where it could be tested") for sentence in said
+    )
+
+
+def test_a_task_on_which_nothing_was_tested_is_not_one_without_differences() -> None:
+    runs = [valued(without_samples(run(name, TWO)), "world_facts", 0.7, stderr=None) for name in "ab"]
+    said = conclusions(rank(runs))
+    assert "No two could be tested on world_facts." in said
+    assert "No difference between any two is sure on world_comparison." in said
+
+
+def test_answers_that_are_all_right_have_no_interval() -> None:
+    samples = run("a", FACTS, items=8).samples["world_facts"].assign(acc=1.0)
+    right = valued(run("a", FACTS, items=8), "world_facts", 1.0, stderr=0.0)
+    score = (
+        rank([dataclasses.replace(right, samples={"world_facts": samples}, base_samples={})]).main.contenders[0].score
+    )
+    assert (math.isnan(score.low), score.stderr) == (True, None)
+
+
 def test_answers_that_do_not_average_to_the_score_are_not_paired() -> None:
     wrong = valued(run("wrong", FACTS), "world_facts", 0.123)
     assert rank([run("a", FACTS), wrong]).main.pairs[0].difference.test == "unpaired z"
@@ -182,6 +216,13 @@ def test_only_the_split_that_was_scored_is_paired() -> None:
 
     board = rank([locked("a", 1), locked("b", 2)]).main
     assert (board.pairs[0].difference.test, board.pairs[0].difference.items) == ("exact McNemar", 60)
+
+
+@pytest.mark.parametrize(("split", "word"), [("locked", "logged of all items"), ("dev", "a search looks at")])
+def test_a_board_says_that_only_some_items_count(split: str, word: str) -> None:
+    (note,) = rank([with_conditions(run("a", FACTS), "world_facts", split=split)]).main.notes
+    assert note.startswith(f"Scored on the {split} items of world_facts alone")
+    assert word in note
 
 
 def test_a_shared_passage_makes_one_unit_of_its_items() -> None:
@@ -204,6 +245,27 @@ def test_votes_of_all_seeds_become_a_win_rate_with_wilsons_interval() -> None:
 
 def test_votes_that_are_all_ties_are_no_rate() -> None:
     assert rank([dataclasses.replace(run("lora", FACTS), votes=Votes(0, 3, 0))]).main.contenders[0].win_rate is None
+
+
+@pytest.mark.parametrize(
+    ("votes", "said"),
+    [
+        (
+            Votes(1, 0, 0),
+            "The votes do not say whether people prefer lora to its base: the tuned model won 1 of 1 vote ",
+        ),
+        (Votes(18, 0, 2), "People preferred lora to its base: the tuned model won 18 of 20 votes "),
+        (Votes(2, 0, 18), "People preferred its base to lora: the tuned model won 2 of 20 votes "),
+    ],
+)
+def test_few_votes_say_nothing(votes: Votes, said: str) -> None:
+    sentences = conclusions(rank([dataclasses.replace(run("lora", FACTS), votes=votes)]))
+    assert any(sentence.startswith(said) for sentence in sentences)
+
+
+def test_whoever_may_be_first_is_named_wherever_it_stands() -> None:
+    runs = [run("a", {"world_facts": 0.45}), run("b", {"world_facts": 0.0}), unknown("c", 0.01)]
+    assert "The first place may also be that of c." in conclusions(rank(runs))
 
 
 def test_a_guarded_task_stands_beside_the_score() -> None:
@@ -229,9 +291,8 @@ def test_over_many_tasks_ranks_are_tested_too() -> None:
     assert any("Friedman" in sentence for sentence in conclusions(rank(runs)))
 
 
-def test_of_many_contenders_the_best_are_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaderboard, "MOST_TESTED", 3)
-    board = rank([run(f"r{n}", {"world_facts": 0.1 * n}) for n in range(5)]).main
+def test_of_many_contenders_the_best_are_tested() -> None:
+    board = rank([run(f"r{n}", {"world_facts": 0.1 * n}) for n in range(5)], tested=3).main
     assert len(board.pairs) == 3
     assert board.notes == ("Only the best 3 of 5 were tested against one another.",)
     assert all(pair.difference.adjusted == min(1.0, pair.difference.p * 10) for pair in board.pairs)
@@ -252,6 +313,11 @@ def test_nothing_to_compare_is_an_error() -> None:
 def test_a_confidence_that_is_none_is_an_error(confidence: float) -> None:
     with pytest.raises(InputError, match=r"confidence is .* but must be at least 0.5"):
         rank([run("a", FACTS)], confidence=confidence)
+
+
+def test_fewer_than_two_to_test_is_an_error() -> None:
+    with pytest.raises(InputError, match="tested is 1, but must be at least 2"):
+        rank([run("a", FACTS)], tested=1)
 
 
 def test_only_scores_that_are_no_numbers_is_one_message_with_each() -> None:
