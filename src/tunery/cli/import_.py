@@ -11,7 +11,8 @@ from tunery.cli.options import tracking_option
 _EPILOG = """A table's columns are known by these names, or told by --column OURS=THEIRS: name, base, base_revision,
 method, trained_on, seed, train_rows, train_seconds, peak_memory_bytes, trainable_parameters, model_bytes,
 energy_joules; scores as score, score_stderr and base_score, or by task: world_facts/acc, world_facts/acc_stderr,
-world_facts/items, base/world_facts/acc. Other columns are kept as settings."""
+world_facts/items, base/world_facts/acc. Other columns are kept as settings. Rows of one name and equal settings are
+one configuration, told apart by seed. Accuracies are from 0 to 1, or percent with % in the cell or the heading."""
 
 
 @click.command("import", epilog=_EPILOG)
@@ -24,6 +25,9 @@ world_facts/items, base/world_facts/acc. Other columns are kept as settings."""
 @click.option("--base-revision", metavar="REVISION", help="Its commit.")
 @click.option("--method", metavar="METHOD", help="full, lora, qlora, ...; none for a model that was not trained.")
 @click.option("--trained-on", metavar="DATASETS", help="What it was trained on.")
+@click.option(
+    "--lower", multiple=True, metavar="METRIC", help="Less of it is better. Known by name: loss, perplexity, wer, ..."
+)
 @tracking_option
 def import_(
     places: tuple[Path, ...],
@@ -35,6 +39,7 @@ def import_(
     base_revision: str | None,
     method: str | None,
     trained_on: str | None,
+    lower: tuple[str, ...],
     tracking_uri: str | None,
 ) -> None:
     """Bring in results of others, as runs of kind import that stand on the same leaderboard.
@@ -46,7 +51,7 @@ def import_(
     from tunery.pipeline.compare_frame import project_name
     from tunery.pipeline.imports import ImportOptions, import_results
 
-    options = ImportOptions(_mapping(column), task, name, base, base_revision, method, trained_on)
+    options = ImportOptions(_mapping(column), task, name, base, base_revision, method, trained_on, lower)
     with Terminal() as terminal:
         import_results(places, options, terminal, project=project_name(project), tracking_uri=tracking_uri)
 

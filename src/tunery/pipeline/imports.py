@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunery.config.keys import nearest
 from tunery.errors import Fault, InputError
 from tunery.pipeline.imports_csv import read_table
+from tunery.pipeline.imports_faults import NotTaken, Unrelated, well_formed
 from tunery.pipeline.imports_lm_eval import is_lm_eval, read_lm_eval
 from tunery.pipeline.imports_peft import is_peft, read_peft
 from tunery.pipeline.watch import Watch
@@ -30,6 +32,7 @@ class ImportOptions:
         columns: Of a CSV table: our name -> the column's.
         task: Of a CSV table with a column `score`: what was scored.
         base, method, trained_on, name: Laid over what a file says.
+        lower: Metrics of which less is better, beside those that a file says or that bear it in their name.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class ImportOptions:
     base_revision: str | None = None
     method: str | None = None
     trained_on: str | None = None
+    lower: Sequence[str] = ()
 
 
 def import_results(
@@ -70,16 +74,20 @@ def import_results(
 
     store = connect(tracking_uri, project)
     known = known_imports(store)
-    made = []
+    made: list[str] = []
+    there: list[str] = []
     for imported in found:
         if imported.digest in known:
-            watch.step(f"{imported.source}: {imported.name} is here already, as run {known[imported.digest]}")
+            run_id, home = known[imported.digest]
+            there.append(home)
+            watch.step(f"{imported.source}: {imported.name} is here already, as run {run_id} in {home!r}")
             continue
-        known[imported.digest] = keep_import(store, imported, project)
-        made.append(known[imported.digest])
+        made.append(keep_import(store, imported, project))
+        known[imported.digest] = (made[-1], project)
         tasks = ", ".join(f"{task} {one.values[one.metric]:.4f}" for task, one in imported.tasks.items() if one.counts)
         watch.step(f"{imported.source}: {imported.name} ({tasks}) is run {made[-1]}")
-    watch.step(f"{len(made)} imported into {project!r}, {len(found) - len(made)} were there")
+    homes = f" already, in {', '.join(map(repr, sorted(set(there))))}" if there else ""
+    watch.step(f"{len(made)} imported into {project!r}, {len(there)} were there{homes}")
     return made
 
 
@@ -96,43 +104,50 @@ def read_results(places: Sequence[Path], options: ImportOptions, watch: Watch) -
             found += _folder(place, options, watch) if place.is_dir() else _file(place, options)
         except InputError as error:
             faults.append(error)
-    if len(faults) == 1:
-        raise faults[0]
-    if faults:
-        raise InputError("import", [str(error) for error in faults])
-    return [_with_options(imported, options) for imported in found]
+    _raise_together("import", faults)
+    _refuse_unknown(options.lower, found)
+    return found
 
 
 def _folder(folder: Path, options: ImportOptions, watch: Watch) -> list[Imported]:
     """Result files below a folder; others in it are no fault, unless there is nothing else."""
     files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
     found: list[Imported] = []
-    passed: list[str] = []
+    passed: list[NotTaken] = []
+    faults: list[InputError] = []
     for file in files:
-        tree = None if file.suffix in _TABLES else _tree(file)
-        if file.suffix in _TABLES or is_lm_eval(tree):
+        try:
             found += _file(file, options)
-        elif is_peft(tree):
-            found += _finished(file, tree, passed)
-        else:
-            passed.append(file.name)
+        except NotTaken as error:
+            passed.append(error)
+        except InputError as error:
+            faults.append(error)
+    _raise_together(str(folder), faults)
+    # Why: of each file that may have been meant; a model's own files are only named.
+    reasons = [str(error) for error in passed if not isinstance(error, Unrelated)]
+    held = ", ".join([Path(error.where).name for error in passed][:_LISTED])
     if not found:
-        held = ", ".join(passed[:_LISTED]) or "no .json and no .csv"
-        raise InputError(str(folder), Fault(f"holds no result file; it holds {held}", advice=f"Wanted is {_FORMS}."))
+        nothing = f"holds no result file; it holds {held or 'no .json and no .csv'}"
+        raise InputError(str(folder), [Fault(nothing, advice=f"Wanted is {_FORMS}."), *reasons])
     if passed:
-        watch.step(f"{folder}: passed over {len(passed)} files ({', '.join(passed[:_LISTED])})")
+        watch.step(f"{folder}: passed over {len(passed)} files ({held})")
+    for reason in reasons:
+        watch.step(f"passed over {reason}")
     return found
 
 
-def _finished(file: Path, tree: Any, passed: list[str]) -> list[Imported]:
-    """As PEFT's own tables do: an experiment that did not end well is passed over."""
-    if tree["train_info"].get("status") == "success":
-        return [read_peft(file, tree)]
-    passed.append(f"{file.name}: status {tree['train_info'].get('status')}")
-    return []
-
-
 def _file(file: Path, options: ImportOptions) -> list[Imported]:
+    from tunery.tracking.imports_names import lost_in_store
+
+    with well_formed(file):
+        found = [_with_options(imported, options) for imported in _runs(file, options)]
+    faults = lost_in_store(found)
+    if faults:
+        raise InputError(str(file), faults)
+    return found
+
+
+def _runs(file: Path, options: ImportOptions) -> list[Imported]:
     if not file.is_file():
         raise InputError(str(file), Fault("is not there", advice="Name a result file, or a folder of them."))
     if file.suffix in _TABLES:
@@ -143,27 +158,54 @@ def _file(file: Path, options: ImportOptions) -> list[Imported]:
     if is_peft(tree):
         return [read_peft(file, tree)]
     keys = f"its keys are {', '.join(sorted(tree)[:_LISTED])}" if isinstance(tree, dict) else "it is no JSON object"
-    raise InputError(str(file), Fault(f"is no result file: {keys}", advice=f"Wanted is {_FORMS}."))
+    raise Unrelated(str(file), Fault(f"is no result file: {keys}", advice=f"Wanted is {_FORMS}."))
 
 
 def _tree(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if file.name.startswith("samples_"):
             advice = "Name the results_*.json beside it: its samples are found from there."
         else:
             advice = f"Wanted is {_FORMS}."
-        raise InputError(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
+        raise NotTaken(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
 
 
 def _with_options(imported: Imported, options: ImportOptions) -> Imported:
     """What the command line says, over what the file says; another statement is another import."""
     from tunery.tracking.imports import digest_of
 
-    said = {
+    told = {
         key: value
         for key in ("name", "base", "base_revision", "method", "trained_on")
         if (value := getattr(options, key)) is not None
     }
-    return replace(imported, **said, digest=digest_of(imported.digest, said)) if said else imported
+    lower = sorted({metric for task in imported.tasks.values() for metric in task.values if metric in options.lower})
+    said = {**told, "lower": lower} if lower else told
+    if not said:
+        return imported
+    tasks = {
+        name: replace(task, lower_is_better=task.lower_is_better | task.values.keys() & set(lower))
+        for name, task in imported.tasks.items()
+    }
+    named = imported.name_counts or options.name is not None
+    return replace(imported, **told, tasks=tasks, digest=digest_of(imported.digest, said), name_counts=named)
+
+
+def _refuse_unknown(lower: Sequence[str], found: Sequence[Imported]) -> None:
+    known = sorted({metric for imported in found for task in imported.tasks.values() for metric in task.values})
+    faults = [
+        Fault(f"there is no metric {name!r}", advice=f"{nearest(name, known)} Found are: {', '.join(known)}.".strip())
+        for name in lower
+        if name not in known
+    ]
+    if faults:
+        raise InputError("--lower", faults)
+
+
+def _raise_together(where: str, faults: Sequence[InputError]) -> None:
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InputError(where, [str(error) for error in faults])

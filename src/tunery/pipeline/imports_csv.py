@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.config.keys import nearest
 from tunery.errors import Fault, InputError
+from tunery.pipeline.imports_columns import ANY, ASKED, COSTS, LOWER, NATURAL, WHOLE, Column, Rule, columns_of
+from tunery.pipeline.imports_faults import NotTaken
 
 if TYPE_CHECKING:
     from tunery.tracking.imports import Imported, ImportedTask
 
-_TEXTS = ("name", "base", "base_revision", "method", "trained_on")
-_COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
-_WHOLE = ("seed", "train_rows")
-_ASKED = ("items", "few_shot", "version")  # of a task: world_facts/items
-_FIELDS = (*_TEXTS, *_WHOLE, *_COSTS, "score", "score_stderr", "base_score")
-# world_facts/acc, world_facts/acc_stderr, base/world_facts/acc; lm_eval/ as MLflow's own export has it.
-_SCORE = re.compile(r"(?:metrics\.)?(?P<base>base/)?(?:lm_eval/)?(?P<task>[^/]+)/(?P<metric>[^/]+?)(?P<error>_stderr)?")
 _EMPTY = ("", "-", "–", "n/a", "na", "none", "null")
-_LOWER = re.compile(r"(^|_)(perplexity|loss|nll|error|bits_per_byte)", re.IGNORECASE)
-_FORMS = "score, world_facts/acc, world_facts/acc_stderr, world_facts/items, base/world_facts/acc"
-
-
-@dataclass(frozen=True)
-class _Column:
-    """Where a number of a task stands in the table; `part` is value, stderr, base, base_stderr, or one of _ASKED."""
-
-    task: str
-    metric: str
-    part: str
-    name: str
 
 
 def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list[Imported]:
@@ -46,83 +29,68 @@ def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list
         task: What the column `score` is the score of; by default the file's name.
 
     Raises:
-        InputError: If columns do not map, or a score is no number; all faults at once.
+        NotTaken: If it cannot be read, or columns do not map.
+        InputError: If rows do not fit the heading, or a number breaks its rule; all faults at once.
     """
-    header, rows = _read(file)
-    fields, scores = _mapped(file, header, columns, task or file.stem)
-    faults: list[Fault] = []
-    found = [_run(file, number, row, fields, scores, faults) for number, row in rows]
+    header, lines = _read(file)
+    fields, scores = columns_of(file, [name for name in header if name], columns, task or file.stem)
+    faults = _misshapen(header, lines)
     if faults:
         raise InputError(str(file), faults)
-    return [run for run in found if run is not None]
+    found = [_run(file, number, _row(header, cells), fields, scores, faults) for number, cells in lines]
+    if faults:
+        raise InputError(str(file), faults)
+    return _told_apart([run for run in found if run is not None])
 
 
-def _read(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The heading, and each line with its number."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(file), Fault(f"cannot be read ({error})", advice="Save it as UTF-8.")) from error
-    first = text.splitlines()[0] if text.strip() else ""
-    delimiter = "\t" if "\t" in first else ";" if first.count(";") > first.count(",") else ","
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    rows = [(reader.line_num, {key: (value or "").strip() for key, value in row.items() if key}) for row in reader]
-    if not rows:
-        raise InputError(str(file), Fault("holds no rows", advice="The first line names columns, each other is a run."))
-    return [name for name in (reader.fieldnames or []) if name], rows
+        first = text.partition("\n")[0]
+        delimiter = "\t" if "\t" in first else ";" if first.count(";") > first.count(",") else ","
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = [(reader.line_num, cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        advice = "Save it as a table in UTF-8: the first line names columns, each other is a run."
+        raise NotTaken(str(file), Fault(f"cannot be read ({error})", advice=advice)) from error
+    if len(lines) < 2:
+        raise NotTaken(str(file), Fault("holds no rows", advice="The first line names columns, each other is a run."))
+    return lines[0][1], lines[1:]
 
 
-# ---- columns
+def _row(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    known = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
+    return {name: known.get(name, "") for name in header if name}
 
 
-def _mapped(
-    file: Path, header: Sequence[str], columns: Mapping[str, str], task: str
-) -> tuple[dict[str, str], list[_Column]]:
-    """Fields by our name, and the columns of scores.
-
-    Raises:
-        InputError: With every mapping that cannot be, or if no score is found.
-    """
+def _misshapen(header: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]]) -> list[Fault]:
+    """Lines and columns of which a part would be lost."""
     faults = [
-        Fault(f"--column {ours}={theirs}: there is no column {theirs!r}", advice=_found(header, theirs))
-        for ours, theirs in columns.items()
-        if theirs not in header
+        Fault(f"{times} columns are called {name!r}", advice="Rename or delete all but one.")
+        for name, times in Counter(header).items()
+        if name and times > 1
     ]
-    faults += [
-        Fault(f"--column {ours}={theirs}", f"one of {', '.join(_FIELDS)}, or {_FORMS}", ours, nearest(ours, _FIELDS))
-        for ours, theirs in columns.items()
-        if ours not in _FIELDS and not _SCORE.fullmatch(ours)
+    return faults + [
+        Fault(
+            f"line {number} has {len(cells)} cells, the heading {len(header)}", advice="Quote cells that hold a comma."
+        )
+        for number, cells in lines
+        if any(cell.strip() for cell in cells[len(header) :])
     ]
-    if faults:
-        raise InputError(str(file), faults)
-    taken = set(columns.values())
-    meant = {**{name: name for name in header if name not in taken}, **columns}
-    fields = {ours: theirs for ours, theirs in meant.items() if ours in _FIELDS and "score" not in ours}
-    scores = [column for ours, theirs in meant.items() if (column := _score_column(ours, theirs, task)) is not None]
-    if not any(column.part == "value" for column in scores):
-        advice = f"Say which: --column score=<column>, or --column world_facts/acc=<column>. {_found(header)}"
-        raise InputError(str(file), Fault("no column is known as a score", advice=advice))
-    return fields, scores
 
 
-def _score_column(ours: str, theirs: str, task: str) -> _Column | None:
-    plain = {"score": "value", "score_stderr": "stderr", "base_score": "base"}
-    if ours in plain:
-        return _Column(task, "score", plain[ours], theirs)
-    found = _SCORE.fullmatch(ours)
-    if found is None or found["task"] in ("delta", "train", "validation", "system", "base"):
-        return None
-    if found["metric"] in _ASKED:
-        return _Column(found["task"], "", found["metric"], theirs)
-    part = {(False, False): "value", (False, True): "stderr", (True, False): "base", (True, True): "base_stderr"}
-    return _Column(found["task"], found["metric"], part[bool(found["base"]), bool(found["error"])], theirs)
+def _told_apart(runs: Sequence[Imported]) -> list[Imported]:
+    """Rows that are equal to the last cell are as many runs; their digests count them."""
+    from tunery.tracking.imports import digest_of
 
-
-def _found(header: Sequence[str], wanted: str = "") -> str:
-    near = nearest(wanted, list(header)) if wanted else ""
-    return f"{near} Columns found: {', '.join(header)}.".strip()
-
-
-# ---- rows
+    seen: Counter[str] = Counter()
+    found = []
+    for run in runs:
+        times = seen[run.digest]
+        seen[run.digest] += 1
+        found.append(replace(run, digest=digest_of(run.digest, times)) if times else run)
+    return found
 
 
 def _run(
@@ -130,7 +98,7 @@ def _run(
     number: int,
     row: Mapping[str, str],
     fields: Mapping[str, str],
-    scores: Sequence[_Column],
+    scores: Sequence[Column],
     faults: list[Fault],
 ) -> Imported | None:
     from tunery.tracking.imports import Imported, digest_of
@@ -139,8 +107,9 @@ def _run(
     before = len(faults)
     numbers = {
         ours: value
-        for ours in (*_WHOLE, *_COSTS)
-        if ours in told and (value := _number(told[ours], number, fields[ours], faults)) is not None
+        for ours in (*WHOLE, *COSTS)
+        if ours in told
+        and (value := _number(told[ours], number, fields[ours], NATURAL if ours in WHOLE else ANY, faults)) is not None
     }
     tasks = _tasks(number, row, scores, faults)
     if len(faults) > before:
@@ -155,19 +124,27 @@ def _run(
         source=f"{file.name}:{number}",
         base=told.get("base", ""),
         base_revision=told.get("base_revision", ""),
-        method=told.get("method", "unknown"),
+        method=_method(row.get(fields.get("method", ""), "")),
         trained_on=told.get("trained_on", ""),
         seed=_whole(numbers.get("seed")),
         train_rows=_whole(numbers.get("train_rows")),
         tasks=tasks,
         settings={key: value for key, value in row.items() if key not in used and value},
-        metrics={key: numbers[key] for key in _COSTS if key in numbers},
+        metrics={key: numbers[key] for key in COSTS if key in numbers},
         note="A table holds no samples: intervals are only as good as the errors that it tells.",
+        name_counts="name" in told,
     )
 
 
+def _method(told: str) -> str:
+    """`none` is a word here, of a model that was not trained, and no empty cell."""
+    if told.lower() == "none":
+        return "none"
+    return "unknown" if told.lower() in _EMPTY else told
+
+
 def _tasks(
-    number: int, row: Mapping[str, str], scores: Sequence[_Column], faults: list[Fault]
+    number: int, row: Mapping[str, str], scores: Sequence[Column], faults: list[Fault]
 ) -> dict[str, ImportedTask]:
     found: dict[str, dict[str, dict[str, float]]] = {}
     asked: dict[str, dict[str, object]] = {}
@@ -177,14 +154,19 @@ def _tasks(
             continue
         if column.part == "version":
             asked.setdefault(column.task, {})["version"] = text
-        elif (value := _number(text, number, column.name, faults)) is not None and column.part in _ASKED:
+        elif (value := _number(text, number, column.name, column.rule, faults)) is not None and column.part in ASKED:
             asked.setdefault(column.task, {})["count" if column.part == "items" else column.part] = int(value)
         elif value is not None:
             found.setdefault(column.task, {}).setdefault(column.part, {})[column.metric] = value
-    return {task: _task(parts, asked.get(task, {})) for task, parts in found.items() if "value" in parts}
+    lower = {(one.task, one.metric) for one in scores if one.part == "value" and LOWER.search(one.measures)}
+    return {
+        task: _task(parts, asked.get(task, {}), frozenset(name for name in parts["value"] if (task, name) in lower))
+        for task, parts in found.items()
+        if "value" in parts
+    }
 
 
-def _task(parts: Mapping[str, Mapping[str, float]], asked: Mapping[str, object]) -> ImportedTask:
+def _task(parts: Mapping[str, Mapping[str, float]], asked: Mapping[str, object], lower: frozenset[str]) -> ImportedTask:
     from tunery.tracking.imports import ImportedTask
 
     metric = next(iter(parts["value"]))
@@ -195,19 +177,22 @@ def _task(parts: Mapping[str, Mapping[str, float]], asked: Mapping[str, object])
         parts.get("base", {}),
         parts.get("base_stderr", {}),
         conditions=asked,
-        lower_is_better=frozenset(name for name in parts["value"] if _LOWER.search(name)),
+        lower_is_better=lower,
     )
 
 
-def _number(text: str, line: int, column: str, faults: list[Fault]) -> float | None:
+def _number(text: str, line: int, column: str, rule: Rule, faults: list[Fault]) -> float | None:
+    """The cell's number; percent where it or the heading says so."""
     try:
-        value = float(text.replace("_", "").removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = float(text.replace("_", "").removesuffix("%")) / (100 if "%" in text or "%" in column else 1)
     except ValueError:
         value = math.nan
-    if math.isfinite(value):
-        return value
-    faults.append(Fault(f"line {line}, column {column!r}", "a finite number", text, "Leave the cell empty if unknown."))
-    return None
+    for wanted, holds in (ANY, rule):
+        if not holds(value):
+            place = f"line {line}, column {column!r}"
+            faults.append(Fault(place, wanted, text, "Leave the cell empty if unknown."))
+            return None
+    return value
 
 
 def _whole(value: float | None) -> int | None:

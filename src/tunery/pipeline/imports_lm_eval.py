@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, InputError
+from tunery.pipeline.imports_columns import LOWER
 from tunery.pipeline.imports_samples import sample_files, sample_frame, together
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tunery.tracking.imports import Imported, ImportedTask
 
 _ADAPTER_ARGUMENTS = ("peft", "delta")
+_NEVER = 2**40  # seconds: no date; a store's milliseconds would overflow
 
 
 def is_lm_eval(tree: Any) -> bool:
@@ -38,7 +40,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> Imported:
 
     samples = sample_files(file)
     frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
-    tasks = {name: _task(name, tree, frames) for name in tree["results"] if _numbers(tree["results"][name])}
+    tasks = {name: _task(name, tree, frames) for name in tree["results"] if _numbers(_part(tree["results"], name))}
     _refuse_bad(file, tree, tasks)
     arguments = _arguments(tree["config"].get("model_args"))
     model = str(tree.get("model_name") or arguments.get("pretrained") or arguments.get("model") or "unknown")
@@ -56,7 +58,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> Imported:
         tasks=tasks,
         settings={"model": model, **_model_settings(tree, arguments)},
         metrics=_seconds(tree),
-        time_ms=int(float(tree.get("date") or 0) * 1000),
+        time_ms=_milliseconds(tree.get("date")),
         note=_note(tree, tasks),
     )
 
@@ -97,7 +99,7 @@ def _task(name: str, tree: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
         samples=together(leaves, frames),
         lower_is_better=frozenset(key for key in values if not _higher(name, tree, key)),
         # Leaf tasks of a group that is there too are part of its score already.
-        counts=not any(name in _leaves(group, tree) for group in tree.get("group_subtasks", {}) if group != name),
+        counts=not any(name in _leaves(group, tree) for group in _part(tree, "group_subtasks") if group != name),
     )
 
 
@@ -135,19 +137,19 @@ def _number(value: object, *, finite: bool = True) -> float | None:
 
 def _first_metric(name: str, tree: Mapping[str, Any], values: Mapping[str, float]) -> str:
     """The first that the task itself names, as `evaluation.primary` has it by default."""
-    listed = tree.get("configs", {}).get(name, {}).get("metric_list") or []
+    listed = _part(_part(tree, "configs"), name).get("metric_list") or []
     order = [str(entry.get("metric")) for entry in listed if isinstance(entry, dict)]
     named = (column for metric in order for column in values if column.partition(".")[0] == metric)
     return next(named, next(iter(values)))
 
 
 def _higher(name: str, tree: Mapping[str, Any], metric: str) -> bool:
-    told = tree.get("higher_is_better", {}).get(name, {}).get(metric.partition(".")[0])
-    return True if told is None else bool(told)
+    told = _part(_part(tree, "higher_is_better"), name).get(metric.partition(".")[0])
+    return LOWER.search(metric) is None if told is None else bool(told)
 
 
 def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
-    below = tree.get("group_subtasks", {}).get(name) or []
+    below = _part(tree, "group_subtasks").get(name) or []
     return [leaf for child in below for leaf in _leaves(child, tree)] if below else [name]
 
 
@@ -160,11 +162,11 @@ def _conditions(
     from tunery.evaluation.index import prompt_digest
     from tunery.tracking.entries_items import digest
 
-    config = tree.get("configs", {}).get(name)
+    config = _part(tree, "configs").get(name)
     chat = tree.get("chat_template")
     known: dict[str, object] = {
-        "version": _text(tree.get("versions", {}).get(name)),
-        "few_shot": tree.get("n-shot", {}).get(name),
+        "version": _text(_part(tree, "versions").get(name)),
+        "few_shot": _part(tree, "n-shot").get(name),
         "limit": _limit(tree["config"].get("limit")),
         # Older files name no template at all; then nobody knows.
         "chat_template": None if "chat_template" not in tree else _asked_through(bool(chat), name, tree),
@@ -179,7 +181,7 @@ def _conditions(
 
 def _asked_through(chat: bool, name: str, tree: Mapping[str, Any]) -> bool | str:
     """lm-eval may put all solved examples into one turn; ours are turns of their own."""
-    one_turn = chat and tree.get("n-shot", {}).get(name) and tree.get("fewshot_as_multiturn") is False
+    one_turn = chat and _part(tree, "n-shot").get(name) and tree.get("fewshot_as_multiturn") is False
     return "true, solved examples in one turn" if one_turn else chat
 
 
@@ -188,17 +190,17 @@ def _limit(limit: object) -> object:
 
 
 def _count(name: str, tree: Mapping[str, Any], leaves: Sequence[str]) -> int | None:
-    counts = [tree.get("n-samples", {}).get(leaf, {}).get("effective") for leaf in leaves]
+    counts: list[Any] = [_part(_part(tree, "n-samples"), leaf).get("effective") for leaf in leaves]
     return sum(counts) if counts and all(isinstance(count, int) for count in counts) else None
 
 
 def _note(tree: Mapping[str, Any], tasks: Mapping[str, ImportedTask]) -> str:
     """What a reader must know: items that were left out, and answers that are missing."""
-    numbers = tree.get("n-samples", {})
+    numbers = _part(tree, "n-samples")
     short = [
         f"{name} on {found['effective']} of {found['original']} items"
-        for name, found in numbers.items()
-        if found.get("effective", 0) < found.get("original", 0)
+        for name in numbers
+        if (found := _part(numbers, name)).get("original") and (found.get("effective") or math.inf) < found["original"]
     ]
     bare = [name for name, task in tasks.items() if task.samples is None]
     notes = [f"Scored {', '.join(short)}."] if short else []
@@ -240,6 +242,16 @@ def _seconds(tree: Mapping[str, Any]) -> dict[str, float]:
 def _short_name(model: str) -> str:
     """A hub id as it is; of a path its last part."""
     return Path(model).name if model.startswith((".", "/", "~")) or model.count("/") > 1 else model
+
+
+def _part(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A part of the file; null says as little as a part that is missing."""
+    found: Mapping[str, Any] = tree.get(key) or {}
+    return found
+
+
+def _milliseconds(date: object) -> int:
+    return int(date * 1000) if isinstance(date, int | float) and 0 < date < _NEVER else 0
 
 
 def _text(value: object) -> str | None:

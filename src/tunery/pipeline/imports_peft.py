@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import flatten
 from tunery.errors import Fault, InputError
+from tunery.pipeline.imports_faults import NotTaken
 
 if TYPE_CHECKING:
     from tunery.tracking.imports import Imported, ImportedTask
@@ -36,7 +37,8 @@ def read_peft(file: Path, tree: Mapping[str, Any]) -> Imported:
     """One run from a result file.
 
     Raises:
-        InputError: If the experiment did not end well, or its score is missing or no number.
+        NotTaken: If the experiment did not end well, or is another comparison of PEFT's.
+        InputError: If its score is no share.
     """
     from tunery.tracking.imports import Imported, digest_of
 
@@ -51,29 +53,30 @@ def read_peft(file: Path, tree: Mapping[str, Any]) -> Imported:
         base_revision=str((meta.get("model_info") or {}).get("sha") or ""),
         method=_method(run.get("peft_config"), str(config.get("dtype", ""))),
         trained_on=_TRAINED_ON,
-        seed=config.get("seed"),
-        train_rows=last.get("train samples"),
+        seed=_whole(config.get("seed")),
+        train_rows=_whole(last.get("train samples")),
         tasks={_TASK: _task(float(last[_SCORE]), config, meta)},
         settings=_settings(run, config),
         metrics=_costs(train),
         curves=_curves(train),
         time_ms=_milliseconds(run.get("created_at")),
+        name_counts=False,
     )
 
 
 def _last(file: Path, train: Mapping[str, Any]) -> Mapping[str, Any]:
     """The row of the end, which holds the test score."""
     if train.get("status") != "success":
-        advice = "Run the experiment again, or name a folder: such files are passed over there."
-        raise InputError(str(file), Fault("train_info.status", "'success'", train.get("status"), advice))
+        fault = Fault("train_info.status", "'success'", train.get("status"), "Run the experiment again.")
+        raise NotTaken(str(file), fault)
     rows = [row for row in train.get("metrics") or [] if _SCORE in row]
     if not rows:
         there = ", ".join(sorted({key for row in train.get("metrics") or [] for key in row})) or "nothing"
         fault = Fault(f"train_info.metrics has no {_SCORE!r}; it has {there}", advice="Only MetaMathQA's can be read.")
-        raise InputError(str(file), fault)
+        raise NotTaken(str(file), fault)
     score = rows[-1][_SCORE]
-    if not isinstance(score, int | float) or not math.isfinite(score):
-        raise InputError(str(file), Fault(_SCORE, "a finite number", score, "Run the experiment again."))
+    if not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise InputError(str(file), Fault(_SCORE, "a share from 0 to 1", score, "Run the experiment again."))
     found: Mapping[str, Any] = rows[-1]
     return found
 
@@ -127,14 +130,19 @@ def _costs(train: Mapping[str, Any]) -> dict[str, float]:
 def _curves(train: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
     for theirs, ours in _CURVES.items():
-        points = {row["step"]: float(row[theirs]) for row in train["metrics"] if theirs in row and "step" in row}
+        rows = [row for row in train["metrics"] if row.get(theirs) is not None and "step" in row]
+        points = {int(row["step"]): float(row[theirs]) for row in rows}
         if points:
             curves[ours] = sorted(points.items())
     return curves
 
 
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
 def _milliseconds(text: object) -> int:
     try:
-        return int(datetime.fromisoformat(str(text)).timestamp() * 1000)
+        return max(0, int(datetime.fromisoformat(str(text)).timestamp() * 1000))
     except ValueError:
         return 0

@@ -42,7 +42,7 @@ def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame
 
     from tunery.evaluation.items import item_ids, passages_of, split_of
 
-    config = tree.get("configs", {}).get(task, {})
+    config = (tree.get("configs") or {}).get(task) or {}
     rows = _rows(path)
     logged = [rows[number][0] for number in sorted(rows)]
     documents = [sample["doc"] for sample in logged]
@@ -61,15 +61,26 @@ def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame
 def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:
     """Lines by document: a task with several filters has one for each."""
     rows: dict[int, list[dict[str, Any]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines(): it cuts at U+2028, U+2029 and U+0085 too, which may stand inside a text of JSON.
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             sample = json.loads(line)
             rows.setdefault(sample["doc_id"], []).append(sample)
             sample["doc"], sample["target"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             fault = Fault("is no sample of lm-eval: doc_id, doc and target are wanted", advice="Log them again.")
             raise InputError(f"{path}:{number}", fault) from error
     return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        advice = "Log the samples again, or move the file away: the scores stand without it."
+        raise InputError(str(path), Fault(f"cannot be read ({error})", advice=advice)) from error
 
 
 def _metrics(samples: Sequence[Mapping[str, Any]], filters: int) -> dict[str, float]:

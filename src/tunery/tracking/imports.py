@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -70,6 +70,7 @@ class Imported:
         metrics: Costs and other numbers that are no scores of tasks.
         curves: Metric -> (optimizer step, value) of every point.
         time_ms: When it was measured; 0 where nobody says.
+        name_counts: Whether two names are two configurations; not where the name is ours, or the settings tell all.
     """
 
     name: str
@@ -87,25 +88,35 @@ class Imported:
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     time_ms: int = 0
     note: str = ""
+    name_counts: bool = True
 
 
-def known_imports(store: Store) -> dict[str, str]:
-    """Run ids of whole imports, by digest.
+def known_imports(store: Store) -> dict[str, tuple[str, str]]:
+    """Run id and project of whole imports, by digest.
 
     Raises:
         TrackingError: If the store does not answer.
     """
-    found: dict[str, str] = {}
+    client, wanted = store.client, "tags.`tunery.kind` = 'import' and attributes.status = 'FINISHED'"
     with refusals(store.uri):
-        everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
-        token = None
-        while True:
-            wanted = "tags.`tunery.kind` = 'import' and attributes.status = 'FINISHED'"
-            page = store.client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token)
-            found |= {run.data.tags[DIGEST]: run.info.run_id for run in page if DIGEST in run.data.tags}
-            token = page.token
-            if not token:
-                return found
+        experiments = _all(lambda token: client.search_experiments(max_results=_PAGE, page_token=token))
+        everywhere = [experiment.experiment_id for experiment in experiments]
+        runs = _all(lambda token: client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token))
+        tags = {run.info.run_id: run.data.tags for run in runs}
+    return {
+        found[DIGEST]: (run_id, found.get("tunery.project", "")) for run_id, found in tags.items() if DIGEST in found
+    }
+
+
+def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """What a search finds on all of its pages."""
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def keep_import(store: Store, imported: Imported, project: str) -> str:
@@ -172,15 +183,19 @@ def _tags(imported: Imported, project: str) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
+def param_values(imported: Imported) -> dict[str, str]:
+    """Params of the run, by the name that the source gives them."""
+    own = {} if imported.seed is None else {"seed": str(imported.seed)}
+    # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
+    own |= {"name": imported.name} if imported.name_counts or not own else {}
+    values = {f"import.{key}": value for key, value in {**imported.settings, **own}.items()}
+    return values | {f"task.{task}": json.dumps(_conditions(result)) for task, result in imported.tasks.items()}
+
+
 def _params(imported: Imported) -> Iterator[Param]:
     from mlflow.entities import Param
 
-    # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
-    own = {"name": imported.name} if imported.seed is None else {"seed": str(imported.seed)}
-    known = {**imported.settings, **own}
-    values: dict[str, object] = {f"import.{key}": value for key, value in known.items()}
-    values |= {f"task.{task}": json.dumps(_conditions(result)) for task, result in imported.tasks.items()}
-    for key, value in redact(values).items():
+    for key, value in redact(param_values(imported)).items():
         yield Param(entity_name(key), param_text(value))
 
 
@@ -190,10 +205,8 @@ def _conditions(task: ImportedTask) -> dict[str, object]:
     return {"split": "all", **task.conditions, **told}
 
 
-def _metrics(imported: Imported) -> Iterator[Metric]:
-    from mlflow.entities import Metric
-
-    now = imported.time_ms or int(time.time() * 1000)
+def metric_values(imported: Imported) -> dict[str, float]:
+    """Metrics of the run but its curves, by the name that the source gives them."""
     values = dict(imported.metrics)
     for task, result in imported.tasks.items():
         for prefix, numbers, errors in (
@@ -204,8 +217,14 @@ def _metrics(imported: Imported) -> Iterator[Metric]:
             values |= {f"{prefix}/{task}/{metric}_stderr": value for metric, value in errors.items()}
     score = score_of(imported.tasks)
     values |= {} if score is None else {"score": score}
-    values |= {} if imported.train_rows is None else {"train_rows": imported.train_rows}
-    for key, value in values.items():
+    return values | ({} if imported.train_rows is None else {"train_rows": imported.train_rows})
+
+
+def _metrics(imported: Imported) -> Iterator[Metric]:
+    from mlflow.entities import Metric
+
+    now = imported.time_ms or int(time.time() * 1000)
+    for key, value in metric_values(imported).items():
         yield Metric(entity_name(key), float(value), now, 0)
     for key, points in imported.curves.items():
         for step, value in points:

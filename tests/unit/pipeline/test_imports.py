@@ -13,7 +13,8 @@ import pytest
 from tunery.errors import InputError
 from tunery.evaluation.items import item_id
 from tunery.pipeline.compare_frame import Silent
-from tunery.pipeline.imports import ImportOptions, read_results
+from tunery.pipeline.imports import ImportOptions, import_results, read_results
+from tunery.tracking import imports, store
 from tunery.tracking.imports import Imported
 
 DATE = "2026-11-21T15-41-08.760945"
@@ -109,6 +110,16 @@ def peft_tree(**train: Any) -> dict[str, Any]:
 
 def read(*places: Path, **options: Any) -> list[Imported]:
     return read_results(places, ImportOptions(**options), Silent())
+
+
+class Told(Silent):
+    """A watch that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def saved(folder: Path, tree: Mapping[str, Any] | str, name: str = "file.json") -> Path:
@@ -218,9 +229,68 @@ def test_a_line_that_is_no_sample_is_named(tmp_path: Path) -> None:
         read(file)
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085"])
+def test_an_answer_may_hold_any_sign_that_python_takes_for_a_line_break(tmp_path: Path, sign: str) -> None:
+    file = write_lm_eval(tmp_path)
+    samples = tmp_path / f"samples_world_facts_{DATE}.jsonl"
+    samples.write_text(samples.read_text().replace("Which dish", f"Which{sign}dish") + "\n", encoding="utf-8")
+    frame = read(file)[0].tasks["world_facts"].samples
+    assert frame is not None
+    assert len(frame) == len(DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    "key", ["versions", "configs", "n-samples", "n-shot", "higher_is_better", "group_subtasks", "date"]
+)
+def test_what_a_result_file_does_not_say_may_be_null(tmp_path: Path, key: str) -> None:
+    [found] = read(write_lm_eval(tmp_path, samples=False, **{key: None}))
+    assert found.tasks["world_facts"].values["acc"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"results": {"world_facts": 1}},
+        {"configs": {"world_facts": 3}},
+        {"configs": {"world_facts": {"metric_list": 5}}},
+        {"n-samples": {"world_facts": 5}},
+        {"group_subtasks": {"world_facts": ["world_facts"]}},
+    ],
+)
+def test_a_part_of_a_result_file_that_is_not_what_it_must_be_is_a_fault(tmp_path: Path, part: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"results_{DATE}\.json: a part of it is not what it must be"):
+        read(write_lm_eval(tmp_path, samples=False, **part))
+
+
+def test_of_perplexity_less_is_better_where_an_older_file_says_nothing(tmp_path: Path) -> None:
+    results = {"wiki": {"word_perplexity,none": 12.5}}
+    [found] = read(write_lm_eval(tmp_path, samples=False, results=results, higher_is_better=None))
+    assert not found.tasks["wiki"].higher_is_better
+
+
+def test_a_date_that_is_no_number_is_no_date(tmp_path: Path) -> None:
+    assert read(write_lm_eval(tmp_path, date="2024-01-01"))[0].time_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (b"\xff\xfe{}", r"samples_world_facts_.*jsonl: cannot be read"),
+        (b'{"doc_id": 0, "doc": {}, "target": "x", "metrics": 5}', "a part of it is not what it must be"),
+        (b'{"doc_id": 0, "doc": {}, "target": "x"}\n{"doc_id": "a", "doc": {}, "target": "x"}', "a part of it is not"),
+    ],
+)
+def test_samples_that_cannot_be_read_are_a_fault(tmp_path: Path, samples: bytes, message: str) -> None:
+    file = write_lm_eval(tmp_path)
+    (tmp_path / f"samples_world_facts_{DATE}.jsonl").write_bytes(samples)
+    with pytest.raises(InputError, match=message):
+        read(file)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[" * 100_000, "is not JSON"),
         ('{"score": 1, "model": "x"}', "is no result file: its keys are model, score"),
         ("[1, 2]", "is no result file: it is no JSON object"),
         ("not json", "is not JSON"),
@@ -277,6 +347,32 @@ def test_another_comparison_of_peft_is_told_apart(tmp_path: Path) -> None:
         read(saved(tmp_path, peft_tree(metrics=rows)))
 
 
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"metrics": [3]}, "a part of it is not what it must be"),
+        ({"metrics": [{"test accuracy": 85.0}]}, r"test accuracy is 85\.0, but must be a share from 0 to 1"),
+        ({"metrics": [{"test accuracy": 0.5, "train samples": "many"}]}, "a part of it is not what it must be"),
+    ],
+)
+def test_a_broken_result_of_pefts_comparison_is_a_fault(tmp_path: Path, train: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(saved(tmp_path, peft_tree(**train)))
+
+
+@pytest.mark.parametrize("part", [{"train_config": [1]}, {"peft_config": "x"}, {"train_config": {"seed": "abc"}}])
+def test_settings_of_pefts_comparison_that_are_none_are_a_fault(tmp_path: Path, part: dict[str, Any]) -> None:
+    tree = peft_tree()
+    with pytest.raises(InputError, match="a part of it is not what it must be"):
+        read(saved(tmp_path, {**tree, "run_info": {**tree["run_info"], **part}}))
+
+
+def test_a_step_without_a_loss_is_no_point_of_the_curve(tmp_path: Path) -> None:
+    rows = [{"step": 1, "train loss": None}, {"step": 2, "train loss": 0.5}, {"test accuracy": 0.5}]
+    [found] = read(saved(tmp_path, peft_tree(metrics=rows)))
+    assert found.curves == {"train/loss": [(2, 0.5)]}
+
+
 # ---- tables
 
 
@@ -302,6 +398,145 @@ def test_columns_are_mapped_by_name(tmp_path: Path) -> None:
 def test_of_perplexity_less_is_better(tmp_path: Path) -> None:
     [found] = read(saved(tmp_path, "name,wiki/word_perplexity\nA,12.5\n", "t.csv"))
     assert not found.tasks["wiki"].higher_is_better
+
+
+@pytest.mark.parametrize("metric", ["wer", "rmse", "brier_score", "eval_loss", "bits_per_byte"])
+def test_errors_are_known_by_their_name(tmp_path: Path, metric: str) -> None:
+    [found] = read(saved(tmp_path, f"name,speech/{metric}\nA,0.2\n", "t.csv"))
+    assert not found.tasks["speech"].higher_is_better
+
+
+def test_a_column_that_is_mapped_to_score_keeps_its_own_direction(tmp_path: Path) -> None:
+    [found] = read(saved(tmp_path, "name,Eval Loss\nA,0.2\n", "t.csv"), columns={"score": "Eval Loss"})
+    assert not found.tasks["t"].higher_is_better
+
+
+def test_a_direction_can_be_said_and_is_another_import(tmp_path: Path) -> None:
+    file = saved(tmp_path, "name,speech/latency,speech/acc\nA,0.2,0.5\n", "t.csv")
+    [plain], [told] = read(file), read(file, lower=("latency",))
+    assert plain.tasks["speech"].higher_is_better
+    assert told.tasks["speech"].lower_is_better == {"latency"}
+    assert plain.digest != told.digest
+
+
+def test_a_direction_of_a_metric_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--lower: there is no metric 'latencie'\. Did you mean 'latency'\?"):
+        read(saved(tmp_path, "name,speech/latency\nA,0.2\n", "t.csv"), lower=("latencie",))
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "value"),
+    [("quiz/acc", "71.2%", 0.712), ("Accuracy (%)", "71.2", 0.712), ("Points", "71.2", 71.2)],
+)
+def test_percent_is_read_where_the_cell_or_the_heading_says_so(
+    tmp_path: Path, header: str, cell: str, value: float
+) -> None:
+    columns = {"quiz/acc": "quiz/acc"} if header == "quiz/acc" else {"score": header}
+    [found] = read(saved(tmp_path, f"name,{header}\nA,{cell}\n", "t.csv"), columns=columns, task="quiz")
+    assert list(found.tasks["quiz"].values.values()) == [pytest.approx(value)]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "rule"),
+    [
+        ("quiz/acc", "71.2", "from 0 to 1, or written with %"),
+        ("quiz/acc_norm", "-0.1", "from 0 to 1, or written with %"),
+        ("quiz/acc_stderr", "1.5", "from 0 to 1, or written with %"),
+        ("score_stderr", "-1", "a number of 0 or more"),
+        ("seed", "1.5", "a whole number of 0 or more"),
+        ("quiz/items", "-3", "a whole number of 0 or more"),
+        ("quiz/few_shot", "2.5", "a whole number of 0 or more"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(tmp_path: Path, column: str, cell: str, rule: str) -> None:
+    with pytest.raises(InputError) as raised:
+        read(saved(tmp_path, f"name,score,{column}\nA,0.5,{cell}\n", "t.csv"))
+    assert f"line 2, column '{column}' is '{cell}', but must be {rule}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,score\nlora,0,85\n", r"line 2 has 3 cells, the heading 2\. Quote cells that hold a comma"),
+        ("name,score,score\nA,0.1,0.9\n", "2 columns are called 'score'"),
+        ("name,quiz/f1,lm_eval/quiz/f1\nA,0.1,0.9\n", "the columns 'quiz/f1', 'lm_eval/quiz/f1' hold one number twice"),
+        (f"name,score\n{'x' * 200_000},0.2\n", "cannot be read"),
+    ],
+)
+def test_a_table_of_which_a_part_would_be_lost_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(saved(tmp_path, text, "t.csv"))
+
+
+def test_empty_cells_beyond_the_heading_and_empty_lines_are_nothing(tmp_path: Path) -> None:
+    [found] = read(saved(tmp_path, "name,score\n\nA,0.5,,\n", "t.csv"))
+    assert (found.name, found.source) == ("A", "t.csv:3")
+
+
+def test_a_cell_may_hold_a_line_break_or_what_python_takes_for_one(tmp_path: Path) -> None:
+    found = read(saved(tmp_path, 'name,score\n"two\nlines",0.5\none\u2028line,0.6\n', "t.csv"))
+    assert [one.name for one in found] == ["two\nlines", "one\u2028line"]
+
+
+REPEATED = "name,quiz/f1\nlora,0.5\nlora,0.6\nfull,0.7\n"
+
+
+def test_rows_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        read(saved(tmp_path, REPEATED, "t.csv"))
+    assert "2 runs are called 'lora' and differ in no setting and no seed (t.csv:2, t.csv:3)" in str(raised.value)
+
+
+def test_one_name_for_all_rows_of_a_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 runs are called 'ours'"):
+        read(saved(tmp_path, "name,quiz/f1\nA,0.5\nB,0.6\n", "t.csv"), name="ours")
+
+
+@pytest.mark.parametrize("column", ["seed", "lr"])
+def test_a_seed_or_a_setting_tells_rows_of_one_name_apart(tmp_path: Path, column: str) -> None:
+    assert len(read(saved(tmp_path, f"name,{column},score\nlora,0,0.5\nlora,1,0.5\n", "t.csv"))) == 2
+
+
+@pytest.mark.parametrize(("cell", "method"), [("none", "none"), ("None", "none"), ("", "unknown"), ("lora", "lora")])
+def test_a_model_that_was_not_trained_has_the_method_none(tmp_path: Path, cell: str, method: str) -> None:
+    assert read(saved(tmp_path, f"name,method,score\nA,{cell},0.5\n", "t.csv"))[0].method == method
+
+
+def test_a_bare_model_has_no_seed_that_could_tell_rows_apart(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 runs are called 'base'"):
+        read(saved(tmp_path, "name,method,seed,score\nbase,none,0,0.5\nbase,none,1,0.6\n", "t.csv"))
+
+
+@pytest.mark.parametrize(("header", "counts"), [("name,seed,lr", True), ("label,seed,lr", False)])
+def test_only_a_name_that_the_table_gives_makes_a_configuration(tmp_path: Path, header: str, counts: bool) -> None:
+    file = saved(tmp_path, f"{header},score\nA,0,0.1,0.5\nA,1,0.1,0.6\n", "t.csv")
+    assert [one.name_counts for one in read(file)] == [counts, counts]
+    assert all(one.name_counts for one in read(file, name="ours"))
+
+
+def test_equal_rows_without_a_name_are_as_many_imports_and_the_same_ones_again(tmp_path: Path) -> None:
+    file = saved(tmp_path, "lr,score\n1,0.5\n1,0.5\n1,0.5\n", "t.csv")
+    digests = [one.digest for one in read(file)]
+    assert len(set(digests)) == 3
+    assert [one.digest for one in read(file)] == digests
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("lr (1),lr [1]", r"MLflow would take 'lr \(1\)' and 'lr \[1\]' for one name"),
+        ("x" * 300 + ",y", r"a name is 'xxx.*, but must be at most 243 characters long"),
+        ("//x,y", "a name is '//x', but must be without empty parts and dots between its slashes"),
+        ("a/../x,y", r"a name is 'a/\.\./x', but must be without empty parts"),
+        (f"{'q' * 250}/acc,y", "a name is 'qqq.*, but must be at most 245 characters long"),
+        ("a:b/acc,a;b/acc", "'a:b' and 'a;b' for one name"),
+    ],
+)
+def test_columns_that_mlflow_does_not_take_are_told_before_anything_is_kept(
+    tmp_path: Path, column: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read(saved(tmp_path, f"name,score,{column}\nA,0.5,0.1,0.2\n", "t.csv"))
 
 
 @pytest.mark.parametrize(
@@ -352,9 +587,66 @@ def test_a_folder_without_results_says_what_it_holds(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("notes.csv", "a,b\n1,2\n", "no column is known as a score"),
+        ("empty.csv", "", "holds no rows"),
+        ("broken.json", "{", "is not JSON"),
+        ("lines.json", '{"a": 1}\n{"a": 2}', "is not JSON"),
+        ("deep.json", "[" * 100_000, "is not JSON"),
+    ],
+)
+def test_what_is_no_result_file_is_passed_over_in_a_folder_and_told(
+    tmp_path: Path, name: str, text: str, reason: str
+) -> None:
+    write_lm_eval(tmp_path)
+    saved(tmp_path, text, name)
+    saved(tmp_path, {}, "config.json")
+    watch = Told()
+    assert len(read_results([tmp_path], ImportOptions(), watch)) == 1
+    summary, told = watch.lines
+    assert "passed over 2 files" in summary
+    assert f"{name}: {reason}" in told
+
+
+def test_a_folder_without_results_says_why_each_was_not_taken(tmp_path: Path) -> None:
+    saved(tmp_path, "a,b\n1,2\n", "notes.csv")
+    with pytest.raises(InputError, match=r"(?s)it holds notes\.csv.*no column is known as a score"):
+        read(tmp_path)
+
+
+def test_a_broken_result_file_in_a_folder_is_a_fault(tmp_path: Path) -> None:
+    write_lm_eval(tmp_path)
+    saved(tmp_path, "name,score\nA,nan\n", "a.csv")
+    saved(tmp_path, "name,score\nA,inf\n", "b.csv")
+    with pytest.raises(InputError, match=r"(?s)has 2 faults.*a\.csv.*b\.csv"):
+        read(tmp_path)
+
+
 def test_faults_of_several_files_are_told_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)import has 2 faults.*a\.json.*missing\.json"):
         read(saved(tmp_path, "{}", "a.json"), tmp_path / "missing.json")
+
+
+def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[str, tuple[str, str]] = {}
+
+    def keep(_store: object, imported: Imported, project: str) -> str:
+        known[imported.digest] = (imported.name, project)
+        return imported.name
+
+    monkeypatch.setattr(store, "connect", lambda *_: None)
+    monkeypatch.setattr(imports, "known_imports", lambda _: dict(known))
+    monkeypatch.setattr(imports, "keep_import", keep)
+    file, watch = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
+    assert import_results([file], ImportOptions(), watch, project="first") == ["A", "B"]
+    assert watch.lines[-1] == "2 imported into 'first', 0 were there"
+    assert import_results([file], ImportOptions(), watch, project="second") == []
+    assert watch.lines[-2:] == [
+        "t.csv:3: B is here already, as run B in 'first'",
+        "0 imported into 'second', 2 were there already, in 'first'",
+    ]
 
 
 def test_what_the_command_line_says_wins_and_is_another_import(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def only(store: Store, selection: Selection | None = None) -> Entry:
 
 def test_an_import_is_found_by_its_digest(store: Store) -> None:
     run_id = keep_import(store, imported(), "imports")
-    assert known_imports(store) == {"digest1": run_id}
+    assert known_imports(store) == {"digest1": (run_id, "imports")}
     run = store.client.get_run(run_id)
     assert (run.info.status, run.info.start_time) == ("FINISHED", 1_700_000_000_000)
     assert run.data.tags["tunery.kind"] == "import"
@@ -74,6 +74,29 @@ def test_beside_our_own_runs_an_import_is_scored_by_their_metric_and_pairs_with_
     assert score.conditions["items"] == ours.tasks["quiz"].conditions["items"]
     assert list(theirs.samples["quiz"]["item_id"]) == list(ours.samples["quiz"]["item_id"])
     assert list(ours.samples["quiz"]["acc"]) == list(TUNED)
+
+
+def test_imports_are_found_on_every_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "_PAGE", 1)
+    for number in range(3):
+        keep_import(replace(store, experiment=f"place {number}"), imported(digest=f"digest{number}"), "imports")
+    assert sorted(known_imports(store)) == ["digest0", "digest1", "digest2"]
+
+
+def test_seeds_of_one_name_are_one_configuration_and_another_name_is_another(store: Store) -> None:
+    for name, seed in (("lora", 0), ("lora", 1), ("full", 0)):
+        keep_import(store, imported(name=name, seed=seed, digest=f"{name}{seed}", settings={}), "imports")
+    entries = [one.entry for one in read(store, Selection()).readings]
+    assert sorted((entry.name, entry.seed) for entry in entries) == [("full", 0), ("lora", 0), ("lora", 1)]
+    assert len({entry.configuration for entry in entries if entry.name == "lora"}) == 1
+    assert len({entry.configuration for entry in entries}) == 2
+
+
+def test_a_name_of_our_own_making_does_not_part_the_seeds_of_a_configuration(store: Store) -> None:
+    for seed in (0, 1):
+        row = imported(name=f"table line {seed}", seed=seed, digest=str(seed), name_counts=False)
+        keep_import(store, row, "imports")
+    assert len({one.entry.configuration for one in read(store, Selection()).readings}) == 1
 
 
 def test_two_files_of_one_model_are_one_row(store: Store) -> None:
