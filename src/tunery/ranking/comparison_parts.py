@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tunery.ranking.comparison_records import Board, Cell, Comparison, Contender, Difference
 from tunery.ranking.comparison_words import caveats, p_text, places, signed, span
 from tunery.ranking.report import number
-from tunery.ranking.wording import counted, shown
+from tunery.ranking.wording import counted, listed, shown
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
 MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs
@@ -91,6 +91,7 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
         _Column("configuration", lambda one: one.name),
         _Column("method", lambda one: one.first.method or "–", needed=False),
         _Column("trained on", lambda one: one.first.trained_on or "–", needed=False),
+        _Column("versions", _versions, needed=False),
         _Column("base model", lambda one: (one.first.base if several_bases else "") or "–", needed=False),
         _Column(
             " rows", lambda one: "–" if one.first.train_rows is None else f"{one.first.train_rows:,}", needed=False
@@ -105,6 +106,11 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
         _Column(" mean rank", lambda one: f"{one.average_rank:.2f}" if len(board.tasks) > 1 else "–", needed=False),
         *(_cost_column(name, heading) for name, heading in COSTS.items()),
     ]
+
+
+def _versions(one: Contender) -> str:
+    """What `tunery promote` is told: one a seed."""
+    return listed([run.version for run in one.runs if run.version], 3) or "–"
 
 
 def _cost_column(name: str, heading: str) -> _Column:

@@ -215,6 +215,11 @@ def test_a_narrow_terminal_breaks_no_number_and_leaves_out_what_can_be_spared(co
     assert ("time" in wide.split("\n")[2], "time" in narrow.split("\n")[2]) == (True, False)
 
 
+def test_the_page_tells_which_versions_a_row_is() -> None:
+    runs = [run("lora", FACTS, seed=seed, configuration="c", version=f"small/{seed + 1}") for seed in (0, 1)]
+    assert "small/1, small/2" in markdown(rank(runs))
+
+
 def test_labels_keep_the_ends_in_which_names_differ() -> None:
     names = [f"qlora on a_dataset_of_ours.jsonl learning_rate=2e-{number}" for number in (3, 4)]
     labels = [short_label(name) for name in names]
