@@ -40,7 +40,7 @@ def compare(
         imported: Add everything that `tunery import` brought in.
         confidence: Of every interval and every "better".
         seed: Of the permutation tests.
-        tested: Configurations at most that are tested item by item.
+        tested: Configurations at most that are tested against one another, item by item where answers are kept.
         record: Whether the comparison is kept as a run in MLflow.
         tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
 

@@ -27,8 +27,9 @@ from tunery.pipeline.train import train_run
 from tunery.promotion.evidence import SCORE, Compared, Difference, Evidence, FormScore
 from tunery.promotion.gates import decide
 from tunery.promotion.report import Verdict
-from tunery.tracking.aliases import INTENT, Standing, standing, written
-from tunery.tracking.aliases import Move as AliasMove
+from tunery.tracking.aliases import standing
+from tunery.tracking.aliases_move import INTENT, Standing, written
+from tunery.tracking.aliases_move import Move as AliasMove
 from tunery.tracking.promotions import DECISION, promotions
 from tunery.tracking.store import Store, connect
 
@@ -185,6 +186,9 @@ def test_what_learned_nothing_is_refused_and_no_alias_moves(store: Store) -> Non
     assert "tunery.promotion" not in store.client.get_model_version("small", "1").tags
     assert "scoring the champion, small/2, on the same items" in watched.said
     assert "form merged" in watched.text
+    everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    bases = store.client.search_runs(everywhere, "tags.`tunery.kind` = 'base'")
+    assert {run.data.tags["tunery.quantization"] for run in bases} == {"nf4", "none"}, "in the weights deployed, too"
 
 
 def test_an_adapter_that_does_not_load_is_refused_with_the_reason(
@@ -316,7 +320,7 @@ def test_a_rollback_restores_the_champion_before_and_another_undoes_it(
     promote(STRONG, None, [], Watched(), tracking_uri=store.uri)
     page = store.client.get_model_version("small", "1").description
     assert standing(store, "small") == Standing(2, 1)
-    assert rollback("small", Watched(), reason="it swears", tracking_uri=store.uri) == 1
+    assert rollback("small", Watched(), reason="it\n# swears<br>", tracking_uri=store.uri) == 1
     assert standing(store, "small") == Standing(1, 2)
     assert store.client.get_model_version("small", "1").description == page
     assert rollback("small", Watched(), tracking_uri=store.uri) == 2
@@ -331,7 +335,21 @@ def test_a_rollback_restores_the_champion_before_and_another_undoes_it(
     ]
     assert [event.until is None for event in events] == [False, False, False, True]
     assert [event.score for event in events] == [0.6, 0.6, 0.6, 0.6]
-    assert "it swears" in watched.text
+    assert "swears" in watched.text
+    pages = [store.client.get_run(one.run_id).data.tags["mlflow.note.content"] for one in promotions(store, "small")]
+    assert any(page.rstrip().endswith("it # swears&lt;br>") for page in pages)
+
+
+def test_a_rollback_to_a_version_whose_files_are_gone_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.client.set_registered_model_alias("small", "champion", "2")
+    store.client.set_registered_model_alias("small", "previous", "1")
+    before = kinds(store)
+    monkeypatch.setattr(type(store.client), "list_logged_model_artifacts", lambda *_: [])
+    with pytest.raises(RefError, match="models:/small/1: its files are gone"):
+        rollback("small", Watched(), tracking_uri=store.uri)
+    assert (standing(store, "small"), kinds(store)) == (Standing(2, 1), before)
 
 
 def test_the_next_command_finishes_what_a_dead_one_had_begun(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.integration.servers import mlflow_server
 from tunery.errors import Overtaken
-from tunery.tracking.aliases import Move, Standing, mend, move, standing
+from tunery.tracking.aliases import mend, move, standing
+from tunery.tracking.aliases_move import Move, Standing
 from tunery.tracking.store import Store, connect
 
 
@@ -30,7 +31,7 @@ def wanted(store: Store, name: str, version: int) -> Move:
     page = "# why\n" + "x" * 7000
     run = store.client.create_run(store.experiment_id(), tags={"mlflow.note.content": page})
     before = standing(store, name)
-    tags = {f"tunery.promotion.{number}": "y" * 1000 for number in range(4)}
+    tags = {f"tunery.promotion.{number}": "я" * 1000 for number in range(4)}
     return Move(before, Standing(version, before.champion), run.info.run_id, "2026-01-02T03:04:05+00:00", tags)
 
 

@@ -16,6 +16,11 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
+def _given(values: tuple[str, ...]) -> tuple[str, ...]:
+    """What is said at all: `mlflow run` gives an empty project where none is meant. Only the store knows its commas."""
+    return tuple(value for value in values if value.strip())
+
+
 def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     split = [value.partition("=") for value in values if value]
     for name, equals, _ in split:
@@ -47,7 +52,7 @@ def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     type=click.IntRange(min=2),
     default=50,
     show_default=True,
-    help="Configurations at most whose answers are compared item by item: the best.",
+    help="Configurations at most that are tested against one another, item by item where answers are kept: the best.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for CSV, LaTeX, Markdown, HTML and plots."
@@ -85,9 +90,9 @@ def compare(
 
     selection = selected(
         (*refs, *_words(run)),
-        projects=_words(project),
-        experiments=_words(experiment),
-        studies=_words(study),
+        projects=_given(project),
+        experiments=_given(experiment),
+        studies=_given(study),
         tags=_pairs(tag),
         filter=filter_,
         kinds=_words(kind),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunery.entries import counting
 from tunery.errors import Fault, InputError, StorageError
 from tunery.pipeline.compare_names import named
+from tunery.pipeline.compare_words import separated
 from tunery.pipeline.watch import Watch
 from tunery.ranking.leaderboard import MOST_TESTED, rank
+from tunery.ranking.wording import code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "comparisons"  # of runs that are of several projects
 _CURVES = 12  # runs whose loss curves are drawn: one request each
 _LISTED = 8
+_PLOTS = ("leaderboard", "matrix", "cost", "ranks", "loss", "learning")  # all that a comparison may draw
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Options:
     Args:
         confidence: Of every interval and every "better".
         seed: Of the permutation tests.
-        tested: Configurations at most whose answers are read and tested item by item.
+        tested: Configurations at most that are tested against one another, and whose answers are read for that.
         curves: Whether loss curves are read.
         out: Folder for the tables, the page and the plots.
         record: Whether the comparison becomes a run in MLflow.
@@ -72,18 +76,20 @@ def compare_runs(
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, EXPERIMENT)
+    selection = separated(store, selection)
     watch.step(f"reading {selection}")
     readings, notes = gather(store, selection, options)
     _refuse_named_nan(readings)
     watch.step(f"ranking {len(readings)} runs")
-    comparison = rank([one.entry for one in readings], confidence=options.confidence, seed=options.seed)
+    comparison = rank(
+        [one.entry for one in readings], confidence=options.confidence, seed=options.seed, tested=options.tested
+    )
     for table in terminal(comparison):
         watch.show(table)
     for note in notes:
         watch.step(note)
     if options.out is not None:
-        write(comparison, options.out, notes)
-        watch.step(f"written to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+        watch.step(f"written to {options.out}: {', '.join(sorted(write(comparison, options.out, notes)))}")
     if options.record:
         _record(store, comparison, readings, notes, options, selection, watch)
     return comparison
@@ -146,8 +152,8 @@ def _refuse_named_nan(readings: Sequence[Reading]) -> None:
         )
         for one in readings
         if one.named
-        for task, score in one.entry.tasks.items()
-        if math.isnan(score.value)
+        for task, score in counting(one.entry).items()
+        if not math.isfinite(score.value)
     ]
     if faults:
         raise InputError("compare", faults)
@@ -156,20 +162,32 @@ def _refuse_named_nan(readings: Sequence[Reading]) -> None:
 # ---- what is kept
 
 
-def write(comparison: Comparison, folder: Path, notes: Sequence[str] = ()) -> None:
-    """Write every table, the page and the plots into a folder.
+def write(comparison: Comparison, folder: Path, notes: Sequence[str] = ()) -> list[str]:
+    """Write every table, the page and the plots into a folder, in place of an earlier comparison's.
+
+    Returns:
+        What was written, by its path in the folder.
 
     Raises:
         StorageError: If it cannot be written.
     """
+    written = texts(comparison, notes)
+    drawn = {f"plots/{name}.png": figure for name, figure in _figures(comparison).items()}
     try:
         (folder / "plots").mkdir(parents=True, exist_ok=True)
-        for name, text in texts(comparison, notes).items():
+        _remove(folder / name for name in map("plots/{}.png".format, _PLOTS) if name not in drawn)
+        for name, text in written.items():
             (folder / name).write_text(text, encoding="utf-8")
-        for name, figure in _figures(comparison).items():
-            figure.savefig(folder / "plots" / f"{name}.png", bbox_inches="tight", dpi=120)
+        for name, figure in drawn.items():
+            figure.savefig(folder / name, bbox_inches="tight", dpi=120)
     except OSError as error:
         raise StorageError(str(folder), f"cannot be written: {error.strerror or error}.") from error
+    return [*written, *drawn]
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
@@ -177,13 +195,12 @@ def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
     from tunery.ranking.comparison_page import page
     from tunery.ranking.comparison_tables import csv, latex, markdown, pairs_csv
 
-    said = "".join(f"\n> {note}\n" for note in notes)
     return {
         "comparison.csv": csv(comparison),
         "pairs.csv": pairs_csv(comparison),
         "comparison.tex": latex(comparison),
-        "comparison.md": f"{markdown(comparison)}{said}",
-        "comparison.html": page(comparison),
+        "comparison.md": markdown(comparison, notes),
+        "comparison.html": page(comparison, notes),
     }
 
 
@@ -204,11 +221,16 @@ def _record(
 ) -> None:
     from tunery.tracking.run import open_run
 
-    projects = {one.entry.project for one in readings}
-    project = projects.pop() if len(projects) == 1 else EXPERIMENT
+    project = _project(readings)
     with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
         _log(comparison, readings, notes, options, selection, tracker)
-        watch.step(f"kept as run {tracker.run_id} of {project}")
+        watch.step(f"kept as run {tracker.run_id}")
+
+
+def _project(readings: Sequence[Reading]) -> str:
+    """The project that all runs are of; runs of several, or of none, are compared in an experiment of their own."""
+    projects = {one.entry.project.strip() for one in readings}
+    return (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
 
 
 def _log(
@@ -241,13 +263,9 @@ def _log(
 def _links(readings: Sequence[Reading]) -> str:
     """The runs as links that the MLflow UI follows; the report's own tables come first, and a description is short."""
     lines = [
-        f"- [{_escaped(one.entry.name)}](#/experiments/{one.experiment_id}/runs/{one.entry.run_id})" for one in readings
+        f"- [{code(one.entry.name)}](#/experiments/{one.experiment_id}/runs/{one.entry.run_id})" for one in readings
     ]
     return "\n".join(["## Runs", "", *lines, ""])
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"\\{letter}" if letter in "[]\\`*_" else letter for letter in name)
 
 
 def _linked(reading: Reading) -> dict[str, object]:

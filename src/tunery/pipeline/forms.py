@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -43,15 +44,18 @@ class Asking:
         """Score a model as it was trained, and its base if wanted."""
         return self._run(("trained",), score_trained, job, with_base)
 
-    def others(self, job: Job, trained: Answers, facts: ModelFacts) -> Answers:
-        """Score the forms that are not the one that was trained; what is the same as it is not scored again."""
+    def others(self, job: Job, trained: Answers, facts: ModelFacts, *, with_base: bool) -> Answers:
+        """Score the forms that are not the one that was trained, and the base in 16 bits if wanted.
+
+        What is the same as the form that was trained, or the base below it, is not scored again.
+        """
         if facts.method == "full":
             return Answers()
         same = facts.identity.quantization == "none" and facts.identity.dtype in ("bfloat16", "float16")
         forms: tuple[Form, ...] = ("merged",) if same else ("adapter", "merged")
-        answers = self._run(forms, score_unquantised, job, forms)
+        answers = self._run(forms, score_unquantised, job, forms, with_base and not same)
         known: dict[Form, Results] = {"adapter": trained.results["trained"]} if same else {}
-        return Answers({**known, **answers.results}, answers.faults)
+        return replace(answers, results={**known, **answers.results})
 
     def one(self, job: Job, form: Form, facts: ModelFacts) -> Answers:
         """Score a model in one form; where every weight was trained there is only one."""

@@ -98,24 +98,32 @@ def score_trained(job: Job, with_base: bool = False) -> Answers:
     return Answers({"trained": results}, {}, base or {}, primary, {name: tasks.primary[name] for name in tasks.names})
 
 
-def score_unquantised(job: Job, forms: tuple[Form, ...]) -> Answers:
+def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False) -> Answers:
     """Score an adapter over 16-bit weights, and then merged into them; loaded once for both.
+
+    The base, if wanted, in the same weights: against one of 4 bits, a part of the gain would be that of the bits.
 
     Raises:
         TaskError: As `score_trained`.
     """
+    from tunery.evaluation.state import adapter_off
+
     project, tasks = _questions(job)
     results: dict[Form, Results] = {}
+    base: Results = {}
     try:
         rebuilt = _load(job, project, _sixteen_bits(job.folder))
         tokenizer = rebuilt.loaded.tokenizer
+        if with_base:  # first: if it fails, no form may be compared with another base
+            with adapter_off(rebuilt.model):
+                base = _base_locked(rebuilt.loaded, tasks, project, job)
         if "adapter" in forms:
             results["adapter"] = _ask(rebuilt.model, tokenizer, tasks, project)
         if "merged" in forms:
             results["merged"] = _ask(_merged(rebuilt.model, job.folder), tokenizer, tasks, project)
     except _FAULTS as error:
-        return Answers(results, {form: str(error) for form in forms if form not in results})
-    return Answers(results)
+        return Answers(results, {form: str(error) for form in forms if form not in results}, base)
+    return Answers(results, base=base)
 
 
 def _sixteen_bits(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,13 +11,13 @@ from tunery.config.project import resolved
 from tunery.errors import Overtaken, Refused
 from tunery.pipeline.promote_candidate import Candidate, find_candidate
 from tunery.pipeline.promote_evidence import Measured, measure
-from tunery.pipeline.promote_record import finish_interrupted, now, tell, version_tags
+from tunery.pipeline.promote_record import finish_interrupted, now, tell, version_tags, who
 from tunery.pipeline.watch import Watch
 from tunery.promotion.gates import decide
 from tunery.promotion.report import Verdict, gates_table
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases import Standing
+    from tunery.tracking.aliases_move import Standing
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -105,9 +104,7 @@ def _recorded(
 
 def _judged(candidate: Candidate, measured: Measured, force: str | None) -> Verdict:
     decision = decide(measured.evidence, candidate.rules)
-    return Verdict(
-        measured.evidence, decision, candidate.rules, candidate.rules_from, getpass.getuser(), now(), forced=force
-    )
+    return Verdict(measured.evidence, decision, candidate.rules, candidate.rules_from, who(), now(), forced=force)
 
 
 def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tuple[Candidate, Verdict]:
@@ -124,7 +121,8 @@ def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tup
 
 def _moved(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> Verdict:
     """Move the aliases; a verdict that was overtaken is refused after all, and the run says so."""
-    from tunery.tracking.aliases import Move, Standing, move
+    from tunery.tracking.aliases import move
+    from tunery.tracking.aliases_move import Move, Standing
 
     after = Standing(candidate.version, before.champion if before.champion is not None else before.previous)
     try:

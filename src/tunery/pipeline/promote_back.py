@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-
 from tunery.errors import Fault, RefError
 from tunery.pipeline.promote_candidate import name_of
-from tunery.pipeline.promote_record import decision_tags, finish_interrupted, now, version_name
+from tunery.pipeline.promote_record import decision_tags, finish_interrupted, now, version_name, who
 from tunery.pipeline.watch import Watch
+from tunery.promotion.report import plain
 
 
 def rollback(
@@ -26,11 +25,12 @@ def rollback(
         The version that is the champion now.
 
     Raises:
-        RefError: If there is no such model, or nothing to go back to; nothing was changed.
+        RefError: If there is no such model, nothing to go back to, or its files are gone; nothing was changed.
         Overtaken: If somebody else moved the aliases meanwhile.
     """
-    from tunery.tracking.aliases import Move, Standing, check_model, move, standing
-    from tunery.tracking.promotions import log_decision
+    from tunery.tracking.aliases import check_model, move, standing
+    from tunery.tracking.aliases_move import Move, Standing
+    from tunery.tracking.promotions import check_files, log_decision
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
@@ -42,10 +42,11 @@ def rollback(
     back = before.previous
     if back is None or back == before.champion:
         raise RefError(name, Fault("there is nothing to go back to", "no version has the alias `previous`"))
+    check_files(f"models:/{name}/{back}", store)
     with open_run(store, "promotion", name, run_name=run_name or f"rollback to {name}/{back}") as tracker:
         at = now()
         said = f"back to {name}/{back} from {version_name(name, before.champion)}"
-        page = f"# {name}: {said}\n\nBy {getpass.getuser()}, {at}. {reason}".rstrip() + "\n"
+        page = f"# {name}: {said}\n\nBy {plain(who())}, {at}. {plain(reason)}".rstrip() + "\n"
         log_decision(
             tracker, decision_tags(name, back, before, "rolled back", reason or said), {}, {"reason": reason}, page
         )

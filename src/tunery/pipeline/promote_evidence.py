@@ -18,6 +18,7 @@ from tunery.pipeline.promote_candidate import Candidate
 from tunery.pipeline.promote_statistics import Results, compare
 from tunery.pipeline.watch import Watch
 from tunery.promotion.evidence import SCORE, Compared, Evidence, Rival
+from tunery.promotion.gates import is_known_license
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor import ModelFacts
@@ -70,7 +71,9 @@ def measure(candidate: Candidate, champion: int | None, store: Store, watch: Wat
             return Measured(replace(plain, load_fault=answers.faults["trained"]))
         if own.facts.method != "full":
             watch.step(f"scoring {candidate.label} over 16-bit weights, and merged into them")
-        answers = _joined(answers, asking.others(job, answers, own.facts))
+        answers = _joined(
+            answers, asking.others(job, answers, own.facts, with_base=candidate.rules.deploy != "trained")
+        )
         other = None
         if rival is not None:
             watch.step(f"scoring the champion, {rival.label}, on the same items")
@@ -128,20 +131,26 @@ def _plain(candidate: Candidate, own: _Files, champion: int | None) -> Evidence:
     """What can be said without asking anything."""
     from tunery.models.files import pickled_files
 
-    identity = own.facts.identity
+    identity, named = own.facts.identity, own.facts.identity.license
     return Evidence(
         candidate=candidate.label,
         champion=None if champion is None else f"{candidate.name}/{champion}",
         base=identity.model,
         revision=identity.revision,
-        license=identity.license or candidate.rules.license,
+        license=named if named and is_known_license(named) else candidate.rules.license or named,
         pickles=pickled_files(own.folder),
         notes=candidate.notes,
     )
 
 
 def _joined(trained: Answers, others: Answers) -> Answers:
-    return replace(trained, results={**trained.results, **others.results}, faults={**trained.faults, **others.faults})
+    """All forms; the base in the weights of those that are not the one that was trained, where it was asked in them."""
+    return replace(
+        trained,
+        results={**trained.results, **others.results},
+        faults={**trained.faults, **others.faults},
+        base=others.base or trained.base,
+    )
 
 
 def _measured(

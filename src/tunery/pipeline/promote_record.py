@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from tunery.promotion.evidence import SCORE
 from tunery.promotion.report import Verdict, markdown
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases import Standing
+    from tunery.tracking.aliases_move import Standing
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -59,7 +60,7 @@ def decision_tags(name: str, version: int | None, before: Standing, decision: st
         MODEL: name,
         DECISION: decision,
         REASON: reason,
-        BY: getpass.getuser(),
+        BY: who(),
         **{key: str(value) for key, value in known.items() if value is not None},
     }
 
@@ -111,6 +112,14 @@ def version_tags(verdict: Verdict, run_id: str) -> dict[str, str]:
 def version_name(name: str, version: int | None) -> str:
     """ "quickstart/3", or that there is none."""
     return "no version" if version is None else f"{name}/{version}"
+
+
+def who() -> str:
+    """The user's name; the number where nobody has that number, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # which of them, the version of Python decides
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 def now() -> str:

@@ -58,7 +58,9 @@ def compare(rival: Results, candidate: Results, metrics: Mapping[str, str], conf
     strata = [stratum for part in parts for stratum in part]
     before, after = (_score(strata, side) for side in ("rival", "candidate"))
     low, high = _interval(strata, confidence)
-    return Difference(after, before, after - before, low, high, sum(len(stratum.rival) for stratum in strata))
+    items = sum(len(stratum.rival) for stratum in strata)
+    passages = min((len(set(stratum.passages)) for stratum in strata if stratum.passages is not None), default=None)
+    return Difference(after, before, after - before, low, high, items, passages)
 
 
 def _strata(rival: Results, candidate: Results, task: str, metric: str, share: float) -> list[_Stratum]:

@@ -21,6 +21,7 @@ class Difference:
         candidate, rival: Their means over those items, with the sign turned where less of the metric is better.
         value: The paired difference; `low` and `high` bound it at the rules' confidence.
         items: Pairs.
+        passages: Texts that the items ask about, where they share texts; the fewest of any task. None elsewhere.
     """
 
     candidate: float
@@ -29,6 +30,7 @@ class Difference:
     low: float
     high: float
     items: int
+    passages: int | None = None
 
     @property
     def is_known(self) -> bool:

@@ -41,7 +41,7 @@ def history_table(name: str, events: Sequence[Event], notes: Sequence[str] = ())
     """One row a decision, oldest first; the champion of now is the last that has no end."""
     if not events:
         return Group(Text(f"{name}: nobody was promoted yet."), *map(Text, notes))
-    table = Table(title=f"Champions of {name}", title_justify="left")
+    table = Table(title=f"Champions of {name}, times in UTC", title_justify="left")
     for column in ("version", "decision", "from", "until", "by", "score", "gain over champion", "over base", "why"):
         table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
     for event in events:

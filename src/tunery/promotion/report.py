@@ -83,9 +83,9 @@ def markdown(verdict: Verdict) -> str:
 
 def _head(verdict: Verdict) -> str:
     commit = f", tunery's project at commit `{verdict.commit[:12]}`" if verdict.commit else ""
-    lines = [f"# {verdict.evidence.candidate}: {verdict.word}", "", f"**{headline(verdict)}**", ""]
-    lines.append(f"By {_plain(verdict.who)}, {verdict.at}{commit}.")
-    return "\n".join([*lines, *(f"\n> {_plain(note)}" for note in verdict.evidence.notes), ""])
+    lines = [f"# {verdict.evidence.candidate}: {verdict.word}", "", f"**{plain(headline(verdict))}**", ""]
+    lines.append(f"By {plain(verdict.who)}, {verdict.at}{commit}.")
+    return "\n".join([*lines, *(f"\n> {plain(note)}" for note in verdict.evidence.notes), ""])
 
 
 def _gates(verdict: Verdict) -> str:
@@ -142,7 +142,7 @@ def _form_row(name: Form, form: FormScore, deployed: Form) -> str:
 
 def _rules(verdict: Verdict) -> str:
     rows = [f"| `promotion.{key}` | `{value}` |" for key, value in verdict.rules.model_dump(mode="json").items()]
-    lines = ["## Rules", "", f"From {_plain(verdict.rules_from)}.", "", "| key | value |", "| --- | --- |"]
+    lines = ["## Rules", "", f"From {plain(verdict.rules_from)}.", "", "| key | value |", "| --- | --- |"]
     return "\n".join([*lines, *rows, ""])
 
 
@@ -154,9 +154,10 @@ def _counted(number: int) -> str:
     return "1 gate" if number == 1 else f"{number} gates"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text that somebody gave, as one line of a page: it starts no heading and opens no tag."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")
+    return plain(text).replace("|", "\\|")

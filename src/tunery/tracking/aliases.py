@@ -7,53 +7,31 @@ alias has moved.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from tunery.errors import Overtaken, RefError
+from tunery.errors import Overtaken, RefError, TrackingError
+from tunery.tracking.aliases_move import (
+    CHAMPION,
+    INTENT,
+    LONGEST_TEXT,
+    PREVIOUS,
+    Move,
+    Standing,
+    fitting,
+    intent_of,
+    is_between,
+    standing_of,
+    written,
+)
 from tunery.tracking.children import finish_child
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.turns import turn
 
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import RegisteredModel
-
-CHAMPION, PREVIOUS = "champion", "previous"
-INTENT = "tunery.move"
 APPLIED = "tunery.promotion.applied"
 EVIDENCE_TAGS = "tunery.promotion"  # what all of them begin with
 _NOTE = "mlflow.note.content"
-_LONGEST_PAGE = 5000  # characters: MLflow's columns on PostgreSQL; SQLite takes more without a word
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Which versions have the two aliases; None where there is none."""
-
-    champion: int | None = None
-    previous: int | None = None
-
-
-@dataclass(frozen=True)
-class Move:
-    """Aliases as they were and as they shall be.
-
-    Args:
-        before: What the decision was made on; if it is not so any more, nothing moves.
-        after: What shall be.
-        run_id: The run of kind promotion that says why; its description becomes the version's, with the tags.
-        at: When, ISO 8601.
-        tags: Evidence for the new champion's version, as tags; below 4,500 characters in all, since the move itself is
-            written into one tag.
-    """
-
-    before: Standing
-    after: Standing
-    run_id: str
-    at: str
-    tags: Mapping[str, str] = field(default_factory=dict)
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
 def standing(store: Store, name: str) -> Standing:
@@ -72,28 +50,35 @@ def standing(store: Store, name: str) -> Standing:
         try:
             model = store.client.get_registered_model(name)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code == _ABSENT:
                 return Standing()
             raise
-    intent = _intent_of(model)
-    now = _standing_of(model)
-    return intent.after if intent is not None and _is_between(now, intent) else now
+        intent, now = intent_of(model), standing_of(model)
+        if intent is None or not is_between(now, intent):
+            return now
+        return _settled(store, name, now, intent)
 
 
 def move(store: Store, name: str, wanted: Move) -> None:
     """Move the aliases, both or none.
 
     Raises:
-        Overtaken: If the aliases are not any more what the decision was made on; nothing was moved.
-        TrackingError: If the store refuses or stops answering. What was written down before is finished by the next.
+        Overtaken: If the aliases are not any more what the decision was made on, or a version was deleted since.
+        TrackingError: If the store refuses or stops answering. What was written down before is finished by the next,
+            and the text says so.
     """
+    wanted = fitting(wanted)
     with refusals(store.uri), turn(store, name):
         _finish(store, name)
-        now = _standing_of(store.client.get_registered_model(name))
+        now = standing_of(store.client.get_registered_model(name))
         if now != wanted.before:
-            raise Overtaken(f"{name}: {_told(now)} by now, not {_told(wanted.before)}. Another promotion was faster.")
+            raise Overtaken(f"{name}: {now} by now, not {wanted.before}. Another promotion was faster.")
+        if not _versions_are_there(store, name, wanted.after):
+            raise Overtaken(f"{name}: a version of {wanted.after} was deleted meanwhile.")
         store.client.set_registered_model_tag(name, INTENT, written(wanted))
-        _carry_out(store, name, wanted)
+        with _counting(store):
+            if not _carry_out(store, name, wanted) and not _was_applied(store, wanted):
+                raise Overtaken(f"{name}: the aliases were set by somebody else while this process stood still.")
 
 
 def mend(store: Store, name: str) -> Move | None:
@@ -106,9 +91,9 @@ def mend(store: Store, name: str) -> Move | None:
 
     with refusals(store.uri):
         try:
-            pending = _intent_of(store.client.get_registered_model(name)) is not None
+            pending = intent_of(store.client.get_registered_model(name)) is not None
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code == _ABSENT:
                 return None
             raise
         if not pending:
@@ -117,33 +102,83 @@ def mend(store: Store, name: str) -> Move | None:
             return _finish(store, name)
 
 
+@contextmanager
+def _counting(store: Store) -> Iterator[None]:
+    """Say of a store that refuses now that the move counts all the same."""
+    try:
+        with refusals(store.uri):
+            yield
+    except TrackingError as error:
+        advice = "The move is written down and counts: the next tunery promote or rollback finishes it first."
+        raise TrackingError(error.where, error.faults, advice) from error
+
+
 def _finish(store: Store, name: str) -> Move | None:
     model = store.client.get_registered_model(name)
-    left = _intent_of(model)
-    if left is None or not _is_between(_standing_of(model), left) or not _versions_are_there(store, name, left):
-        # Written by hand, or an alias was set by hand since, or a version was deleted: that is the later word.
+    left, now = intent_of(model), standing_of(model)
+    if left is None or not is_between(now, left):
+        # Written by hand, or an alias was set by hand since: that is the later word.
         if INTENT in model.tags:
             store.client.delete_registered_model_tag(name, INTENT)
         return None
+    settled = _settled(store, name, now, left)
+    if settled != left.after:
+        _take_back(store, name, settled)
+        return None
     if _run_is_there(store, left.run_id):
         finish_child(store, left.run_id)
-    _carry_out(store, name, left)
-    return left
+    return left if _carry_out(store, name, left) else None
 
 
-def _carry_out(store: Store, name: str, wanted: Move) -> None:
-    """Do what was written down. Every step may be done twice, so that the whole may be begun again."""
-    client, champion = store.client, str(wanted.after.champion)
-    if wanted.after.previous is not None:
-        client.set_registered_model_alias(name, PREVIOUS, str(wanted.after.previous))
-    # Last of the two: whoever reads the new champion finds the one to go back to in its place.
-    client.set_registered_model_alias(name, CHAMPION, champion)
+def _settled(store: Store, name: str, now: Standing, left: Move) -> Standing:
+    """Where the aliases belong: as before, if a version was deleted since and the champion has not moved yet."""
+    if _versions_are_there(store, name, left.after):
+        return left.after
+    return now if now.champion == left.after.champion else _left_of(store, name, left.before)
+
+
+def _take_back(store: Store, name: str, settled: Standing) -> None:
+    """A version of the move was deleted since, so that it cannot be finished."""
+    for alias, version in ((PREVIOUS, settled.previous), (CHAMPION, settled.champion)):
+        if version is None:
+            store.client.delete_registered_model_alias(name, alias)
+        else:
+            store.client.set_registered_model_alias(name, alias, str(version))
+    store.client.delete_registered_model_tag(name, INTENT)
+
+
+def _carry_out(store: Store, name: str, wanted: Move) -> bool:
+    """Do what was written down. Every step may be done twice, so that the whole may be begun again.
+
+    Returns:
+        False where it does not stand written any more: this process slept through its turn, and another took it.
+    """
+    # Champion is the last of the two: whoever reads the new one finds the one to go back to in its place.
+    for alias, version in ((PREVIOUS, wanted.after.previous), (CHAMPION, wanted.after.champion)):
+        if not _stands(store, name, wanted):
+            return False
+        if version is not None:
+            store.client.set_registered_model_alias(name, alias, str(version))
+    _say_why(store, name, wanted)
+    if _stands(store, name, wanted):
+        store.client.delete_registered_model_tag(name, INTENT)
+    return True
+
+
+def _stands(store: Store, name: str, wanted: Move) -> bool:
+    """Whether this move, and no other, is still the one to be carried out."""
+    model = store.client.get_registered_model(name)
+    return intent_of(model) == wanted and is_between(standing_of(model), wanted)
+
+
+def _say_why(store: Store, name: str, wanted: Move) -> None:
+    """The evidence goes to the new champion's version, and the run learns that its decision was carried out."""
+    champion = str(wanted.after.champion)
     _keep_evidence(store, name, champion, wanted.tags)
     if _run_is_there(store, wanted.run_id):
         if wanted.tags:  # a rollback has no new evidence: the version keeps the page of its promotion
-            client.update_model_version(name, champion, _page(store, wanted.run_id))
-        client.set_tag(wanted.run_id, APPLIED, wanted.at)
-    client.delete_registered_model_tag(name, INTENT)
+            store.client.update_model_version(name, champion, _page(store, wanted.run_id))
+        store.client.set_tag(wanted.run_id, APPLIED, wanted.at)
 
 
 def _keep_evidence(store: Store, name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -160,20 +195,39 @@ def _page(store: Store, run_id: str) -> str:
     """The description of the promotion's run, as much of it as a version's own may hold."""
     whole = str(store.client.get_run(run_id).data.tags.get(_NOTE, ""))
     more = f"\n\n*The rest is in report.md of the run {run_id}.*"
-    return whole if len(whole) <= _LONGEST_PAGE else f"{whole[: _LONGEST_PAGE - len(more)]}{more}"
+    return whole if len(whole) <= LONGEST_TEXT else f"{whole[: LONGEST_TEXT - len(more)]}{more}"
 
 
-def _versions_are_there(store: Store, name: str, left: Move) -> bool:
+def _versions_are_there(store: Store, name: str, one: Standing) -> bool:
+    return _left_of(store, name, one) == one
+
+
+def _left_of(store: Store, name: str, one: Standing) -> Standing:
+    """A standing without the versions that were deleted."""
+    there = [
+        version if version is not None and _version_is_there(store, name, version) else None
+        for version in (one.champion, one.previous)
+    ]
+    return Standing(*there)
+
+
+def _version_is_there(store: Store, name: str, version: int) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        for version in filter(None, (left.after.champion, left.after.previous)):
-            store.client.get_model_version(name, str(version))
+        store.client.get_model_version(name, str(version))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != _ABSENT:
             raise
         return False
     return True
+
+
+def _was_applied(store: Store, wanted: Move) -> bool:
+    """Whether another process carried the move out."""
+    if not _run_is_there(store, wanted.run_id):
+        return False
+    return bool(store.client.get_run(wanted.run_id).data.tags.get(APPLIED) == wanted.at)
 
 
 def _run_is_there(store: Store, run_id: str) -> bool:
@@ -182,42 +236,9 @@ def _run_is_there(store: Store, run_id: str) -> bool:
     try:
         return bool(store.client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != _ABSENT:
             raise
         return False
-
-
-def written(wanted: Move) -> str:
-    """A move as the tag INTENT holds it."""
-    return json.dumps(asdict(wanted))
-
-
-def _standing_of(model: RegisteredModel) -> Standing:
-    found = {alias: int(version) for alias, version in model.aliases.items() if alias in (CHAMPION, PREVIOUS)}
-    return Standing(found.get(CHAMPION), found.get(PREVIOUS))
-
-
-def _intent_of(model: RegisteredModel) -> Move | None:
-    text = model.tags.get(INTENT)
-    if text is None:
-        return None
-    try:
-        tree: dict[str, Any] = json.loads(text)
-        return Move(**{**tree, **{side: Standing(**tree[side]) for side in ("before", "after")}})
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_between(now: Standing, left: Move) -> bool:
-    """Whether each alias is where it was before the move, or where the move puts it."""
-    return now.champion in (left.before.champion, left.after.champion) and now.previous in (
-        left.before.previous,
-        left.after.previous,
-    )
-
-
-def _told(one: Standing) -> str:
-    return "there is no champion" if one.champion is None else f"the champion is version {one.champion}"
 
 
 def check_model(store: Store, name: str) -> None:
@@ -228,7 +249,7 @@ def check_model(store: Store, name: str) -> None:
         try:
             store.client.get_registered_model(name)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code != _ABSENT:
                 raise
             known = ", ".join(sorted(model.name for model in store.client.search_registered_models(max_results=20)))
             raise RefError(

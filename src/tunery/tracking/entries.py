@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tunery.entries import Entry, TaskScore
-from tunery.tracking.entries_conditions import is_bare, task_scores
-from tunery.tracking.entries_merge import by_one_metric, latest, with_evaluations, with_votes
+from tunery.tracking.entries_conditions import is_bare, metrics_of, task_scores
+from tunery.tracking.entries_merge import by_one_metric, by_true_names, latest, with_evaluations
 from tunery.tracking.entries_records import Reading, Readings, Source
 from tunery.tracking.entries_select import Selection, nothing_found, select
+from tunery.tracking.entries_votes import with_votes
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ def read(store: Store, selection: Selection) -> Readings:
     if not scored:
         raise nothing_found(store, selection)
     notes = [] if len(scored) == len(found) else [f"{len(found) - len(scored)} runs have no score, and are left out."]
-    kept = latest(with_evaluations(by_one_metric(scored)))
+    kept = latest(with_evaluations(by_one_metric(by_true_names(scored))))
     if len(kept) < len(scored):
-        notes.append(f"Of {len(scored)} runs, the latest of each configuration and seed is compared: {len(kept)}.")
+        notes.append(
+            f"Of {len(scored)} runs, the latest of each configuration, seed and way of asking is compared: {len(kept)}."
+        )
     return Readings(tuple(with_votes(store, kept)), len(found), tuple(notes))
 
 
@@ -69,7 +72,7 @@ def _reading(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> Rea
 
 
 def _entry(run: Run, tasks: Mapping[str, TaskScore], configuration: str) -> Entry:
-    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    tags, params, metrics = run.data.tags, run.data.params, metrics_of(run)
     bare = is_bare(run)
     return Entry(
         run_id=run.info.run_id,

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunery.entries import TaskScore
 from tunery.evaluation.samples import file_name
@@ -98,18 +98,13 @@ class _Answers:
         return {"energy_joules": sum(joules([(one.timestamp, one.value) for one in found]) for found in histories)}
 
     def _base(self, source: Source, score: TaskScore, own: pd.DataFrame) -> pd.DataFrame | None:
-        """The base's answers to the same items; None where nobody kept them, or they are others."""
+        """The base's answers to the same items, of the latest that has them; None where nobody kept them."""
         if source.is_bare or not source.base:
             return None
-        kept = next((base for base in self.bases if base.answers(source, score)), None)
-        if kept is None:
-            return None
-        frame = self._read(kept.source, score.task, score.metric)
-        if frame is None:
-            return None
-        found = frame if len(frame) == len(own) else frame[frame["item_id"].isin(own["item_id"])]
-        same = len(found) == len(own) and set(found["item_id"]) == set(own["item_id"])
-        return found.drop(columns="split", errors="ignore") if same else None
+        kept = (base for base in self.bases if base.answers(source, score))
+        frames = (self._read(base.source, score.task, score.metric) for base in kept)
+        found = (_of_items(frame, own["item_id"]) for frame in frames if frame is not None)
+        return next((frame for frame in found if frame is not None), None)
 
     def _read(self, source: Source, task: str, metric: str) -> pd.DataFrame | None:
         key = (f"{source.run_id}/{source.folder}/{task}", metric)
@@ -119,6 +114,13 @@ class _Answers:
                 return frame  # nobody else asks for it
             self._frames[key] = frame
         return self._frames[key]
+
+
+def _of_items(frame: pd.DataFrame, items: pd.Series[Any]) -> pd.DataFrame | None:
+    """The answers to these items; None where some are missing."""
+    found = frame if len(frame) == len(items) else frame[frame["item_id"].isin(items)]
+    same = len(found) == len(items) and set(found["item_id"]) == set(items)
+    return found.drop(columns="split", errors="ignore") if same else None
 
 
 def _load(store: Store, source: Source, task: str, metric: str) -> pd.DataFrame | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunery.entries import TaskScore
 from tunery.tracking.base_scores import EXPERIMENT, KEY
+from tunery.tracking.entries_conditions import metrics_of
 from tunery.tracking.entries_records import Source
 from tunery.tracking.gateway import entity_name
 from tunery.tracking.store import Store, refusals
@@ -89,4 +90,4 @@ def _kept(run: Run) -> KeptBase:
         quantization=tags.get("tunery.quantization"),
         is_kept_base=True,
     )
-    return KeptBase(source, run.data.params, run.data.metrics)
+    return KeptBase(source, run.data.params, metrics_of(run))

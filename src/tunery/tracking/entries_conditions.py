@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -28,15 +29,25 @@ def task_scores(run: Run) -> dict[str, TaskScore]:
     A run whose checkpoint or settings were chosen on dev items has its locked ones for a score, as far as it logged
     them.
     """
-    metrics, params = run.data.metrics, run.data.params
+    metrics, params = metrics_of(run), run.data.params
     found = {name[len(_PARAM) :]: text for name, text in params.items() if name.startswith(_PARAM)}
     logged = found or {task: json.dumps(facts, sort_keys=True) for task, facts in _of_older_run(run).items()}
-    scores = {task: _score(task, text, metrics, run) for task, text in logged.items()}
-    return {task: score for task, score in scores.items() if score is not None}
+    scores = [_score(task, text, metrics, run) for task, text in logged.items()]
+    return {score.task: score for score in scores if score is not None}
+
+
+def metrics_of(run: Run) -> dict[str, float]:
+    """All that the run logged. MLflow's databases hold no infinity: the largest float stands for one."""
+    most = sys.float_info.max
+    return {
+        name: math.copysign(math.inf, value) if abs(value) >= most else value
+        for name, value in run.data.metrics.items()
+    }
 
 
 def _score(task: str, text: str, metrics: Mapping[str, float], run: Run) -> TaskScore | None:
     facts = _parsed(text)
+    task = facts.get("task", task)  # the param's own name has lost what MLflow takes in none
     name = entity_name(f"{task}/{facts['metric']}")
     locked = f"locked/{name}" in metrics
     prefix = "locked" if locked else "lm_eval"

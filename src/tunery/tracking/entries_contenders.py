@@ -37,5 +37,4 @@ def _level(group: Sequence[Reading], tasks: Collection[str]) -> float:
         for one in group
         for score in ranked_by(one.entry, tasks).values()
     ]
-    mean = math.fsum(values) / len(values) if values else -math.inf
-    return mean if math.isfinite(mean) else -math.inf
+    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf

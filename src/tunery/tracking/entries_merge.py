@@ -1,4 +1,4 @@
-"""Several runs of one model as one row: imports by our metric, later evaluations, repetitions, votes."""
+"""Several runs of one model as one row: tasks by one name, imports by our metric, later evaluations, repetitions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunery.entries import Votes
-from tunery.tracking.entries_conditions import by_metric, lower_is_better
+from tunery.entries import TaskScore
+from tunery.tracking.entries_conditions import by_metric, lower_is_better, metrics_of
 from tunery.tracking.entries_records import Reading
-from tunery.tracking.store import Store, refusals
+from tunery.tracking.gateway import entity_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_PAGE = 1000
+
+# ---- one name and one metric a task
 
 
-# ---- one metric a task
+def by_true_names(readings: Sequence[Reading]) -> list[Reading]:
+    """A task that some of the runs tell the true name of is called so in all: MLflow takes no colon in a param's."""
+    told = {entity_name(task): task for one in readings for task in one.entry.tasks if entity_name(task) != task}
+    return [_renamed(reading, told) for reading in readings] if told else list(readings)
+
+
+def _renamed(reading: Reading, told: Mapping[str, str]) -> Reading:
+    names = {task: told.get(task, task) for task in reading.entry.tasks}
+    tasks = {name: replace(reading.entry.tasks[task], task=name) for task, name in names.items()}
+    sources = {name: reading.sources[task] for task, name in names.items()}
+    return replace(reading, entry=replace(reading.entry, tasks=tasks), sources=sources)
 
 
 def by_one_metric(readings: Sequence[Reading]) -> list[Reading]:
@@ -33,8 +44,9 @@ def by_one_metric(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def _by(reading: Reading, run: Run, usual: Mapping[str, str]) -> Reading:
+    metrics = metrics_of(run)
     tasks = {
-        task: by_metric(score, usual[task], run.data.metrics, lower_is_better(run, task))
+        task: by_metric(score, usual[task], metrics, lower_is_better(run, task))
         if usual.get(task, score.metric) != score.metric
         else score
         for task, score in reading.entry.tasks.items()
@@ -56,57 +68,51 @@ def with_evaluations(readings: Sequence[Reading]) -> list[Reading]:
             alone.append(reading)
         else:
             later[home.entry.run_id].append(reading)
-    return [_together([reading, *later.get(reading.entry.run_id, [])]) for reading in alone]
+    return [row for reading in alone for row in _rows([reading, *later.get(reading.entry.run_id, [])])]
 
 
 def latest(readings: Sequence[Reading]) -> list[Reading]:
-    """The latest run of each configuration and seed; what was named stands for itself."""
+    """The latest run of each configuration and seed, asked in one way; what was named stands for itself."""
     groups: dict[Hashable, list[Reading]] = defaultdict(list)
     for reading in readings:
         key = reading.entry.run_id if reading.named else (reading.entry.configuration, reading.entry.seed)
         groups[key].append(reading)
-    return [_together(sorted(group, key=lambda one: -one.entry.started_ms)) for group in groups.values()]
+    return [row for group in groups.values() for row in _rows(sorted(group, key=lambda one: -one.entry.started_ms))]
 
 
-def _together(readings: Sequence[Reading]) -> Reading:
-    """One row for several runs of one model: the first speaks, the others add the tasks that it was not asked."""
-    first = readings[0]
-    if len(readings) == 1:
-        return first
-    tasks = {task: score for one in reversed(readings) for task, score in one.entry.tasks.items()}
-    sources = {task: source for one in reversed(readings) for task, source in one.sources.items()}
-    costs = {name: value for one in reversed(readings) for name, value in one.entry.costs.items()}
-    order = dict.fromkeys(task for one in readings for task in one.entry.tasks)
-    version = next((one.entry.version for one in readings if one.entry.version), None)
-    entry = replace(first.entry, tasks={task: tasks[task] for task in order}, costs=costs, version=version)
-    models = tuple(model for one in readings for model in one.models)
-    return replace(first, entry=entry, sources=sources, models=models)
+def _rows(readings: Sequence[Reading]) -> list[Reading]:
+    """Runs of one model as one row, or several: a run that was asked a task in another way joins none without it."""
+    rows: list[Reading] = []
+    for reading in readings:
+        place = next((place for place, row in enumerate(rows) if not _clash(row, reading)), None)
+        if place is None:
+            rows.append(reading)
+        else:
+            rows[place] = _together(rows[place], reading)
+    return rows
 
 
-# ---- votes
+def _clash(one: Reading, other: Reading) -> bool:
+    """Whether both were asked a task, in different ways."""
+    mine, theirs = one.entry.tasks, other.entry.tasks
+    return any(_differ(mine[task], theirs[task]) for task in mine.keys() & theirs.keys())
 
 
-def with_votes(store: Store, readings: Sequence[Reading]) -> list[Reading]:
-    """The same readings with the choices that people made on the chat page."""
-    votes = _votes(store)
-    if not votes:
-        return list(readings)
-    return [replace(one, entry=replace(one.entry, votes=_votes_of(one, votes))) for one in readings]
+def _differ(one: TaskScore, other: TaskScore) -> bool:
+    mine, theirs = ({**score.conditions, "metric": score.metric} for score in (one, other))
+    # Locked items are a part of the same answers; the same items settle how they were chosen.
+    same_items = "items" in mine and mine["items"] == theirs.get("items")
+    settled = {"split", "limit"} if same_items else {"split"}
+    return any(mine[key] != theirs[key] for key in (mine.keys() & theirs.keys()) - settled)
 
 
-def _votes_of(reading: Reading, votes: Mapping[str, Votes]) -> Votes | None:
-    found = [votes[name] for name in {reading.entry.run_id, *reading.models} if name in votes]
-    return found[0] if found else None
-
-
-def _votes(store: Store) -> dict[str, Votes]:
-    """Choices between a model and its base, by logged model and by run; all sessions together."""
-    counts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    with refusals(store.uri):
-        everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
-        found = store.client.search_runs(everywhere, "tags.`tunery.kind` = 'votes'", max_results=_PAGE)
-    for run in found:
-        for about in (run.data.tags.get("tunery.voted_model"), run.data.tags.get("tunery.voted_run")):
-            for place, name in enumerate(("wins", "ties", "losses") if about else ()):
-                counts[str(about)][place] += run.data.metrics.get(f"votes/{name}", 0.0)
-    return {about: Votes(*(int(number) for number in numbers)) for about, numbers in counts.items() if any(numbers)}
+def _together(row: Reading, more: Reading) -> Reading:
+    """The row, with the tasks that it was not asked and the other was."""
+    mine, theirs = row.entry, more.entry
+    entry = replace(
+        mine,
+        tasks={**mine.tasks, **theirs.tasks, **mine.tasks},  # named twice: first by place, last by value
+        costs={**theirs.costs, **mine.costs},
+        version=mine.version or theirs.version,
+    )
+    return replace(row, entry=entry, sources={**more.sources, **row.sources}, models=(*row.models, *more.models))

@@ -58,7 +58,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Readings:
-    """What was found: the latest run of each configuration and seed, and how many runs stand behind them."""
+    """What was found: the latest run of each configuration, seed and way of asking, and how many stand behind them."""
 
     readings: tuple[Reading, ...]
     runs: int

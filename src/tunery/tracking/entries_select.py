@@ -101,45 +101,55 @@ def select(store: Store, selection: Selection) -> Iterator[tuple[Run, bool]]:
 
 def nothing_found(store: Store, selection: Selection) -> InputError:
     """The error of a selection that no run matches: it says what there is."""
-    projects, kinds, experiments = Counter[str](), Counter[str](), {}
-    with refusals(store.uri):
-        for experiment in store.client.search_experiments():
-            experiments[experiment.experiment_id] = experiment.name
-        for kind in (*COMPARED, "trial"):
-            for run in _pages(store, list(experiments), [f"tags.`tunery.kind` = '{kind}'", _FINISHED]):
-                kinds[kind] += 1
-                projects[run.data.tags.get("tunery.project", "none")] += 1
+    projects, kinds, known = Counter[str](), Counter[str](), experiments(store)
+    for kind in (*COMPARED, "trial"):
+        for run in search(store, list(known.values()), [f"tags.`tunery.kind` = '{kind}'", _FINISHED]):
+            kinds[kind] += 1
+            projects[run.data.tags.get("tunery.project", "none")] += 1
     if not kinds:
         there = "The store holds no finished run. Train one, or bring results in with tunery import."
     else:
         there = (
             f"There are: {_counts(kinds)}; of projects: {_counts(projects)}; "
-            f"in experiments: {', '.join(sorted(experiments.values())[:_LISTED])}."
+            f"in experiments: {', '.join(sorted(known)[:_LISTED])}."
         )
     return InputError(f"compare {selection}", Fault("no finished run with a score matches", advice=there))
 
 
 _FINISHED = "attributes.status = 'FINISHED'"
+_PROJECT = "tags.`tunery.project`"
 
 
 def _searched(store: Store, selection: Selection) -> Iterator[Run]:
     if selection.imported:
-        yield from _pages(store, _experiments(store, ()), ["tags.`tunery.kind` = 'import'", _FINISHED])
+        yield from search(store, _experiments(store, ()), ["tags.`tunery.kind` = 'import'", _FINISHED])
     if not selection.searches:
         return
-    experiments = _experiments(store, selection.experiments)
+    places = _experiments(store, selection.experiments)
     kinds = selection.kinds or (("trial",) if selection.studies else COMPARED)
-    fixed = [_equals(f"tags.`{name}`", value) for name, value in selection.tags]
+    fixed = [_equals(_tag(name), value) for name, value in selection.tags]
     fixed += [selection.filter] if selection.filter else []
     # MLflow's filters know no OR: one search for each combination.
     for kind, project, study in product(kinds, selection.projects or (None,), selection.studies or (None,)):
         clauses = [_equals("tags.`tunery.kind`", kind), _FINISHED, *fixed]
-        clauses += [] if project is None else [_equals("tags.`tunery.project`", project)]
+        clauses += [] if project is None else [_equals(_PROJECT, project)]
         clauses += [] if study is None else [_of_study(study)]
-        yield from _pages(store, experiments, clauses, selection.filter)
+        yield from search(store, places, clauses, selection.filter)
 
 
-def _pages(store: Store, experiments: Sequence[str], clauses: Sequence[str], told: str = "") -> Iterator[Run]:
+def search(store: Store, places: Sequence[str], clauses: Sequence[str], told: str = "") -> Iterator[Run]:
+    """Every run of some experiments that all clauses hold of.
+
+    Args:
+        store: Where.
+        places: Ids of experiments.
+        clauses: Of MLflow's filter.
+        told: The clause that a person wrote.
+
+    Raises:
+        InputError: If what a person wrote does not parse.
+        TrackingError: If the store does not answer.
+    """
     from mlflow.exceptions import MlflowException
 
     token = None
@@ -147,7 +157,7 @@ def _pages(store: Store, experiments: Sequence[str], clauses: Sequence[str], tol
         with refusals(store.uri):
             try:
                 page = store.client.search_runs(
-                    list(experiments), " and ".join(clauses), max_results=_PAGE, page_token=token
+                    list(places), " and ".join(clauses), max_results=_PAGE, page_token=token
                 )
             except MlflowException as error:
                 if told and error.error_code == "INVALID_PARAMETER_VALUE":
@@ -171,7 +181,7 @@ def _named(store: Store, selection: Selection) -> list[Run]:
     everywhere = _experiments(store, ()) if wanted else []
     for first in range(0, len(wanted), _NAMED_AT_ONCE):
         ids = ", ".join(f"'{run_id}'" for run_id in wanted[first : first + _NAMED_AT_ONCE])
-        found |= {run.info.run_id: run for run in _pages(store, everywhere, [f"attributes.run_id IN ({ids})"])}
+        found |= {run.info.run_id: run for run in search(store, everywhere, [f"attributes.run_id IN ({ids})"])}
     missing = [run_id for run_id in wanted if run_id not in found]
     if missing:
         recent = ", ".join(run.info.run_id for run in _recent(store, everywhere)) or "none"
@@ -192,17 +202,42 @@ def _run_of_version(store: Store, reference: str) -> str:
     return found.run_id
 
 
-def _experiments(store: Store, names: Sequence[str]) -> list[str]:
-    """Ids of the named experiments, of all where none is named."""
+def experiments(store: Store) -> dict[str, str]:
+    """Ids of all experiments, by name.
+
+    Raises:
+        TrackingError: If the store does not answer.
+    """
+    known: dict[str, str] = {}
+    token = None
     with refusals(store.uri):
-        known: dict[str, str] = {}
-        token = None
         while True:
             page = store.client.search_experiments(max_results=_PAGE, page_token=token)
             known |= {experiment.name: str(experiment.experiment_id) for experiment in page}
             token = page.token
             if not token:
-                break
+                return known
+
+
+def is_project(store: Store, name: str) -> bool:
+    """Whether some run is of a project that is called so."""
+    return _any(store, _equals(_PROJECT, name))
+
+
+def is_study(store: Store, name: str) -> bool:
+    """Whether some run is of a study that is called so."""
+    return _any(store, _of_study(name))
+
+
+def _any(store: Store, clause: str) -> bool:
+    everywhere = list(experiments(store).values())
+    with refusals(store.uri):
+        return bool(store.client.search_runs(everywhere, clause, max_results=1))
+
+
+def _experiments(store: Store, names: Sequence[str]) -> list[str]:
+    """Ids of the named experiments, of all where none is named."""
+    known = experiments(store)
     unknown = [name for name in names if name not in known]
     if unknown:
         there = ", ".join(sorted(known)[:_LISTED])
@@ -214,6 +249,15 @@ def _experiments(store: Store, names: Sequence[str]) -> list[str]:
 def _of_study(study: str) -> str:
     tag = "mlflow.parentRunId" if _RUN_ID.fullmatch(study) else "tunery.study"
     return _equals(f"tags.`{tag}`", study)
+
+
+def _tag(name: str) -> str:
+    """A tag in MLflow's filter, whose names have no escape for their quote."""
+    if "`" in name:
+        raise InputError(
+            "--tag", Fault("the name", "one without a backquote, which MLflow's filters cannot hold", name)
+        )
+    return f"tags.`{name}`"
 
 
 def _equals(key: str, value: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunery.evaluation.samples import file_name
-from tunery.tracking.gateway import entity_name, param_text, redact_frame
+from tunery.tracking.gateway import entity_name, param_text, redact_frame, true_name
 from tunery.tracking.redact import redact
 from tunery.tracking.store import Store, refusals
 
@@ -189,7 +189,7 @@ def param_values(imported: Imported) -> dict[str, str]:
     # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
     own |= {"name": imported.name} if imported.name_counts or not own else {}
     values = {f"import.{key}": value for key, value in {**imported.settings, **own}.items()}
-    return values | {f"task.{task}": json.dumps(_conditions(result)) for task, result in imported.tasks.items()}
+    return values | {f"task.{task}": json.dumps(_conditions(task, result)) for task, result in imported.tasks.items()}
 
 
 def _params(imported: Imported) -> Iterator[Param]:
@@ -199,10 +199,10 @@ def _params(imported: Imported) -> Iterator[Param]:
         yield Param(entity_name(key), param_text(value))
 
 
-def _conditions(task: ImportedTask) -> dict[str, object]:
+def _conditions(name: str, task: ImportedTask) -> dict[str, object]:
     told: dict[str, object] = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts}
     told |= {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
-    return {"split": "all", **task.conditions, **told}
+    return {"split": "all", **task.conditions, **told, **true_name(name)}
 
 
 def metric_values(imported: Imported) -> dict[str, float]:

@@ -15,6 +15,7 @@ from tunery.errors import Fault, RefError
 from tunery.evaluation.samples import read_folder
 from tunery.records import TaskResult
 from tunery.tracking.aliases import APPLIED
+from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef, resolve
 from tunery.tracking.run import KIND, Tracker
 from tunery.tracking.store import Store, refusals
@@ -157,6 +158,19 @@ def recorded_answers(run_id: str, store: Store) -> dict[str, pd.DataFrame]:
         task: pd.concat([part[task] for part in (plain, locked) if task in part])
         for task in dict.fromkeys([*plain, *locked])
     }
+
+
+def check_files(ref: str, store: Store) -> None:
+    """Raise RefError where a reference leads to no logged model, or to one whose files are gone."""
+    from mlflow.exceptions import MlflowException
+
+    model, advice = resolve(ref, store), "Promote another version: tunery promote."
+    try:
+        files = store.client.list_logged_model_artifacts(model.model_id)
+    except (MlflowException, OSError) as error:
+        raise RefError(ref, Fault("its files cannot be read", redact(str(error)).strip(), advice=advice)) from error
+    if not any(Path(file.path).name == "MLmodel" for file in files):
+        raise RefError(ref, f"its files are gone from the artifact store. {advice}")
 
 
 def _is_score(key: str) -> bool:

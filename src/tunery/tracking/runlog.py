@@ -16,7 +16,7 @@ from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import file_name
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
 from tunery.tracking.datasets import dataset_name, evaluation_inputs, training_inputs
-from tunery.tracking.gateway import Gateway, entity_name, redact_frame
+from tunery.tracking.gateway import Gateway, entity_name, redact_frame, true_name
 from tunery.tracking.outbox import Point
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
@@ -228,15 +228,12 @@ class RunLog(ABC):
             counted: Tasks that are part of the run's `score`.
             split: Items that the score is computed on: all, dev or locked.
         """
-        self.gateway.params(
-            {
-                entity_name(f"task.{task}"): json.dumps(
-                    task_conditions(results[task], metric, counts=task in counted, split=split)
-                )
-                for task, metric in asked.items()
-                if task in results
-            }
-        )
+        told = {
+            task: {**task_conditions(results[task], metric, counts=task in counted, split=split), **true_name(task)}
+            for task, metric in asked.items()
+            if task in results
+        }
+        self.gateway.params({entity_name(f"task.{task}"): json.dumps(facts) for task, facts in told.items()})
 
     def log_samples(self, results: Mapping[str, TaskResult], folder: str = "samples") -> None:
         """Write samples/<task>.parquet: one row an item."""

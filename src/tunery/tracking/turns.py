@@ -22,10 +22,11 @@ from tunery.tracking.redact import redact
 from tunery.tracking.store import Store
 
 FLAG = "tunery.turn."
-# What is done in a turn takes less than a second. A flag that stands for so long belongs to a process that is dead, as
-# seen by the watcher's own clock: those of two hosts need not agree.
-LEASE_SECONDS = 60.0
-_PATIENCE_SECONDS = 300.0
+# What is done in a turn takes less than a second, but one request to a server that stalls takes 3 minutes with its
+# retries. A flag that stands for longer belongs to a process that is dead, as seen by the watcher's own clock: those of
+# two hosts need not agree.
+LEASE_SECONDS = 300.0
+_PATIENCE_SECONDS = 2 * LEASE_SECONDS
 _PAUSE_SECONDS = (0.05, 0.25)
 
 

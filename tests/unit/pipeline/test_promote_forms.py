@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from tunery.errors import OutOfMemory
+from tunery.pipeline import forms_process
 from tunery.pipeline.forms import Asking, form_scores
-from tunery.pipeline.forms_process import Answers
+from tunery.pipeline.forms_process import Answers, Job
+from tunery.pipeline.promote_evidence import _joined
 from tunery.records import Score, TaskResult, TaskSettings
 
 PRIMARY = {"quiz": "acc"}
@@ -53,6 +61,69 @@ def test_the_drift_of_a_form_is_told_in_score_items_and_nats() -> None:
     assert (found["merged"].score, found["merged"].drift, found["merged"].changed) == (0.75, 0.25, 3)
     assert found["merged"].loglikelihood == 1.0
     assert (found["adapter"].score, found["adapter"].fault) == (None, "no memory")
+
+
+class Loaded:
+    """A model with an adapter that can be switched off; merging takes the adapter away."""
+
+    def __init__(self) -> None:
+        self.state = "adapter"
+        self.model, self.loaded = self, SimpleNamespace(tokenizer=None, of=self)
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        self.state, before = "base", self.state
+        yield
+        self.state = before
+
+    def merged(self, *_: object) -> Loaded:
+        self.state = "merged"
+        return self
+
+
+@pytest.fixture
+def sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of answers, each result tells in what state the model was asked."""
+    for name, stand_in in {
+        "_questions": lambda job: (None, None),
+        "_sixteen_bits": lambda folder: "bfloat16",
+        "_load": lambda *words: Loaded(),
+        "_merged": Loaded.merged,
+        "_ask": lambda model, *words: model.state,
+        "_base_locked": lambda loaded, *words: loaded.of.state,
+    }.items():
+        monkeypatch.setattr(forms_process, name, stand_in)
+
+
+@pytest.mark.usefixtures("sixteen_bits")
+def test_the_base_is_asked_in_the_weights_of_the_form_that_is_deployed() -> None:
+    job = Job(Path(), {}, Path(), "")
+    answers = forms_process.score_unquantised(job, ("adapter", "merged"), with_base=True)
+    assert (answers.base, answers.results) == ("base", {"adapter": "adapter", "merged": "merged"})
+    four_bits = Answers({"trained": {}}, base={"quiz": result([1.0], [[]])}, primary=PRIMARY)
+    assert _joined(four_bits, answers).base == "base"
+    assert _joined(four_bits, forms_process.score_unquantised(job, ("merged",))).base == four_bits.base
+
+
+@pytest.mark.usefixtures("sixteen_bits")
+def test_no_form_is_compared_with_a_base_in_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OutOfMemory("scoring the base", "no memory")
+
+    monkeypatch.setattr(forms_process, "_base_locked", full)
+    answers = forms_process.score_unquantised(Job(Path(), {}, Path(), ""), ("adapter", "merged"), with_base=True)
+    assert (answers.results, set(answers.faults)) == ({}, {"adapter", "merged"})
+
+
+@pytest.mark.parametrize(("quantization", "asked"), [("nf4", True), ("none", False)])
+def test_the_base_of_a_model_that_was_trained_in_sixteen_bits_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, quantization: str, asked: bool
+) -> None:
+    asking, calls = Asking(), []
+    monkeypatch.setattr(asking, "_run", lambda *words: calls.append(words) or Answers())
+    facts: Any = SimpleNamespace(method="lora", identity=SimpleNamespace(quantization=quantization, dtype="bfloat16"))
+    asking.others(Job(Path(), {}, Path(), ""), Answers({"trained": {}}), facts, with_base=True)
+    assert calls[0][-1] is asked
 
 
 def test_answers_that_were_written_have_no_loglikelihoods() -> None:

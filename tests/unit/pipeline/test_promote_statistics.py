@@ -79,6 +79,20 @@ def test_items_that_share_a_passage_tell_less() -> None:
     assert shared[1] - shared[0] > 2 * (alone[1] - alone[0])
 
 
+def test_the_fewest_passages_of_a_task_are_told() -> None:
+    before = {"a": result("a", [0.0] * 4), "b": result("b", [0.0] * 9), "c": result("c", [0.0])}
+    after = {
+        "a": result("a", [1.0] * 4, passage=["p", "p", "q", "q"]),
+        "b": result("b", [1.0] * 9, passage=["r", "s", "t"] * 3),
+        "c": result("c", [1.0]),
+    }
+    metrics = dict.fromkeys(before, "acc")
+    found, alone = compare(before, after, metrics, 0.95), compare(before, after, {"c": "acc"}, 0.95)
+    assert found is not None
+    assert alone is not None
+    assert (found.passages, alone.passages) == (2, None)
+
+
 @pytest.mark.parametrize("missing", [{}, {"t": result("t", [1.0])}])
 def test_a_task_without_a_common_item_is_not_compared(missing: dict[str, TaskResult]) -> None:
     other = result("u", [1.0])

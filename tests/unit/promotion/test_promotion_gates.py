@@ -57,6 +57,7 @@ def test_without_a_champion_the_base_alone_is_the_rival(good: Evidence) -> None:
         ({"load_fault": "its weights are gone"}, "loads in a fresh process"),
         ({"pickles": ["training_args.bin"]}, "no pickle in the folder"),
         ({"license": None}, "the base's licence is known"),
+        ({"license": "Unknown"}, "the base's licence is known"),
         ({"revision": "main"}, "the base's revision is known"),
         ({"recorded": 0.02}, "the recorded score is found again"),
         ({"overtaken": "the champion is version 7 by now"}, "nobody was faster"),
@@ -136,6 +137,17 @@ def test_answers_that_a_trial_never_recorded_are_no_fault(good: Evidence) -> Non
 @pytest.mark.parametrize("lost", [float("nan"), float("inf")])
 def test_a_difference_that_is_no_number_is_not_passed(good: Evidence, lost: float) -> None:
     assert "better than the base" in refusals(with_compared(good, SCORE, "base", difference(lost)))
+
+
+@pytest.mark.parametrize(("passages", "passed"), [(3, False), (9, False), (10, True), (None, True)])
+def test_a_gain_on_a_few_passages_is_not_measured(good: Evidence, passages: int | None, passed: bool) -> None:
+    found = replace(difference(0.3), passages=passages)
+    (gate,) = [
+        gate
+        for gate in decide(with_compared(good, SCORE, "base", found), RULES).gates
+        if gate.name == "better than the base"
+    ]
+    assert (gate.passed, "passages are too few" in gate.reason) == (passed, not passed)
 
 
 numbers = st.floats(-1, 1, allow_nan=False)

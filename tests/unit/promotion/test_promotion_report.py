@@ -66,6 +66,12 @@ def test_a_reason_cannot_break_out_of_its_cell(good: Evidence) -> None:
     assert "[/red]" in printed(gates_table(verdict_of(replace(good, load_fault="[/red]"))))
 
 
+def test_a_reason_starts_no_heading_and_opens_no_tag_in_the_page(good: Evidence) -> None:
+    page = markdown(verdict_of(replace(good, license=None), "bought\n# Gates\n<script>"))
+    assert "forced (bought # Gates &lt;script>) past 1 gate" in page
+    assert "\n# Gates" not in page
+
+
 def test_the_history_says_who_was_champion_until_when() -> None:
     events = [
         Event(
@@ -84,6 +90,7 @@ def test_the_history_says_who_was_champion_until_when() -> None:
     ]
     shown = printed(history_table("small", events))
     assert "2026-02-02 03:04" in shown
+    assert "times in UTC" in shown
     assert "0.7000 (champion 0.6100)" in shown
     assert "now" in shown
 

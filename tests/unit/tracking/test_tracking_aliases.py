@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
-from tunery.errors import Overtaken, RefError
-from tunery.tracking import aliases, turns
-from tunery.tracking.aliases import APPLIED, INTENT, Move, Standing, check_model, mend, move, standing
-from tunery.tracking.store import Store, connect
+from tunery.errors import Overtaken, RefError, TrackingError
+from tunery.tracking import turns
+from tunery.tracking.aliases import APPLIED, check_model, mend, move, standing
+from tunery.tracking.aliases_move import INTENT, LONGEST_TEXT, Move, Standing, fitting, written
+from tunery.tracking.store import _PATIENCE, Store, connect
 
 NAME = "small"
 WRITES = (
@@ -141,7 +143,7 @@ def test_a_move_that_was_left_is_finished_before_the_next_is_judged(model: Store
     with pytest.raises(Crash):
         move(replace(model, client=Dying(model.client, 2)), NAME, made)  # type: ignore[arg-type]
     assert aliases_of(model) == {"champion": 2, "previous": 1}
-    with pytest.raises(Overtaken, match="the champion is version 3 by now, not the champion is version 2"):
+    with pytest.raises(Overtaken, match="champion 3 and previous 2 by now, not champion 2 and previous 1"):
         move(model, NAME, replace(made, after=Standing(1, 2)))
     assert aliases_of(model) == {"champion": 3, "previous": 2}
     assert model.client.get_run(made.run_id).info.status == "FINISHED"
@@ -156,12 +158,95 @@ def test_an_alias_set_by_hand_after_a_crash_is_the_later_word(model: Store) -> N
     assert (aliases_of(model), tags_of(model).get(INTENT)) == ({"champion": 1, "previous": 1}, None)
 
 
-def test_a_version_deleted_after_a_crash_is_nobodys_champion(model: Store) -> None:
+@pytest.mark.parametrize("writes", [2, 3], ids=["nothing moved yet", "previous moved"])
+def test_a_move_to_a_version_deleted_after_a_crash_is_taken_back(model: Store, writes: int) -> None:
     with pytest.raises(Crash):
-        move(replace(model, client=Dying(model.client, 2)), NAME, wanted(model))  # type: ignore[arg-type]
+        move(replace(model, client=Dying(model.client, writes)), NAME, wanted(model))  # type: ignore[arg-type]
     model.client.delete_model_version(NAME, "3")
+    assert standing(model, NAME) == Standing(2, 1)
     assert mend(model, NAME) is None
-    assert aliases_of(model) == {"champion": 2, "previous": 1}
+    assert (aliases_of(model), tags_of(model).get(INTENT)) == ({"champion": 2, "previous": 1}, None)
+
+
+def test_what_was_deleted_after_the_champion_moved_takes_nothing_back(model: Store) -> None:
+    with pytest.raises(Crash):
+        move(replace(model, client=Dying(model.client, 4)), NAME, wanted(model))  # type: ignore[arg-type]
+    model.client.set_registered_model_alias(NAME, "previous", "1")
+    model.client.delete_model_version(NAME, "2")
+    assert mend(model, NAME) is None
+    assert aliases_of(model) == {"champion": 3, "previous": 1}
+
+
+def test_a_version_deleted_while_it_was_judged_moves_nothing(model: Store) -> None:
+    made = wanted(model)
+    model.client.delete_model_version(NAME, "3")
+    with pytest.raises(Overtaken, match="a version of champion 3 and previous 2 was deleted meanwhile"):
+        move(model, NAME, made)
+    assert (aliases_of(model), tags_of(model)) == ({"champion": 2, "previous": 1}, {})
+
+
+def test_a_process_that_sleeps_through_its_turn_overwrites_nothing(model: Store, monkeypatch: Any) -> None:
+    client, slept = model.client, []
+    set_alias = client.set_registered_model_alias
+
+    def set_and_sleep(*words: str) -> None:
+        set_alias(*words)
+        if not slept:
+            slept.append(words)
+            mend(model, NAME)  # the lease is over: another process goes in, finishes the move, and promotes version 1
+            move(model, NAME, wanted(model, 1))
+
+    monkeypatch.setattr(client, "set_registered_model_alias", set_and_sleep)
+    made = wanted(model)
+    move(model, NAME, made)
+    assert aliases_of(model) == {"champion": 1, "previous": 3}
+    assert client.get_run(made.run_id).data.tags[APPLIED] == made.at
+
+
+def test_a_process_that_sleeps_while_an_alias_is_set_by_hand_is_told(model: Store, monkeypatch: Any) -> None:
+    set_alias = model.client.set_registered_model_alias
+
+    def set_and_sleep(name: str, alias: str, version: str) -> None:
+        set_alias(name, alias, version)
+        set_alias(name, "champion", "1")
+
+    monkeypatch.setattr(model.client, "set_registered_model_alias", set_and_sleep)
+    with pytest.raises(Overtaken, match="set by somebody else while this process stood still"):
+        move(model, NAME, wanted(model))
+    assert aliases_of(model)["champion"] == 1
+
+
+def test_the_lease_outlasts_a_request_with_all_its_retries() -> None:
+    patience = {key: int(value) for key, value in _PATIENCE.items()}
+    longest = patience["MLFLOW_HTTP_REQUEST_TIMEOUT"] * (patience["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] + 1)
+    assert longest < turns.LEASE_SECONDS < turns._PATIENCE_SECONDS
+
+
+def test_a_store_that_refuses_after_the_move_was_written_down_says_that_it_counts(
+    model: Store, monkeypatch: Any
+) -> None:
+    def away(*_: object) -> None:
+        raise MlflowException("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.client, "update_model_version", away)
+        with pytest.raises(TrackingError, match=r"away.* The move is written down and counts"):
+            move(model, NAME, wanted(model))
+    assert mend(model, NAME) is not None
+    assert (standing(model, NAME), tags_of(model)) == (Standing(3, 2), {})
+
+
+@pytest.mark.parametrize("text", ["причина " * 125, '"' * 1000])
+def test_a_move_is_cut_to_what_a_tag_holds(text: str) -> None:
+    tags = {f"tunery.promotion.{number}": text for number in range(5)}
+    cut = fitting(Move(Standing(2, 1), Standing(3, 2), "r" * 32, "now", tags))
+    assert len(written(cut)) <= LONGEST_TEXT
+    assert set(cut.tags) == set(tags)
+
+
+def test_a_long_reason_in_another_script_is_kept_whole() -> None:
+    made = Move(Standing(2, 1), Standing(3, 2), "r" * 32, "now", {"tunery.promotion.forced": "причина " * 125})
+    assert fitting(made) == made
 
 
 def test_a_run_deleted_after_a_crash_does_not_hold_the_move_up(model: Store) -> None:
@@ -179,6 +264,13 @@ def test_a_decision_made_on_another_champion_moves_nothing(model: Store) -> None
     with pytest.raises(Overtaken, match="Another promotion was faster"):
         move(model, NAME, made)
     assert (aliases_of(model), tags_of(model)) == ({"champion": 1, "previous": 1}, {})
+
+
+def test_who_is_overtaken_is_told_of_both_aliases(model: Store) -> None:
+    made = wanted(model)
+    model.client.set_registered_model_alias(NAME, "previous", "3")
+    with pytest.raises(Overtaken, match="champion 2 and previous 3 by now, not champion 2 and previous 1"):
+        move(model, NAME, made)
 
 
 def test_nobody_stands_anywhere_in_a_model_that_is_not_there(store: Store) -> None:
@@ -239,7 +331,7 @@ def _hold(uri: str, entered: Any) -> None:
     store = connect(uri, "quickstart")
     with turns.turn(store, NAME):
         move_left = wanted(store)
-        store.client.set_registered_model_tag(NAME, INTENT, aliases.written(move_left))
+        store.client.set_registered_model_tag(NAME, INTENT, written(move_left))
         entered.set()
         os._exit(9)
 

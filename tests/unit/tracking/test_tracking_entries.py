@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,14 @@ from tunery.tracking.entries import EVALUATED_MODEL, read
 from tunery.tracking.entries_answers import with_answers, with_curves
 from tunery.tracking.entries_contenders import contenders
 from tunery.tracking.entries_records import Readings
-from tunery.tracking.entries_select import Selection
+from tunery.tracking.entries_select import Selection, is_project, is_study
 from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
+
+
+def of_two(search: Any, *args: Any, **options: Any) -> Any:
+    """A search whose pages hold two."""
+    return search(*args, **{**options, "max_results": 2})
 
 
 def entries(found: Readings) -> list[Entry]:
@@ -173,6 +180,45 @@ def test_a_base_that_was_asked_otherwise_is_not_taken(store: Store) -> None:
     assert reading.entry.base_samples == {}
 
 
+def test_a_later_base_of_fewer_items_hides_no_base_of_the_same_items(store: Store) -> None:
+    base_scores.keep(store, "all", IDENTITY, result(BASE))
+    few = result(BASE[:2])
+    base_scores.keep(store, "few", IDENTITY, replace(few, settings=replace(few.settings, limit=2)))
+    run_id = logged(store, split="locked")
+    store.client.log_metric(run_id, "locked/quiz/acc", 0.5)  # no base beside it: any base could be meant
+    [reading] = with_answers(store, read(store, Selection()).readings)
+    assert reading.entry.base_samples["quiz"]["item_id"].tolist() == ["item1", "item3"]
+    assert reading.entry.tasks["quiz"].base == 0.0
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_task_whose_name_no_param_takes_keeps_its_answers_and_its_base(store: Store, older: bool) -> None:
+    base_scores.keep(store, "key", IDENTITY, result(BASE, "group::quiz"))
+    logged(store, task="group::quiz", older=older)
+    [reading] = with_answers(store, read(store, Selection()).readings)
+    assert list(reading.entry.tasks) == ["group::quiz"]
+    assert reading.entry.samples["group::quiz"]["acc"].tolist() == list(TUNED)
+    assert reading.entry.base_samples["group::quiz"]["acc"].tolist() == list(BASE)
+
+
+def test_an_infinity_that_the_store_held_as_the_largest_float_is_one_again(store: Store) -> None:
+    run_id = logged(store)
+    store.client.log_metric(run_id, "lm_eval/quiz/acc", -math.inf)
+    store.client.log_metric(run_id, "train_seconds", math.inf)
+    [entry] = entries(read(store, Selection()))
+    assert entry.tasks["quiz"].value == -math.inf
+    assert entry.costs["train_seconds"] == math.inf
+
+
+def test_runs_with_infinite_scores_are_no_contenders_before_others(store: Store) -> None:
+    good = logged(store, rank=8, values=BASE)
+    for seed, value in enumerate((math.inf, math.inf, -math.inf)):
+        run_id = logged(store, rank=16, seed=seed)
+        store.client.log_metric(run_id, "lm_eval/quiz/acc", value)
+    [best] = contenders(read(store, Selection()).readings, 1)
+    assert best.entry.run_id == good
+
+
 def test_a_run_without_samples_keeps_its_scores_and_says_so(store: Store) -> None:
     logged(store, samples=False)
     [reading] = with_answers(store, read(store, Selection()).readings)
@@ -213,6 +259,30 @@ def test_votes_of_all_sessions_are_counted(store: Store) -> None:
         store.client.log_metric(votes.info.run_id, "votes/losses", losses)
     [entry] = entries(read(store, Selection()))
     assert entry.votes == Votes(wins=5, ties=0, losses=1)
+
+
+def test_votes_are_counted_page_by_page_in_every_experiment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = logged(store)
+    for number in range(3):
+        place = store.client.create_experiment(f"votes {number}")
+        votes = store.client.create_run(place, tags={"tunery.kind": "votes", "tunery.voted_run": run_id})
+        store.client.log_metric(votes.info.run_id, "votes/wins", 1)
+    for name in ("search_runs", "search_experiments"):
+        whole = getattr(store.client, name)
+        monkeypatch.setattr(store.client, name, partial(of_two, whole))
+    [entry] = entries(read(store, Selection()))
+    assert entry.votes == Votes(wins=3, ties=0, losses=0)
+
+
+def test_what_projects_and_studies_are_called_is_known(store: Store) -> None:
+    logged(store, project="one, two", kind="trial", tags={"tunery.study": "a,b"})
+    assert (is_project(store, "one, two"), is_project(store, "one")) == (True, False)
+    assert (is_study(store, "a,b"), is_study(store, "a")) == (True, False)
+
+
+def test_a_tag_that_no_filter_can_name_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match=r"--tag.*backquote"):
+        read(store, Selection(tags=(("a`b", "1"),)))
 
 
 def test_energy_is_the_integral_of_the_power_that_mlflow_saw(store: Store) -> None:

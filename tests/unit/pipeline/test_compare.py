@@ -1,0 +1,100 @@
+"""What a comparison refuses, writes and is kept as."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from tests.unit.ranking.comparison_entries import run
+
+from tunery.entries import Entry, TaskScore
+from tunery.errors import InputError
+from tunery.pipeline import compare
+from tunery.pipeline.compare import Options, compare_runs, texts, write
+from tunery.pipeline.compare_frame import Silent
+from tunery.ranking.comparison_records import Comparison
+from tunery.ranking.leaderboard import rank
+from tunery.tracking import store as stores
+from tunery.tracking.entries_records import Reading
+from tunery.tracking.entries_select import Selection
+
+ODD = "![x](http://evil.example/x.png) <img src=x>"
+
+
+def reading(entry: Entry, named: bool = False) -> Reading:
+    return Reading(entry, {}, {}, "1", named=named)
+
+
+def with_task(entry: Entry, task: str, value: float, counts: bool) -> Entry:
+    return dataclasses.replace(
+        entry, tasks={**entry.tasks, task: TaskScore(task, "acc", value, None, 9, counts=counts)}
+    )
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return rank([run(ODD, {"quiz": 0.1}), run("plain", {"quiz": 0.0})])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_of_a_named_run_only_what_counts_must_be_a_number(value: float) -> None:
+    plain = run("plain", {"quiz": 0.1})
+    compare._refuse_named_nan([reading(with_task(plain, "extra", value, counts=False), named=True)])
+    compare._refuse_named_nan([reading(with_task(plain, "extra", value, counts=True), named=False)])
+    with pytest.raises(InputError, match=f"extra is {value}"):
+        compare._refuse_named_nan([reading(with_task(plain, "extra", value, counts=True), named=True)])
+
+
+def test_as_many_are_tested_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = [reading(run(f"run {number}", {"quiz": number / 10})) for number in range(4)]
+    monkeypatch.setattr(stores, "connect", lambda *_: None)
+    monkeypatch.setattr(compare, "gather", lambda *_: (readings, []))
+    found = compare_runs(Selection(), Options(tested=3, record=False), Silent())
+    assert len(found.main.over_all) == 3, "the pairs of three of the four"
+
+
+def test_an_earlier_comparisons_plots_make_way_and_other_files_stay(comparison: Comparison, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    mine = [tmp_path / "mine.txt", tmp_path / "plots" / "mine.png"]
+    stale = tmp_path / "plots" / "ranks.png"  # of one task nothing can be said over tasks
+    for path in (*mine, stale):
+        path.write_text("old")
+    written = write(comparison, tmp_path)
+    there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == {*written, "mine.txt", "plots/mine.png"}
+    assert all(path.read_text() == "old" for path in mine)
+
+
+def test_every_plot_is_one_of_those_that_make_way() -> None:
+    full = [
+        run(f"run {number}", dict.fromkeys("abcdefg", number / 20), seed=seed)
+        for number in range(4)
+        for seed in range(2)
+    ]
+    assert set(compare._figures(rank(full))) <= set(compare._PLOTS)
+
+
+def test_notes_of_the_reading_stand_in_the_report_and_on_the_page_without_markup(comparison: Comparison) -> None:
+    forms = texts(comparison, [f"Without samples: {ODD}."])
+    assert "Without samples" in forms["comparison.md"]
+    said = forms["comparison.md"].partition("Without samples")[2]
+    assert r"\[x\](http" in said
+    assert r"\<img" in said
+    said = forms["comparison.html"].partition("Without samples")[2]
+    assert "&lt;img src=x&gt;" in said
+    assert "<img src=x>" not in said
+
+
+def test_a_runs_name_is_no_markup_in_the_list_of_links() -> None:
+    links = compare._links([reading(run(ODD, {"quiz": 0.1}))])
+    assert f"- [`{ODD}`](#/experiments/1/runs/" in links
+
+
+@pytest.mark.parametrize(
+    ("projects", "kept_in"), [(("one", "one"), "one"), (("one", "two"), "comparisons"), (("", " "), "comparisons")]
+)
+def test_a_comparison_is_kept_in_the_project_that_all_runs_are_of(projects: tuple[str, ...], kept_in: str) -> None:
+    runs = [reading(run(f"run {number}", {"quiz": 0.1}, project=name)) for number, name in enumerate(projects)]
+    assert compare._project(runs) == kept_in
