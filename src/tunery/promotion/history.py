@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -41,12 +42,12 @@ def history_table(name: str, events: Sequence[Event], notes: Sequence[str] = ())
     """One row a decision, oldest first; the champion of now is the last that has no end."""
     if not events:
         return Group(Text(f"{name}: nobody was promoted yet."), *map(Text, notes))
-    table = Table(title=f"Champions of {name}, times in UTC", title_justify="left")
+    table = Table(title=f"Champions of {name}, times in UTC", title_justify="left", box=SIMPLE_HEAD)
     for column in ("version", "decision", "from", "until", "by", "score", "gain over champion", "over base", "why"):
         table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
     for event in events:
         table.add_row(
-            Text(event.version),
+            Text(event.version.removeprefix(f"{name}/")),  # the title names the model
             Text(event.decision, style=_STYLES.get(event.decision, "")),
             _when(event.began),
             _until(event),

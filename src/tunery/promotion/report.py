@@ -71,8 +71,16 @@ def gates_table(verdict: Verdict) -> RenderableType:
     for gate in verdict.decision.gates:
         table.add_row(Text(gate.name), _mark(gate), Text(gate.reason))
     style = "bold green" if verdict.word == "accepted" else "bold yellow" if verdict.moves else "bold red"
-    notes = [Text(note) for note in verdict.evidence.notes]
+    notes = [Text(note) for note in (*_not_deployed(verdict), *verdict.evidence.notes)]
     return Group(table, *notes, Text(headline(verdict), style=style))
+
+
+def _not_deployed(verdict: Verdict) -> Iterator[str]:
+    """What the other forms would score: who exports one of them should know."""
+    for name, form in verdict.evidence.forms.items():
+        if name != verdict.rules.deploy and form.score is not None and form.drift is not None:
+            far = f", beyond {verdict.rules.max_drift:g}" if abs(form.drift) > verdict.rules.max_drift else ""
+            yield f"Not deployed: {_FORMS[name]} it scores {form.score:.4f} ({form.drift:+.4f}{far})."
 
 
 def markdown(verdict: Verdict) -> str:

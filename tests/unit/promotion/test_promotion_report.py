@@ -72,6 +72,12 @@ def test_a_reason_starts_no_heading_and_opens_no_tag_in_the_page(good: Evidence)
     assert "\n# Gates" not in page
 
 
+def test_the_table_tells_what_the_forms_that_are_not_deployed_would_score(good: Evidence) -> None:
+    shown = printed(gates_table(verdict_of(good)))
+    assert "Not deployed: merged into 16-bit weights it scores 0.5700 (-0.0300, beyond 0.01)." in shown
+    assert "Not deployed: adapter over the base as it was trained" not in shown
+
+
 def test_the_history_says_who_was_champion_until_when() -> None:
     events = [
         Event(
