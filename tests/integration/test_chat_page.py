@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from types import SimpleNamespace
 from typing import Any
@@ -125,8 +126,11 @@ def test_a_new_conversation_forgets_the_last(shown: Shown) -> None:
     assert shown.base.asked == [["One?"], ["One?", "b0 b1 b2 ", "Two?"], ["Three?"]]
 
 
-def test_a_question_that_cannot_be_answered_is_given_back_with_the_reason(shown: Shown) -> None:
-    shown.tuned.fault = DataError("the conversation", "is too long for this model.")
+@pytest.mark.parametrize("kind", [partial(DataError, "the conversation"), ValueError])
+def test_a_question_that_cannot_be_answered_is_given_back_with_the_reason(
+    shown: Shown, kind: Callable[[str], Exception]
+) -> None:
+    shown.tuned.fault = kind("is too long for this model.")
     shown.ask("Long?")
     shown.page.wait_for_selector("text=is too long for this model")
     assert shown.page.input_value("#question textarea") == "Long?"

@@ -170,9 +170,10 @@ def test_the_hub_gets_the_adapter_with_its_card(trained: Place, monkeypatch: pyt
 
 def test_an_earlier_export_is_replaced_whole(trained: Place) -> None:
     out = trained.folder / "twice"
-    out.mkdir()
+    words = ["export", "models:/small/1", "--to", "adapter", "--out", "twice"]
+    assert trained.tunery(*words).code == 0
     (out / "config.json").write_text("{}")
-    assert trained.tunery("export", "models:/small/1", "--to", "adapter", "--out", "twice", "--overwrite").code == 0
+    assert trained.tunery(*words, "--overwrite").code == 0
     assert not (out / "config.json").exists()
     assert (out / "adapter_config.json").is_file()
 
@@ -197,8 +198,9 @@ def test_a_space_runs_here_as_it_is_and_answers(trained: Place) -> None:
     assert os.access(folder / "model" / "model.safetensors", os.R_OK)
 
 
-def test_a_space_of_a_hub_base_holds_the_adapter_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's own loading of a base and its adapter, with a folder in the place of the Hub's model."""
+@pytest.fixture
+def app(tmp_path: Path) -> Any:
+    """A Space's app that has loaded a base and its adapter, with a folder in the place of the Hub's model."""
     import importlib.util
 
     import tunery
@@ -216,7 +218,7 @@ def test_a_space_of_a_hub_base_holds_the_adapter_alone(tmp_path: Path, monkeypat
     base = str(package / "models" / "tiny")
     about = {
         "title": "x", "description": "y", "base": base, "revision": "main", "template": "chat", "stop_ids": [3],
-        "max_tokens": 8, "examples": [QUESTION],
+        "max_tokens": 4096, "examples": [QUESTION],
     }  # fmt: skip
     write_space(tmp_path / "space", about, None, "acme/base")
     spec = importlib.util.spec_from_file_location("space_app", tmp_path / "space" / "app.py")
@@ -224,7 +226,28 @@ def test_a_space_of_a_hub_base_holds_the_adapter_alone(tmp_path: Path, monkeypat
     assert spec.loader is not None
     app = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(app)
+    return app
+
+
+def test_a_space_of_a_hub_base_holds_the_adapter_alone(app: Any, tmp_path: Path) -> None:
     answers = list(app.answer(QUESTION, [], 0, 1, 8))
     assert answers
     assert answers[-1].strip()
     assert "models:\n- acme/base" in (tmp_path / "space" / "README.md").read_text()
+
+
+def test_an_answer_that_fails_keeps_nobody_waiting(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio as gr
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.MODEL, "generate", fail)
+        with pytest.raises(gr.Error, match="CUDA out of memory"):
+            list(app.answer(QUESTION, [], 0, 1, 8))
+    assert list(app.answer(QUESTION, [], 0, 1, 8))
+
+
+def test_a_space_offers_no_more_tokens_than_its_slider_has(app: Any) -> None:
+    assert app.demo.additional_inputs[2].value == app.LONGEST == 2048

@@ -45,7 +45,10 @@ def test_the_tour_ends_with_the_champion_that_it_promises(tmp_path: Path, monkey
     table = pd.read_csv(tmp_path / "report" / "comparison.csv")
     ranked = table[table["board"] == 0]
     trained = ranked[ranked["trained_on"].notna()]
-    assert set(zip(trained["trained_on"], trained["seeds"], strict=True)) == {("facts.jsonl", 3), ("comparison.jsonl", 3)}
+    assert set(zip(trained["trained_on"], trained["seeds"], strict=True)) == {
+        ("facts.jsonl", 3),
+        ("comparison.jsonl", 3),
+    }
     assert len(trained) == 2 * len(CONFIGURATIONS)
     assert list(ranked.loc[ranked["trained_on"].isna(), "name"]) == ["the base, by lm-eval"]
     own = {"facts.jsonl": "world_facts/acc", "comparison.jsonl": "world_comparison/acc"}

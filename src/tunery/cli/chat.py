@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from tunery.cli.options import device_option, tracking_option
@@ -14,23 +16,17 @@ from tunery.cli.options import device_option, tracking_option
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: the first free one from 7860 on.")
 @click.option("--share", is_flag=True, help="Through a tunnel of gradio.live; needs a password.")
-@click.option(
-    "--password",
-    envvar="TUNERY_CHAT_PASSWORD",
-    metavar="WORD",
-    help="Better in TUNERY_CHAT_PASSWORD: others see options.",
-)
 @device_option
 @tracking_option
-def chat(
-    ref: str, host: str, port: int | None, share: bool, password: str | None, device: str, tracking_uri: str | None
-) -> None:
+def chat(ref: str, host: str, port: int | None, share: bool, device: str, tracking_uri: str | None) -> None:
     """Ask a trained model and its base side by side, and vote; votes are kept in MLflow.
 
-    REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>. Needs: pip install 'tunery[chat]'.
+    REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>. Needs: pip install 'tunery[chat]'. The
+    password is read from TUNERY_CHAT_PASSWORD alone: others see options, and MLflow keeps those of `mlflow run`.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.serving.chat import Address, chat
+    from tunery.serving.chat import PASSWORD_VARIABLE, Address, chat
 
+    password = os.environ.get(PASSWORD_VARIABLE)
     with Terminal() as terminal:
         chat(ref, Address(host, port, share, password), terminal, device=device, tracking_uri=tracking_uri)

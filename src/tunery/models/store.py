@@ -15,6 +15,7 @@ from tunery.models.base import LoadedBase
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 # torch.save only says that its file ended too early (inline_container.cc: unexpected pos).
 _FULL_DISK_WORDS = ("os error 28", "No space left", "PytorchStreamWriter failed", "inline_container.cc")
 
@@ -61,18 +62,31 @@ def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False) -
     return model.eval()
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool = True) -> None:
     """Let `write` fill a new folder, then put it in the place of `folder` by renaming.
 
+    Args:
+        folder: Where to.
+        write: Is given a folder that is there and empty.
+        replace: Whether what is at `folder` may go; else it must be new or empty, and still be so at the end.
+
     Raises:
-        StorageError: If the disk is full or cannot be written; what was at `folder` is still there.
+        StorageError: If the disk is full or cannot be written, or `folder` is not empty and may not be replaced; what
+            was at `folder` is still there.
     """
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    # An empty folder is filled, not replaced: it may be a mount point, or the one that the shell stands in.
+    inside = not replace and folder.is_dir()
+    partial = folder / f".partial-{os.getpid()}" if inside else _beside(folder, "partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write(partial)
-        _replace(partial, folder)
+        if inside:
+            _move_up(partial, folder)
+        elif replace:
+            _replace(partial, folder)
+        else:
+            partial.rename(folder)  # fails where a folder with something in it has come up
     except OSError as error:
         raise _storage_error(folder, error) from error
     except Exception as error:
@@ -98,10 +112,21 @@ def _replace(partial: Path, folder: Path) -> None:
     if not folder.exists():
         partial.rename(folder)
         return
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    old = _beside(folder, "old")
     folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old)
+
+
+def _move_up(partial: Path, folder: Path) -> None:
+    if any(path != partial for path in folder.iterdir()):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+    for path in list(partial.iterdir()):
+        path.rename(folder / path.name)
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}-{os.getpid()}")
 
 
 def _storage_error(folder: Path, error: OSError) -> StorageError:
@@ -110,6 +135,10 @@ def _storage_error(folder: Path, error: OSError) -> StorageError:
             str(folder),
             "the disk is full; nothing was replaced. Free space, then run the same command "
             "(`tunery train` with --resume RUN_ID).",
+        )
+    if error.errno in _NOT_EMPTY:
+        return StorageError(
+            str(folder), "something else came there in the meantime; nothing was replaced. Name another folder."
         )
     return StorageError(str(folder), f"cannot be written ({error.strerror or error}). Check the folder's rights.")
 

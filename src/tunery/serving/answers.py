@@ -10,7 +10,6 @@ from inspect import signature
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunery.errors import DataError, Fault
 from tunery.records import Message
 
 if TYPE_CHECKING:
@@ -86,12 +85,10 @@ class Writer:
 
     def _encode(self, talk: Sequence[Message], sampling: Sampling) -> list[int]:
         from tunery.evaluation.generate import encode_prompts
+        from tunery.tracking.pyfunc import check_room
 
         prompt = encode_prompts(self.tokenizer, [talk], self.template)[0]
-        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if room is not None and len(prompt) + sampling.max_tokens > room:
-            rule = f"at most {room} tokens, the model's context, with the {sampling.max_tokens} of the answer"
-            raise DataError("the conversation", Fault("its length", rule, len(prompt), "Begin a new conversation."))
+        check_room(self.model, len(prompt), sampling.max_tokens, "the conversation", "Begin a new conversation.")
         return prompt
 
     def _next(self, ids: Sequence[int], cache: Any, draw: Callable[[torch.Tensor], int]) -> tuple[int, Any]:

@@ -5,33 +5,26 @@ Source: https://huggingface.co/docs/hub/model-cards
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunery.serving.card_scores import CardScore, ScoredOn
+
 # An id of the Hub; a folder or builtin:tiny is none, and would make the front matter invalid.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_SCORED_ON: Mapping[ScoredOn, str] = {
+    "all": "",
+    "locked": " These are locked items, on which nothing was chosen.",
+    "chosen": " These are among the items that the model was chosen on: on others it will do less well.",
+}
 _SHOWN_SETTINGS = (
     "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.target_modules", "adapter.dora",
     "adapter.rslora", "base.quantization", "data.max_length", "training.epochs", "training.max_steps",
     "training.learning_rate", "training.scheduler", "training.warmup_ratio", "training.micro_batch_size",
     "training.gradient_accumulation_steps", "training.seed",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class CardScore:
-    """A task's score beside its base's; None where it is not known."""
-
-    task: str
-    metric: str
-    value: float
-    stderr: float | None = None
-    base: float | None = None
-    base_stderr: float | None = None
-    delta_stderr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,8 @@ class CardFacts:
         vllm_rank: What `--max-lora-rank` must be; None where vLLM does not load it.
         held: How the base's weights were held when it was trained and scored: nf4, float32, ...
         chat_template: Whether the folder has a chat_template.jinja.
+        scored_on: Which items `scores` are of: all, locked, or those that the model was chosen on.
+        new_tokens: Whether the adapter holds rows of tokens that the base may have no room for.
     """
 
     name: str
@@ -66,26 +61,8 @@ class CardFacts:
     vllm_rank: int | None = None
     held: str = ""
     chat_template: bool = True
-
-
-def scores_of(metrics: Mapping[str, float], shown: Sequence[str] = ()) -> list[CardScore]:
-    """A run's metrics lm_eval/<task>/<metric> beside base/<task>/<metric>, with their errors.
-
-    Args:
-        metrics: The run's.
-        shown: Tasks, in this order; others follow. Empty: all as they come.
-    """
-    found = []
-    for key, value in metrics.items():
-        kind, _, rest = key.partition("/")
-        task, slash, metric = rest.rpartition("/")
-        if kind != "lm_eval" or not slash or metric.endswith("_stderr") or not math.isfinite(value):
-            continue
-        errors = {side: _finite(metrics.get(f"{side}/{rest}_stderr")) for side in ("lm_eval", "base", "delta")}
-        base = _finite(metrics.get(f"base/{rest}"))
-        found.append(CardScore(task, metric, value, errors["lm_eval"], base, errors["base"], errors["delta"]))
-    order = {task: place for place, task in enumerate(shown)}
-    return sorted(found, key=lambda score: (order.get(score.task, len(order)), score.task, score.metric))
+    scored_on: ScoredOn = "all"
+    new_tokens: bool = False
 
 
 def model_card(facts: CardFacts) -> str:
@@ -104,6 +81,7 @@ def front_matter(facts: CardFacts) -> str:
             metric_name=score.metric, metric_value=round(score.value, 4),
         )
         for score in facts.scores
+        if facts.scored_on != "chosen"
     ]  # fmt: skip
     data = ModelCardData(
         base_model=facts.base if facts.hub_base else None,
@@ -143,15 +121,7 @@ def _heading(facts: CardFacts) -> str:
 
 def _use(facts: CardFacts) -> str:
     if facts.form == "adapter":
-        base = facts.base if facts.hub_base else "path/to/the/base"
-        lines = [
-            "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            f'base = AutoModelForCausalLM.from_pretrained("{base}", dtype="auto")',
-            'model = PeftModel.from_pretrained(base, ".")',
-            'tokenizer = AutoTokenizer.from_pretrained(".")',
-        ]
+        lines = _adapter_lines(facts)
     else:
         lines = [
             "from transformers import pipeline",
@@ -161,6 +131,24 @@ def _use(facts: CardFacts) -> str:
         ]
     python = "\n".join(["```python", *lines, "```"])
     return f"## Use it\n\nIn this folder:\n\n{python}\n{_vllm(facts)}"
+
+
+def _adapter_lines(facts: CardFacts) -> list[str]:
+    pinned = f', revision="{facts.revision}"' if facts.hub_base else ""
+    base = facts.base if facts.hub_base else "path/to/the/base"
+    room = [
+        "if len(tokenizer) > base.get_input_embeddings().num_embeddings:  # tokens that training added",
+        "    base.resize_token_embeddings(len(tokenizer))",
+    ]
+    return [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+        f'base = AutoModelForCausalLM.from_pretrained("{base}"{pinned}, dtype="auto")',
+        *(room if facts.new_tokens else []),
+        'model = PeftModel.from_pretrained(base, ".")',
+    ]
 
 
 def _vllm(facts: CardFacts) -> str:
@@ -178,8 +166,9 @@ def _vllm(facts: CardFacts) -> str:
 def _scores(facts: CardFacts) -> str:
     if not facts.scores:
         return ""
+    heading = "## Scores on the items it was chosen on" if facts.scored_on == "chosen" else "## Scores"
     lines = [
-        "## Scores",
+        heading,
         "",
         "| task | metric | base | this model | difference |",
         "| --- | --- | ---: | ---: | ---: |",
@@ -190,10 +179,9 @@ def _scores(facts: CardFacts) -> str:
         for score in facts.scores
     ]
     held = f" The weights were held in {facts.held}, as in training." if facts.held else ""
-    note = (
-        "± is one standard error; that of the difference is paired, item by item. Both models answered the same items"
-    )
-    return "\n".join([*lines, "", f"{note}, through lm-eval.{held}", ""])
+    paired = "; that of the difference is paired, item by item. Both models answered the same items, through lm-eval."
+    note = f"± is one standard error{paired if any(score.base is not None for score in facts.scores) else '.'}"
+    return "\n".join([*lines, "", f"{note}{_SCORED_ON[facts.scored_on]}{held}", ""])
 
 
 def _data(facts: CardFacts) -> str:
@@ -244,7 +232,3 @@ def _pm(value: float | None, error: float | None, sign: str = "") -> str:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -6,6 +6,7 @@ import hmac
 import importlib.util
 import ipaddress
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,23 @@ def check_address(address: Address) -> None:
         raise InputError(_WHERE, f"the password must have at least {_SHORTEST_PASSWORD} characters.")
 
 
+def check_free(address: Address) -> None:
+    """See that this machine can listen there, before a model is loaded for it.
+
+    Raises:
+        InputError: If the host is none of this machine's, or the port is taken.
+    """
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(
+            address.host.strip("[]"), address.port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the page will
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host's name that is too long
+        raise _unusable(address, error) from error
+
+
 def check_gradio() -> None:
     """Gradio is an extra: not everyone who trains wants a web page.
 
@@ -79,9 +97,11 @@ def chat(ref: str, address: Address, watch: Watch, *, device: str = "auto", trac
         tracking_uri: MLflow store.
 
     Raises:
-        InputError: If the reference leads nowhere, Gradio is missing, or others could reach the page unasked.
+        InputError: If the reference leads nowhere, Gradio is missing, the address is none of this machine's, or
+            others could reach the page unasked.
     """
     check_address(address)
+    check_free(address)
     check_gradio()
     from tunery.serving.pair import load_pair
     from tunery.tracking.store import connect
@@ -112,14 +132,17 @@ def _served(page: Any, address: Address) -> Iterator[str]:
             prevent_thread_lock=True, quiet=True, show_error=True, footer_links=[], ssr_mode=False,
             theme=gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"]), css=STYLE,
         )  # fmt: skip
-    except OSError as error:  # no such host, or every port is taken
-        raise InputError(
-            _WHERE, f"{address.host}:{address.port or 7860} cannot be used ({error}). Try --port."
-        ) from error
+    except OSError as error:  # every port is taken
+        raise _unusable(address, error) from error
     try:
         yield shared or local
     finally:
         page.blocks.close(verbose=False)
+
+
+def _unusable(address: Address, error: Exception) -> InputError:
+    advice = "--host must be an address of this machine, --port a free one."
+    return InputError(_WHERE, f"{address.host}:{address.port or 7860} cannot be used ({error}). {advice}")
 
 
 def _auth(password: str | None) -> Callable[[str, str], bool] | None:

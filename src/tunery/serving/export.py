@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import signal
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from tunery import __version__
 from tunery.errors import Fault, InputError, RefError
 from tunery.models.store import CONFIG, write_folder
 from tunery.serving import vllm_rules
@@ -27,8 +30,8 @@ Form = Literal["adapter", "merged", "hub", "space"]
 
 # MLflow's own files of a logged model; the rest is the adapter or the model, with its tokenizer.
 _MLFLOW = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "*input_example*", "registered_model_meta")
-# By these an earlier export is known, which --overwrite may replace.
-_MARKS = (CONFIG, "config.json", "space.json")
+# By this file an earlier export is known, which --overwrite may replace: a config.json is in any model's folder.
+MARK = "tunery-export.json"
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,9 @@ def export(ref: str, wish: Wish, watch: Watch, *, tracking_uri: str | None = Non
         check_repo(wish.repo)
     store = connect(tracking_uri, "export")
     with opened(ref, store) as source, _stopping_cleanly(), TemporaryDirectory(prefix="tunery-export-") as place:
-        if wish.to == "adapter" and source.full:
-            raise RefError(ref, "every weight was trained, so there is no adapter. Use --to merged.")
+        _check_source(source, wish)
         out = wish.out or Path(place) / source.project
-        write_folder(out, partial(_fill, source, wish, watch))
+        write_folder(out.resolve(), partial(_fill, source, wish, watch), replace=wish.overwrite and _is_export(out))
         if wish.out is not None:
             watch.step(f"written: {out}")
         _say_vllm(out, source, watch)
@@ -102,13 +104,44 @@ def _check(wish: Wish) -> None:
     out = wish.out
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}", "is a file, but must be a new or empty folder.")
-    if not out.is_dir() or not any(out.iterdir()):
+    if _is_free(out):
         return
     if not wish.overwrite:
         raise InputError(f"--out {out}", "the folder is not empty. Name another, or give --overwrite.")
-    if (out / ".git").exists() or not any((out / mark).is_file() for mark in _MARKS):
-        rule = "holds something else than an earlier export, which --overwrite would delete. Name another folder."
+    if (out / ".git").exists() or not _is_export(out):
+        rule = f"holds something else than an earlier export (which has a {MARK}). Name another folder."
         raise InputError(f"--out {out}", rule)
+    if out.resolve().is_mount():
+        raise InputError(
+            f"--out {out}", "is a mount point, which cannot be replaced. Empty it, or name a folder in it."
+        )
+    _keep_apart(out, [Path.cwd()])
+
+
+def _check_source(source: Source, wish: Wish) -> None:
+    """All that can be wrong before anything is loaded."""
+    ref = source.ref.ref
+    if wish.to == "adapter" and source.full:
+        raise RefError(ref, "every weight was trained, so there is no adapter. Use --to merged.")
+    if wish.to == "space" and source.facts.base.trust_remote_code:
+        raise RefError(ref, "its base brings code of its own, which a Space's app does not run. Use --to merged.")
+    if wish.out is not None:
+        _keep_apart(wish.out, [Path(folder) for folder in (source.home, source.facts.base_folder) if folder])
+
+
+def _is_free(out: Path) -> bool:
+    return not out.exists() or not any(out.iterdir())
+
+
+def _is_export(out: Path) -> bool:
+    return (out / MARK).is_file()
+
+
+def _keep_apart(out: Path, folders: Sequence[Path]) -> None:
+    """Refuse to replace a folder in which the project, the base or whoever asks stands."""
+    held = [folder for folder in folders if folder.resolve().is_relative_to(out.resolve())]
+    if held and not _is_free(out):
+        raise InputError(f"--out {out}", f"holds {held[0]}, which --overwrite would delete. Name another folder.")
 
 
 def _fill(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
@@ -119,6 +152,7 @@ def _fill(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
         _write_merged(source, wish, watch, place)
     else:
         _write_adapter(source, wish, place)
+    (place / MARK).write_text(json.dumps({"ref": source.ref.ref, "to": wish.to, "tunery": __version__}) + "\n")
     for file in place.rglob("*"):
         if file.is_file():
             file.chmod(0o644)  # safetensors writes for the owner alone, but a server runs as somebody else
@@ -158,7 +192,7 @@ def _write_space(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
         _write_adapter(source, wish, model)
     about: dict[str, Any] = {
         "title": _title(source, wish),
-        "description": f"{source.facts.base.model}, fine-tuned: {source.ref.ref}.",
+        "description": f"{source.base}, fine-tuned: {source.ref.ref}.",
         "base": base,
         "revision": source.facts.base.revision if base else None,
         "template": source.facts.template,
@@ -204,8 +238,11 @@ def _say_vllm(folder: Path, source: Source, watch: Watch) -> None:
         for fault in faults:
             watch.step(f"vLLM does not load this adapter: {fault}")
         return
-    base = source.facts.base.model if source.on_hub else "BASE"
-    watch.step(f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {source.project}={folder}")
+    words = ["vllm", "serve", source.base if source.on_hub else "BASE", "--enable-lora", "--max-lora-rank", str(rank)]
+    words += ["--lora-modules", f"{source.project}={folder}"]
+    template = folder / "chat_template.jinja"
+    words += ["--chat-template", str(template)] if template.is_file() else []
+    watch.step(shlex.join(words))
 
 
 @contextmanager

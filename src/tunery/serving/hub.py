@@ -29,7 +29,7 @@ def check_repo(repo: str) -> None:
 
 
 def upload(folder: Path, repo: str, kind: Literal["model", "space"], *, public: bool, message: str) -> str:
-    """Make the repository if it is not there, and send the folder as one commit.
+    """Make the repository if it is not there, and send the folder as one commit that takes the place of all files.
 
     Args:
         folder: What is sent.
@@ -52,7 +52,9 @@ def upload(folder: Path, repo: str, kind: Literal["model", "space"], *, public: 
     try:
         sdk = {"space_sdk": "gradio"} if kind == "space" else {}
         address = api.create_repo(repo, repo_type=kind, private=not public, exist_ok=True, **sdk)
-        api.upload_folder(repo_id=repo, repo_type=kind, folder_path=str(folder), commit_message=message)
+        api.upload_folder(
+            repo_id=repo, repo_type=kind, folder_path=str(folder), commit_message=message, delete_patterns=["*"]
+        )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         raise RefError(
             f"--repo {repo}", Fault("the Hub did not take it", _reason(error), advice=f"It lies in {folder}. {_LOGIN}")

@@ -29,6 +29,7 @@ STYLE = """
 _SIDES: tuple[Side, Side] = ("left", "right")
 _BUTTONS: Mapping[Side | Literal["tie"], str] = {"left": "A is better", "tie": "Tie", "right": "B is better"}
 _LONGEST_TOKENS = 4096
+_LARGEST_SEED = 2**53 - 1  # the largest whole number that a browser holds exactly
 
 Values = dict[Any, Any]
 
@@ -94,7 +95,10 @@ class Page:
                     1, _LONGEST_TOKENS, min(self.pair.max_tokens, _LONGEST_TOKENS), step=1, label="Most tokens",
                     info="of an answer", min_width=140,
                 ),
-                gr.Number(0, label="Seed", info="the same for both", precision=0, minimum=0, min_width=140),
+                gr.Number(
+                    0, label="Seed", info="the same for both", precision=0, minimum=0, maximum=_LARGEST_SEED,
+                    min_width=140,
+                ),
             ]  # fmt: skip
 
     def _connect(self) -> None:
@@ -143,7 +147,7 @@ class Page:
                 if talk.key in self._stopped:
                     break
                 yield self._view(asked, busy=True)
-        except (TuneryError, RuntimeError, MemoryError) as error:  # torch's full memory is a RuntimeError
+        except Exception as error:  # noqa: BLE001 - whatever it is, a page that stays busy can only be loaded anew
             gr.Warning(redact(str(error)).strip() or type(error).__name__)
             yield {**self._view(talk), self.question: question}
             return

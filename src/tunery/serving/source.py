@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.serving.card import CardFacts, is_hub_id, scores_of
+from tunery.serving.card import CardFacts, is_hub_id
+from tunery.serving.card_scores import CardScore, ScoredOn, told_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor import ModelFacts
@@ -26,6 +28,8 @@ class Source:
     facts: ModelFacts
     run: RunFacts
     home: Path | None
+    scores: Sequence[CardScore] = ()
+    scored_on: ScoredOn = "all"
 
     @property
     def full(self) -> bool:
@@ -36,6 +40,11 @@ class Source:
     def on_hub(self) -> bool:
         """Whether others can get the base by its name."""
         return self.facts.base_folder is None and is_hub_id(self.facts.base.model)
+
+    @property
+    def base(self) -> str:
+        """The base as others call it: where a folder lies on this machine is nobody's business."""
+        return self.facts.base.model if self.facts.base_folder is None else Path(self.facts.base_folder).name
 
     @property
     def project(self) -> str:
@@ -57,7 +66,8 @@ def opened(ref: str, store: Store) -> Iterator[Source]:
 
     with fetched(ref, store) as (found, folder):
         home = project_folder(store, found.run_id) if found.run_id else None
-        yield Source(found, folder, read_facts(folder), read_run(store, found.run_id), home)
+        run = read_run(store, found.run_id)
+        yield Source(found, folder, read_facts(folder), run, home, *told_scores(run, store))
 
 
 def card_facts(source: Source, form: str, name: str) -> CardFacts:
@@ -74,18 +84,24 @@ def card_facts(source: Source, form: str, name: str) -> CardFacts:
     return CardFacts(
         name=name,
         form=form,
-        base=facts.base.model,
+        base=source.base,
         revision=facts.identity.revision,
         license=facts.identity.license,
         hub_base=source.on_hub,
         full=source.full,
-        scores=scores_of(run.metrics, list(run.config.get("evaluation", {}).get("primary", {}))),
+        scores=source.scores,
+        scored_on=source.scored_on,
         data=run.data,
         settings=flatten(dict(run.config)),
         lineage=_lineage(source),
         held=facts.base.quantization if facts.base.quantization != "none" else facts.base.dtype,
         chat_template=(source.folder / "chat_template.jinja").is_file(),
+        new_tokens=_has_new_tokens(source.folder / "adapter_config.json"),
     )
+
+
+def _has_new_tokens(config: Path) -> bool:
+    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("trainable_token_indices"))
 
 
 def _lineage(source: Source) -> dict[str, str]:

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import DataError, Fault
@@ -32,6 +33,23 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Se
     return ServedModel(rebuilt, rebuilt.model_id)
 
 
+def check_room(model: Any, prompt: int, answer: int, where: str, advice: str) -> None:
+    """See that a prompt and its answer fit into a model's context: past it, answers are noise.
+
+    Args:
+        model: A causal language model.
+        prompt, answer: Tokens of the prompt, and most of the answer.
+        where, advice: For the message.
+
+    Raises:
+        DataError: If they do not fit.
+    """
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if room is not None and prompt + answer > room:
+        rule = f"at most {room} tokens, the model's context, with the {answer} of the answer"
+        raise DataError(where, Fault("its length", rule, prompt, advice))
+
+
 class ServedModel:
     """Answers and log-likelihoods of a rebuilt model.
 
@@ -44,6 +62,8 @@ class ServedModel:
         self.rebuilt, self.name = rebuilt, name
         self._model, self._tokenizer, self._facts = rebuilt.model, rebuilt.loaded.tokenizer, rebuilt.facts
         self._encoded: dict[Any, Any] = {}
+        # MLflow's server asks from many threads: the seed is torch's own, and an answer would draw from another's.
+        self._lock = Lock()
 
     def get_raw_model(self) -> Any:
         """The transformers or PEFT model itself."""
@@ -55,16 +75,27 @@ class ServedModel:
         Args:
             model_input: Column `messages` (lists of {"role", "content"}), or `prompt` (one user message each), or
                 `prompt` and `completion`.
-            params: max_tokens or max_completion_tokens, temperature (0: greedy), top_p, seed, stop.
+            params: max_tokens or max_completion_tokens, temperature (0: greedy), top_p, seed, stop (a list:
+                MLflow's server refuses a single text).
 
         Returns:
             For one row of messages an OpenAI chat completion, for several a list of them; for prompts a list of
             answers; for prompts with completions a list of log-likelihoods of the completion in nats.
 
         Raises:
-            DataError: If the columns are others, or a conversation has no turn or a role that there is not.
+            MlflowException: If the columns are others, a conversation has no turn or a role that there is not, or it
+                and its answer are longer than the model's context.
         """
-        settings = {**DEFAULTS, **(params or {})}
+        from mlflow.exceptions import MlflowException
+
+        with self._lock:
+            try:
+                return self._predict(model_input, {**DEFAULTS, **(params or {})})
+            except DataError as error:
+                # MLflow's server answers any other class with a stack trace, in place of the reason.
+                raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _predict(self, model_input: pd.DataFrame, settings: Mapping[str, Any]) -> Any:
         columns = set(model_input.columns)
         if {"prompt", "completion"} <= columns:
             pairs = zip(model_input["prompt"], model_input["completion"], strict=True)
@@ -82,13 +113,15 @@ class ServedModel:
     def answer(self, conversations: Sequence[Sequence[Message]], settings: Mapping[str, Any]) -> list[str]:
         """The assistant's next turn of each conversation."""
         longest = self._longest(settings)
+        for talk in conversations:
+            check_room(self._model, len(self._prompt_ids(talk)), longest, "the request", "Ask less, or set max_tokens.")
         if float(settings["temperature"]) > 0:
             answers = [self._sample(talk, longest, settings) for talk in conversations]
         else:
             from tunery.evaluation.generate import generate
 
             answers = generate(self._model, self._tokenizer, conversations, longest, _BATCH, self._facts.template)
-        return [_cut(answer, settings["stop"]) for answer in answers]
+        return [_cut(answer, _stops(settings["stop"])) for answer in answers]
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Sum of log p over the tokens of each continuation, in nats, as lm-eval scores it.
@@ -127,7 +160,10 @@ class ServedModel:
         return encode_prompts(self._tokenizer, [talk], self._facts.template)[0]
 
     def _longest(self, settings: Mapping[str, Any]) -> int:
-        return int(settings["max_completion_tokens"] or settings["max_tokens"] or self._facts.max_new_tokens)
+        asked = int(settings["max_completion_tokens"] or settings["max_tokens"] or self._facts.max_new_tokens)
+        if asked < 0:
+            raise DataError("the request", Fault("max_tokens", "0, for the model's own limit, or more", asked))
+        return asked
 
     def _reply(self, talk: Sequence[Message], answer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """An OpenAI chat completion. Tokens are counted on the text, without the token that ended it."""
@@ -152,6 +188,11 @@ def _messages(row: Any) -> list[Message]:
         if message.role not in _ROLES:
             raise DataError("the request", Fault("role", f"one of {', '.join(_ROLES)}", message.role))
     return messages
+
+
+def _stops(given: str | Sequence[str]) -> list[str]:
+    """Texts that end an answer, of one text or several; an empty one ends none."""
+    return [stop for stop in ([given] if isinstance(given, str) else given) if stop]
 
 
 def _cut(answer: str, stops: Sequence[str]) -> str:

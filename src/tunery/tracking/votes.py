@@ -6,10 +6,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
+from tunery.errors import Fault, TrackingError
 from tunery.tracking.gateway import redact_frame
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef
@@ -65,6 +67,7 @@ class VoteLog:
     def __init__(self, store: Store, ref: ModelRef, project: str) -> None:
         self.store, self.ref, self.project = store, ref, project
         self.run_id: str | None = None
+        self._adopted = False  # whether the run is MLflow's, of `mlflow run`
         self._counts: Counter[str] = Counter()
         self._lock = Lock()  # several people may vote at once, and MLflow's tables are read, extended and written
 
@@ -78,13 +81,32 @@ class VoteLog:
             TrackingError: If the store does not take it; it is then not counted either.
         """
         with self._lock, refusals(self.store.uri):
-            run_id = self.run_id or self._begin()
-            counts = self._counts + Counter([_METRICS[vote.choice]])
-            metrics = {name: counts[name] for name in _METRICS.values()}
-            self.store.client.log_table(run_id, redact_frame(_row(vote)), TABLE)
-            self.store.client.log_batch(run_id, metrics=_metrics(metrics, sum(metrics.values())))
-            self._counts = counts
-        return metrics
+            try:
+                self._counts = self._write(vote)
+            except OSError as error:  # of an artifact store: a folder without rights, a server that is away
+                fault = Fault("the artifact store", redact(str(error)), advice="Check that it can be written.")
+                raise TrackingError(redact(self.store.uri), fault) from error
+            finally:
+                self._drop_empty()
+            return {name: self._counts[name] for name in _METRICS.values()}
+
+    def _write(self, vote: Vote) -> Counter[str]:
+        run_id = self.run_id or self._begin()
+        counts = self._counts + Counter([_METRICS[vote.choice]])
+        metrics = _metrics({name: counts[name] for name in _METRICS.values()}, counts.total())
+        self.store.client.log_table(run_id, redact_frame(_row(vote)), TABLE)
+        self.store.client.log_batch(run_id, metrics=metrics)
+        return counts
+
+    def _drop_empty(self) -> None:
+        """A first vote that was not kept leaves no run of its own behind."""
+        from mlflow.exceptions import MlflowException
+
+        if self.run_id is None or self._counts or self._adopted:
+            return
+        with suppress(MlflowException, OSError):  # the store that has just refused may refuse this too
+            self.store.client.delete_run(self.run_id)
+        self.run_id = None
 
     def _begin(self) -> str:
         """The run; under `mlflow run` the one that MLflow made, which MLflow will end."""
@@ -95,7 +117,7 @@ class VoteLog:
         if adopted is not None:
             for key, value in self._tags().items():
                 client.set_tag(adopted, key, value)
-            self.run_id = adopted
+            self.run_id, self._adopted = adopted, True
             return adopted
         experiment = self.store.experiment_id(self.project)
         tags = redact(registry.resolve_tags(self._tags()))

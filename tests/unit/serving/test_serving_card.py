@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import ModelCard
 
-from tunery.serving.card import CardFacts, model_card, scores_of
+from tunery.serving.card import CardFacts, model_card
+from tunery.serving.card_scores import scores_of
 
 METRICS = {
     "lm_eval/quiz/acc": 0.8825, "lm_eval/quiz/acc_stderr": 0.0161, "base/quiz/acc": 0.2675,
@@ -59,6 +60,34 @@ def test_a_base_that_the_hub_does_not_have_is_not_claimed() -> None:
 def test_scores_stand_beside_the_base_with_their_errors() -> None:
     row = "| quiz | acc | 0.2675 ± 0.0222 | 0.8825 ± 0.0161 | +0.6150 ± 0.0266 |"
     assert row in model_card(FACTS)
+
+
+def test_scores_of_the_items_it_was_chosen_on_are_called_so_and_not_told_to_the_hub() -> None:
+    card = front(replace(FACTS, scored_on="chosen"))
+    assert card.data.eval_results is None
+    assert "## Scores on the items it was chosen on" in card.content
+    assert "on others it will do less well" in card.content
+
+
+def test_scores_of_locked_items_are_called_so() -> None:
+    card = front(replace(FACTS, scored_on="locked"))
+    assert card.data.eval_results
+    assert "locked items, on which nothing was chosen" in card.content
+    assert "Both models answered the same items" in card.content
+    alone = front(replace(FACTS, scores=[replace(FACTS.scores[0], base=None, delta_stderr=None)], scored_on="locked"))
+    assert "Both models" not in alone.content
+
+
+def test_the_base_is_loaded_at_its_revision_with_room_for_added_tokens() -> None:
+    pinned = 'from_pretrained("mistralai/Mistral-7B-v0.1", revision="7231864", dtype="auto")'
+    plain, added = model_card(FACTS), model_card(replace(FACTS, new_tokens=True))
+    assert pinned in plain
+    assert pinned in added
+    assert "resize_token_embeddings" not in plain
+    assert (
+        added.index("base = ") < added.index("base.resize_token_embeddings(len(tokenizer))") < added.index("model = ")
+    )
+    assert "revision=" not in model_card(replace(FACTS, hub_base=False))
 
 
 def test_scores_that_are_no_numbers_are_left_out_and_those_asked_for_come_first() -> None:

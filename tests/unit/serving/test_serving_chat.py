@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from tunery.errors import InputError
-from tunery.serving.chat import Address, _auth, chat, check_address, check_gradio
+from tunery.serving.chat import Address, _auth, chat, check_address, check_free, check_gradio
 
 
 class Silent:
@@ -27,6 +28,35 @@ def test_an_address_that_others_reach_needs_a_password(address: Address) -> None
     with pytest.raises(InputError, match=r"so it needs a password.*TUNERY_CHAT_PASSWORD"):
         check_address(address)
     check_address(Address(address.host, share=address.share, password="correct horse"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_an_address_of_this_machine_is_free(host: str) -> None:
+    check_free(Address(host))
+
+
+def test_an_address_that_this_machine_has_not_is_told() -> None:
+    with pytest.raises(
+        InputError, match=r"192\.0\.2\.1:7860 cannot be used .*--host must be an address of this machine"
+    ):
+        check_free(Address("192.0.2.1"))  # kept for documentation: RFC 5737
+    with pytest.raises(InputError, match="cannot be used"):
+        check_free(Address("x" * 80))
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"127.0.0.1:{port} cannot be used"):
+            check_free(Address(port=port))
+
+
+def test_a_password_is_no_option() -> None:
+    from tunery.cli.chat import chat as command
+
+    assert "--password" not in {word for param in command.params for word in param.opts}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tunery.errors import InputError, RefError
+from tunery.errors import InputError, RefError, StorageError
 from tunery.models.store import write_folder
 from tunery.serving import hub
-from tunery.serving.export import Wish, _check, _stopping_cleanly
+from tunery.serving.export import MARK, Wish, _check, _check_source, _say_vllm, _stopping_cleanly, export
 from tunery.serving.merge import check, distance
+from tunery.serving.source import Source
 from tunery.serving.space_folder import examples, requirements
 
 
@@ -33,17 +36,70 @@ def test_a_folder_with_something_in_it_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("mark", ["adapter_config.json", "config.json", "space.json"])
-def test_an_earlier_export_may_be_replaced_if_that_is_said(tmp_path: Path, mark: str) -> None:
-    (tmp_path / mark).write_text("{}")
+def test_an_earlier_export_may_be_replaced_if_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / MARK).write_text("{}")
     refused(Wish("adapter", tmp_path), "is not empty")
     _check(Wish("adapter", tmp_path, overwrite=True))
 
 
+@pytest.mark.parametrize("file", ["adapter_config.json", "config.json", "space.json"])
+def test_a_model_that_is_no_export_is_not_replaced(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("{}")
+    refused(Wish("adapter", tmp_path, overwrite=True), f"something else than an earlier export.*{MARK}")
+
+
 def test_a_clone_of_a_repository_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / MARK).write_text("{}")
     (tmp_path / ".git").mkdir()
     refused(Wish("adapter", tmp_path, overwrite=True), "something else")
+
+
+def test_the_folder_that_one_stands_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / MARK).write_text("{}")
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    refused(Wish("adapter", tmp_path, overwrite=True), "which --overwrite would delete")
+
+
+@pytest.mark.parametrize("held", ["home", "base_folder"])
+def test_a_folder_that_holds_the_project_or_the_base_is_not_replaced(tmp_path: Path, held: str) -> None:
+    (tmp_path / MARK).write_text("{}")
+    known = {"home": None, "base_folder": None, held: str(tmp_path / "held")}
+    with pytest.raises(InputError, match="held, which --overwrite would delete"):
+        _check_source(source(**known), Wish("adapter", tmp_path, overwrite=True))
+    _check_source(source(**known), Wish("adapter", tmp_path / "held" / "out", overwrite=True))
+
+
+def source(home: str | None = None, base_folder: str | None = None, trust_remote_code: bool = False) -> Any:
+    """What is exported, as far as it can be refused."""
+    base = SimpleNamespace(trust_remote_code=trust_remote_code)
+    facts = SimpleNamespace(base=base, base_folder=base_folder)
+    return SimpleNamespace(ref=SimpleNamespace(ref="models:/x/1"), full=False, home=home, facts=facts)
+
+
+def test_a_base_with_code_of_its_own_makes_no_space(tmp_path: Path) -> None:
+    with pytest.raises(RefError, match="code of its own"):
+        _check_source(source(trust_remote_code=True), Wish("space", tmp_path))
+    _check_source(source(trust_remote_code=True), Wish("adapter", tmp_path))
+
+
+def test_the_command_for_vllm_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my export"
+    folder.mkdir()
+    for name in ("adapter_config.json", "chat_template.jinja"):
+        (folder / name).write_text("{}")
+    monkeypatch.setattr("tunery.serving.export._vllm", lambda _folder: ([], 16))
+    said: list[str] = []
+    known: Any = SimpleNamespace(on_hub=True, base="acme/base", project="lima")
+    _say_vllm(folder, known, SimpleNamespace(step=said.append))  # type: ignore[arg-type]
+    assert shlex.split(said[0])[-4:] == [
+        "--lora-modules", f"lima={folder}", "--chat-template", f"{folder}/chat_template.jinja"
+    ]  # fmt: skip
+
+
+def test_where_a_local_base_lies_is_not_told() -> None:
+    facts: Any = SimpleNamespace(base=SimpleNamespace(model="/home/me/mybase"), base_folder="/home/me/mybase")
+    assert Source(None, Path(), facts, None, None).base == "mybase"  # type: ignore[arg-type]
 
 
 def test_a_new_and_an_empty_folder_are_fine(tmp_path: Path) -> None:
@@ -71,6 +127,35 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def filled(place: Path) -> None:
+    (place / "model").mkdir()
+    (place / "model" / "weights").write_text("new")
+
+
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path: Path) -> None:
+    """It may be a mount point, or the folder that the shell stands in."""
+    before = tmp_path.stat().st_ino
+    write_folder(tmp_path, filled, replace=False)
+    assert tmp_path.stat().st_ino == before
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["model", "model/weights"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_files_that_arrive_while_it_is_written_stay(tmp_path: Path, there: bool) -> None:
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+
+    def late(place: Path) -> None:
+        filled(place)
+        out.mkdir(exist_ok=True)
+        (out / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(StorageError, match="something else came there in the meantime"):
+        write_folder(out, late, replace=False)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "thesis.tex"]
+
+
 def test_sigterm_ends_an_export_like_ctrl_c() -> None:
     def work() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -80,6 +165,30 @@ def test_sigterm_ends_an_export_like_ctrl_c() -> None:
     with pytest.raises(KeyboardInterrupt), _stopping_cleanly():
         work()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("out", ["", ".", "link", "new"])
+def test_any_name_of_an_empty_or_new_folder_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    here, target = tmp_path / "here", tmp_path / "target"
+    for folder in (here, target):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    if out == "link":
+        (here / "link").symlink_to(target)
+    monkeypatch.setattr("tunery.serving.export.opened", lambda *_: nullcontext(source()))
+    monkeypatch.setattr("tunery.serving.export._fill", lambda *given: filled(given[-1]))
+    monkeypatch.setattr("tunery.tracking.store.connect", lambda *_: None)
+    export("models:/x/1", Wish("adapter", Path(out)), SimpleNamespace(step=print))  # type: ignore[arg-type]
+    assert (here / out / "model" / "weights").read_text() == "new"
+    assert (target / "model").exists() == (out == "link")
+
+
+def test_a_mount_point_with_an_export_in_it_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / MARK).write_text("{}")
+    monkeypatch.setattr(Path, "is_mount", lambda _self: True)
+    refused(Wish("adapter", tmp_path, overwrite=True), "is a mount point")
 
 
 # ---- how far a merged model is
@@ -141,6 +250,7 @@ def test_a_repository_is_private_unless_it_is_said(api: type[Api], tmp_path: Pat
     (_, made), (_, sent) = api.calls
     assert made == {"repo": "me/lima", "repo_type": "model", "private": not public, "exist_ok": True}
     assert (sent["repo_id"], sent["folder_path"]) == ("me/lima", str(tmp_path))
+    assert sent["delete_patterns"] == ["*"], "weights of an earlier export would be loaded beside these"
 
 
 def test_a_space_is_made_as_one(api: type[Api], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -9,9 +10,9 @@ from typing import Any, Literal
 import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 from tunery.config.model import BaseConfig
-from tunery.errors import DataError
 from tunery.evaluation.generate import encode_prompts
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import Message
@@ -82,5 +83,40 @@ def test_the_length_may_be_asked_for_as_newer_clients_do(loaded: LoadedBase) -> 
     ("talk", "told"), [([], "messages is .*at least one turn"), ([Message("wizard", "x")], "role is 'wizard'")]
 )
 def test_a_request_that_is_no_conversation_is_refused(loaded: LoadedBase, talk: list[Message], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(MlflowException, match=told) as refused:
         ask(served(loaded), talk)
+    assert refused.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_request_that_is_longer_than_the_models_context_is_refused(loaded: LoadedBase, temperature: float) -> None:
+    room = loaded.model.config.max_position_embeddings
+    talk = [Message("user", "tower " * room)]
+    with pytest.raises(MlflowException, match=f"its length is .*at most {room} tokens, the model's context"):
+        ask(served(loaded), talk, temperature=temperature)
+    with pytest.raises(MlflowException, match="its length"):
+        ask(served(loaded), [Message("user", "hi")], max_tokens=room)
+
+
+def test_fewer_than_no_tokens_are_refused(loaded: LoadedBase) -> None:
+    with pytest.raises(MlflowException, match="max_tokens is -3"):
+        ask(served(loaded), [Message("user", "hi")], max_tokens=-3)
+
+
+def test_a_stop_may_be_one_text_and_an_empty_one_ends_nothing(loaded: LoadedBase) -> None:
+    model, talk = served(loaded), [Message("user", "What comes after 3?")]
+    whole = ask(model, talk)["choices"][0]["message"]["content"]
+    assert ask(model, talk, stop=[""])["choices"][0]["message"]["content"] == whole
+    end = whole[-2:]
+    assert ask(model, talk, stop=end)["choices"][0]["message"]["content"] == whole.split(end)[0]
+
+
+def test_the_seed_holds_when_several_ask_at_once(loaded: LoadedBase) -> None:
+    model, talk = served(loaded), [Message("user", "What comes after 3?")]
+
+    def said(seed: int) -> Any:
+        return ask(model, talk, temperature=1.5, seed=seed)["choices"]
+
+    alone = [said(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(said, range(6))) == alone

@@ -80,6 +80,22 @@ def test_a_store_that_refuses_is_told_and_the_vote_not_counted(store: Store, mon
     assert votes.add(vote("tie")) == {"votes/wins": 0, "votes/ties": 1, "votes/losses": 0}
 
 
+def test_an_artifact_store_that_cannot_be_written_is_told_and_leaves_no_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes = VoteLog(store, REF, "quickstart")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "log_table", refuse)
+        with pytest.raises(TrackingError, match=r"Permission denied.*Check that it can be written"):
+            votes.add(vote("tuned"))
+    assert votes.run_id is None
+    assert store.client.search_runs([store.experiment_id("quickstart")]) == []
+
+
 def test_under_mlflow_run_its_own_run_takes_the_votes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = store.client.create_run(store.experiment_id())
     monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)

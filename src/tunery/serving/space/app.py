@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStream
 
 HERE = Path(__file__).parent
 ABOUT: dict[str, Any] = json.loads((HERE / "space.json").read_text(encoding="utf-8"))
+LONGEST = 2048  # tokens of an answer
 BUSY = Lock()  # one answer at a time: the model is shared by all visitors
 
 
@@ -60,14 +61,25 @@ def answer(
         **ids, **drawing, "streamer": streamer, "max_new_tokens": int(max_tokens), "eos_token_id": STOPS,
         "pad_token_id": TOKENIZER.pad_token_id, "repetition_penalty": 1.0,
     }  # fmt: skip
+    failed: list[Exception] = []
+
+    def write() -> None:
+        try:
+            MODEL.generate(**options)
+        except Exception as error:  # noqa: BLE001 - told below: who reads the streamer would wait for ever
+            failed.append(error)
+            streamer.end()
+
     with BUSY:
-        writing = Thread(target=MODEL.generate, kwargs=options)
+        writing = Thread(target=write)
         writing.start()
         said = ""
         for piece in streamer:
             said += piece
             yield said
         writing.join()
+    if failed:
+        raise gr.Error(str(failed[0]) or type(failed[0]).__name__)
 
 
 def encode(talk: list[dict[str, str]]) -> dict[str, Any]:
@@ -96,7 +108,7 @@ demo = gr.ChatInterface(
     additional_inputs=[
         gr.Slider(0, 2, 0, step=0.05, label="Temperature (0: the likeliest token)"),
         gr.Slider(0.05, 1, 1, step=0.05, label="Top-p"),
-        gr.Slider(1, 2048, ABOUT["max_tokens"], step=1, label="Most tokens of an answer"),
+        gr.Slider(1, LONGEST, min(ABOUT["max_tokens"], LONGEST), step=1, label="Most tokens of an answer"),
     ],
     analytics_enabled=False,
 )

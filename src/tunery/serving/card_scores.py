@@ -1,0 +1,103 @@
+"""The scores that a model card tells: of the items that nothing was chosen on, where the run has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tunery.entries import Entry
+    from tunery.tracking.run_facts import RunFacts
+    from tunery.tracking.store import Store
+
+ScoredOn = Literal["all", "locked", "chosen"]
+
+
+@dataclass(frozen=True)
+class CardScore:
+    """A task's score beside its base's; None where it is not known."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    base: float | None = None
+    base_stderr: float | None = None
+    delta_stderr: float | None = None
+
+
+def scores_of(metrics: Mapping[str, float], shown: Sequence[str] = (), kind: str = "lm_eval") -> list[CardScore]:
+    """A run's metrics lm_eval/<task>/<metric> beside base/<task>/<metric>, with their errors.
+
+    Args:
+        metrics: The run's.
+        shown: Tasks, in this order; others follow. Empty: all as they come.
+        kind: lm_eval; or locked, whose items are others than those of the base's metrics.
+    """
+    found = []
+    for key, value in metrics.items():
+        prefix, _, rest = key.partition("/")
+        task, slash, metric = rest.rpartition("/")
+        if prefix != kind or not slash or metric.endswith("_stderr") or not math.isfinite(value):
+            continue
+        score = CardScore(task, metric, value, _finite(metrics.get(f"{key}_stderr")))
+        found.append(score if kind == "locked" else _beside_base(score, metrics))
+    order = {task: place for place, task in enumerate(shown)}
+    return sorted(found, key=lambda score: (order.get(score.task, len(order)), score.task, score.metric))
+
+
+def told_scores(run: RunFacts, store: Store) -> tuple[list[CardScore], ScoredOn]:
+    """What a card tells of a run, and which items it is the score of: all, locked, or those it was chosen on."""
+    evaluation = run.config.get("evaluation", {})
+    shown = list(evaluation.get("primary", {}))
+    locked = scores_of(run.metrics, shown, "locked")
+    if locked:
+        return _beside_locked_base(locked, run, store), "locked"
+    chosen = run.tags.get("tunery.kind") == "trial" or run.config.get("training", {}).get("keep_best_by") == "score"
+    return scores_of(run.metrics, shown), "chosen" if chosen else "all"
+
+
+def _beside_base(score: CardScore, metrics: Mapping[str, float]) -> CardScore:
+    rest = f"{score.task}/{score.metric}"
+    base, base_stderr, delta_stderr = (
+        _finite(metrics.get(key)) for key in (f"base/{rest}", f"base/{rest}_stderr", f"delta/{rest}_stderr")
+    )
+    return replace(score, base=base, base_stderr=base_stderr, delta_stderr=delta_stderr)
+
+
+def _beside_locked_base(scores: Sequence[CardScore], run: RunFacts, store: Store) -> list[CardScore]:
+    """With the base on the same items, where its answers are kept: the run logged the base on others."""
+    entry = _answers(run, store)
+    return [score if entry is None else _paired(score, entry) for score in scores]
+
+
+def _answers(run: RunFacts, store: Store) -> Entry | None:
+    """The run as a comparison reads it, with its answers and its base's."""
+    from tunery.errors import InputError
+    from tunery.tracking.entries import read
+    from tunery.tracking.entries_answers import with_answers
+    from tunery.tracking.entries_select import Selection
+
+    try:
+        readings = read(store, Selection(runs=(str(run.run_id),))).readings
+        return with_answers(store, readings)[0].entry
+    except InputError:  # no score that a comparison could take
+        return None
+
+
+def _paired(score: CardScore, entry: Entry) -> CardScore:
+    from tunery.tracking.scores import paired_stderr
+
+    told = entry.tasks.get(score.task)
+    if told is None or told.metric != score.metric or told.base is None or score.task not in entry.base_samples:
+        return score
+    own, base = entry.samples[score.task], entry.base_samples[score.task]
+    pooled = math.isclose(float(own[score.metric].astype(float).mean()), score.value, rel_tol=1e-6, abs_tol=1e-9)
+    error = paired_stderr(base, own, score.metric, "items" if pooled else "tasks")
+    return replace(score, base=told.base, base_stderr=_finite(told.base_stderr), delta_stderr=error)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
