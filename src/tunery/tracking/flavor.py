@@ -42,7 +42,6 @@ class ModelFacts:
         base_folder: Absolute path of a base that was a local folder, else None.
         template: chat or plain: how prompts become tokens.
         max_new_tokens: Default length of an answer.
-        context_tokens: Longest prompt and answer together.
     """
 
     method: str
@@ -51,7 +50,6 @@ class ModelFacts:
     base_folder: str | None = None
     template: Literal["chat", "plain"] = "chat"
     max_new_tokens: int = 256
-    context_tokens: int | None = None
 
     def section(self) -> dict[str, Any]:
         """As the flavor's section of MLmodel."""
@@ -74,7 +72,7 @@ def facts_from(section: dict[str, Any]) -> ModelFacts:
     if section.get("format") != FORMAT_VERSION:
         rule = Fault("flavors.tunery.format", str(FORMAT_VERSION), section.get("format"), "Update tunery.")
         raise TrackingError("MLmodel", rule)
-    known = {key: section[key] for key in ("method", "base_folder", "template", "max_new_tokens", "context_tokens")}
+    known = {key: section[key] for key in ("method", "base_folder", "template", "max_new_tokens")}
     return ModelFacts(base=BaseConfig(**section["base"]), identity=BaseIdentity(**section["identity"]), **known)
 
 
