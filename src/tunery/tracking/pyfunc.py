@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -44,10 +45,15 @@ def check_room(model: Any, prompt: int, answer: int, where: str, advice: str) ->
     Raises:
         DataError: If they do not fit.
     """
-    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if room is not None and prompt + answer > room:
+    room = _context(model)
+    if prompt + answer > room:
         rule = f"at most {room} tokens, the model's context, with the {answer} of the answer"
         raise DataError(where, Fault("its length", rule, prompt, advice))
+
+
+def _context(model: Any) -> float:
+    """Tokens of prompt and answer that a model takes; infinite where its configuration does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
 
 
 class ServedModel:
@@ -102,8 +108,8 @@ class ServedModel:
             return self.loglikelihoods([(str(before), str(after)) for before, after in pairs])
         if "messages" in columns:
             conversations = [_messages(row) for row in model_input["messages"]]
-            answers = self.answer(conversations, settings)
-            replies = [self._reply(*pair, settings) for pair in zip(conversations, answers, strict=True)]
+            answers, longest = self.answer(conversations, settings), self._longest(conversations, settings)
+            replies = [self._reply(*pair, longest) for pair in zip(conversations, answers, strict=True)]
             return replies[0] if len(replies) == 1 else replies
         if "prompt" in columns:
             return self.answer([[Message("user", str(prompt))] for prompt in model_input["prompt"]], settings)
@@ -112,9 +118,7 @@ class ServedModel:
 
     def answer(self, conversations: Sequence[Sequence[Message]], settings: Mapping[str, Any]) -> list[str]:
         """The assistant's next turn of each conversation."""
-        longest = self._longest(settings)
-        for talk in conversations:
-            check_room(self._model, len(self._prompt_ids(talk)), longest, "the request", "Ask less, or set max_tokens.")
+        longest = self._longest(conversations, settings)
         if float(settings["temperature"]) > 0:
             answers = [self._sample(talk, longest, settings) for talk in conversations]
         else:
@@ -159,17 +163,20 @@ class ServedModel:
 
         return encode_prompts(self._tokenizer, [talk], self._facts.template)[0]
 
-    def _longest(self, settings: Mapping[str, Any]) -> int:
-        asked = int(settings["max_completion_tokens"] or settings["max_tokens"] or self._facts.max_new_tokens)
+    def _longest(self, conversations: Sequence[Sequence[Message]], settings: Mapping[str, Any]) -> int:
+        """Tokens of an answer at most: as asked, else the model's own limit as far as the context has room for it."""
+        asked = int(settings["max_completion_tokens"] or settings["max_tokens"])
         if asked < 0:
             raise DataError("the request", Fault("max_tokens", "0, for the model's own limit, or more", asked))
-        return asked
+        prompt = max((len(self._prompt_ids(talk)) for talk in conversations), default=0)
+        check_room(self._model, prompt, asked or 1, "the request", "Ask less, or set max_tokens.")
+        return asked or int(min(self._facts.max_new_tokens, _context(self._model) - prompt))
 
-    def _reply(self, talk: Sequence[Message], answer: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _reply(self, talk: Sequence[Message], answer: str, longest: int) -> dict[str, Any]:
         """An OpenAI chat completion. Tokens are counted on the text, without the token that ended it."""
         asked, said = len(self._prompt_ids(talk)), len(self._tokenizer.encode(answer, add_special_tokens=False))
-        said = min(said, self._longest(settings))  # half a character reads back as more tokens than it was
-        reason = "length" if said >= self._longest(settings) else "stop"
+        said = min(said, longest)  # half a character reads back as more tokens than it was
+        reason = "length" if said >= longest else "stop"
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",

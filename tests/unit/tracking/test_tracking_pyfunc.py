@@ -28,8 +28,8 @@ def loaded() -> LoadedBase:
     return load_base(BaseConfig(model="builtin:tiny"), Path(), "cpu")
 
 
-def served(loaded: LoadedBase, template: Literal["chat", "plain"] = "chat") -> ServedModel:
-    facts: Any = SimpleNamespace(template=template, max_new_tokens=8)
+def served(loaded: LoadedBase, template: Literal["chat", "plain"] = "chat", own_limit: int = 8) -> ServedModel:
+    facts: Any = SimpleNamespace(template=template, max_new_tokens=own_limit)
     return ServedModel(Rebuilt(loaded.model, loaded, facts), "small")
 
 
@@ -96,6 +96,12 @@ def test_a_request_that_is_longer_than_the_models_context_is_refused(loaded: Loa
         ask(served(loaded), talk, temperature=temperature)
     with pytest.raises(MlflowException, match="its length"):
         ask(served(loaded), [Message("user", "hi")], max_tokens=room)
+
+
+def test_an_answer_of_no_asked_length_has_the_room_that_there_is(loaded: LoadedBase) -> None:
+    room = loaded.model.config.max_position_embeddings
+    reply = ask(served(loaded, own_limit=room), [Message("user", "What comes after 3?")])
+    assert reply["usage"]["total_tokens"] <= room
 
 
 def test_fewer_than_no_tokens_are_refused(loaded: LoadedBase) -> None:
