@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # From nineteen trainings and another tool's results to the adapter that earned it: train, import, compare, promote,
-# roll back. About 12 minutes on two cores; all of it stays in FOLDER.
+# roll back. About a quarter of an hour on two cores; all of it stays in FOLDER.
 #
 #   projects/quickstart/tour.sh [FOLDER]          # default: a temporary one; SEEDS="0 1" trains fewer
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 python=${PYTHON:-python}
 place=${1:-$(mktemp -d)}
 mkdir -p "$place"
 place=$(cd "$place" && pwd)
+[[ -z $(ls -A "$place") ]] || { echo "$place: holds something, but must be empty: versions are counted from 1. Name another folder." >&2; exit 2; }
+cd "$(dirname "$0")/../.."
 export MLFLOW_TRACKING_URI="sqlite:///$place/mlflow.db" TUNERY_HOME="$place/home" PYTHONPATH="$PWD/src"
 
 tunery() { "$python" -m tunery "$@"; }
