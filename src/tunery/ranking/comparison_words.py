@@ -140,6 +140,11 @@ def _over_base(board: Board, confidence: float) -> Iterator[str]:
         "Worse than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value < 0],
         "Not surely different from the base": [name for name, gain in gains if gain.adjusted > 1 - confidence],
         f"Not tested against the base, {_WHY}": [name for name, gain in gains if math.isnan(gain.adjusted)],
+        "Beside no base, for none was scored on the same items in the same precision": [
+            one.name
+            for one in board.contenders
+            if one.score.base is None and one.first.method not in ("", "none", "unknown")
+        ],
     }
     for words, names in kinds.items():
         if names:

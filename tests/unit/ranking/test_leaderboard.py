@@ -263,6 +263,11 @@ def test_few_votes_say_nothing(votes: Votes, said: str) -> None:
     assert any(sentence.startswith(said) for sentence in sentences)
 
 
+def test_a_row_without_a_base_says_why() -> None:
+    said = conclusions(rank([unknown("a", 0.9), unknown("b", 0.8, base=0.5)]))
+    assert "Beside no base, for none was scored on the same items in the same precision: a." in said
+
+
 def test_whoever_may_be_first_is_named_wherever_it_stands() -> None:
     runs = [run("a", {"world_facts": 0.45}), run("b", {"world_facts": 0.0}), unknown("c", 0.01)]
     assert "The first place may also be that of c." in conclusions(rank(runs))
