@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunery.config.model import AdapterConfig
-from tunery.errors import ConfigError, Fault
+from tunery.errors import BaseModelError, ConfigError, Fault
 from tunery.models.base import LoadedBase
 from tunery.models.store import load_adapter, save_adapter
 from tunery.models.targets import resolve_parameters, resolve_targets
 from tunery.records import AdapterFacts
 
-__all__ = ["Attached", "attach_adapter", "detach_adapter", "load_adapter", "save_adapter"]
+__all__ = ["Attached", "attach_adapter", "detach_adapter", "load_adapter", "merge_adapter", "save_adapter"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,23 @@ def detach_adapter(model: Any) -> Any:
         del base.peft_config  # left behind by unload; the next adapter would be taken for a second one
     base.requires_grad_(False)
     return base.eval()
+
+
+def merge_adapter(model: Any, where: str) -> Any:
+    """The base with the adapter's update added to its weights; what is judged as merged and what is exported are one.
+
+    Args:
+        model: A PeftModel, which is used up.
+        where: For the message.
+
+    Raises:
+        BaseModelError: If a weight is no number, or the adapter is of a kind that cannot be merged.
+    """
+    try:
+        return model.merge_and_unload(safe_merge=True).eval()
+    except (ValueError, RuntimeError, NotImplementedError) as error:  # what PEFT raises for both
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise BaseModelError(where, f"the adapter cannot be merged ({detail}).") from error
 
 
 def _train_everything(loaded: LoadedBase) -> Attached:

@@ -107,6 +107,7 @@ def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False
         TaskError: As `score_trained`.
     """
     from tunery.evaluation.state import adapter_off
+    from tunery.models.adapter import merge_adapter
 
     project, tasks = _questions(job)
     results: dict[Form, Results] = {}
@@ -120,7 +121,7 @@ def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False
         if "adapter" in forms:
             results["adapter"] = _ask(rebuilt.model, tokenizer, tasks, project)
         if "merged" in forms:
-            results["merged"] = _ask(_merged(rebuilt.model, job.folder), tokenizer, tasks, project)
+            results["merged"] = _ask(merge_adapter(rebuilt.model, str(job.folder)), tokenizer, tasks, project)
     except _FAULTS as error:
         return Answers(results, {form: str(error) for form in forms if form not in results}, base)
     return Answers(results, base=base)
@@ -204,12 +205,3 @@ def _base_locked(base: Any, tasks: Tasks, project: Project, job: Job) -> Results
 
     results = scoring.base_results(connect(job.uri, project.name), base, tasks, project.evaluation)
     return {name: restrict(result, "locked") for name, result in results.items()}
-
-
-def _merged(model: Any, folder: Path) -> Any:
-    """The base with the adapter's update added to its weights; the model that was given is used up."""
-    try:
-        return model.merge_and_unload(safe_merge=True).eval()
-    except (ValueError, RuntimeError, NotImplementedError) as error:  # NaN in it, or a kind that cannot be merged
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise BaseModelError(str(folder), f"the adapter cannot be merged ({detail}).") from error

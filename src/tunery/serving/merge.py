@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunery.errors import BaseModelError, Fault, RefError
+from tunery.errors import Fault, RefError
 from tunery.records import Conversation, Example, Message
 from tunery.serving.items import Item
 
@@ -127,13 +127,11 @@ def _ask(
 
 def _merged(rebuilt: Rebuilt) -> Any:
     """The model in one piece; where every weight was trained it is one already."""
+    from tunery.models.adapter import merge_adapter
+
     if not hasattr(rebuilt.model, "merge_and_unload"):
         return rebuilt.model
-    try:
-        return rebuilt.model.merge_and_unload(safe_merge=True)
-    except (ValueError, RuntimeError, NotImplementedError) as error:  # NaN in it, or a kind that cannot be merged
-        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BaseModelError(rebuilt.loaded.identity.model, f"the adapter cannot be merged ({detail}).") from error
+    return merge_adapter(rebuilt.model, rebuilt.loaded.identity.model)
 
 
 def _ask_written(place: Path, items: Sequence[Item], device: str, facts: ModelFacts) -> list[list[float]]:
