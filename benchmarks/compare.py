@@ -99,14 +99,20 @@ def compared() -> None:
 
 def gathered() -> None:
     """The part of it that reads: runs, and the answers of those that are tested."""
-    from tunery.pipeline.compare import Options, gather
-    from tunery.pipeline.compare_frame import selected
+    from tunery.comparison.compare import Options, gather
+    from tunery.comparison.notebook import selected
     from tunery.tracking.store import connect
 
     gather(connect(None, "unused"), selected(()), Options(curves=False))
 
 
-LIBRARIES = ("pandas", "pyarrow.parquet", "scipy.stats", "tunery.pipeline.compare", "tunery.ranking.comparison_tables")
+LIBRARIES = (
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "tunery.comparison.compare",
+    "tunery.ranking.comparison_tables",
+)
 MEASURED = {"mlflow.search_runs": plain, "tunery, reading": gathered, "tunery.compare": compared}
 
 

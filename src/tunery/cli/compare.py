@@ -85,8 +85,8 @@ def compare(
     configuration and seed.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.pipeline.compare import Options, compare_runs
-    from tunery.pipeline.compare_frame import selected
+    from tunery.comparison.compare import Options, compare_runs
+    from tunery.comparison.notebook import selected
 
     selection = selected(
         (*refs, *_words(run)),

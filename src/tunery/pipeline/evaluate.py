@@ -106,7 +106,7 @@ def _tuned(subject: Subject, tasks: Tasks) -> dict[str, TaskResult]:
 
 
 def _log(project: Project, record: RunRecord, subject: Subject, ref: str, tracker: Tracker) -> None:
-    from tunery.tracking.entries import EVALUATED_MODEL
+    from tunery.comparison.read import EVALUATED_MODEL
     from tunery.tracking.provenance import collect
 
     tracker.log_config(resolved(project), fingerprint(project))

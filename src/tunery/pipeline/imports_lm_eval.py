@@ -159,8 +159,8 @@ def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
 def _conditions(
     name: str, tree: Mapping[str, Any], leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]
 ) -> dict[str, object]:
+    from tunery.comparison.samples import digest
     from tunery.evaluation.index import prompt_digest
-    from tunery.tracking.entries_items import digest
 
     config = _part(tree, "configs").get(name)
     chat = tree.get("chat_template")

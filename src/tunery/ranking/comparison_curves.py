@@ -10,9 +10,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tunery.comparison.records import Board, Contender
 from tunery.ranking.canvas import DPI, GREY, WIDTH_INCHES, finish, legend_below, literal, one_axes, short_label
 from tunery.ranking.comparison_parts import trained_on
-from tunery.ranking.comparison_records import Board, Contender
 
 _MOST_LINES = 10  # colours that can be told apart
 _CURVES = {"train/loss": "training loss", "validation/nll": "validation loss"}

@@ -10,9 +10,9 @@ from html import escape
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from tunery.comparison.records import Comparison
 from tunery.ranking.comparison_parts import Part, parts
 from tunery.ranking.comparison_plots import figures
-from tunery.ranking.comparison_records import Comparison
 from tunery.ranking.comparison_words import conclusions
 from tunery.ranking.wording import counted
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from tunery.comparison.records import Board, Comparison, Contender
 from tunery.ranking.canvas import (
     BLUE,
     DPI,
@@ -28,7 +29,6 @@ from tunery.ranking.canvas import (
 )
 from tunery.ranking.comparison_curves import learning_plot, loss_plot, reach_of, score_name
 from tunery.ranking.comparison_parts import COSTS, mean_of, shown_tasks, trained_on
-from tunery.ranking.comparison_records import Board, Comparison, Contender
 from tunery.ranking.comparison_words import places, signed
 
 _MOST_ROWS = 30  # of the leaderboard

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tunery.ranking.comparison_records import Across, Difference
+from tunery.comparison.records import Across, Difference
 
 # Below, the chi-square of Friedman's test is a poor guide (benchmarks/false_wins.py measures it at exactly this many).
 FEWEST_TASKS, FEWEST_CONTENDERS = 6, 3

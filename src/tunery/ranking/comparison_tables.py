@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
 from tunery.ranking.comparison_parts import Part, parts
-from tunery.ranking.comparison_records import Board, Cell, Comparison, Contender, Difference
 from tunery.ranking.comparison_words import conclusions
 from tunery.ranking.wording import cell
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from tunery.comparison.records import Difference
 from tunery.ranking.comparison_errors import Floats, Layout, Side, error_of, reach
-from tunery.ranking.comparison_records import Difference
 from tunery.ranking.paired import exact_mcnemar, is_binary
 
 _RESAMPLES = 9_999

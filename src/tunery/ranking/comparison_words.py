@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from tunery.ranking.comparison_records import Board, Comparison, Contender, Difference, Pair
+from tunery.comparison.records import Board, Comparison, Contender, Difference, Pair
 from tunery.ranking.report import number, p_value
 from tunery.ranking.wording import counted, listed
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from tunery.entries import Entry
+    from tunery.comparison.entries import Entry
     from tunery.tracking.run_facts import RunFacts
     from tunery.tracking.store import Store
 
@@ -75,10 +75,10 @@ def _beside_locked_base(scores: Sequence[CardScore], run: RunFacts, store: Store
 
 def _answers(run: RunFacts, store: Store) -> Entry | None:
     """The run as a comparison reads it, with its answers and its base's."""
+    from tunery.comparison.read import read
+    from tunery.comparison.samples import with_answers
+    from tunery.comparison.selection import Selection
     from tunery.errors import InputError
-    from tunery.tracking.entries import read
-    from tunery.tracking.entries_answers import with_answers
-    from tunery.tracking.entries_select import Selection
 
     try:
         readings = read(store, Selection(runs=(str(run.run_id),))).readings

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 from tests.unit.ranking.comparison_entries import run
 
-from tunery.entries import Entry, TaskScore
+from tunery.comparison import compare
+from tunery.comparison.compare import Options, compare_runs, texts, write
+from tunery.comparison.entries import Entry, Reading, TaskScore
+from tunery.comparison.leaderboard import rank
+from tunery.comparison.notebook import Silent
+from tunery.comparison.records import Comparison
+from tunery.comparison.selection import Selection
 from tunery.errors import InputError
-from tunery.pipeline import compare
-from tunery.pipeline.compare import Options, compare_runs, texts, write
-from tunery.pipeline.compare_frame import Silent
-from tunery.ranking.comparison_records import Comparison
-from tunery.ranking.leaderboard import rank
 from tunery.tracking import store as stores
-from tunery.tracking.entries_records import Reading
-from tunery.tracking.entries_select import Selection
 
 ODD = "![x](http://evil.example/x.png) <img src=x>"
 

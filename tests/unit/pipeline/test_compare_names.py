@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunery.entries import Entry
-from tunery.pipeline.compare_names import named
-from tunery.tracking.entries_records import Reading
+from tunery.comparison.entries import Entry, Reading
+from tunery.comparison.names import named
 
 
 def reading(name: str, method: str = "lora", **settings: str) -> Reading:

@@ -6,9 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from tunery.pipeline.compare_words import separated
-from tunery.tracking import entries_select
-from tunery.tracking.entries_select import Selection
+from tunery.comparison import selection as entries_select
+from tunery.comparison.selection import Selection, separated
 
 STORE = cast("Any", None)
 

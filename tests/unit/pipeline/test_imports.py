@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tunery.comparison.notebook import Silent
 from tunery.errors import InputError
 from tunery.evaluation.items import item_id
-from tunery.pipeline.compare_frame import Silent
 from tunery.pipeline.imports import ImportOptions, import_results, read_results
 from tunery.tracking import imports, store
 from tunery.tracking.imports import Imported

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tunery.entries import Entry, TaskScore
+from tunery.comparison.entries import Entry, TaskScore
 
 CONDITIONS = {"version": "1.0", "few_shot": "0", "chat_template": "true", "split": "all"}
 ITEMS = 120

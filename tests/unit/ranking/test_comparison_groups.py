@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.ranking.comparison_entries import run, score_of, valued, with_conditions, without_samples
 
-from tunery.entries import Entry
-from tunery.ranking.comparison_groups import conflicts, group_runs
+from tunery.comparison.entries import Entry
+from tunery.comparison.groups import conflicts, group_runs
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
 

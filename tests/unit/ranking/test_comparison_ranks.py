@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tunery.comparison.records import Difference
 from tunery.ranking.comparison_ranks import (
     FEWEST_TASKS,
     across_tasks,
@@ -21,7 +22,6 @@ from tunery.ranking.comparison_ranks import (
     rank_range,
     too_close,
 )
-from tunery.ranking.comparison_records import Difference
 
 
 def differences(*p: float) -> list[Difference]:

@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 from tests.compared import BASE, IDENTITY, TUNED, logged, result
 
-from tunery.entries import Entry, Votes
+from tunery.comparison.entries import Entry, Readings, Votes
+from tunery.comparison.read import EVALUATED_MODEL, read
+from tunery.comparison.samples import contenders, with_answers, with_curves
+from tunery.comparison.selection import Selection, is_project, is_study
 from tunery.errors import InputError, RefError
 from tunery.records import TaskSettings
 from tunery.tracking import base_scores
-from tunery.tracking.entries import EVALUATED_MODEL, read
-from tunery.tracking.entries_answers import with_answers, with_curves
-from tunery.tracking.entries_contenders import contenders
-from tunery.tracking.entries_records import Readings
-from tunery.tracking.entries_select import Selection, is_project, is_study
 from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
 
@@ -89,7 +87,7 @@ def test_an_evaluation_adds_its_tasks_to_the_run_that_trained_the_model(
 ) -> None:
     trained = logged(store)
     logged(store, kind="evaluation", task="riddles", tags={EVALUATED_MODEL: "m-1"})
-    from tunery.tracking import entries as module
+    from tunery.comparison import read as module
 
     whole = module._reading
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunery.entries import Entry, TaskScore, Votes
-from tunery.tracking import entries_votes
-from tunery.tracking.entries_merge import by_true_names, latest, with_evaluations
-from tunery.tracking.entries_records import Reading, Source
+from tunery.comparison import read
+from tunery.comparison.deduplicate import by_true_names, latest, with_evaluations
+from tunery.comparison.entries import Entry, Reading, Source, TaskScore, Votes
 
 
 def reading(run_id: str, tasks: Mapping[str, Mapping[str, str]], started: int = 0, **facts: Any) -> Reading:
@@ -77,7 +76,7 @@ def test_a_task_that_one_run_knows_the_true_name_of_is_called_so_in_all() -> Non
 def test_a_row_has_its_own_votes_and_else_those_of_all_of_its_models() -> None:
     votes = {"run": Votes(5, 0, 0), "m2": Votes(5, 0, 0), "m1": Votes(10, 1, 2)}
     own = reading("run", {}, models=("m2", "m1"))
-    assert entries_votes._votes_of(own, votes) == Votes(5, 0, 0)
+    assert read._votes_of(own, votes) == Votes(5, 0, 0)
     unvoted = reading("unvoted", {}, models=("m2", "m1", "m2"))
-    assert entries_votes._votes_of(unvoted, votes) == Votes(15, 1, 2)
-    assert entries_votes._votes_of(reading("nothing", {}), votes) is None
+    assert read._votes_of(unvoted, votes) == Votes(15, 1, 2)
+    assert read._votes_of(reading("nothing", {}), votes) is None

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from tests.compared import BASE, TUNED, logged, result
 
-from tunery.entries import Entry
+from tunery.comparison.entries import Entry
+from tunery.comparison.read import read
+from tunery.comparison.samples import with_answers
+from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
 from tunery.tracking import imports
-from tunery.tracking.entries import read
-from tunery.tracking.entries_answers import with_answers
-from tunery.tracking.entries_select import Selection
 from tunery.tracking.imports import Imported, ImportedTask, keep_import, known_imports
 from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store

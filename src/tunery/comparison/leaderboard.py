@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tunery.entries import Entry
+from tunery.comparison.contenders import Candidate, Level, candidates, named
+from tunery.comparison.entries import Entry
+from tunery.comparison.groups import Group, group_runs
+from tunery.comparison.records import SCORE, Board, Comparison, Pair
 from tunery.errors import Fault, InputError
-from tunery.ranking.comparison_contenders import Candidate, Level, candidates, named
 from tunery.ranking.comparison_errors import Layout
-from tunery.ranking.comparison_groups import Group, group_runs
 from tunery.ranking.comparison_ranks import across_tasks, average_ranks, corrected, rank_range, too_close
-from tunery.ranking.comparison_records import SCORE, Board, Comparison, Pair
 from tunery.ranking.comparison_tests import difference
 
 # Pairs grow with the square: of more contenders only the best are tested, and corrected for as if all had been.

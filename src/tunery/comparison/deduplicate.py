@@ -7,9 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunery.entries import TaskScore
-from tunery.tracking.entries_conditions import by_metric, lower_is_better, metrics_of
-from tunery.tracking.entries_records import Reading
+from tunery.comparison.conditions import by_metric, lower_is_better, metrics_of
+from tunery.comparison.entries import Reading, TaskScore
 from tunery.tracking.gateway import entity_name
 
 if TYPE_CHECKING:

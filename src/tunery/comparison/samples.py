@@ -12,15 +12,47 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tunery.entries import TaskScore
+from tunery.comparison.entries import Reading, Source, TaskScore
+from tunery.comparison.samples import KeptBase, anchored, kept_bases, restricted
 from tunery.evaluation.samples import file_name
-from tunery.tracking.entries_bases import KeptBase, kept_bases
-from tunery.tracking.entries_items import anchored, restricted
-from tunery.tracking.entries_records import Reading, Source
 from tunery.tracking.store import Store, refusals
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunery.comparison.conditions import metrics_of
+from tunery.comparison.entries import Source, TaskScore
+from tunery.tracking.base_scores import EXPERIMENT, KEY
+from tunery.tracking.gateway import entity_name
+from tunery.tracking.store import Store, refusals
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tunery.comparison.entries import TaskScore
+from tunery.evaluation.result import mean_over_tasks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+import math
+from collections.abc import Collection, Sequence
+
+from tunery.comparison.entries import Reading, counting_anywhere, ranked_by
 
 _AT_ONCE = 8  # downloads from a remote artifact store
 CURVES = ("train/loss", "validation/nll")
@@ -183,3 +215,165 @@ def joules(watts: Iterable[tuple[int, float]]) -> float:
     ordered = sorted(watts)
     steps = itertools.pairwise(ordered)
     return math.fsum((later - time) / 1000 * (power + then) / 2 for (time, power), (later, then) in steps)
+
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class KeptBase:
+    """One base's result of one task."""
+
+    source: Source
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    def answers(self, source: Source, score: TaskScore) -> bool:
+        """Whether a score of `source` stands on this base, asked in the same way; the items are for others to check."""
+        if self.params.get("task") != score.task or not self._is_base_of(source):
+            return False
+        if not _agrees(self.params.get("version", "").partition("+")[0], score.conditions.get("version")):
+            return False
+        if not _agrees(self.params.get("version", "").partition("+")[2], score.conditions.get("settings")):
+            return False
+        asked = (self.params.get("few_shot"), self.params.get("chat_template"))
+        if not all(map(_agrees, asked, (score.conditions.get("few_shot"), score.conditions.get("chat_template")))):
+            return False
+        own = self.metrics.get(entity_name(f"lm_eval/{score.task}/{score.metric}"))
+        return own is not None and (score.base is None or math.isclose(own, score.base, rel_tol=1e-9, abs_tol=1e-12))
+
+    def _is_base_of(self, source: Source) -> bool:
+        mine = self.source
+        same = mine.base_revision == source.base_revision if source.base_revision else mine.base == source.base
+        return same and _agrees(mine.quantization, source.quantization)
+
+
+def _agrees(one: str | None, other: str | None) -> bool:
+    """Whether two agree as far as both are known."""
+    return one in (None, "") or other in (None, "") or one == other
+
+
+def kept_bases(store: Store) -> list[KeptBase]:
+    """Every kept result, newest first.
+
+    Raises:
+        TrackingError: If the store does not answer.
+    """
+    found: list[KeptBase] = []
+    with refusals(store.uri):
+        experiment = store.client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return []
+        token = None
+        while True:
+            page = store.client.search_runs(
+                [experiment.experiment_id],
+                "attributes.status = 'FINISHED'",
+                order_by=["attributes.start_time DESC"],
+                max_results=_PAGE,
+                page_token=token,
+            )
+            found += [_kept(run) for run in page if KEY in run.data.tags]
+            token = page.token
+            if not token:
+                return found
+
+
+def _kept(run: Run) -> KeptBase:
+    tags = run.data.tags
+    source = Source(
+        run_id=run.info.run_id,
+        artifact_uri=str(run.info.artifact_uri),
+        folder="samples",
+        base=tags.get("tunery.base", ""),
+        base_revision=tags.get("tunery.base_revision", ""),
+        quantization=tags.get("tunery.quantization"),
+        is_kept_base=True,
+    )
+    return KeptBase(source, run.data.params, metrics_of(run))
+
+
+Average = Callable[["pd.DataFrame"], tuple[float, float | None]]
+
+
+def restricted(score: TaskScore, frame: pd.DataFrame, to_locked: bool) -> tuple[TaskScore, pd.DataFrame]:
+    """The score and the answers that it is the mean of; on locked items alone where that is asked and can be done."""
+    rows = frame[frame["split"] == "locked"] if "split" in frame else frame
+    split = score.conditions.get("split")
+    if split == "locked":
+        known = _known(score, rows)
+    elif split == "all" and to_locked and len(rows) < len(frame) and (average := _average(frame, score)):
+        value, stderr = average(rows)
+        known = replace(score, value=value, stderr=stderr, base=None, base_stderr=None)
+        known = replace(known, conditions={**score.conditions, "split": "locked"})
+    else:
+        known, rows = _known(score, frame), frame
+    rows = rows.drop(columns="split", errors="ignore").reset_index(drop=True)
+    conditions = {**known.conditions, "items": digest(rows["item_id"])}
+    return replace(known, items=len(rows), conditions=conditions), rows
+
+
+def _known(score: TaskScore, rows: pd.DataFrame) -> TaskScore:
+    """With the error that its items tell, where none was logged."""
+    average = _average(rows, score) if score.stderr is None else None
+    return score if average is None else replace(score, stderr=average(rows)[1])
+
+
+def anchored(score: TaskScore, own: pd.DataFrame, base: pd.DataFrame) -> TaskScore:
+    """With the base's value on the same items, where none was logged."""
+    average = _average(own, score) if score.base is None else None
+    if average is None:
+        return score
+    value, stderr = average(base)
+    return replace(score, base=value, base_stderr=stderr)
+
+
+def _average(frame: pd.DataFrame, score: TaskScore) -> Average | None:
+    """How the score is made of its items: their mean, or the mean of leaf tasks that count alike; None: neither."""
+
+    def pooled(rows: pd.DataFrame) -> tuple[float, float | None]:
+        values = rows[score.metric].astype(float)
+        error = float(values.std(ddof=1)) / math.sqrt(max(len(values), 1))
+        return float(values.mean()), error if math.isfinite(error) else None
+
+    def alike(rows: pd.DataFrame) -> tuple[float, float | None]:
+        return mean_over_tasks(rows, score.metric)
+
+    ways: list[Average] = [pooled, alike] if "task" in frame else [pooled]
+    return next((way for way in ways if math.isclose(way(frame)[0], score.value, rel_tol=1e-6, abs_tol=1e-9)), None)
+
+
+def digest(item_ids: Iterable[object]) -> str:
+    """As tracking.scores.items_digest: the same items have the same name in every run."""
+    return hashlib.sha256("\n".join(sorted(map(str, item_ids))).encode()).hexdigest()[:32]
+
+
+def contenders(readings: Sequence[Reading], most: int) -> list[Reading]:
+    """The runs that are tested item by item: the best configurations of the largest set that was asked the same.
+
+    Args:
+        readings: All that are compared.
+        most: How many configurations at most, each with all of its seeds.
+    """
+    tasks = counting_anywhere(one.entry for one in readings)
+    sets: dict[frozenset[str], dict[str, list[Reading]]] = {}
+    for reading in readings:
+        asked = frozenset(ranked_by(reading.entry, tasks))
+        sets.setdefault(asked, {}).setdefault(reading.entry.configuration, []).append(reading)
+    ordered = sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values())))
+    best = [
+        group
+        for groups in ordered
+        for group in sorted(groups.values(), key=lambda group: _level(group, tasks), reverse=True)
+    ]
+    return [reading for group in best[:most] for reading in group]
+
+
+def _level(group: Sequence[Reading], tasks: Collection[str]) -> float:
+    """Mean over tasks and seeds, greater is better; what is no number comes last."""
+    values = [
+        score.value if score.higher_is_better else -score.value
+        for one in group
+        for score in ranked_by(one.entry, tasks).values()
+    ]
+    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf

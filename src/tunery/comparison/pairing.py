@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tunery.entries import TaskScore
+from tunery.comparison.entries import TaskScore
 from tunery.ranking.comparison_errors import Floats, Layout
 
 

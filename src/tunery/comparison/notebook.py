@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.pipeline.compare import Options, compare_runs, frame_of
+from tunery.comparison.compare import Options, compare_runs, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+    from tunery.comparison.selection import Selection
     from tunery.records import StepMetrics
-    from tunery.tracking.entries_select import Selection
 
 
 class Silent:
@@ -81,7 +81,7 @@ def selected(
     Raises:
         RefError: If a reference is none.
     """
-    from tunery.tracking.entries_select import Selection
+    from tunery.comparison.selection import Selection
 
     names = tuple(project_name(project) for project in projects)
     narrowed = Selection(names, tuple(experiments), tuple(studies), tuple(tags), filter, tuple(kinds), imported)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tunery.ranking.wording import settings_text
 
 if TYPE_CHECKING:
-    from tunery.tracking.entries_records import Reading
+    from tunery.comparison.entries import Reading
 
 _BY_MLFLOW = re.compile(r"[a-z]+-[a-z]+-\d+")  # bold-bird-123
 _MOST_SETTINGS = 4

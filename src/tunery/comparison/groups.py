@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunery.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
-from tunery.ranking.comparison_answers import answers_of
-from tunery.ranking.comparison_records import Apart
+from tunery.comparison.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
+from tunery.comparison.pairing import answers_of
+from tunery.comparison.records import Apart
 from tunery.ranking.wording import counted, listed
 
 # What must agree, by task: "acc", "5", a digest of item ids. What nobody recorded is missing.

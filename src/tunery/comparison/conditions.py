@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tunery.entries import TaskScore
+from tunery.comparison.entries import TaskScore
 from tunery.tracking.gateway import entity_name
 
 if TYPE_CHECKING:

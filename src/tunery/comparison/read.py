@@ -8,16 +8,24 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tunery.entries import Entry, TaskScore
-from tunery.tracking.entries_conditions import is_bare, metrics_of, task_scores
-from tunery.tracking.entries_merge import by_one_metric, by_true_names, latest, with_evaluations
-from tunery.tracking.entries_records import Reading, Readings, Source
-from tunery.tracking.entries_select import Selection, nothing_found, select
-from tunery.tracking.entries_votes import with_votes
+from tunery.comparison.conditions import is_bare, metrics_of, task_scores
+from tunery.comparison.deduplicate import by_one_metric, by_true_names, latest, with_evaluations
+from tunery.comparison.entries import Entry, Reading, Readings, Source, TaskScore
+from tunery.comparison.read import with_votes
+from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tunery.comparison.entries import Reading, Votes
+from tunery.comparison.selection import experiments, search
+from tunery.tracking.store import Store
 
 COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
 EVALUATED_MODEL = "tunery.evaluated_model"
@@ -162,3 +170,31 @@ def _whole(text: str | None) -> int | None:
         return None if text is None else int(text)
     except ValueError:
         return None
+
+
+def with_votes(store: Store, readings: Sequence[Reading]) -> list[Reading]:
+    """The same readings with the choices that people made."""
+    votes = _votes(store)
+    if not votes:
+        return list(readings)
+    return [replace(one, entry=replace(one.entry, votes=_votes_of(one, votes))) for one in readings]
+
+
+def _votes_of(reading: Reading, votes: Mapping[str, Votes]) -> Votes | None:
+    """The run's own; where it has none, those of all models of its row."""
+    if reading.entry.run_id in votes:
+        return votes[reading.entry.run_id]
+    found = [votes[model] for model in dict.fromkeys(reading.models) if model in votes]
+    if not found:
+        return None
+    return Votes(sum(one.wins for one in found), sum(one.ties for one in found), sum(one.losses for one in found))
+
+
+def _votes(store: Store) -> dict[str, Votes]:
+    """Choices between a model and its base, by logged model and by run; all sessions together."""
+    counts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for run in search(store, list(experiments(store).values()), ["tags.`tunery.kind` = 'votes'"]):
+        for about in (run.data.tags.get("tunery.voted_model"), run.data.tags.get("tunery.voted_run")):
+            for place, name in enumerate(("wins", "ties", "losses") if about else ()):
+                counts[str(about)][place] += run.data.metrics.get(f"votes/{name}", 0.0)
+    return {about: Votes(*(int(number) for number in numbers)) for about, numbers in counts.items() if any(numbers)}

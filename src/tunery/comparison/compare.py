@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.entries import counting
+from tunery.comparison.entries import counting
+from tunery.comparison.leaderboard import MOST_TESTED, rank
+from tunery.comparison.names import named
+from tunery.comparison.selection import separated
 from tunery.errors import Fault, InputError, StorageError
-from tunery.pipeline.compare_names import named
-from tunery.pipeline.compare_words import separated
 from tunery.pipeline.watch import Watch
-from tunery.ranking.leaderboard import MOST_TESTED, rank
 from tunery.ranking.wording import code
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from tunery.ranking.comparison_records import Comparison
-    from tunery.tracking.entries_records import Reading
-    from tunery.tracking.entries_select import Selection
+    from tunery.comparison.entries import Reading
+    from tunery.comparison.records import Comparison
+    from tunery.comparison.selection import Selection
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -101,9 +101,8 @@ def gather(store: Store, selection: Selection, options: Options) -> tuple[list[R
     Raises:
         InputError: If nothing matches.
     """
-    from tunery.tracking.entries import read
-    from tunery.tracking.entries_answers import with_answers, with_curves
-    from tunery.tracking.entries_contenders import contenders
+    from tunery.comparison.read import read
+    from tunery.comparison.samples import contenders, with_answers, with_curves
 
     found = read(store, selection)
     readings = named(found.readings)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunery.entries import Entry, Votes
+from tunery.comparison.entries import Entry, Votes
 
 SCORE = "score"  # the mean over a board's tasks, beside the tasks' own names
 

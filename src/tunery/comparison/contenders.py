@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.entries import Entry, TaskScore, Votes
-from tunery.ranking.comparison_answers import answers_of, averaged, layout_of
+from tunery.comparison.entries import Entry, TaskScore, Votes
+from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
+from tunery.comparison.pairing import answers_of, averaged, layout_of
+from tunery.comparison.records import SCORE, Cell, Contender, WinRate
 from tunery.ranking.comparison_errors import Floats, Layout, Side, own_error, reach
-from tunery.ranking.comparison_groups import Group, conditions_of, conflicts, remarks
 from tunery.ranking.comparison_ranks import corrected
-from tunery.ranking.comparison_records import SCORE, Cell, Contender, WinRate
 from tunery.ranking.comparison_tests import difference
 from tunery.ranking.wording import counted
 
