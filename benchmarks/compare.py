@@ -111,7 +111,7 @@ LIBRARIES = (
     "pyarrow.parquet",
     "scipy.stats",
     "tunery.comparison.compare",
-    "tunery.ranking.comparison_tables",
+    "tunery.comparison.report.tables",
 )
 MEASURED = {"mlflow.search_runs": plain, "tunery, reading": gathered, "tunery.compare": compared}
 

@@ -72,7 +72,7 @@ def compare_runs(
     Raises:
         InputError: If nothing matches, or nothing can be ranked; nothing was made then.
     """
-    from tunery.ranking.comparison_tables import terminal
+    from tunery.comparison.report.tables import terminal
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, EXPERIMENT)
@@ -120,7 +120,7 @@ def gather(store: Store, selection: Selection, options: Options) -> tuple[list[R
 
 def frame_of(comparison: Comparison) -> pd.DataFrame:
     """The comparison as a table for a notebook."""
-    from tunery.ranking.comparison_tables import frame
+    from tunery.comparison.report.tables import frame
 
     return frame(comparison)
 
@@ -191,8 +191,8 @@ def _remove(paths: Iterable[Path]) -> None:
 
 def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
     """Every form of the comparison that is text, by file name."""
-    from tunery.ranking.comparison_page import page
-    from tunery.ranking.comparison_tables import csv, latex, markdown, pairs_csv
+    from tunery.comparison.report.html import page
+    from tunery.comparison.report.tables import csv, latex, markdown, pairs_csv
 
     return {
         "comparison.csv": csv(comparison),
@@ -204,7 +204,7 @@ def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _figures(comparison: Comparison) -> Mapping[str, Figure]:
-    from tunery.ranking.comparison_plots import figures
+    from tunery.comparison.report.plots import figures
 
     return figures(comparison)
 

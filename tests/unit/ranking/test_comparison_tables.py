@@ -20,11 +20,11 @@ from tests.unit.ranking.comparison_entries import curves, quickstart, run, seeds
 from tunery.comparison.entries import Votes
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
+from tunery.comparison.report.conclusions import conclusions
+from tunery.comparison.report.html import page
+from tunery.comparison.report.plots import figures, pareto
+from tunery.comparison.report.tables import csv, frame, latex, markdown, pairs_csv, pairs_frame, terminal
 from tunery.ranking.canvas import short_label
-from tunery.ranking.comparison_page import page
-from tunery.ranking.comparison_plots import figures, pareto
-from tunery.ranking.comparison_tables import csv, frame, latex, markdown, pairs_csv, pairs_frame, terminal
-from tunery.ranking.comparison_words import conclusions
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden"
@@ -195,7 +195,7 @@ def test_a_name_with_dollars_is_no_formula() -> None:
 
 def test_a_script_that_the_font_lacks_is_no_warning() -> None:
     code = (
-        "from tests.unit.ranking.comparison_entries import run; from tunery.ranking.comparison_page import page; "
+        "from tests.unit.ranking.comparison_entries import run; from tunery.comparison.report.html import page; "
         "from tunery.comparison.leaderboard import rank; page(rank([run('\u6a21\u578b', {'x': 0.2})]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -17,8 +17,8 @@ from tests.unit.ranking.comparison_entries import quickstart, run, seeds, valued
 from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison, Contender
+from tunery.comparison.report.conclusions import caveats, conclusions
 from tunery.errors import InputError
-from tunery.ranking.comparison_words import caveats, conclusions
 from tunery.ranking.paired import compare_items
 
 FACTS = {"world_facts": 0.25}
@@ -342,7 +342,7 @@ def test_the_same_runs_give_the_same_comparison_in_any_order() -> None:
 
 def test_ranking_loads_neither_torch_nor_mlflow() -> None:
     code = (
-        "import sys, tunery.comparison.leaderboard, tunery.ranking.comparison_page, tunery.ranking.comparison_tables; "
+        "import sys, tunery.comparison.leaderboard, tunery.comparison.report.html, tunery.comparison.report.tables; "
         "print([name for name in ('torch', 'mlflow', 'transformers', 'seaborn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

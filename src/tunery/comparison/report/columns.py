@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
-from tunery.ranking.comparison_words import caveats, p_text, places, signed, span
+from tunery.comparison.report.conclusions import caveats, p_text, places, signed, span
 from tunery.ranking.report import number
 from tunery.ranking.wording import counted, listed, shown
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
-from tunery.ranking.comparison_parts import Part, parts
-from tunery.ranking.comparison_words import conclusions
+from tunery.comparison.report.columns import Part, parts
+from tunery.comparison.report.conclusions import conclusions
 from tunery.ranking.wording import cell
 
 _LATEX = {

@@ -11,9 +11,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from tunery.comparison.records import Comparison
-from tunery.ranking.comparison_parts import Part, parts
-from tunery.ranking.comparison_plots import figures
-from tunery.ranking.comparison_words import conclusions
+from tunery.comparison.report.columns import Part, parts
+from tunery.comparison.report.conclusions import conclusions
+from tunery.comparison.report.plots import figures
 from tunery.ranking.wording import counted
 
 _CAPTIONS = {
