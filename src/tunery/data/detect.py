@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunery.data.messages import UnusableRow, dialogue
 from tunery.data.rows import Row, Rows, is_blank
-from tunery.data.turns import UnusableRow, dialogue
 from tunery.errors import DataError, Fault
 
 _PAIRS = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunery.config.data import DataConfig
-from tunery.data.chat import FOLDED, ChatRenderer, Rendered, Span, TemplateRefuses
+from tunery.data.chat_renderer import FOLDED, ChatRenderer, Rendered, Span, TemplateRefuses
 from tunery.data.tokens import Tokeniser, Tokens
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, Drop, Example, Message

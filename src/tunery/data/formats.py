@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tunery.config.data import SourceConfig
 from tunery.data.detect import detect
 from tunery.data.layouts import converter
+from tunery.data.messages import UnusableRow, finished
+from tunery.data.prompt_template import parse_template
 from tunery.data.rows import Rows, is_blank
-from tunery.data.template import parse_template
-from tunery.data.turns import UnusableRow, finished
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, Drop
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from tunery.config.data import SourceConfig
 from tunery.data.detect import first_value, kind_of_dialogue, suggest
+from tunery.data.messages import UnusableRow, dialogue, read_turns, text_of, tools_text, with_system
+from tunery.data.prompt_template import Template, check_columns, parse_template
 from tunery.data.rows import Rows
-from tunery.data.template import Template, check_columns, parse_template
-from tunery.data.turns import UnusableRow, dialogue, read_turns, text_of, tools_text, with_system
 from tunery.errors import DataError, Fault
 from tunery.records import Message
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tunery.config.data import DataConfig, SourceConfig
 from tunery.data import hub, readers
+from tunery.data.prompt_template import parse_template
 from tunery.data.rows import Rows, collect
-from tunery.data.template import parse_template
 from tunery.errors import DataError, Fault
 
 FILE_TYPES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")

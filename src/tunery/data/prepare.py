@@ -12,8 +12,8 @@ from tunery.data.clean import clean, folded_text
 from tunery.data.contamination import find_overlap
 from tunery.data.encode import CUT_AWAY, encode_all
 from tunery.data.formats import to_conversations
-from tunery.data.ledger import Ledger, build_report, check_bad_rows
 from tunery.data.load import check_sources, load_rows
+from tunery.data.row_log import Ledger, build_report, check_bad_rows
 from tunery.data.rows import Rows
 from tunery.data.split import held_out, mix
 from tunery.errors import DataError, Fault

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.template import check_columns, parse_template
+from tunery.data.prompt_template import check_columns, parse_template
 from tunery.errors import DataError
 
 
