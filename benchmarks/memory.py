@@ -109,9 +109,9 @@ def _in_a_process(number: int, folder: Path) -> dict[str, Any]:
 
 
 def _measure(case: Case, folder: Path) -> None:
+    from tunery.estimate.estimate import estimate
     from tunery.models.adapter import attach_adapter
     from tunery.models.base import load_base
-    from tunery.models.memory import estimate
     from tunery.training.fit import fit
     from tunery.training.nll import validation_nll
 

@@ -178,8 +178,8 @@ def _require_memory(plan: TrialPlan, resident: Resident, tasks: Tasks) -> None:
     if plan.memory_bytes is None:
         return
     from tunery.config.units import format_bytes
+    from tunery.estimate.estimate import estimate
     from tunery.models.base import load_tokenizer
-    from tunery.models.memory import estimate
 
     project = plan.project
     # The rows first, which need no base: one that is allowed to be long need not be so.

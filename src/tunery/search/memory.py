@@ -8,8 +8,8 @@ from tunery.config.project import Project
 def memory_limit(project: Project) -> int | None:
     """search.memory in bytes; by default what the card has. None on a CPU, where memory can be swapped and shared."""
     from tunery.config.units import parse_bytes
+    from tunery.estimate.estimate import available_bytes
     from tunery.models.base import resolve_device
-    from tunery.models.memory import available_bytes
 
     if project.search.memory is not None:
         return parse_bytes(project.search.memory)

@@ -11,10 +11,10 @@ from tunery.config.load import project_from
 from tunery.config.model import BaseConfig
 from tunery.config.project import Project
 from tunery.errors import BaseModelError, ConfigError
-from tunery.models.activations import Adaptation, Arithmetic, Batch, layer_bytes
-from tunery.models.memory import available_bytes, estimate, largest_fit
-from tunery.models.shapes import Architecture, architecture_of
-from tunery.models.states import adapted_linears, nf4_bytes, optimizer_bytes
+from tunery.estimate.activations import Adaptation, Arithmetic, Batch, layer_bytes
+from tunery.estimate.architecture import Architecture, architecture_of
+from tunery.estimate.estimate import available_bytes, estimate, largest_fit
+from tunery.estimate.weights import adapted_linears, nf4_bytes, optimizer_bytes
 
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 256}
 WORDS = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
@@ -157,8 +157,8 @@ def test_an_optimizers_states_take_what_it_allocates(name: str) -> None:
         "sgd": lambda these: torch.optim.SGD(these, lr=1e-3),
         "adamw_8bit": AdamW8bit,
     }
-    shapes = [(16, 512), (300, 16), (40, 300)]
-    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    architecture = [(16, 512), (300, 16), (40, 300)]
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in architecture]
     optimizer = make[name](weights)
     sum((weight**2).sum() for weight in weights).backward()
     optimizer.step()
@@ -168,7 +168,7 @@ def test_an_optimizers_states_take_what_it_allocates(name: str) -> None:
         for key, value in state.items()
         if isinstance(value, torch.Tensor) and value.dim() and not key.startswith("qmap")
     }
-    assert optimizer_bytes(name, shapes) == sum(taken.values())
+    assert optimizer_bytes(name, architecture) == sum(taken.values())
 
 
 def test_the_largest_fit_fits_and_one_more_does_not(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_folder_without_a_config_and_a_base_that_is_not_there_are_named(tmp_pa
 def test_a_hub_model_is_counted_from_its_config_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    from tunery.models import shapes
+    from tunery.estimate import architecture
 
     fetched: list[Any] = []
 
@@ -297,16 +297,16 @@ def test_a_hub_model_is_counted_from_its_config_alone(tmp_path: Path, monkeypatc
         fetched.append((model, revision, allow_patterns))
         return str(config_folder("neox", tmp_path))
 
-    monkeypatch.setattr(shapes, "check_hub", lambda base: "c0ffee")
+    monkeypatch.setattr(architecture, "check_hub", lambda base: "c0ffee")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert architecture_of(BaseConfig(model="someone/tiny-neox"), tmp_path).name == "GPTNeoXForCausalLM"
     assert fetched == [("someone/tiny-neox", "c0ffee", ["config.json"])]
 
 
 def test_a_hub_that_does_not_answer_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunery.models import shapes
+    from tunery.estimate import architecture
 
-    monkeypatch.setattr(shapes, "check_hub", lambda base: None)
+    monkeypatch.setattr(architecture, "check_hub", lambda base: None)
     with pytest.raises(BaseModelError, match="local cache when the Hugging Face Hub cannot be reached"):
         architecture_of(BaseConfig(model="someone/tiny-neox"), tmp_path)
 

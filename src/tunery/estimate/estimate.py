@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tunery.config.project import Project
+from tunery.estimate.architecture import architecture_of
+from tunery.estimate.phases import Moments
 from tunery.models.device import resolve_device
-from tunery.models.moments import Moments
-from tunery.models.shapes import architecture_of
 
 # Python with torch, transformers, TRL and lm-eval imported: 533 MiB resident, measured on Linux, rounded up. A CUDA
 # context with its kernels is taken as 700 MiB: assumed, it depends on card and driver.

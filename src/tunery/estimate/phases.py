@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from tunery.config.project import Project
-from tunery.models.activations import (
+from tunery.estimate.activations import (
     FP32,
     Adaptation,
     Arithmetic,
@@ -17,9 +17,9 @@ from tunery.models.activations import (
     layer_work_bytes,
     mask_bytes,
 )
+from tunery.estimate.architecture import Architecture, Layer
+from tunery.estimate.weights import adapted_linears, optimizer_bytes, step_bytes, trained_shapes, weight_bytes
 from tunery.models.device import resolve_dtype, resolve_precision
-from tunery.models.shapes import Architecture, Layer
-from tunery.models.states import adapted_linears, optimizer_bytes, step_bytes, trained_shapes, weight_bytes
 
 # Tokens of an evaluation item without solved examples, as long as one is taken to be.
 ITEM_TOKENS = 256
