@@ -221,8 +221,8 @@ def test_mlflow_models_serve_answers_a_chat_request(store: Store, logged: Logged
 
 
 def _loglikelihoods(model: Any, tokenizer: Any) -> list[float]:
+    from tunery.evaluation.eval_mode import undisturbed
     from tunery.evaluation.lm import Scorer
-    from tunery.evaluation.state import undisturbed
 
     with undisturbed(model):
         scorer = Scorer(model, tokenizer, 8, {}, chat_template=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunery.config.data import DataConfig, SourceConfig
 from tunery.data.encode import encode_all
 from tunery.errors import DataError
-from tunery.evaluation.state import memory_checked, undisturbed
+from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.evaluation.stopping import stop_ids
 from tunery.records import Conversation, Drop, Example, Message
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import TaskError
 from tunery.evaluation.collect import collect
-from tunery.evaluation.index import quiet
+from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.evaluation.items import Split
-from tunery.evaluation.state import memory_checked, undisturbed
+from tunery.evaluation.task_manager import quiet
 from tunery.evaluation.tasks import Tasks
 from tunery.records import TaskResult
 

@@ -11,9 +11,9 @@ from typing import Any
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.keys import nearest
 from tunery.errors import Fault, TaskError, TuneryError
-from tunery.evaluation.index import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
 from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
-from tunery.evaluation.names import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
+from tunery.evaluation.task_files import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
+from tunery.evaluation.task_manager import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
 from tunery.records import TaskSettings
 
 

@@ -75,7 +75,7 @@ def _load_tasks(project: Project) -> Tasks:
 
 
 def _score(subject: Subject, tasks: Tasks, store: Store, tracker: Tracker) -> RunRecord:
-    from tunery.evaluation.state import adapter_off
+    from tunery.evaluation.eval_mode import adapter_off
 
     evaluation = subject.project.evaluation
     with adapter_off(subject.model):

@@ -106,7 +106,7 @@ def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False
     Raises:
         TaskError: As `score_trained`.
     """
-    from tunery.evaluation.state import adapter_off
+    from tunery.evaluation.eval_mode import adapter_off
     from tunery.models.adapter import merge_adapter
 
     project, tasks = _questions(job)
@@ -173,7 +173,7 @@ def _load(job: Job, project: Project, dtype: str | None = None) -> Rebuilt:
 
 def _trained_and_base(job: Job, project: Project, tasks: Tasks, with_base: bool) -> tuple[Results, Results | None]:
     """A model and the base below it; None for the base of one of which every weight was trained."""
-    from tunery.evaluation.state import adapter_off
+    from tunery.evaluation.eval_mode import adapter_off
 
     rebuilt = _load(job, project)
     results = _ask(rebuilt.model, rebuilt.loaded.tokenizer, tasks, project)

@@ -160,7 +160,7 @@ def _conditions(
     name: str, tree: Mapping[str, Any], leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]
 ) -> dict[str, object]:
     from tunery.comparison.samples import digest
-    from tunery.evaluation.index import prompt_digest
+    from tunery.evaluation.task_manager import prompt_digest
 
     config = _part(tree, "configs").get(name)
     chat = tree.get("chat_template")

@@ -170,7 +170,7 @@ def _known_good_faults(project: Project) -> list[Fault]:
 
 def _task_names(project: Project) -> list[str]:
     """Tasks that are scored, and the tasks of our own groups."""
-    from tunery.evaluation.names import own_tasks, task_folders
+    from tunery.evaluation.task_files import own_tasks, task_folders
 
     own = own_tasks(task_folders(project.evaluation, project.folder))
     names = list(project.evaluation.tasks)

@@ -14,7 +14,7 @@ from tunery.config.project import Project
 from tunery.config.search import Dimension
 from tunery.data.load import all_sources, locate
 from tunery.errors import ConfigError, DataError
-from tunery.evaluation.names import OWN_FOLDER, TaskYaml, own_tasks, task_folders
+from tunery.evaluation.task_files import OWN_FOLDER, TaskYaml, own_tasks, task_folders
 from tunery.search.parameters import kept_at
 from tunery.search.space import with_settings
 

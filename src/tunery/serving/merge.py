@@ -156,7 +156,7 @@ def loglikelihoods(
     """Log p of each token of each answer, end of turn included, in nats; asked as in training."""
     import torch
 
-    from tunery.evaluation.state import undisturbed
+    from tunery.evaluation.eval_mode import undisturbed
 
     found = []
     with undisturbed(model):

@@ -63,7 +63,7 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> Pair:
         RefError: If the reference leads nowhere.
         BaseModelError: If the base is not there any more.
     """
-    from tunery.evaluation.state import adapter_off, never_repack
+    from tunery.evaluation.eval_mode import adapter_off, never_repack
     from tunery.tracking.rebuild import rebuild, rebuild_base
     from tunery.tracking.run_facts import project_of
 

@@ -133,8 +133,8 @@ class ServedModel:
         Args:
             pairs: Contexts and continuations; the texts are taken as they are, without a chat template.
         """
+        from tunery.evaluation.eval_mode import undisturbed
         from tunery.evaluation.lm import Scorer
-        from tunery.evaluation.state import undisturbed
 
         with undisturbed(self._model):
             scorer = Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False)
@@ -143,8 +143,8 @@ class ServedModel:
     def _sample(self, talk: Sequence[Message], longest: int, settings: Mapping[str, Any]) -> str:
         import torch
 
+        from tunery.evaluation.eval_mode import undisturbed
         from tunery.evaluation.generate import NO_RULES
-        from tunery.evaluation.state import undisturbed
         from tunery.evaluation.stopping import stop_ids
 
         ids = torch.tensor([self._prompt_ids(talk)], device=self._model.device)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tunery.evaluation.index import prompt_digest, task_version
 from tunery.evaluation.items import item_ids, passages_of
+from tunery.evaluation.task_manager import prompt_digest, task_version
 
 SETTINGS = {"doc_to_text": "{{question}}", "output_type": "multiple_choice", "metric_list": [{"metric": "acc"}]}
 

@@ -12,9 +12,9 @@ from lm_eval.config.group import AggMetricConfig
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import TaskError
-from tunery.evaluation import index
+from tunery.evaluation import task_manager
 from tunery.evaluation.base_key import base_key
-from tunery.evaluation.index import group_version
+from tunery.evaluation.task_manager import group_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
 from tunery.records import BaseIdentity, TaskSettings
 
@@ -63,7 +63,7 @@ def test_another_weighting_is_another_version_of_a_group() -> None:
 
 def test_a_change_of_a_groups_file_changes_its_version(load: Any, tmp_path: Path, write_task: Any) -> None:
     def version() -> str:
-        index.own_manager.cache_clear()
+        task_manager.own_manager.cache_clear()
         evaluation = EvaluationConfig(tasks=["pair"], task_folders=["."])
         return load_tasks(evaluation, tmp_path, False).settings["pair"].version
 
@@ -80,7 +80,7 @@ def test_a_group_that_changes_a_members_prompt_makes_it_another_version_of_the_m
     tmp_path: Path, write_task: Any
 ) -> None:
     def settings(name: str) -> TaskSettings:
-        index.own_manager.cache_clear()
+        task_manager.own_manager.cache_clear()
         return load_tasks(EvaluationConfig(tasks=[name], task_folders=["."]), tmp_path, False).settings["one"]
 
     write_task(tmp_path, "one", 2)

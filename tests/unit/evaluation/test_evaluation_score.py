@@ -14,9 +14,9 @@ from lm_eval.models.huggingface import HFLM
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import OutOfMemory, TaskError
+from tunery.evaluation.eval_mode import adapter_off, undisturbed
 from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_model
-from tunery.evaluation.state import adapter_off, undisturbed
 from tunery.evaluation.tasks import load_tasks
 
 

@@ -156,9 +156,9 @@ def test_texts_are_what_the_documents_ask(load: Any) -> None:
 
 def test_a_change_of_an_item_changes_the_version_of_our_task(tmp_path: Path, write_task: WriteTask) -> None:
     def version() -> str:
-        from tunery.evaluation import index
+        from tunery.evaluation import task_manager
 
-        index.own_manager.cache_clear()
+        task_manager.own_manager.cache_clear()
         evaluation = EvaluationConfig(tasks=["mine"], task_folders=["."])
         return load_tasks(evaluation, tmp_path, False).settings["mine"].version
 

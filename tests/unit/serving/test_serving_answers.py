@@ -11,8 +11,8 @@ import pytest
 
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import DataError
+from tunery.evaluation.eval_mode import adapter_off
 from tunery.evaluation.generate import generate
-from tunery.evaluation.state import adapter_off
 from tunery.models.adapter import attach_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import Message

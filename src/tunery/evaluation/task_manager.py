@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tunery.errors import Fault, TaskError
-from tunery.evaluation.names import OwnTask, TaskYaml
+from tunery.evaluation.task_files import OwnTask, TaskYaml
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
