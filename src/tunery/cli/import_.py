@@ -49,7 +49,7 @@ def import_(
     """
     from tunery.cli.terminal import Terminal
     from tunery.comparison.notebook import project_name
-    from tunery.pipeline.imports import ImportOptions, import_results
+    from tunery.importing.importer import ImportOptions, import_results
 
     options = ImportOptions(_mapping(column), task, name, base, base_revision, method, trained_on, lower)
     with Terminal() as terminal:

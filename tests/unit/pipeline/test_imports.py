@@ -13,9 +13,10 @@ import pytest
 from tunery.comparison.notebook import Silent
 from tunery.errors import InputError
 from tunery.evaluation.items import item_id
-from tunery.pipeline.imports import ImportOptions, import_results, read_results
-from tunery.tracking import imports, store
-from tunery.tracking.imports import Imported
+from tunery.importing import store as imports
+from tunery.importing.importer import ImportOptions, import_results, read_results
+from tunery.importing.store import Imported
+from tunery.tracking import store
 
 DATE = "2026-11-21T15-41-08.760945"
 DOCUMENTS = [
@@ -169,7 +170,7 @@ def test_imported_items_have_the_names_that_our_own_runs_give_them(tmp_path: Pat
     ],
 )
 def test_targets_get_the_type_that_lm_eval_gave_them(config: dict[str, Any], text: str, native: object) -> None:
-    from tunery.pipeline.imports_samples import _target
+    from tunery.importing.lm_eval_samples import _target
 
     assert _target({"doc": {"golden": 1}, "target": text}, config) == native
 

@@ -14,8 +14,8 @@ from tunery.comparison.read import read
 from tunery.comparison.samples import with_answers
 from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
-from tunery.tracking import imports
-from tunery.tracking.imports import Imported, ImportedTask, keep_import, known_imports
+from tunery.importing import store as imports
+from tunery.importing.store import Imported, ImportedTask, keep_import, known_imports
 from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.keys import nearest
 from tunery.errors import Fault, InputError
-from tunery.pipeline.imports_csv import read_table
-from tunery.pipeline.imports_faults import NotTaken, Unrelated, well_formed
-from tunery.pipeline.imports_lm_eval import is_lm_eval, read_lm_eval
-from tunery.pipeline.imports_peft import is_peft, read_peft
+from tunery.importing.csv_table import read_table
+from tunery.importing.faults import NotTaken, Unrelated, well_formed
+from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
+from tunery.importing.peft_results import is_peft, read_peft
 from tunery.pipeline.watch import Watch
 
 if TYPE_CHECKING:
-    from tunery.tracking.imports import Imported
+    from tunery.importing.store import Imported
 
 _TABLES = (".csv", ".tsv")
 _FORMS = "a results_*.json of lm-eval, a result of PEFT's method comparison, or a CSV table"
@@ -69,7 +69,7 @@ def import_results(
         InputError: If a file cannot be read or holds no scores; nothing was kept then.
     """
     found = read_results(places, options, watch)
-    from tunery.tracking.imports import keep_import, known_imports
+    from tunery.importing.store import keep_import, known_imports
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, project)
@@ -137,7 +137,7 @@ def _folder(folder: Path, options: ImportOptions, watch: Watch) -> list[Imported
 
 
 def _file(file: Path, options: ImportOptions) -> list[Imported]:
-    from tunery.tracking.imports_names import lost_in_store
+    from tunery.importing.store import lost_in_store
 
     with well_formed(file):
         found = [_with_options(imported, options) for imported in _runs(file, options)]
@@ -174,7 +174,7 @@ def _tree(file: Path) -> Any:
 
 def _with_options(imported: Imported, options: ImportOptions) -> Imported:
     """What the command line says, over what the file says; another statement is another import."""
-    from tunery.tracking.imports import digest_of
+    from tunery.importing.store import digest_of
 
     told = {
         key: value

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, InputError
-from tunery.pipeline.imports_columns import LOWER
-from tunery.pipeline.imports_samples import sample_files, sample_frame, together
+from tunery.importing.csv_table import LOWER
+from tunery.importing.lm_eval_samples import sample_files, sample_frame, together
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tunery.tracking.imports import Imported, ImportedTask
+    from tunery.importing.store import Imported, ImportedTask
 
 _ADAPTER_ARGUMENTS = ("peft", "delta")
 _NEVER = 2**40  # seconds: no date; a store's milliseconds would overflow
@@ -36,7 +36,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> Imported:
     Raises:
         InputError: If it holds no score, or one that is no number.
     """
-    from tunery.tracking.imports import Imported, digest_of
+    from tunery.importing.store import Imported, digest_of
 
     samples = sample_files(file)
     frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
@@ -83,7 +83,7 @@ def _refuse_bad(file: Path, tree: Mapping[str, Any], tasks: Mapping[str, Importe
 
 
 def _task(name: str, tree: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]) -> ImportedTask:
-    from tunery.tracking.imports import ImportedTask
+    from tunery.importing.store import ImportedTask
 
     row, filters = tree["results"][name], _filters(tree["results"][name])
     columns = {key: _column(key, filters) for key in _numbers(row)}

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import flatten
 from tunery.errors import Fault, InputError
-from tunery.pipeline.imports_faults import NotTaken
+from tunery.importing.faults import NotTaken
 
 if TYPE_CHECKING:
-    from tunery.tracking.imports import Imported, ImportedTask
+    from tunery.importing.store import Imported, ImportedTask
 
 _TASK, _METRIC, _SCORE = "gsm8k", "accuracy", "test accuracy"
 _TEST_ITEMS = 1319  # all of GSM8K's test split, which that comparison asks
@@ -40,7 +40,7 @@ def read_peft(file: Path, tree: Mapping[str, Any]) -> Imported:
         NotTaken: If the experiment did not end well, or is another comparison of PEFT's.
         InputError: If its score is no share.
     """
-    from tunery.tracking.imports import Imported, digest_of
+    from tunery.importing.store import Imported, digest_of
 
     run, train, meta = tree["run_info"], tree["train_info"], tree.get("meta_info") or {}
     last = _last(file, train)
@@ -82,7 +82,7 @@ def _last(file: Path, train: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _task(score: float, config: Mapping[str, Any], meta: Mapping[str, Any]) -> ImportedTask:
-    from tunery.tracking.imports import ImportedTask, digest_of
+    from tunery.importing.store import ImportedTask, digest_of
 
     asked = [config.get(key) for key in ("query_template", "generation_kwargs")]
     data = ((meta.get("dataset_info") or {}).get(_TASK) or {}).get("sha")
