@@ -206,8 +206,8 @@ def app(tmp_path: Path) -> Any:
     import tunery
     from tunery.config.model import AdapterConfig, BaseConfig
     from tunery.models.adapter import attach_adapter
+    from tunery.models.adapter_files import save_adapter
     from tunery.models.base import load_base
-    from tunery.models.store import save_adapter
     from tunery.serving.space_folder import write_space
 
     package = Path(tunery.__file__).parent

@@ -18,8 +18,8 @@ from tests.integration.servers import free_port, mlflow_server, process, server_
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import BaseModelError, RefError
 from tunery.models.adapter import attach_adapter
+from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.models.store import save_adapter
 from tunery.records import StepMetrics
 from tunery.tracking.adapters import LoggedAdapter, log_adapter
 from tunery.tracking.registry import download, register, resolve

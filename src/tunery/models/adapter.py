@@ -7,8 +7,8 @@ from typing import Any
 
 from tunery.config.model import AdapterConfig
 from tunery.errors import BaseModelError, ConfigError, Fault
+from tunery.models.adapter_files import load_adapter, save_adapter
 from tunery.models.base import LoadedBase
-from tunery.models.store import load_adapter, save_adapter
 from tunery.models.targets import resolve_parameters, resolve_targets
 from tunery.records import AdapterFacts
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, OutOfMemory, TuneryError
+from tunery.models.chat_template import Template, settle_template, settle_tokenizer, template_hash
 from tunery.models.complete import check_complete
 from tunery.models.device import resolve_device, resolve_dtype, resolve_precision
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.quiet import quiet_libraries
 from tunery.models.source import BaseFiles, check_base, find_base
-from tunery.models.template import Template, settle_template, settle_tokenizer, template_hash
 from tunery.records import BaseIdentity
 
 __all__ = ["LoadedBase", "check_base", "load_base", "load_tokenizer", "resolve_device", "resolve_precision"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunery import __version__
 from tunery.errors import Fault, InputError, RefError
-from tunery.models.store import CONFIG, write_folder
+from tunery.models.adapter_files import CONFIG, write_folder
 from tunery.serving import vllm_rules
 from tunery.serving.card import model_card
 from tunery.serving.merge import MERGE_BOUND, Distance, check, merge

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.errors import Fault
-from tunery.models.store import CONFIG, WEIGHTS
+from tunery.models.adapter_files import CONFIG, WEIGHTS
 
 MERGE = "Export it merged: --to merged."
 # What `--max-lora-rank` takes; without the option it is 16.

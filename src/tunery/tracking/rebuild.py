@@ -9,8 +9,8 @@ from typing import Any
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, RefError
+from tunery.models.adapter_files import load_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.models.store import load_adapter
 from tunery.tracking.flavor import FLAVOR_NAME, ModelFacts, facts_from
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"

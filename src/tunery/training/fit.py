@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.training import TrainingConfig
 from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory
+from tunery.models.adapter_files import write_folder, write_model
 from tunery.models.quiet import quiet_libraries
-from tunery.models.store import write_folder, write_model
 from tunery.records import Example, PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints, latest_checkpoint

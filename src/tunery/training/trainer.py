@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from tunery.errors import Interrupted, NonFiniteLoss
-from tunery.models.store import WEIGHTS, save_adapter, write_folder
+from tunery.models.adapter_files import WEIGHTS, save_adapter, write_folder
 from tunery.records import Report, StepMetrics
 from tunery.training.checkpoints import checkpoint_folder, checkpoint_steps, prune_checkpoints
 from tunery.training.clock import Clock

@@ -225,7 +225,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 def test_a_truly_full_file_system_says_so(tmp_path: Path) -> None:
     """/dev/full answers every write with ENOSPC: the real error of the real system call."""
-    from tunery.models.store import write_folder
+    from tunery.models.adapter_files import write_folder
 
     def write(place: Path) -> None:
         (place / "weights").symlink_to("/dev/full")

@@ -12,9 +12,9 @@ import pytest
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, ConfigError, Interrupted
+from tunery.models.adapter_files import load_adapter
 from tunery.models.base import check_base, load_base
 from tunery.models.files import content_hash
-from tunery.models.store import load_adapter
 
 TEMPLATE = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tunery.errors import InputError, RefError, StorageError
-from tunery.models.store import write_folder
+from tunery.models.adapter_files import write_folder
 from tunery.serving import hub
 from tunery.serving.export import MARK, Wish, _check, _check_source, _say_vllm, _stopping_cleanly, export
 from tunery.serving.merge import check, distance

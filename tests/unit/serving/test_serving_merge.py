@@ -12,8 +12,8 @@ import torch
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import BaseModelError
 from tunery.models.adapter import attach_adapter
+from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
-from tunery.models.store import save_adapter
 from tunery.serving.merge import MERGE_BOUND, merge
 from tunery.tracking.flavor import ModelFacts, resolve_base, save_model
 

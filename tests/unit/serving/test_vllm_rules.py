@@ -9,8 +9,8 @@ import pytest
 
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.models.adapter import attach_adapter
+from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
-from tunery.models.store import save_adapter
 from tunery.serving.vllm_rules import rank_option, read_adapter, vllm_faults
 
 CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
