@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tunery.cli.overrides import OverridableCommand, overrides_of
+from tunery.cli.options import OverridableCommand, overrides_of
 
 _DEFAULT_PROJECT = "projects/quickstart"
 _EPILOG = """Any key of project.yaml is an option too: --base.quantization none, --data.max_length 4096.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tunery.cli.options import store_options, tracking_option
-from tunery.cli.overrides import OverridableCommand, overrides_of
+from tunery.cli.options import OverridableCommand, overrides_of, store_options, tracking_option
 
 _EPILOG = """The rules are the section `promotion` of project.yaml; any of its keys is an option too:
 --promotion.min_gain 0.01. What each gate asks, and how it is tested: docs/promotion.md.

@@ -6,8 +6,7 @@ from typing import Literal
 
 import click
 
-from tunery.cli.options import KEYS, Finite, Name, load, project_option, store_options
-from tunery.cli.overrides import OverridableCommand
+from tunery.cli.options import KEYS, Finite, Name, OverridableCommand, load, project_option, store_options
 
 
 @click.command(cls=OverridableCommand, epilog=KEYS)

@@ -16,8 +16,7 @@ from tunery.cli.compare import compare
 from tunery.cli.estimate import estimate
 from tunery.cli.export import export
 from tunery.cli.import_ import import_
-from tunery.cli.options import KEYS, load, project_option, store_options
-from tunery.cli.overrides import OverridableCommand, overrides_of
+from tunery.cli.options import KEYS, OverridableCommand, load, overrides_of, project_option, store_options
 from tunery.cli.promote import history, promote, rollback
 from tunery.cli.tune import tune
 from tunery.errors import TuneryError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from tunery.cli.overrides import split_overrides
+from tunery.cli.options import split_overrides
 
 DECLARED = {"--project", "--resume"}
 
