@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.config.project import CrossFieldFaults, known_keys
 from tunery.config.search import Dimension
 from tunery.errors import Fault

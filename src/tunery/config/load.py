@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from tunery.config.faults import faults_of
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.config.project import Project, known_keys
 from tunery.errors import ConfigError, Fault
 

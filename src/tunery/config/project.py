@@ -10,8 +10,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from tunery.config.data import DataConfig, SourceConfig
 from tunery.config.evaluation import EvaluationConfig
-from tunery.config.fields import field_at, number_type
-from tunery.config.keys import nearest
+from tunery.config.fields import field_at, nearest, number_type
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.config.promotion import PromotionConfig
 from tunery.config.search import SearchConfig
@@ -179,7 +178,7 @@ def _search_faults(project: Project) -> Iterator[Fault]:
 
 def known_keys() -> list[str]:
     """Every dotted key of project.yaml, sections included."""
-    from tunery.config.keys import dotted_keys
+    from tunery.config.fields import dotted_keys
 
     return list(dotted_keys(Project))
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.errors import DataError, Fault
 
 _PIECE = re.compile(r"\{\{|\}\}|\{(?P<column>[^{}]*)\}|(?P<lone>[{}])")

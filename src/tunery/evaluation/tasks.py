@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.errors import Fault, TaskError, TuneryError
 from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
 from tunery.evaluation.task_files import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.errors import Fault
 from tunery.importing.faults import NotTaken
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
 from tunery.importing.csv_table import read_table
 from tunery.importing.faults import NotTaken, Unrelated, well_formed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault
 from tunery.models.files import check_names, check_remote_code, content_hash, license_of, read_config

@@ -7,8 +7,7 @@ from graphlib import CycleError
 
 from pydantic import BaseModel
 
-from tunery.config.fields import field_at, value_at
-from tunery.config.keys import nearest
+from tunery.config.fields import field_at, nearest, value_at
 from tunery.config.project import Project, known_keys, resolved
 from tunery.config.search import Dimension
 from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from tunery.config.fields import value_at
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest, value_at
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
 from tunery.search.parameters import Parameter, kept_at, short_text

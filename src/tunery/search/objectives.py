@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunery.config.evaluation import SUITES
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.config.project import Project
 from tunery.config.units import parse_bytes
 from tunery.errors import ConfigError, Fault, RunStopped

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunery.config.keys import nearest
+from tunery.config.fields import nearest
 from tunery.errors import Fault, RefError
 from tunery.tracking.adapters import LoggedAdapter
 from tunery.tracking.redact import redact

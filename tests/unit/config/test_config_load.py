@@ -11,8 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.config.fields import field_at
-from tunery.config.keys import dotted_keys
+from tunery.config.fields import dotted_keys, field_at
 from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.errors import ConfigError

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tunery.config import schema
+from tunery.config.fields import dotted_keys
 from tunery.config.fingerprint import fingerprint, flatten
-from tunery.config.keys import dotted_keys
 from tunery.config.load import load_project
 from tunery.config.project import Project, resolved
 
