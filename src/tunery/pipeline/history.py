@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunery.pipeline.promote_candidate import name_of
 from tunery.pipeline.watch import Watch
-from tunery.promotion.history import Event, history_table
+from tunery.promotion.report import Event, history_table
 
 if TYPE_CHECKING:
     from tunery.tracking.promotions import Promotion

@@ -10,8 +10,7 @@ from rich.console import Console, RenderableType
 from tunery.config.promotion import PromotionConfig
 from tunery.promotion.evidence import Evidence
 from tunery.promotion.gates import decide
-from tunery.promotion.history import Event, history_table
-from tunery.promotion.report import Verdict, gates_table, headline, markdown
+from tunery.promotion.report import Event, Verdict, gates_table, headline, history_table, markdown
 
 RULES = PromotionConfig(guard={"truthfulqa": -0.01})
 
