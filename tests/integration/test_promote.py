@@ -17,20 +17,20 @@ from tests.integration.conftest import Place
 from tunery.cli.promote import promote as promote_command
 from tunery.config.load import load_project
 from tunery.errors import ConfigError, InputError, RefError, Refused
-from tunery.pipeline import promote as story
-from tunery.pipeline.history import history
-from tunery.pipeline.promote import promote
-from tunery.pipeline.promote_back import rollback
-from tunery.pipeline.promote_candidate import find_candidate
-from tunery.pipeline.promote_evidence import Measured
 from tunery.pipeline.train import train_run
+from tunery.promotion import promote as story
+from tunery.promotion.candidate import find_candidate
 from tunery.promotion.evidence import SCORE, Compared, Difference, Evidence, FormScore
 from tunery.promotion.gates import decide
+from tunery.promotion.history import history
+from tunery.promotion.measure import Measured
+from tunery.promotion.promote import promote
 from tunery.promotion.report import Verdict
+from tunery.promotion.rollback import rollback
+from tunery.promotion.store import DECISION, promotions
 from tunery.tracking.aliases import standing
 from tunery.tracking.aliases_move import INTENT, Standing, written
 from tunery.tracking.aliases_move import Move as AliasMove
-from tunery.tracking.promotions import DECISION, promotions
 from tunery.tracking.store import Store, connect
 
 FACTS = Path(__file__).parents[2] / "projects" / "quickstart" / "data" / "facts.jsonl"
@@ -194,16 +194,16 @@ def test_what_learned_nothing_is_refused_and_no_alias_moves(store: Store) -> Non
 def test_an_adapter_that_does_not_load_is_refused_with_the_reason(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunery.pipeline import promote_evidence
+    from tunery.promotion import measure
 
-    own_files = promote_evidence._own_files
+    own_files = measure._own_files
 
     def damaged(*words: Any) -> Any:
         files = own_files(*words)
         (files.folder / "adapter_model.safetensors").write_bytes(b"\x80\x04spoiled")
         return files
 
-    monkeypatch.setattr(promote_evidence, "_own_files", damaged)
+    monkeypatch.setattr(measure, "_own_files", damaged)
     with pytest.raises(Refused, match="loads in a fresh process, no pickle in the folder"):
         promote(STRONG, None, [], Watched(), tracking_uri=store.uri)
     assert standing(store, "small") == Standing()
@@ -212,7 +212,7 @@ def test_an_adapter_that_does_not_load_is_refused_with_the_reason(
 def test_a_champion_whose_files_are_gone_is_no_rival_but_no_obstacle_to_force(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunery.pipeline import promote_evidence
+    from tunery.promotion import measure
 
     store.client.set_registered_model_alias("small", "champion", "2")
     candidate = find_candidate(WEAK, None, [("evaluation.dev_fraction", "0.1")], store)
@@ -221,9 +221,9 @@ def test_a_champion_whose_files_are_gone_is_no_rival_but_no_obstacle_to_force(
     def gone(label: str, *_: object) -> Any:
         raise RefError(label, "its files are gone from the artifact store.")
 
-    monkeypatch.setattr(promote_evidence, "_rival_files", gone)
+    monkeypatch.setattr(measure, "_rival_files", gone)
     plain = Evidence(candidate.label, "small/2", "builtin:tiny", "sha256:" + "ab" * 32, "apache-2.0")
-    rival, told = promote_evidence._rival(candidate, 2, plain, Path(), store)
+    rival, told = measure._rival(candidate, 2, plain, Path(), store)
     assert (rival, told.champion) == (None, "small/2")
     assert "The champion could not be scored: small/2: its files are gone" in told.notes[0]
     gate = decide(told, candidate.rules).gates[0]

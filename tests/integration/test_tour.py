@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tunery.promotion.store import promotions
 from tunery.tracking.aliases import standing
-from tunery.tracking.promotions import promotions
 from tunery.tracking.store import connect
 
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,7 @@ def promote(
     REF is models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id, or a study's name: its winner.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.pipeline.promote import promote as judge
+    from tunery.promotion.promote import promote as judge
 
     if force is not None and not force.strip():
         raise click.UsageError('--force needs a reason: --force "the champion answers in the wrong language"', context)
@@ -59,7 +59,7 @@ def rollback(project: str, reason: str, tracking_uri: str | None, run_name: str 
     PROJECT is a project's folder, or a registered model's name.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.pipeline.promote_back import rollback as restore
+    from tunery.promotion.rollback import rollback as restore
 
     with Terminal() as terminal:
         restore(project, terminal, reason=reason, tracking_uri=tracking_uri, run_name=run_name)
@@ -75,7 +75,7 @@ def history(project: str, refused: bool, tracking_uri: str | None) -> None:
     PROJECT is a project's folder, or a registered model's name.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.pipeline.history import history as tell
+    from tunery.promotion.history import history as tell
 
     with Terminal() as terminal:
         tell(project, terminal, refused=refused, tracking_uri=tracking_uri)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tunery.pipeline.promote_evidence import _plain
+from tunery.promotion.measure import _plain
 
 
 @pytest.mark.parametrize(

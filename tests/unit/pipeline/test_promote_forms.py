@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from tunery.errors import OutOfMemory
-from tunery.pipeline import forms_process
-from tunery.pipeline.forms import Asking, form_scores
-from tunery.pipeline.forms_process import Answers, Job
-from tunery.pipeline.promote_evidence import _joined
+from tunery.promotion import forms_process
+from tunery.promotion.forms import Asking, form_scores
+from tunery.promotion.forms_process import Answers, Job
+from tunery.promotion.measure import _joined
 from tunery.records import Score, TaskResult, TaskSettings
 
 PRIMARY = {"quiz": "acc"}

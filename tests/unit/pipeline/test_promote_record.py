@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tunery.pipeline.promote_record import who
+from tunery.promotion.record import who
 
 
 def test_who_decided_is_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import RefError
-from tunery.tracking.promotions import check_files
+from tunery.promotion.store import check_files
 from tunery.tracking.store import Store
 
 

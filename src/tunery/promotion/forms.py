@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tunery.config.promotion import Form
-from tunery.pipeline.forms_process import Answers, Job, follow, score_trained, score_unquantised
 from tunery.pipeline.promote_statistics import Results, compare
 from tunery.promotion.evidence import FormScore
+from tunery.promotion.forms_process import Answers, Job, follow, score_trained, score_unquantised
 from tunery.records import TaskResult
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tunery.pipeline.promote_candidate import Candidate
 from tunery.pipeline.watch import Watch
+from tunery.promotion.candidate import Candidate
 from tunery.promotion.evidence import SCORE
 from tunery.promotion.report import Verdict, markdown
 
@@ -36,7 +36,7 @@ def finish_interrupted(name: str, store: Store, watch: Watch) -> None:
 
 def tell(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> None:
     """Tell the promotion's run what was decided, on what evidence, by which rules."""
-    from tunery.tracking.promotions import log_decision
+    from tunery.promotion.store import log_decision
 
     evidence = {"word": verdict.word, **asdict(verdict), "rules": verdict.rules.model_dump(mode="json")}
     tags = decision_tags(candidate.name, candidate.version, before, verdict.word, _why(verdict))
@@ -53,7 +53,7 @@ def _why(verdict: Verdict) -> str:
 
 def decision_tags(name: str, version: int | None, before: Standing, decision: str, reason: str) -> dict[str, object]:
     """Tags by which the promotions of a model are found, and its history is told."""
-    from tunery.tracking.promotions import BY, DECISION, MODEL, REASON, RIVAL, VERSION
+    from tunery.promotion.store import BY, DECISION, MODEL, REASON, RIVAL, VERSION
 
     known = {VERSION: version, RIVAL: before.champion}
     return {
@@ -84,7 +84,7 @@ def _metrics(verdict: Verdict) -> dict[str, float]:
 
 def version_tags(verdict: Verdict, run_id: str) -> dict[str, str]:
     """The evidence as it stands on the version: what a person looks for first, and where the whole of it lies."""
-    from tunery.tracking.promotions import EVIDENCE
+    from tunery.promotion.store import EVIDENCE
     from tunery.tracking.redact import redact
 
     gains = {

@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tunery.pipeline.promote_candidate import name_of
 from tunery.pipeline.watch import Watch
+from tunery.promotion.candidate import name_of
 from tunery.promotion.report import Event, history_table
 
 if TYPE_CHECKING:
-    from tunery.tracking.promotions import Promotion
+    from tunery.promotion.store import Promotion
 
 
 def history(project: str, watch: Watch, *, refused: bool = False, tracking_uri: str | None = None) -> Sequence[Event]:
@@ -30,8 +30,8 @@ def history(project: str, watch: Watch, *, refused: bool = False, tracking_uri: 
     Raises:
         RefError: If there is no registered model of that name.
     """
+    from tunery.promotion.store import promotions
     from tunery.tracking.aliases import check_model, standing
-    from tunery.tracking.promotions import promotions
     from tunery.tracking.store import connect
 
     name = name_of(project)

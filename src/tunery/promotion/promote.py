@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import resolved
 from tunery.errors import Overtaken, Refused
-from tunery.pipeline.promote_candidate import Candidate, find_candidate
-from tunery.pipeline.promote_evidence import Measured, measure
-from tunery.pipeline.promote_record import finish_interrupted, now, tell, version_tags, who
 from tunery.pipeline.watch import Watch
+from tunery.promotion.candidate import Candidate, find_candidate
 from tunery.promotion.gates import decide
+from tunery.promotion.measure import Measured, measure
+from tunery.promotion.record import finish_interrupted, now, tell, version_tags, who
 from tunery.promotion.report import Verdict, gates_table
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _recorded(
     candidate: Candidate, before: Standing, store: Store, watch: Watch, force: str | None, run_name: str | None
 ) -> Verdict:
     """Judge and, if it may, move, in a run of kind promotion that keeps all of it."""
-    from tunery.tracking.promotions import log_answers
+    from tunery.promotion.store import log_answers
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
 

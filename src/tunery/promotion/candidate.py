@@ -71,7 +71,7 @@ def find_candidate(ref: str, project: str | None, overrides: Overrides, store: S
         ConfigError: If the project has no rules, or its settings cannot be used.
     """
     from tunery.pipeline.subject import as_trained
-    from tunery.tracking.promotions import find_model, origin_of, recorded_answers
+    from tunery.promotion.store import find_model, origin_of, recorded_answers
     from tunery.tracking.registry import project_folder, run_config
 
     model = find_model(ref, store)

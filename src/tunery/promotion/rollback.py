@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunery.errors import Fault, RefError
-from tunery.pipeline.promote_candidate import name_of
-from tunery.pipeline.promote_record import decision_tags, finish_interrupted, now, version_name, who
 from tunery.pipeline.watch import Watch
+from tunery.promotion.candidate import name_of
+from tunery.promotion.record import decision_tags, finish_interrupted, now, version_name, who
 from tunery.promotion.report import plain
 
 
@@ -28,9 +28,9 @@ def rollback(
         RefError: If there is no such model, nothing to go back to, or its files are gone; nothing was changed.
         Overtaken: If somebody else moved the aliases meanwhile.
     """
+    from tunery.promotion.store import check_files, log_decision
     from tunery.tracking.aliases import check_model, move, standing
     from tunery.tracking.aliases_move import Move, Standing
-    from tunery.tracking.promotions import check_files, log_decision
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
