@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.cli.terminal import Terminal
-from tunery.ranking.wording import counted, duration, listed, one_line, shown
 from tunery.records import TrialRow
+from tunery.reporting.text import counted, duration, listed, one_line, shown
 
 _BAR_COLUMNS = 24
 _QUIET_SECONDS = 60.0  # A log says at least so often how far the running trials are.

@@ -14,7 +14,7 @@ from tunery.comparison.names import named
 from tunery.comparison.selection import separated
 from tunery.errors import Fault, InputError, StorageError
 from tunery.pipeline.watch import Watch
-from tunery.ranking.wording import code
+from tunery.reporting.text import code
 
 if TYPE_CHECKING:
     import pandas as pd

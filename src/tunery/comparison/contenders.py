@@ -23,7 +23,7 @@ from tunery.comparison.records import SCORE, Cell, Contender, WinRate
 from tunery.ranking.comparison_errors import Floats, Layout, Side, own_error, reach
 from tunery.ranking.comparison_ranks import corrected
 from tunery.ranking.comparison_tests import difference
-from tunery.ranking.wording import counted
+from tunery.reporting.text import counted
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tunery.comparison.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
 from tunery.comparison.pairing import answers_of
 from tunery.comparison.records import Apart
-from tunery.ranking.wording import counted, listed
+from tunery.reporting.text import counted, listed
 
 # What must agree, by task: "acc", "5", a digest of item ids. What nobody recorded is missing.
 Conditions = Mapping[str, Mapping[str, str]]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunery.ranking.wording import settings_text
+from tunery.reporting.text import settings_text
 
 if TYPE_CHECKING:
     from tunery.comparison.entries import Reading

@@ -14,7 +14,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from tunery.ranking.canvas import (
+from tunery.ranking.study_facts import best_first, complete
+from tunery.records import StudyRecord, TrialRow
+from tunery.reporting.figures import (
     BLUE,
     COLOURS,
     DPI,
@@ -27,9 +29,7 @@ from tunery.ranking.canvas import (
     short_label,
     title,
 )
-from tunery.ranking.study_facts import best_first, complete
-from tunery.ranking.wording import setting
-from tunery.records import StudyRecord, TrialRow
+from tunery.reporting.text import setting
 
 _COLUMNS = 3  # slices in a row
 _CHOICE_LABEL = 18  # characters

@@ -8,8 +8,8 @@ from functools import partial
 from tunery.ranking.report import number
 from tunery.ranking.study_facts import finalists_first, gap, seeds_of, spread_factors
 from tunery.ranking.study_tables import gap_text, signed, spread_of, with_spread
-from tunery.ranking.wording import cell, code, linked, listed, measured_on, shown
 from tunery.records import Finalist, StudyRecord
+from tunery.reporting.text import cell, code, linked, listed, measured_on, shown
 
 _Column = tuple[str, Callable[[Finalist], str], str]  # its head, what stands below it, what the base has there
 

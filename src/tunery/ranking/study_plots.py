@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tunery.ranking.canvas import (
+from tunery.ranking.study_facts import complete, is_better, mean, means, pareto, spread
+from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.reporting.figures import (
     BLUE,
     DPI,
     GREY,
@@ -25,9 +27,7 @@ from tunery.ranking.canvas import (
     one_axes,
     title,
 )
-from tunery.ranking.study_facts import complete, is_better, mean, means, pareto, spread
-from tunery.ranking.wording import shown
-from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.reporting.text import shown
 
 OWN_SETTINGS = "the project's own settings"
 PRUNED, FAILED = "#b58900", "#b53a3a"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from tunery.ranking.study_facts import best_first, complete, mean, pareto
 from tunery.ranking.study_finalists import finalists_section
 from tunery.ranking.study_verdict import study_verdict
-from tunery.ranking.wording import cell, code, counted, duration, linked, listed, measured_on, one_line, shown
 from tunery.records import StudyRecord, TrialRow
+from tunery.reporting.text import cell, code, counted, duration, linked, listed, measured_on, one_line, shown
 
 _TOP = 10
 _MORE_TRIALS = 10

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from tunery.ranking.canvas import GREY, ORANGE, PALE
 from tunery.ranking.setting_plots import importances_plot, parallel_plot, slice_plot
 from tunery.ranking.study_facts import complete, finalists_first, mean, pareto, spread
 from tunery.ranking.study_plots import (
@@ -27,6 +26,7 @@ from tunery.ranking.study_plots import (
     without_value,
 )
 from tunery.records import Finalist, StudyRecord
+from tunery.reporting.figures import GREY, ORANGE, PALE
 from tunery.search.shown_study import Space, quiet_optuna, searched_in, shown_study, space_of
 
 if TYPE_CHECKING:

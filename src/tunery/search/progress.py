@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
-from tunery.ranking.wording import shown
+from tunery.reporting.text import shown
 from tunery.search import slots
 from tunery.search.rows import best_of, row_of, rows
 

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tunery.ranking.setting_plots import Searched
 from tunery.ranking.study_facts import complete
-from tunery.ranking.wording import setting, short_names
 from tunery.records import StudyRecord, TrialRow
+from tunery.reporting.text import setting, short_names
 
 Space = Mapping[str, BaseDistribution]
 

@@ -24,7 +24,7 @@ from tunery.comparison.report.conclusions import conclusions
 from tunery.comparison.report.html import page
 from tunery.comparison.report.plots import figures, pareto
 from tunery.comparison.report.tables import csv, frame, latex, markdown, pairs_csv, pairs_frame, terminal
-from tunery.ranking.canvas import short_label
+from tunery.reporting.figures import short_label
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden"

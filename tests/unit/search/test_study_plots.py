@@ -15,10 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.trial import TrialState
 from plotly.colors import unlabel_rgb
 
-from tunery.ranking.canvas import ORANGE
 from tunery.ranking.setting_plots import Searched, parallel_plot, slice_plot
 from tunery.ranking.study_plots import finalists_plot, history_plot, pareto_plot
 from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.reporting.figures import ORANGE
 from tunery.search import plots
 from tunery.search.plots import study_figures, study_page
 from tunery.search.shown_study import searched_in, shown_study, space_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
 from tunery.comparison.report.conclusions import caveats, p_text, places, signed, span
 from tunery.ranking.report import number
-from tunery.ranking.wording import counted, listed, shown
+from tunery.reporting.text import counted, listed, shown
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
 MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from tunery.comparison.records import Board, Comparison, Contender, Difference, Pair
 from tunery.ranking.report import number, p_value
-from tunery.ranking.wording import counted, listed
+from tunery.reporting.text import counted, listed
 
 _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind

@@ -14,7 +14,7 @@ from tunery.comparison.records import Comparison
 from tunery.comparison.report.columns import Part, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.comparison.report.plots import figures
-from tunery.ranking.wording import counted
+from tunery.reporting.text import counted
 
 _CAPTIONS = {
     "leaderboard": "Scores with their intervals. Two intervals may overlap although the pair surely differs: pairs are "

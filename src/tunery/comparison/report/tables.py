@@ -14,7 +14,7 @@ from rich.text import Text
 from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
 from tunery.comparison.report.columns import Part, parts
 from tunery.comparison.report.conclusions import conclusions
-from tunery.ranking.wording import cell
+from tunery.reporting.text import cell
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
