@@ -16,10 +16,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from tunery.config.load import load_project
-from tunery.pipeline.train import train_run
 from tunery.ranking.paired import Paired, compare_tasks
 from tunery.ranking.report import p_value
 from tunery.records import StepMetrics
+from tunery.runs.train import train_run
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "quickstart"
 TASKS = {"world_facts": "acc", "world_comparison": "acc"}

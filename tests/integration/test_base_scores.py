@@ -11,7 +11,7 @@ from tunery.config.load import load_project
 from tunery.evaluation import score
 from tunery.evaluation.tasks import load_tasks
 from tunery.models.base import LoadedBase, load_base
-from tunery.pipeline.scoring import base_results
+from tunery.runs.scoring import base_results
 from tunery.tracking.store import Store, connect
 
 GROUP = """group: isles

@@ -11,8 +11,8 @@ import pytest
 from tests.integration.conftest import Place
 from tests.integration.test_base_scores import GROUP
 from tunery.errors import ConfigError, RefError
-from tunery.pipeline import subject
-from tunery.pipeline.subject import load_subject
+from tunery.runs import resolve_model
+from tunery.runs.resolve_model import load_subject
 from tunery.tracking.registry import download, resolve
 from tunery.tracking.store import Store, connect
 
@@ -154,7 +154,7 @@ def test_an_adapters_base_is_loaded_at_the_commit_that_it_names(
     def seen(project: Any) -> None:
         raise Seen(project.base.revision)
 
-    monkeypatch.setattr(subject, "_load", seen)
+    monkeypatch.setattr(resolve_model, "_load", seen)
     folder = adapter_folder(store, tmp_path, base_model_name_or_path="acme/base", revision=recorded)
     with pytest.raises(Seen, match=f"^{loaded}$"):
         load_subject(str(folder), None, ASK, store)

@@ -17,7 +17,6 @@ from tests.integration.conftest import Place
 from tunery.cli.promote import promote as promote_command
 from tunery.config.load import load_project
 from tunery.errors import ConfigError, InputError, RefError, Refused
-from tunery.pipeline.train import train_run
 from tunery.promotion import promote as story
 from tunery.promotion.candidate import find_candidate
 from tunery.promotion.evidence import SCORE, Compared, Difference, Evidence, FormScore
@@ -28,6 +27,7 @@ from tunery.promotion.promote import promote
 from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
+from tunery.runs.train import train_run
 from tunery.tracking.aliases import standing
 from tunery.tracking.aliases_move import INTENT, Standing, written
 from tunery.tracking.aliases_move import Move as AliasMove

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from tests.integration.conftest import Place
 from tunery.config.load import load_project
 from tunery.errors import Pruned
-from tunery.pipeline.resident import Resident
-from tunery.pipeline.trial import TrialPlan, run_trial
 from tunery.records import StepMetrics
+from tunery.runs.cache import Resident
+from tunery.runs.trial import TrialPlan, run_trial
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store, connect
 

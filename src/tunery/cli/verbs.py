@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Train one adapter, score it beside its base, and register it."""
     from tunery.cli.terminal import Terminal
-    from tunery.pipeline.train import preview_rows, train_run
+    from tunery.runs.train import preview_rows, train_run
 
     loaded = load(project, context)
     with Terminal() as terminal:
@@ -75,7 +75,7 @@ def evaluate(
     projects/quickstart, or --evaluation.tasks '[world_facts]'.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.pipeline.evaluate import evaluate_reference
+    from tunery.runs.evaluate import evaluate_reference
 
     with Terminal() as terminal:
         evaluate_reference(ref, project, overrides_of(context), terminal, tracking_uri=tracking_uri, run_name=run_name)

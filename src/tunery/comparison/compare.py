@@ -13,8 +13,8 @@ from tunery.comparison.leaderboard import MOST_TESTED, rank
 from tunery.comparison.names import named
 from tunery.comparison.selection import separated
 from tunery.errors import Fault, InputError, StorageError
-from tunery.pipeline.watch import Watch
 from tunery.reporting.text import code
+from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
     import pandas as pd

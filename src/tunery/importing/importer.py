@@ -14,7 +14,7 @@ from tunery.importing.csv_table import read_table
 from tunery.importing.faults import NotTaken, Unrelated, well_formed
 from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
-from tunery.pipeline.watch import Watch
+from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
     from tunery.importing.store import Imported

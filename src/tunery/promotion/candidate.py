@@ -70,8 +70,8 @@ def find_candidate(ref: str, project: str | None, overrides: Overrides, store: S
         RefError: If it leads nowhere, or to a run that did not end well, has no scores, or scores that are NaN.
         ConfigError: If the project has no rules, or its settings cannot be used.
     """
-    from tunery.pipeline.subject import as_trained
     from tunery.promotion.store import find_model, origin_of, recorded_answers
+    from tunery.runs.resolve_model import as_trained
     from tunery.tracking.registry import project_folder, run_config
 
     model = find_model(ref, store)

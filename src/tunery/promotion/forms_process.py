@@ -85,7 +85,7 @@ def score_trained(job: Job, with_base: bool = False) -> Answers:
     Raises:
         TaskError: If a task cannot be loaded or has no locked items.
     """
-    from tunery.pipeline import scoring
+    from tunery.runs import scoring
 
     project, tasks = _questions(job)
     try:
@@ -164,7 +164,7 @@ def _tasks(evaluation: str, home: Path, chat: bool) -> Tasks:
 
 
 def _load(job: Job, project: Project, dtype: str | None = None) -> Rebuilt:
-    from tunery.pipeline.resident import free_memory
+    from tunery.runs.cache import free_memory
     from tunery.tracking.rebuild import rebuild
 
     free_memory()  # of the model before, whose last names went with the function that asked it
@@ -191,7 +191,7 @@ def _ask(model: Any, tokenizer: Any, tasks: Tasks, project: Project) -> Results:
 
 def _base_apart(job: Job, tasks: Tasks, project: Project) -> Results:
     """The base of a model of which every weight was trained: a second model, loaded when the first is gone."""
-    from tunery.pipeline.resident import free_memory
+    from tunery.runs.cache import free_memory
     from tunery.tracking.rebuild import rebuild_base
 
     free_memory()
@@ -200,7 +200,7 @@ def _base_apart(job: Job, tasks: Tasks, project: Project) -> Results:
 
 def _base_locked(base: Any, tasks: Tasks, project: Project, job: Job) -> Results:
     from tunery.evaluation.result import restrict
-    from tunery.pipeline import scoring
+    from tunery.runs import scoring
     from tunery.tracking.store import connect
 
     results = scoring.base_results(connect(job.uri, project.name), base, tasks, project.evaluation)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tunery.pipeline.watch import Watch
 from tunery.promotion.candidate import name_of
 from tunery.promotion.report import Event, history_table
+from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
     from tunery.promotion.store import Promotion

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import resolved
 from tunery.errors import Overtaken, Refused
-from tunery.pipeline.watch import Watch
 from tunery.promotion.candidate import Candidate, find_candidate
 from tunery.promotion.gates import decide
 from tunery.promotion.measure import Measured, measure
 from tunery.promotion.record import finish_interrupted, now, tell, version_tags, who
 from tunery.promotion.report import Verdict, gates_table
+from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
     from tunery.tracking.aliases_move import Standing

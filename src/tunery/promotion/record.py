@@ -9,10 +9,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tunery.pipeline.watch import Watch
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.evidence import SCORE
 from tunery.promotion.report import Verdict, markdown
+from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
     from tunery.tracking.aliases_move import Standing

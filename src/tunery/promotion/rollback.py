@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tunery.errors import Fault, RefError
-from tunery.pipeline.watch import Watch
 from tunery.promotion.candidate import name_of
 from tunery.promotion.record import decision_tags, finish_interrupted, now, version_name, who
 from tunery.promotion.report import plain
+from tunery.runs.observer import Watch
 
 
 def rollback(

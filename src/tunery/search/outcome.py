@@ -15,10 +15,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
-from tunery.pipeline.locked import locked_base, primary_of, score_locked
 from tunery.ranking.study_facts import losses, mean, means, seeds_of, winner_of
 from tunery.ranking.study_gain import gain
 from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
+from tunery.runs.locked import locked_base, primary_of, score_locked
 from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.plots import study_figures, study_page
 from tunery.search.progress import ELAPSED

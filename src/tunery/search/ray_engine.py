@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
-from tunery.pipeline.work import home
+from tunery.runs.workdir import home
 from tunery.search.processes import shared
 from tunery.search.ray_cluster import (
     DEFAULT_ADDRESS,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from tunery.errors import Fault, RefError, StorageError
-from tunery.pipeline.work import exclusive
+from tunery.runs.workdir import exclusive
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:

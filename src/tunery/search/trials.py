@@ -11,8 +11,8 @@ import optuna
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
-from tunery.pipeline.trial import TrialPlan, refuse_trial, run_trial
-from tunery.pipeline.work import WorkFolder
+from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
+from tunery.runs.workdir import WorkFolder
 from tunery.search import slots
 from tunery.search.clock import deadline
 from tunery.search.memory import memory_limit

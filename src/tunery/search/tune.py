@@ -15,8 +15,8 @@ import optuna
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
-from tunery.pipeline.train import check
 from tunery.records import StudyRecord
+from tunery.runs.train import check
 from tunery.search import slots
 from tunery.search.checks import check_space
 from tunery.search.finals import final_jobs, finals_name, run_final

@@ -26,8 +26,8 @@ from tunery.errors import (
     TrackingError,
     TuneryError,
 )
-from tunery.pipeline.resident import Resident
 from tunery.records import StepMetrics
+from tunery.runs.cache import Resident
 from tunery.search import slots
 from tunery.search.clock import Clock
 from tunery.search.progress import Progress

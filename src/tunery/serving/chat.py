@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.errors import Fault, InputError
 
 if TYPE_CHECKING:
-    from tunery.pipeline.watch import Watch
+    from tunery.runs.observer import Watch
 
 PASSWORD_VARIABLE = "TUNERY_CHAT_PASSWORD"
 _SHORTEST_PASSWORD = 8

@@ -24,7 +24,7 @@ from tunery.serving.merge import MERGE_BOUND, Distance, check, merge
 from tunery.serving.source import Source, card_facts, opened
 
 if TYPE_CHECKING:
-    from tunery.pipeline.watch import Watch
+    from tunery.runs.observer import Watch
 
 Form = Literal["adapter", "merged", "hub", "space"]
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from tunery.pipeline.inputs import input_digests
 from tunery.records import DataReport, Example, PreparedData
+from tunery.runs.inputs import input_digests
 
 REPORT = DataReport((), (), {}, 0, 0, 0, {}, (), 0.0, {})
 DATA = PreparedData([Example((1, 2), (False, True))], [Example((3,), (True,))], [], REPORT)

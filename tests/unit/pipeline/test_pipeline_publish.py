@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tunery.pipeline import publish
 from tunery.records import BaseIdentity, RunRecord, Score, TaskResult, TaskSettings
+from tunery.runs import publish
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import RefError, StorageError
-from tunery.pipeline.work import WorkFolder
+from tunery.runs.workdir import WorkFolder
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def holder() -> Iterator[subprocess.Popen[str]]:
     """A process that trains the run abc."""
     code = (
-        "import time; from tunery.pipeline.work import WorkFolder\n"
+        "import time; from tunery.runs.workdir import WorkFolder\n"
         "with WorkFolder.of('abc').held():\n    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
 from tunery.errors import Fault, TaskError
-from tunery.pipeline import scoring
-from tunery.pipeline.watch import Watch
-from tunery.pipeline.work import WorkFolder
 from tunery.records import PreparedData, Report, RunRecord, StepMetrics, TaskResult, Trained
+from tunery.runs import scoring
+from tunery.runs.observer import Watch
+from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split

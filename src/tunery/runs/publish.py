@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.pipeline.watch import Watch
 from tunery.records import AdapterFacts, Generation, RunRecord, TaskResult
+from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
     from tunery.tracking.adapters import LoggedAdapter

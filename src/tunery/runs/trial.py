@@ -18,14 +18,14 @@ from tunery.errors import (
     StorageError,
     TrackingError,
 )
-from tunery.pipeline import scoring
-from tunery.pipeline.fitting import attach, log_trained, require_split_items, run_costs, run_record, train_adapter
-from tunery.pipeline.inputs import input_digests
-from tunery.pipeline.publish import finish, log_scores
-from tunery.pipeline.resident import Resident
-from tunery.pipeline.watch import Watch
-from tunery.pipeline.work import WorkFolder
 from tunery.records import Report, RunRecord, TaskResult
+from tunery.runs import scoring
+from tunery.runs.cache import Resident
+from tunery.runs.inputs import input_digests
+from tunery.runs.observer import Watch
+from tunery.runs.publish import finish, log_scores
+from tunery.runs.stages import attach, log_trained, require_split_items, run_costs, run_record, train_adapter
+from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
-from tunery.pipeline import scoring
+from tunery.runs import scoring
 
 if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted
-from tunery.pipeline import scoring
-from tunery.pipeline.fitting import (
+from tunery.records import Generation, Message, PreparedData, RunRecord, TaskResult, Trained
+from tunery.runs import scoring
+from tunery.runs.cache import Resident
+from tunery.runs.inputs import input_digests
+from tunery.runs.observer import Watch
+from tunery.runs.publish import publish
+from tunery.runs.stages import (
     attach,
     log_trained,
     needed_splits,
@@ -21,12 +26,7 @@ from tunery.pipeline.fitting import (
     run_record,
     train_adapter,
 )
-from tunery.pipeline.inputs import input_digests
-from tunery.pipeline.publish import publish
-from tunery.pipeline.resident import Resident
-from tunery.pipeline.watch import Watch
-from tunery.pipeline.work import WorkFolder
-from tunery.records import Generation, Message, PreparedData, RunRecord, TaskResult, Trained
+from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

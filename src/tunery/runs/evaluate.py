@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.pipeline import scoring
-from tunery.pipeline.publish import finish, log_pictures, log_scores
-from tunery.pipeline.subject import Subject, load_subject
-from tunery.pipeline.watch import Watch
 from tunery.records import RunRecord, TaskResult
+from tunery.runs import scoring
+from tunery.runs.observer import Watch
+from tunery.runs.publish import finish, log_pictures, log_scores
+from tunery.runs.resolve_model import Subject, load_subject
 
 if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks

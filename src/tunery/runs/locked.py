@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.pipeline import scoring
-from tunery.pipeline.resident import Resident
 from tunery.records import TaskResult
+from tunery.runs import scoring
+from tunery.runs.cache import Resident
 
 if TYPE_CHECKING:
     from tunery.tracking.store import Store
