@@ -17,8 +17,8 @@ from rich.table import Table
 
 from tunery.config.load import load_project
 from tunery.ranking.paired import Paired, compare_tasks
-from tunery.ranking.report import p_value
 from tunery.records import StepMetrics
+from tunery.runs.report.markdown import p_value
 from tunery.runs.train import train_run
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "quickstart"

@@ -42,7 +42,7 @@ def evaluate_reference(
     Raises:
         InputError: If the reference, the settings or the tasks cannot be used.
     """
-    from tunery.ranking.tables import run_table
+    from tunery.runs.report.tables import run_table
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 

@@ -26,7 +26,7 @@ def publish(
     watch: Watch,
 ) -> RunRecord:
     """Log all that a person judges the run by, and make its adapter the next version of the project's model."""
-    from tunery.ranking.tables import run_table
+    from tunery.runs.report.tables import run_table
     from tunery.tracking.provenance import collect
     from tunery.tracking.registry import register
 
@@ -111,7 +111,7 @@ def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: T
 def log_pictures(record: RunRecord, tracker: Tracker) -> None:
     """plots/loss.png, plots/scores.png, and plots/score_against_loss.png where checkpoints were scored."""
     from tunery.ranking.paired import compare_tasks
-    from tunery.ranking.plots import loss_plot, score_against_loss_plot, scores_plot
+    from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot
 
     figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.shown, record.split))}
     if record.trained is not None and record.trained.history:
@@ -128,7 +128,7 @@ def finish(record: RunRecord, tracker: Tracker, before: str = "") -> None:
     Args:
         before: Markdown that stands above the report.
     """
-    from tunery.ranking.report import run_report
+    from tunery.runs.report.markdown import run_report
 
     tracker.set_description(before + run_report(record))
 

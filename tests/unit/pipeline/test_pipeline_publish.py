@@ -24,7 +24,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(publish, "finish", lambda record, _tracker: steps.append(f"report of {record.model_version}"))
     monkeypatch.setattr("tunery.tracking.registry.register", note("register", 1))
     monkeypatch.setattr("tunery.tracking.provenance.collect", note("collect"))
-    monkeypatch.setattr("tunery.ranking.tables.run_table", note("table"))
+    monkeypatch.setattr("tunery.runs.report.tables.run_table", note("table"))
     return steps
 
 

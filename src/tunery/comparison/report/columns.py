@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
 from tunery.comparison.report.conclusions import caveats, p_text, places, signed, span
-from tunery.ranking.report import number
 from tunery.reporting.text import counted, listed, shown
+from tunery.runs.report.markdown import number
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
 MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs

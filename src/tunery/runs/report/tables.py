@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.ranking.paired import Paired, compare_tasks
-from tunery.ranking.report import base_verdict, interval, named, number, p_value, verdict, with_error
 from tunery.records import RunRecord
+from tunery.runs.report.markdown import base_verdict, interval, named, number, p_value, verdict, with_error
 
 _SURE = 0.05
 
