@@ -15,10 +15,10 @@ from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
 from tunery.search import slots
 from tunery.search.clock import deadline
-from tunery.search.memory import memory_limit
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.rows import NAME, SETTINGS
 from tunery.search.space import OWN_SLOT, Settings, draw, name_of, with_settings
+from tunery.search.trials import memory_limit
 from tunery.search.worker import Repeated, TrialWatch, Worker
 
 # What does not depend on the moment: the same settings would end so again.
@@ -165,3 +165,15 @@ def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> No
 
     finish_child(worker.store, run_id, pruned)
     WorkFolder.of(run_id).remove()
+
+
+def memory_limit(project: Project) -> int | None:
+    """search.memory in bytes; by default what the card has. None on a CPU, where memory can be swapped and shared."""
+    from tunery.config.units import parse_bytes
+    from tunery.estimate.estimate import available_bytes
+    from tunery.models.base import resolve_device
+
+    if project.search.memory is not None:
+        return parse_bytes(project.search.memory)
+    device = resolve_device(project.training.device)
+    return available_bytes(device) if device == "cuda" else None

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from tunery.records import Finalist, StudyRecord, TrialRow
-from tunery.search.outcome import (
+from tunery.search.conclude import (
     _best_run,
     _looked_before,
     _looks,
