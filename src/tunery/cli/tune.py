@@ -53,8 +53,8 @@ def tune(
 ) -> None:
     """Search the project's settings; the same command again goes on with what is missing."""
     from tunery.cli.study_view import StudyView
-    from tunery.ranking.study_tables import finalists_table, study_table
-    from tunery.ranking.study_verdict import shown_verdict
+    from tunery.search.report.tables import finalists_table, study_table
+    from tunery.search.report.verdict import shown_verdict
     from tunery.search.tune import Options, tune
 
     if executor == "local" and (address is not None or gpus_per_worker is not None):

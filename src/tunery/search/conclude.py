@@ -15,14 +15,14 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
-from tunery.ranking.study_facts import losses, mean, means, seeds_of, winner_of
 from tunery.ranking.study_gain import gain
 from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
 from tunery.runs.locked import locked_base, primary_of, score_locked
 from tunery.search.finals import finalists, seeded, winner_among
-from tunery.search.plots import study_figures, study_page
 from tunery.search.progress import ELAPSED
 from tunery.search.pruners import prunes
+from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
+from tunery.search.report.interactive import study_figures, study_page
 from tunery.search.rows import best_of, rows
 from tunery.search.rules import pruner_note
 from tunery.search.worker import Worker
@@ -176,8 +176,8 @@ def _best_run(record: StudyRecord, project: Project) -> str | None:
 
 def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None:
     """Report, table and plots into the study's run."""
-    from tunery.ranking.study_report import study_report
-    from tunery.ranking.study_tables import trials_table
+    from tunery.search.report.markdown import study_report
+    from tunery.search.report.tables import trials_table
 
     runs = f"#/experiments/{tracker.experiment_id}/runs"
     tracker.set_description(study_report(record, lambda run_id: f"{runs}/{run_id}", _version_page))

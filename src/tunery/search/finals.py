@@ -15,10 +15,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
-from tunery.ranking.study_facts import losses, mean, means
 from tunery.records import Finalist, TrialRow
 from tunery.search import slots
 from tunery.search.objectives import constraint_values
+from tunery.search.report.facts import losses, mean, means
 from tunery.search.rows import best_of, rows
 from tunery.search.space import OWN_SLOT
 from tunery.search.trials import laid, run

@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
-from tunery.ranking.study_facts import losses
 from tunery.records import TrialRow
 from tunery.search import slots
 from tunery.search.objectives import constraint_values
+from tunery.search.report.facts import losses
 from tunery.search.space import OWN_SLOT
 
 SETTINGS, NAME, SECONDS = "settings", "name", "seconds"

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from scipy import stats
 
-from tunery.ranking.study_facts import best_first, pareto, spread_factors
-from tunery.ranking.study_report import study_report
-from tunery.ranking.study_tables import finalists_table, study_table, trials_table
-from tunery.ranking.study_verdict import headline
 from tunery.records import Finalist, Gain, StudyRecord, TrialRow
 from tunery.reporting.text import code, duration, short_names, shown
+from tunery.search.report.facts import best_first, pareto, spread_factors
+from tunery.search.report.markdown import study_report
+from tunery.search.report.tables import finalists_table, study_table, trials_table
+from tunery.search.report.verdict import headline
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 OWN = {"training.learning_rate": 2e-4, "adapter.rank": 16}

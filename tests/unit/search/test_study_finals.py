@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
-from tunery.ranking.study_facts import finalists_first
 from tunery.records import Finalist, StudyRecord
 from tunery.search import slots
 from tunery.search.conclude import _best_run
 from tunery.search.finals import entrants, final_jobs, finalists, finals_name, other_seeds, seeded, winner_among
+from tunery.search.report.facts import finalists_first
 from tunery.search.space import OWN_SLOT
 from tunery.search.study import lay_out_finals
 

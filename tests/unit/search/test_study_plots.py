@@ -15,13 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.trial import TrialState
 from plotly.colors import unlabel_rgb
 
-from tunery.ranking.setting_plots import Searched, parallel_plot, slice_plot
-from tunery.ranking.study_plots import finalists_plot, history_plot, pareto_plot
 from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.figures import ORANGE
-from tunery.search import plots
-from tunery.search.plots import study_figures, study_page
-from tunery.search.shown_study import searched_in, shown_study, space_of
+from tunery.search.report import interactive as plots
+from tunery.search.report.interactive import searched_in, shown_study, space_of, study_figures, study_page
+from tunery.search.report.plots import finalists_plot, history_plot, pareto_plot
+from tunery.search.report.setting_plots import Searched, parallel_plot, slice_plot
 
 SCORE = {"score": "maximize"}
 TWO = {**SCORE, "train_seconds": "minimize"}

@@ -14,7 +14,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from tunery.ranking.study_facts import best_first, complete
 from tunery.records import StudyRecord, TrialRow
 from tunery.reporting.figures import (
     BLUE,
@@ -30,6 +29,7 @@ from tunery.reporting.figures import (
     title,
 )
 from tunery.reporting.text import setting
+from tunery.search.report.facts import best_first, complete
 
 _COLUMNS = 3  # slices in a row
 _CHOICE_LABEL = 18  # characters

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from tunery.ranking.study_facts import best_first, complete, mean, pareto
-from tunery.ranking.study_finalists import finalists_section
-from tunery.ranking.study_verdict import study_verdict
 from tunery.records import StudyRecord, TrialRow
 from tunery.reporting.text import cell, code, counted, duration, linked, listed, measured_on, one_line, shown
+from tunery.search.report.facts import best_first, complete, mean, pareto
+from tunery.search.report.finalists import finalists_section
+from tunery.search.report.verdict import study_verdict
 
 _TOP = 10
 _MORE_TRIALS = 10

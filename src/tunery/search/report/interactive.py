@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from tunery.ranking.setting_plots import importances_plot, parallel_plot, slice_plot
-from tunery.ranking.study_facts import complete, finalists_first, mean, pareto, spread
-from tunery.ranking.study_plots import (
+from tunery.records import Finalist, StudyRecord
+from tunery.reporting.figures import GREY, ORANGE, PALE
+from tunery.search.report.facts import complete, finalists_first, mean, pareto, spread
+from tunery.search.report.interactive import Space, quiet_optuna, searched_in, shown_study, space_of
+from tunery.search.report.plots import (
     FAILED,
     OWN_SETTINGS,
     PRUNED,
@@ -25,13 +27,26 @@ from tunery.ranking.study_plots import (
     pareto_plot,
     without_value,
 )
-from tunery.records import Finalist, StudyRecord
-from tunery.reporting.figures import GREY, ORANGE, PALE
-from tunery.search.shown_study import Space, quiet_optuna, searched_in, shown_study, space_of
+from tunery.search.report.setting_plots import importances_plot, parallel_plot, slice_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Interactive
+
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tunery.records import StudyRecord, TrialRow
+from tunery.reporting.text import setting, short_names
+from tunery.search.report.facts import complete
+from tunery.search.report.setting_plots import Searched
 
 _LOG = logging.getLogger(__name__)
 _FEWEST_FOR_IMPORTANCES = 6
@@ -279,3 +294,82 @@ def _finished(figure: Interactive, metric: str, title: str, x: str | None = None
     if metric.endswith("_bytes"):
         figure.update_yaxes(exponentformat="SI")
     return figure
+
+
+Space = Mapping[str, BaseDistribution]
+
+
+def space_of(study: optuna.Study) -> Space:
+    """The distribution of every searched key, in the order in which keys were drawn first."""
+    space: dict[str, BaseDistribution] = {}
+    for trial in study.get_trials(deepcopy=False):
+        for key, distribution in trial.distributions.items():
+            space.setdefault(key, distribution)
+    return space
+
+
+def searched_in(space: Space) -> list[Searched]:
+    """Every searched key as an axis."""
+    labels = short_names(space)
+    return [
+        Searched(key, labels[key], bool(getattr(one, "log", False)), isinstance(one, IntDistribution), _choices(one))
+        for key, one in space.items()
+    ]
+
+
+def _choices(distribution: BaseDistribution) -> tuple[str, ...] | None:
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(setting(choice) for choice in distribution.choices)
+    return None
+
+
+def shown_study(record: StudyRecord, space: Space, objectives: Sequence[str]) -> optuna.Study:
+    """A study in memory with the record's complete trials, numbered as the record numbers them.
+
+    The real study has more: attempts of workers that died, trials that two workers asked for at once. In it, a trial's
+    number would be another than in the report.
+
+    Args:
+        objectives: Those that the trials of the new study have values for; with one, Optuna also draws the best so far.
+    """
+    study = optuna.create_study(directions=[StudyDirection[record.objectives[name].upper()] for name in objectives])
+    study.set_metric_names(list(objectives))
+    rows = {row.number: row for row in complete(record)}
+    for number in range(max(rows, default=-1) + 1):
+        row = rows.get(number)
+        study.add_trial(_as_trial(row, space, objectives) if row else create_trial(state=TrialState.FAIL))
+    return study
+
+
+def _as_trial(row: TrialRow, space: Space, objectives: Sequence[str]) -> FrozenTrial:
+    labels = short_names(space)
+    # Settings outside of their range can only be the project's own; Optuna would refuse the trial for them.
+    drawn = {key: row.settings[key] for key in space if key in row.settings and _holds(space[key], row.settings[key])}
+    return create_trial(
+        values=[row.values[name] for name in objectives],
+        params={labels[key]: value for key, value in drawn.items()},
+        distributions={labels[key]: space[key] for key in drawn},
+        user_attrs={"settings": row.name},
+        constraints=None if row.feasible else {"not met": 1.0},
+    )
+
+
+def _holds(distribution: BaseDistribution, value: object) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(distribution, (IntDistribution, FloatDistribution)) and isinstance(value, (int, float)):
+        return distribution.low <= value <= distribution.high
+    return False
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna says that a study was made in memory, and warns of what is experimental: neither is for the user."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

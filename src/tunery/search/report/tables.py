@@ -10,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tunery.ranking.study_facts import best_first, finalists_first, gap, mean, pareto, seeds_of, spread
 from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import duration, one_line, shown
 from tunery.runs.report.markdown import number
+from tunery.search.report.facts import best_first, finalists_first, gap, mean, pareto, seeds_of, spread
 
 _ROWS = 12  # trials that a terminal shows; MLflow has all of them
 _STATE_STYLES = {"pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from tunery.ranking.study_facts import finalists_first, gap, seeds_of, spread_factors
-from tunery.ranking.study_tables import gap_text, signed, spread_of, with_spread
 from tunery.records import Finalist, StudyRecord
 from tunery.reporting.text import cell, code, linked, listed, measured_on, shown
 from tunery.runs.report.markdown import number
+from tunery.search.report.facts import finalists_first, gap, seeds_of, spread_factors
+from tunery.search.report.tables import gap_text, signed, spread_of, with_spread
 
 _Column = tuple[str, Callable[[Finalist], str], str]  # its head, what stands below it, what the base has there
 

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tunery.ranking.study_facts import complete, is_better, mean, means, pareto, spread
 from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.figures import (
     BLUE,
@@ -28,6 +27,7 @@ from tunery.reporting.figures import (
     title,
 )
 from tunery.reporting.text import shown
+from tunery.search.report.facts import complete, is_better, mean, means, pareto, spread
 
 OWN_SETTINGS = "the project's own settings"
 PRUNED, FAILED = "#b58900", "#b53a3a"
