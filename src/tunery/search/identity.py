@@ -10,7 +10,7 @@ from typing import Any
 from tunery.config.fingerprint import fingerprint, flatten
 from tunery.config.project import Project, resolved
 from tunery.search.files import file_digests
-from tunery.search.pruners import prune_metric, prunes
+from tunery.search.sampling.pruners import prune_metric, prunes
 
 # What a trial is asked, trained on and compared by. A total, a time or a store may change from one day to the next.
 _FIXED = ("sampler", "seed", "known_good")

@@ -12,7 +12,7 @@ from tunery.config.fields import nearest
 from tunery.config.project import Project
 from tunery.config.units import parse_bytes
 from tunery.errors import ConfigError, Fault, RunStopped
-from tunery.search.pruners import has_validation
+from tunery.search.sampling.pruners import has_validation
 
 _SCORES = ("score", "base/score", "delta/score")
 _MEASURED = ("train_seconds", "peak_memory_bytes", "model_bytes", "trainable_parameters")

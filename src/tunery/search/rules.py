@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tunery.config.project import Project
 from tunery.errors import Fault
 from tunery.search.grid import LARGEST_GRID, grid_points, grid_size
-from tunery.search.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes, scores_checkpoints
+from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes, scores_checkpoints
 from tunery.search.space import Settings, Space, declared_settings
 
 

@@ -31,7 +31,7 @@ from tunery.runs.cache import Resident
 from tunery.search import slots
 from tunery.search.clock import Clock
 from tunery.search.progress import Progress
-from tunery.search.pruners import prune_metric, rung_value
+from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space import OWN_SLOT
 
 if TYPE_CHECKING:

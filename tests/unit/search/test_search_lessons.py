@@ -14,9 +14,9 @@ from tests.unit.search.conftest import slots as wait_in_slots
 from tunery.config.project import Project
 from tunery.errors import OutOfMemory
 from tunery.search import slots, trials
-from tunery.search.lessons import with_lessons
 from tunery.search.progress import Progress
-from tunery.search.samplers import make_sampler
+from tunery.search.sampling.failed_trials import with_lessons
+from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space import draw
 from tunery.search.study import armed, lay_out_trials
 from tunery.search.trials import run_search_trial

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
-from tunery.search.pruners import make_pruner, prune_metric, rung_value
+from tunery.search.sampling.pruners import make_pruner, prune_metric, rung_value
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError
 from tunery.search.grid import grid_points
 from tunery.search.known_good import known_good
-from tunery.search.points import value_at_quantile
-from tunery.search.pruners import make_pruner
-from tunery.search.samplers import make_sampler, seed_of
+from tunery.search.sampling.fixed_points import value_at_quantile
+from tunery.search.sampling.pruners import make_pruner
+from tunery.search.sampling.samplers import make_sampler, seed_of
 from tunery.search.space import declared_settings, draw, labelled
 
 SPACE = """{

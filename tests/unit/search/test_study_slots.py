@@ -18,8 +18,8 @@ from tests.unit.search.conftest import MakeProject
 from tunery.config.project import Project
 from tunery.errors import Infeasible, NonFiniteLoss, OutOfMemory, RunStopped, StorageError, TimedOut, TrackingError
 from tunery.search import slots
-from tunery.search.points import GridPoint
 from tunery.search.progress import Progress
+from tunery.search.sampling.fixed_points import GridPoint
 from tunery.search.slots import Job
 from tunery.search.study import armed, lay_out_trials, take_from_the_dead
 from tunery.search.worker import Worker

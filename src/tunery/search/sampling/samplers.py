@@ -19,9 +19,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.search import Dimension, SearchConfig
-from tunery.search.lessons import with_lessons
 from tunery.search.parameters import Label
-from tunery.search.points import GridPoint, QuasiRandomPoint
+from tunery.search.sampling.failed_trials import with_lessons
+from tunery.search.sampling.fixed_points import GridPoint, QuasiRandomPoint
 
 SlotOf = Callable[[FrozenTrial], int]
 
