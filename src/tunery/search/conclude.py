@@ -23,8 +23,8 @@ from tunery.search.progress import ELAPSED
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
 from tunery.search.report.interactive import study_figures, study_page
 from tunery.search.rows import best_of, rows
-from tunery.search.rules import pruner_note
 from tunery.search.sampling.pruners import prunes
+from tunery.search.space.checks import pruner_note
 from tunery.search.worker import Worker
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from tunery.config.search import Dimension
 from tunery.data.load import all_sources, locate
 from tunery.errors import ConfigError, DataError
 from tunery.evaluation.task_files import OWN_FOLDER, TaskYaml, own_tasks, task_folders
-from tunery.search.parameters import kept_at
-from tunery.search.space import with_settings
+from tunery.search.space.parameters import kept_at
+from tunery.search.space.space import with_settings
 
 
 def file_digests(project: Project) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tunery.search import slots
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses, mean, means
 from tunery.search.rows import best_of, rows
-from tunery.search.space import OWN_SLOT
+from tunery.search.space.space import OWN_SLOT
 from tunery.search.trials import laid, run
 from tunery.search.worker import Worker
 

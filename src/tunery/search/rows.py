@@ -12,7 +12,7 @@ from tunery.records import TrialRow
 from tunery.search import slots
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses
-from tunery.search.space import OWN_SLOT
+from tunery.search.space.space import OWN_SLOT
 
 SETTINGS, NAME, SECONDS = "settings", "name", "seconds"
 _STATES = {

@@ -15,13 +15,13 @@ from optuna.trial import TrialState
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, StorageError
 from tunery.search import slots
-from tunery.search.grid import grid_points
 from tunery.search.identity import FILES, changes, describe_space
-from tunery.search.known_good import known_good
-from tunery.search.parameters import Label
 from tunery.search.sampling.pruners import make_pruner
 from tunery.search.sampling.samplers import make_sampler
-from tunery.search.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
+from tunery.search.space.grid import grid_points
+from tunery.search.space.known_good import known_good
+from tunery.search.space.parameters import Label
+from tunery.search.space.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
 from tunery.search.worker import name_of_process
 from tunery.tracking.redact import redact
 

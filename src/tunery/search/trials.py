@@ -17,7 +17,7 @@ from tunery.search import slots
 from tunery.search.clock import deadline
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.rows import NAME, SETTINGS
-from tunery.search.space import OWN_SLOT, Settings, draw, name_of, with_settings
+from tunery.search.space.space import OWN_SLOT, Settings, draw, name_of, with_settings
 from tunery.search.trials import memory_limit
 from tunery.search.worker import Repeated, TrialWatch, Worker
 

@@ -18,11 +18,11 @@ from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
 from tunery.records import StudyRecord
 from tunery.runs.train import check
 from tunery.search import slots
-from tunery.search.checks import check_space
 from tunery.search.conclude import conclude, keep_record, kept_record
 from tunery.search.finals import final_jobs, finals_name, run_final
 from tunery.search.progress import ELAPSED, Progress, View
-from tunery.search.space import Settings
+from tunery.search.space.checks import check_space
+from tunery.search.space.space import Settings
 from tunery.search.storage import answering, away, held, is_one_host, open_storage, storage_url
 from tunery.search.study import (
     STUDY_RUN,

@@ -32,7 +32,7 @@ from tunery.search import slots
 from tunery.search.clock import Clock
 from tunery.search.progress import Progress
 from tunery.search.sampling.pruners import prune_metric, rung_value
-from tunery.search.space import OWN_SLOT
+from tunery.search.space.space import OWN_SLOT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

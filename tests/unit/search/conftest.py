@@ -10,7 +10,7 @@ import pytest
 
 from tunery.config.load import load_project
 from tunery.config.project import Project
-from tunery.search.space import labelled, own_settings
+from tunery.search.space.space import labelled, own_settings
 
 MakeProject = Callable[..., Project]
 

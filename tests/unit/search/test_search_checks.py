@@ -9,8 +9,7 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError
-from tunery.search.checks import check_space
-from tunery.search.rules import pruner_note
+from tunery.search.space.checks import check_space, pruner_note
 
 RATE = "training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}"
 RANK = "adapter.rank: {choices: [8, 16, 32]}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.search.expressions import ExpressionError, parse
+from tunery.search.space.expressions import ExpressionError, parse
 
 
 @pytest.mark.parametrize(

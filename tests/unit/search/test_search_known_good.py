@@ -10,7 +10,7 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError
-from tunery.search.known_good import known_good
+from tunery.search.space.known_good import known_good
 
 SPACE = """{
   adapter.rank: {choices: [8, 16, 32]},

@@ -17,7 +17,7 @@ from tunery.search import slots, trials
 from tunery.search.progress import Progress
 from tunery.search.sampling.failed_trials import with_lessons
 from tunery.search.sampling.samplers import make_sampler
-from tunery.search.space import draw
+from tunery.search.space.space import draw
 from tunery.search.study import armed, lay_out_trials
 from tunery.search.trials import run_search_trial
 from tunery.search.worker import Worker

@@ -16,12 +16,12 @@ from tests.unit.search.conftest import MakeProject, slots
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError
-from tunery.search.grid import grid_points
-from tunery.search.known_good import known_good
 from tunery.search.sampling.fixed_points import value_at_quantile
 from tunery.search.sampling.pruners import make_pruner
 from tunery.search.sampling.samplers import make_sampler, seed_of
-from tunery.search.space import declared_settings, draw, labelled
+from tunery.search.space.grid import grid_points
+from tunery.search.space.known_good import known_good
+from tunery.search.space.space import declared_settings, draw, labelled
 
 SPACE = """{
   training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true},

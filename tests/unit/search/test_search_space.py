@@ -15,8 +15,8 @@ from tests.unit.search.conftest import MakeProject, slots
 from tunery.config.fields import field_at, number_type, value_at
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError
-from tunery.search.checks import check_space
-from tunery.search.space import declared_settings, draw, labelled, name_of, own_settings, with_settings
+from tunery.search.space.checks import check_space
+from tunery.search.space.space import declared_settings, draw, labelled, name_of, own_settings, with_settings
 
 CONDITIONAL = """{
   adapter.dora: {choices: [true, false]},

@@ -19,7 +19,7 @@ from tunery.search import slots
 from tunery.search.conclude import _best_run
 from tunery.search.finals import entrants, final_jobs, finalists, finals_name, other_seeds, seeded, winner_among
 from tunery.search.report.facts import finalists_first
-from tunery.search.space import OWN_SLOT
+from tunery.search.space.space import OWN_SLOT
 from tunery.search.study import lay_out_finals
 
 RATE = "training.learning_rate"

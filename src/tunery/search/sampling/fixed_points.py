@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from tunery.errors import ConfigError, Fault
-from tunery.search.parameters import Label
+from tunery.search.space.parameters import Label
 
 
 class _Point(BaseSampler):

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
 from tunery.config.search import SearchConfig
-from tunery.search.space import OWN_SLOT
+from tunery.search.space.space import OWN_SLOT
 
 PruneMetric = Literal["score", "validation/nll"]
 

@@ -19,9 +19,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.search import Dimension, SearchConfig
-from tunery.search.parameters import Label
 from tunery.search.sampling.failed_trials import with_lessons
 from tunery.search.sampling.fixed_points import GridPoint, QuasiRandomPoint
+from tunery.search.space.parameters import Label
 
 SlotOf = Callable[[FrozenTrial], int]
 

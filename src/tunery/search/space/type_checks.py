@@ -13,8 +13,8 @@ from tunery.config.faults import faults_of
 from tunery.config.fields import put_at
 from tunery.config.project import CrossFieldFaults, Project, resolved
 from tunery.errors import ConfigError, Fault
-from tunery.search.parameters import Parameter
-from tunery.search.space import Space, settle
+from tunery.search.space.parameters import Parameter
+from tunery.search.space.space import Space, settle
 
 _WITHOUT_VALUE = Fault("").got
 _SAMPLES = 32

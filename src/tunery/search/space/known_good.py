@@ -12,8 +12,8 @@ import yaml
 from tunery.config.fields import nearest, value_at
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
-from tunery.search.parameters import Parameter, kept_at, short_text
-from tunery.search.space import Settings, declared_settings, settle, space_of
+from tunery.search.space.parameters import Parameter, kept_at, short_text
+from tunery.search.space.space import Settings, declared_settings, settle, space_of
 
 # The resolved project tree of a run, by its id.
 TreeOfRun = Callable[[str], Mapping[str, Any]]

@@ -12,8 +12,8 @@ from tunery.config.load import project_from
 from tunery.config.project import Project, resolved
 from tunery.config.search import Dimension
 from tunery.errors import ConfigError, Fault
-from tunery.search.expressions import Expression, ExpressionError, parse
-from tunery.search.parameters import Label, Parameter, kept_at, label_of, parameter, short_text, suggest
+from tunery.search.space.expressions import Expression, ExpressionError, parse
+from tunery.search.space.parameters import Label, Parameter, kept_at, label_of, parameter, short_text, suggest
 
 if TYPE_CHECKING:
     import optuna

@@ -10,8 +10,8 @@ from typing import Any
 from tunery.config.fields import value_at
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError
-from tunery.search.parameters import Label, Parameter
-from tunery.search.space import Settings, Space, derive, labelled, space_of
+from tunery.search.space.parameters import Label, Parameter
+from tunery.search.space.space import Settings, Space, derive, labelled, space_of
 
 LARGEST_GRID = 10_000  # points; each would be a training
 
