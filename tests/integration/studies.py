@@ -19,7 +19,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place, Settings
-from tunery.search import slots
+from tunery.search.study import queue
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def standing(place: Place, name: str = "small", url: str | None = None) -> dict[
     if url is None and not _has_studies(place.folder / "optuna.db"):
         return {}
     try:
-        return slots.standing(load(place, name, url))
+        return queue.standing(load(place, name, url))
     except KeyError:
         return {}
 
@@ -104,7 +104,7 @@ def in_training(place: Place, slot: int | None = None, url: str | None = None) -
 
 
 def _has_steps(place: Place, trial: FrozenTrial) -> bool:
-    run_id = trial.user_attrs.get(slots.RUN_ID)
+    run_id = trial.user_attrs.get(queue.RUN_ID)
     # A checkpoint is what a killed trial goes on from.
     return run_id is not None and any((place.folder / "home" / "runs" / run_id).glob("**/checkpoint-*"))
 
@@ -173,7 +173,7 @@ def results(place: Place, name: str = "small") -> dict[Any, tuple[Any, Any, Any]
         slot: (
             trial.params,
             trial.values,
-            {key: value for key, value in trial.user_attrs.get(slots.METRICS, {}).items() if not unsteady.search(key)},
+            {key: value for key, value in trial.user_attrs.get(queue.METRICS, {}).items() if not unsteady.search(key)},
         )
         for slot, trial in standing(place, name).items()
     }
@@ -187,6 +187,6 @@ def assert_exact(place: Place, runs: list[Any], count: int, name: str = "small",
     assert len(complete) == count
     assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == []
     assert by_trial(runs) == Counter({str(slot): 1 for slot in range(count)})
-    run_ids = {trial.user_attrs[slots.RUN_ID] for trial in there.values()}
+    run_ids = {trial.user_attrs[queue.RUN_ID] for trial in there.values()}
     assert run_ids == {run.info.run_id for run in trials_of(runs) if run.info.status == "FINISHED"}
     assert belonging_to(place) == []

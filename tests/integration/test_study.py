@@ -16,7 +16,7 @@ import pytest
 from tests.integration import conftest
 from tests.integration.conftest import Outcome, Place
 from tests.integration.studies import SPACE, by_trial, load, standing, trials_of
-from tunery.search import slots
+from tunery.search.study import queue
 
 ROOT = Path(__file__).parents[2]
 Runs = Callable[[Place], list[Any]]
@@ -158,7 +158,7 @@ def test_a_higher_total_runs_only_what_is_missing(place: Place, store: list[Any]
     assert len({run.info.run_id for run in after} - before) == 1
     assert before <= {run.info.run_id for run in after}
     assert by_trial(after) == Counter({str(slot): 1 for slot in range(TRIALS + 1)})
-    assert [slots.retries(trial) for trial in standing(place).values()] == [0] * (TRIALS + 1)
+    assert [queue.retries(trial) for trial in standing(place).values()] == [0] * (TRIALS + 1)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
-from tunery.search import slots
+from tunery.search.study import queue
 
 Runs = Callable[[Place], list[Any]]
 KILLS = 20
@@ -100,7 +100,7 @@ def _begun_worker(
 
 
 def _pid(trial: FrozenTrial) -> int | None:
-    name = trial.user_attrs.get(slots.WORKER)
+    name = trial.user_attrs.get(queue.WORKER)
     return None if name is None else int(name.rpartition(":")[2])
 
 
@@ -118,17 +118,17 @@ def assert_nothing_lost(place: Place, runs: list[Any], count: int, folder: Path)
     there = standing(place)
     assert set(there) == set(range(count))
     for trial in there.values():
-        lost = trial.state == TrialState.FAIL and slots.retries(trial) == slots.MOST_RETRIES
+        lost = trial.state == TrialState.FAIL and queue.retries(trial) == queue.MOST_RETRIES
         assert trial.state == TrialState.COMPLETE or lost, trial
     every = load(place).get_trials()
     assert not [trial for trial in every if not trial.state.is_finished()]
     complete = [trial for trial in every if trial.state == TrialState.COMPLETE]
-    assert max(Counter(trial.user_attrs[slots.SLOT] for trial in complete).values()) == 1
+    assert max(Counter(trial.user_attrs[queue.SLOT] for trial in complete).values()) == 1
 
     assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == []
     done = [trial for trial in there.values() if trial.state == TrialState.COMPLETE]
     finished = {run.info.run_id for run in trials_of(runs) if run.info.status == "FINISHED"}
-    assert {trial.user_attrs[slots.RUN_ID] for trial in done} == finished
+    assert {trial.user_attrs[queue.RUN_ID] for trial in done} == finished
     assert max(by_trial(runs).values()) == 1, "a trial that was killed went on in another run"
     assert belonging_to(place) == []
     for trial in done:
@@ -142,7 +142,7 @@ def assert_adapter_loads(place: Place, trial: FrozenTrial, folder: Path) -> None
     from tunery.tracking.store import connect
 
     store = connect(place.uri, "small")
-    files = download(resolve(f"runs:/{trial.user_attrs[slots.RUN_ID]}", store), folder, store)
+    files = download(resolve(f"runs:/{trial.user_attrs[queue.RUN_ID]}", store), folder, store)
     tensors = load_file(files / "adapter_model.safetensors")
     rank = trial.user_attrs["settings"]["adapter.rank"]
     assert {tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name} == {rank}

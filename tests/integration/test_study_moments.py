@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.conftest import Outcome, Place
 from tests.integration.studies import SPACE, assert_exact, by_trial, small_study, standing, trials_of
-from tunery.search import slots
+from tunery.search.study import queue
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def test_a_trial_that_was_pruned_in_mlflow_alone_keeps_its_one_run(place: Place,
     gone_on_with(place)
     assert by_trial(runs(place)) == Counter({"0": 1, "1": 1, "2": 1})
     again = standing(place)[1]
-    assert (again.state.name, again.user_attrs[slots.RUN_ID]) == ("PRUNED", before.info.run_id)
+    assert (again.state.name, again.user_attrs[queue.RUN_ID]) == ("PRUNED", before.info.run_id)
 
 
 def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Place, runs: Runs) -> None:
@@ -122,7 +122,7 @@ def test_settings_that_go_not_together_have_a_run_that_says_so(place: Place, run
     assert "at least one name" in run.data.tags["mlflow.note.content"]
     assert run.data.params["cfg.adapter.target_modules"] == "[]"
     trial = standing(place)[1]
-    assert (trial.user_attrs[slots.FAILURE], trial.user_attrs[slots.RUN_ID]) == ("infeasible", run.info.run_id)
+    assert (trial.user_attrs[queue.FAILURE], trial.user_attrs[queue.RUN_ID]) == ("infeasible", run.info.run_id)
 
 
 def test_edited_files_are_noticed_once_a_trial_has_read_them(place: Place, runs: Runs) -> None:

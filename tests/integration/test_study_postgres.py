@@ -34,7 +34,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
-from tunery.search import slots
+from tunery.search.study import queue
 
 TRIALS = 10
 
@@ -86,14 +86,14 @@ def test_a_host_that_dies_leaves_its_trials_to_the_others(place: Place, servers:
     assert {slot: trial.state.name for slot, trial in there.items()} == dict.fromkeys(range(TRIALS), "COMPLETE")
     every = load(place, url=servers.optuna).get_trials()
     complete = [trial for trial in every if trial.state == TrialState.COMPLETE]
-    assert Counter(trial.user_attrs[slots.SLOT] for trial in complete) == Counter(range(TRIALS))
+    assert Counter(trial.user_attrs[queue.SLOT] for trial in complete) == Counter(range(TRIALS))
     assert not [trial for trial in every if not trial.state.is_finished()]
-    assert max(slots.retries(trial) for trial in there.values()) == 1, "nothing was taken from the dead"
+    assert max(queue.retries(trial) for trial in there.values()) == 1, "nothing was taken from the dead"
 
     found = _runs(servers)
     assert {run.info.status for run in found} == {"FINISHED"}
     assert by_trial(found) == Counter({str(slot): 1 for slot in range(TRIALS)})
-    assert {trial.user_attrs[slots.RUN_ID] for trial in complete} == {run.info.run_id for run in trials_of(found)}
+    assert {trial.user_attrs[queue.RUN_ID] for trial in complete} == {run.info.run_id for run in trials_of(found)}
     assert len([run for run in found if run.data.tags["tunery.kind"] == "study"]) == 1
     assert belonging_to(place) == []
 
@@ -101,7 +101,7 @@ def test_a_host_that_dies_leaves_its_trials_to_the_others(place: Place, servers:
 def _trains(place: Place, host: subprocess.Popen[bytes], servers: Servers) -> bool:
     pids = {str(worker.pid) for worker in workers_of(host)}
     training = in_training(place, url=servers.optuna)
-    return any(trial.user_attrs[slots.WORKER].rpartition(":")[2] in pids for trial in training)
+    return any(trial.user_attrs[queue.WORKER].rpartition(":")[2] in pids for trial in training)
 
 
 def _lose_power(host: subprocess.Popen[bytes]) -> None:

@@ -19,8 +19,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place
-from tunery.search import slots
-from tunery.search.storage import open_storage, storage_url
+from tunery.search.study import queue
+from tunery.search.study.storage import open_storage, storage_url
 
 pytest.importorskip("ray", reason='needs Ray: pip install "tunery[ray]"')
 
@@ -84,12 +84,12 @@ def test_a_node_killed_in_mid_trial_costs_no_trial_and_leaves_nothing_running(
         code, out = _outcome(command)
     assert code == 0, out
     study = _study(postgres)
-    standing = slots.standing(study)
+    standing = queue.standing(study)
     assert sorted(standing) == list(range(TRIALS))
     assert all(trial.state in ENDED for trial in standing.values())
-    replaced = standing[hit.user_attrs[slots.SLOT]]
-    assert (replaced.number != hit.number, slots.retries(replaced)) == (True, 1)
-    assert replaced.user_attrs[slots.RUN_ID] == hit.user_attrs[slots.RUN_ID]
+    replaced = standing[hit.user_attrs[queue.SLOT]]
+    assert (replaced.number != hit.number, queue.retries(replaced)) == (True, 1)
+    assert replaced.user_attrs[queue.RUN_ID] == hit.user_attrs[queue.RUN_ID]
     assert "another takes its place" in out
     _assert_at_rest(searched, study, runs)
 
@@ -103,16 +103,16 @@ def test_ctrl_c_stops_the_workers_at_a_checkpoint_and_the_same_command_goes_on(
         command.send_signal(signal.SIGINT)
         code, out = _outcome(command)
     assert (code != 0, "The same command goes on" in out) == (True, True), out
-    assert slots.unfinished(_study(storage)), "it went on to the end"
+    assert queue.unfinished(_study(storage)), "it went on to the end"
     _assert_at_rest(searched, _study(storage), runs)
     with _tune(searched, cluster) as command:
         code, out = _outcome(command)
     assert code == 0, out
-    standing = slots.standing(_study(storage))
+    standing = queue.standing(_study(storage))
     assert sorted(standing) == list(range(TRIALS))
     assert all(trial.state in ENDED for trial in standing.values())
-    resumed = standing[hit.user_attrs[slots.SLOT]]
-    assert (resumed.user_attrs[slots.RUN_ID], slots.retries(resumed)) == (hit.user_attrs[slots.RUN_ID], 0)
+    resumed = standing[hit.user_attrs[queue.SLOT]]
+    assert (resumed.user_attrs[queue.RUN_ID], queue.retries(resumed)) == (hit.user_attrs[queue.RUN_ID], 0)
     _assert_at_rest(searched, _study(storage), runs)
 
 
@@ -191,8 +191,8 @@ def _in_the_middle(place: Place, storage: str, node: Any = None) -> FrozenTrial 
     except KeyError:
         return None
     for trial in running:
-        begun = slots.RUN_ID in trial.user_attrs and slots.METRICS not in trial.user_attrs
-        work = place.folder / "home" / "runs" / str(trial.user_attrs.get(slots.RUN_ID))
+        begun = queue.RUN_ID in trial.user_attrs and queue.METRICS not in trial.user_attrs
+        work = place.folder / "home" / "runs" / str(trial.user_attrs.get(queue.RUN_ID))
         if begun and list(work.glob("**/checkpoint*")) and (node is None or _raylet_of(trial) == _raylet(node)):
             return trial
     return None
@@ -204,7 +204,7 @@ def _raylet(node: Any) -> int:
 
 def _raylet_of(trial: FrozenTrial) -> int:
     """The process of a node under which a trial's worker runs: raylet, actor, worker."""
-    worker = psutil.Process(int(trial.user_attrs[slots.WORKER].rpartition(":")[2]))
+    worker = psutil.Process(int(trial.user_attrs[queue.WORKER].rpartition(":")[2]))
     return int(worker.parent().ppid())
 
 

@@ -29,7 +29,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
-from tunery.search import slots
+from tunery.search.study import queue
 
 Runs = Callable[[Place], list[Any]]
 # Long enough to be met in the middle, also on a slow machine.
@@ -67,7 +67,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(place: Place, runs: Runs)
 
     assert place.tunery("tune", "--project", ".").code == 0
     assert_exact(place, runs(place), 4)
-    assert slots.retries(standing(place)[2]) == 0
+    assert queue.retries(standing(place)[2]) == 0
 
     whole = place.tunery("tune", "--project", ".", "--study", "whole")
     assert whole.code == 0, whole.err
@@ -78,13 +78,13 @@ def test_an_interrupted_study_ends_as_one_that_was_not(place: Place, runs: Runs)
 def test_a_killed_command_is_gone_on_with_in_the_same_runs(place: Place, runs: Runs) -> None:
     small_study(place, training=LONG, search={"trials": 3})
     with stopped_in_trial(place, 1, signal.SIGKILL):
-        begun = standing(place)[1].user_attrs[slots.RUN_ID]
+        begun = standing(place)[1].user_attrs[queue.RUN_ID]
     before = {run.info.run_id for run in runs(place)}
     outcome = place.tunery("tune", "--project", ".")
     assert outcome.code == 0, outcome.err
     assert_exact(place, runs(place), 3)
     again = standing(place)[1]
-    assert (again.user_attrs[slots.RUN_ID], slots.retries(again)) == (begun, 1)
+    assert (again.user_attrs[queue.RUN_ID], queue.retries(again)) == (begun, 1)
     assert before <= {run.info.run_id for run in runs(place)}
     assert len([run for run in runs(place) if run.data.tags["tunery.kind"] == "study"]) == 1
 
@@ -104,18 +104,18 @@ def test_two_workers_stop_at_checkpoints_and_go_on(place: Place, runs: Runs) -> 
     assert "Traceback" not in text(place)
     assert "RUNNING" not in statuses(runs(place))
     assert belonging_to(place) == []
-    begun = {trial.user_attrs[slots.RUN_ID] for trial in slots.unfinished(load(place)) if _begun(trial)}
+    begun = {trial.user_attrs[queue.RUN_ID] for trial in queue.unfinished(load(place)) if _begun(trial)}
     assert len(begun) == 2
 
     outcome = place.tunery("tune", "--project", ".", "--workers", "2")
     assert outcome.code == 0, outcome.err
     assert_exact(place, runs(place), 4)
     assert begun <= {run.info.run_id for run in trials_of(runs(place))}
-    assert all(slots.retries(trial) == 0 for trial in standing(place).values())
+    assert all(queue.retries(trial) == 0 for trial in standing(place).values())
 
 
 def _begun(trial: Any) -> bool:
-    return slots.RUN_ID in trial.user_attrs
+    return queue.RUN_ID in trial.user_attrs
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_no_trial(place: Place, runs: Ru
     assert belonging_to(place) == []
     assert "RUNNING" not in statuses(runs(place))
     assert not load(place).get_trials(states=(TrialState.RUNNING,))
-    assert len(slots.unfinished(load(place))) == 2
+    assert len(queue.unfinished(load(place))) == 2
 
 
 @pytest.mark.slow
@@ -202,8 +202,8 @@ def test_what_settings_bring_about_is_recorded_and_the_study_goes_on(
     there = standing(place)
     assert there[0].state == TrialState.COMPLETE
     assert there[1].state == TrialState.PRUNED, "the sampler must be told"
-    assert there[1].user_attrs[slots.FAILURE] == failure
-    assert there[1].user_attrs[slots.REASON]
+    assert there[1].user_attrs[queue.FAILURE] == failure
+    assert there[1].user_attrs[queue.REASON]
     (run,) = [run for run in trials_of(runs(place)) if run.data.tags["tunery.trial"] == "1"]
     assert (run.info.status, run.data.tags["tunery.failure"]) == ("FAILED", failure)
     assert f"failed ({failure})" in outcome.out or failure in outcome.out
@@ -213,7 +213,7 @@ def test_what_settings_bring_about_is_recorded_and_the_study_goes_on(
 def test_a_trial_that_fails_by_itself_is_recorded_and_not_repeated(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "memory": "1 MiB"})
     first = place.tunery("tune", "--project", ".")
-    assert {trial.user_attrs[slots.FAILURE] for trial in standing(place).values()} == {"infeasible"}
+    assert {trial.user_attrs[queue.FAILURE] for trial in standing(place).values()} == {"infeasible"}
     count = len(runs(place))
     assert place.tunery("tune", "--project", ".").code == first.code
     assert len(runs(place)) == count

@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.integration.conftest import Place
 from tests.integration.servers import mlflow_server
 from tests.integration.slurm_cluster import Cluster, slurm_cluster, until
-from tunery.search import slots
-from tunery.search.storage import open_storage, storage_url
+from tunery.search.study import queue
+from tunery.search.study.storage import open_storage, storage_url
 from tunery.training.checkpoints import latest_checkpoint
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "slurm" / "tune.sbatch"
@@ -72,8 +72,8 @@ class Setting:
         except KeyError:
             return None
         for trial in running:
-            begun = slots.RUN_ID in trial.user_attrs and slots.METRICS not in trial.user_attrs
-            work = self.place.folder / "home" / "runs" / str(trial.user_attrs.get(slots.RUN_ID))
+            begun = queue.RUN_ID in trial.user_attrs and queue.METRICS not in trial.user_attrs
+            work = self.place.folder / "home" / "runs" / str(trial.user_attrs.get(queue.RUN_ID))
             if begun and _is_halfway(work) and self._task_of(trial) == (array, str(task)):
                 return trial
         return None
@@ -93,7 +93,7 @@ class Setting:
 
     def _task_of(self, trial: FrozenTrial) -> tuple[str, str] | None:
         try:
-            process = str(trial.user_attrs[slots.WORKER]).rpartition(":")[2]
+            process = str(trial.user_attrs[queue.WORKER]).rpartition(":")[2]
             raw = Path(f"/proc/{process}/environ").read_text(errors="replace")
         except (KeyError, OSError):
             return None
@@ -234,11 +234,11 @@ def check_whole(setting: Setting) -> None:
     runs = runs_of(setting.tracking)
     assert {run.info.status for run in runs} == {"FINISHED"}
     kinds = Counter(run.data.tags["tunery.kind"] for run in runs)
-    assert (kinds["study"], kinds["trial"]) == (1, TRIALS + len(slots.standing(setting.study("small finals"))))
+    assert (kinds["study"], kinds["trial"]) == (1, TRIALS + len(queue.standing(setting.study("small finals"))))
     for study in (setting.study(), setting.study("small finals"), setting.study("small end")):
-        assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+        assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
         assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    assert sorted(slots.standing(setting.study())) == list(range(TRIALS))
+    assert sorted(queue.standing(setting.study())) == list(range(TRIALS))
     parent = parent_of(setting.tracking)
     assert "tunery.failure" not in parent.data.tags
     assert "trials/complete" in parent.data.metrics
@@ -252,13 +252,13 @@ def check_gone_on_with(setting: Setting, stopped: list[FrozenTrial]) -> None:
     there = setting.study()
     for before in stopped:
         first = there.trials[before.number]
-        assert (first.state, first.user_attrs[slots.FAILURE]) == (TrialState.FAIL, "killed")
-        second = slots.standing(there)[before.user_attrs[slots.SLOT]]
+        assert (first.state, first.user_attrs[queue.FAILURE]) == (TrialState.FAIL, "killed")
+        second = queue.standing(there)[before.user_attrs[queue.SLOT]]
         assert second.number != first.number
         assert second.params == first.params
-        assert second.user_attrs[slots.RETRIES] == 0  # it was asked to stop: no fault of its own
-        run_id = first.user_attrs[slots.RUN_ID]
-        assert second.user_attrs[slots.RUN_ID] == run_id
+        assert second.user_attrs[queue.RETRIES] == 0  # it was asked to stop: no fault of its own
+        run_id = first.user_attrs[queue.RUN_ID]
+        assert second.user_attrs[queue.RUN_ID] == run_id
         steps = Counter(point.step for point in client.get_metric_history(run_id, "train/loss"))
         assert set(steps) == set(range(1, STEPS + 1))
         assert steps[1] == 1

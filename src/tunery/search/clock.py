@@ -13,7 +13,7 @@ from types import FrameType
 import optuna
 
 from tunery.errors import Interrupted, TimedOut
-from tunery.search.rows import SECONDS
+from tunery.search.study.rows import SECONDS
 
 # So much of an attempt is forgotten at most where its worker was killed; each note is a write to the storage.
 _SECONDS_BETWEEN_NOTES = 10.0

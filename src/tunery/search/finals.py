@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
 from tunery.records import Finalist, TrialRow
-from tunery.search import slots
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses, mean, means
-from tunery.search.rows import best_of, rows
 from tunery.search.space.space import OWN_SLOT
+from tunery.search.study import queue
+from tunery.search.study.rows import best_of, rows
 from tunery.search.trials import laid, run
 from tunery.search.worker import Worker
 
@@ -46,10 +46,10 @@ def entrants(study: optuna.Study, project: Project) -> list[TrialRow]:
     return [*best, *own] if best else []
 
 
-def final_jobs(study: optuna.Study, project: Project) -> list[slots.Job]:
+def final_jobs(study: optuna.Study, project: Project) -> list[queue.Job]:
     """One trial an entrant and seed."""
     return [
-        slots.Job(
+        queue.Job(
             f"{row.number}:{seed}",
             attributes={_TRIAL: row.number, _SEED: seed, "settings": dict(row.settings), "name": row.name},
         )
@@ -89,7 +89,7 @@ def finalists(study: optuna.Study, finals: optuna.Study | None, project: Project
     """What came of the entrants; those of which every seed failed are left out."""
     if finals is None:
         return []
-    standing = slots.standing(finals)
+    standing = queue.standing(finals)
     found = []
     for row in entrants(study, project):
         ended = [standing.get(f"{row.number}:{seed}") for seed in other_seeds(project)]
@@ -107,7 +107,7 @@ def _refused(whole: Sequence[FrozenTrial], project: Project) -> str | None:
     constraints = project.search.constraints
     means = {
         name: mean(
-            [float(trial.user_attrs[slots.METRICS][name]) for trial in whole if name in trial.user_attrs[slots.METRICS]]
+            [float(trial.user_attrs[queue.METRICS][name]) for trial in whole if name in trial.user_attrs[queue.METRICS]]
         )
         for name in constraints
     }
@@ -118,7 +118,7 @@ def _refused(whole: Sequence[FrozenTrial], project: Project) -> str | None:
 
 def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], project: Project) -> Finalist:
     def measured(name: str) -> tuple[float, ...]:
-        return tuple(float(trial.user_attrs[slots.METRICS].get(name, math.nan)) for trial in whole)
+        return tuple(float(trial.user_attrs[queue.METRICS].get(name, math.nan)) for trial in whole)
 
     return Finalist(
         trial=row.number,
@@ -128,7 +128,7 @@ def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], project: Project) -> 
         # Whatever the objective is: a study that minimises loss still reports what the tasks say.
         dev=measured("score") if "score" in row.metrics else (),
         locked=(),
-        run_ids=tuple(str(trial.user_attrs[slots.RUN_ID]) for trial in whole),
+        run_ids=tuple(str(trial.user_attrs[queue.RUN_ID]) for trial in whole),
         own=row.number == OWN_SLOT,
         values=tuple(float(trial.values[0]) for trial in whole),
         further={name: measured(name) for name in list(project.search.objectives)[1:]},

@@ -17,7 +17,7 @@ import optuna
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
-from tunery.search.storage import is_one_host
+from tunery.search.study.storage import is_one_host
 from tunery.search.team import Stop, Team, cause, order_for
 from tunery.search.worker import name_of_process
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import optuna
 
 from tunery.search.lifeline import follow_parent
-from tunery.search.storage import open_storage
+from tunery.search.study.storage import open_storage
 
 
 def main(url: str, port: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunery.errors import ConfigError, Fault
-from tunery.search.storage import is_one_host
+from tunery.search.study.storage import is_one_host
 from tunery.tracking.redact import redact
 
 DEFAULT_ADDRESS = "auto"

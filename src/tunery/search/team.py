@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import resolved
 from tunery.errors import Fault, InputError, Interrupted, RunStopped
-from tunery.search import slots
 from tunery.search.finals import finals_name
+from tunery.search.study import queue
 from tunery.training.stop import is_meant
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Team(ABC, Generic[Member]):
         begun = trials_of(self.session, self.study, worker) if worker else []
         for study, trial in begun:
             if trial.state == TrialState.RUNNING:
-                slots.requeue(study, trial, died=died)
+                queue.requeue(study, trial, died=died)
         return bool(begun)
 
     def _replace(self, number: int, code: int, why: str, *, begun: bool) -> None:
@@ -149,7 +149,7 @@ def trials_of(session: Session, study: optuna.Study, worker: str) -> list[tuple[
         (one, trial)
         for one in studies_of(session, study)
         for trial in one.get_trials(deepcopy=False)
-        if trial.user_attrs.get(slots.WORKER) == worker
+        if trial.user_attrs.get(queue.WORKER) == worker
     ]
 
 

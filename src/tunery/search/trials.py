@@ -13,11 +13,11 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
-from tunery.search import slots
 from tunery.search.clock import deadline
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
-from tunery.search.rows import NAME, SETTINGS
 from tunery.search.space.space import OWN_SLOT, Settings, draw, name_of, with_settings
+from tunery.search.study import queue
+from tunery.search.study.rows import NAME, SETTINGS
 from tunery.search.trials import memory_limit
 from tunery.search.worker import Repeated, TrialWatch, Worker
 
@@ -29,7 +29,7 @@ def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -
     """Draw a trial's settings and run them; values of the objectives, in their order."""
     try:
         settings = _drawn(study, trial, worker.project)
-        own = trial.user_attrs[slots.SLOT] == OWN_SLOT
+        own = trial.user_attrs[queue.SLOT] == OWN_SLOT
         project = worker.project if own else laid(worker.project, settings)
     except Infeasible as error:
         _refuse(worker, study, trial, error)
@@ -56,18 +56,18 @@ def _drawn(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settin
         raise Infeasible(str(error)) from error
     trial.set_user_attr(SETTINGS, settings)
     trial.set_user_attr(NAME, name_of(settings, project))
-    if slots.RUN_ID not in trial.user_attrs:
+    if queue.RUN_ID not in trial.user_attrs:
         _require_new(study, trial, settings, drawn_anew=project.search.sampler not in ("grid", "qmc"))
     return settings
 
 
 def _require_new(study: optuna.Study, trial: optuna.Trial, settings: Settings, *, drawn_anew: bool) -> None:
     """Begin no settings that are known not to fit; other ones are drawn, where the sampler has others for the slot."""
-    for other in slots.standing(study).values():
-        failure = other.user_attrs.get(slots.FAILURE)
+    for other in queue.standing(study).values():
+        failure = other.user_attrs.get(queue.FAILURE)
         if failure in _NEVER_FIT and other.user_attrs.get(SETTINGS) == settings and other.number != trial.number:
-            told = f"the same settings as trial {other.user_attrs[slots.SLOT]}, which ended as {failure}"
-            if drawn_anew and slots.draw_again(study, trial):
+            told = f"the same settings as trial {other.user_attrs[queue.SLOT]}, which ended as {failure}"
+            if drawn_anew and queue.draw_again(study, trial):
                 raise Repeated(told)
             raise Infeasible(f"{told}: not begun")
 
@@ -79,7 +79,7 @@ def _refuse(worker: Worker, study: optuna.Study, trial: optuna.Trial, error: Inf
 
 
 def _run_name(trial: optuna.Trial) -> str:
-    return f"{trial.user_attrs[slots.SLOT]}: {trial.user_attrs[NAME]}"
+    return f"{trial.user_attrs[queue.SLOT]}: {trial.user_attrs[NAME]}"
 
 
 def run(
@@ -104,21 +104,21 @@ def run(
         tags: Of its run.
     """
     known = trial.user_attrs
-    if slots.METRICS in known:  # whoever ran it died after its last step
-        _finish_run(worker, known[slots.RUN_ID])
-        return dict(known[slots.METRICS])
-    if slots.PRUNED_AT in known:  # likewise, after the pruner had spoken
-        pruned = Pruned(known[slots.PRUNED_AT])
-        _finish_run(worker, known[slots.RUN_ID], pruned)
+    if queue.METRICS in known:  # whoever ran it died after its last step
+        _finish_run(worker, known[queue.RUN_ID])
+        return dict(known[queue.METRICS])
+    if queue.PRUNED_AT in known:  # likewise, after the pruner had spoken
+        pruned = Pruned(known[queue.PRUNED_AT])
+        _finish_run(worker, known[queue.RUN_ID], pruned)
         raise pruned
-    worker.progress.trial_began(trial, known[slots.SLOT], name, worker.number)
+    worker.progress.trial_began(trial, known[queue.SLOT], name, worker.number)
     plan = replace(
         _plan(worker, study, trial, project, name, tags),
         memory_bytes=memory_limit(project),
         report=worker.steps(trial, project, prune=prune),
         limit=lambda: deadline(worker.project.search.timeout_seconds, worker.clock.before),
     )
-    return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, known[slots.SLOT]))
+    return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, known[queue.SLOT]))
 
 
 def _plan(
@@ -129,7 +129,7 @@ def _plan(
     name: str,
     tags: Mapping[str, str] | None = None,
 ) -> TrialPlan:
-    slot = trial.user_attrs[slots.SLOT]
+    slot = trial.user_attrs[queue.SLOT]
     return TrialPlan(
         project=project,
         parent=worker.parent,
@@ -137,8 +137,8 @@ def _plan(
         tags={"tunery.study": study.study_name, "tunery.trial": str(slot), **(tags or {})},
         resume=_run_of(worker, study, trial),
         declared=slot == OWN_SLOT,
-        began=lambda run_id: trial.set_user_attr(slots.RUN_ID, run_id),
-        ended=lambda metrics: trial.set_user_attr(slots.METRICS, metrics),
+        began=lambda run_id: trial.set_user_attr(queue.RUN_ID, run_id),
+        ended=lambda metrics: trial.set_user_attr(queue.METRICS, metrics),
     )
 
 
@@ -154,10 +154,10 @@ def _run_of(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | N
     """The run that an earlier attempt began, if it can be gone on with."""
     from tunery.tracking.children import unfinished_child
 
-    known = trial.user_attrs.get(slots.RUN_ID)
-    if known is None and not slots.was_tried(trial):
+    known = trial.user_attrs.get(queue.RUN_ID)
+    if known is None and not queue.was_tried(trial):
         return None
-    return unfinished_child(worker.store, worker.parent, known, study.study_name, str(trial.user_attrs[slots.SLOT]))
+    return unfinished_child(worker.store, worker.parent, known, study.study_name, str(trial.user_attrs[queue.SLOT]))
 
 
 def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> None:

@@ -17,14 +17,14 @@ from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
 from tunery.records import StudyRecord
 from tunery.runs.train import check
-from tunery.search import slots
 from tunery.search.conclude import conclude, keep_record, kept_record
 from tunery.search.finals import final_jobs, finals_name, run_final
-from tunery.search.progress import ELAPSED, Progress, View
 from tunery.search.space.checks import check_space
 from tunery.search.space.space import Settings
-from tunery.search.storage import answering, away, held, is_one_host, open_storage, storage_url
-from tunery.search.study import (
+from tunery.search.study import queue
+from tunery.search.study.progress import ELAPSED, Progress, View
+from tunery.search.study.storage import answering, away, held, is_one_host, open_storage, storage_url
+from tunery.search.study.study import (
     STUDY_RUN,
     armed,
     drop_untried,
@@ -195,7 +195,7 @@ def _bring_back(session: Session, study: optuna.Study, *, died: bool) -> None:
         if is_one_host(session.url):
             take_from_the_dead(there, died=died)
         else:
-            slots.mend(there, {})
+            queue.mend(there, {})
 
 
 def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
@@ -223,12 +223,12 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
         objective, direction = next(iter(session.project.search.objectives.items()))
         finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction, objective)
         worker.progress.begin_finals(finals)
-        if slots.unfinished(finals):
+        if queue.unfinished(finals):
             worker.progress.phase(_finals_text(jobs))
         worker.work(finals, lambda trial: run_final(worker, finals, trial))
 
 
-def _finals_text(jobs: Sequence[slots.Job]) -> str:
+def _finals_text(jobs: Sequence[queue.Job]) -> str:
     configurations = len({job.attributes["trial"] for job in jobs})
     return f"finals: {configurations} configurations, each trained again with {len(jobs) // configurations} other seeds"
 
@@ -293,7 +293,7 @@ def _is_worked_on(study: optuna.Study) -> bool:
     # A storage that is away must not hide why the study was left.
     with suppress(optuna.exceptions.OptunaError, SQLAlchemyError, OSError):
         for there in filter(None, (_load(study._storage, name) for name in names)):
-            slots.mend(there, {})
+            queue.mend(there, {})
             if there.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                 return True
     return False
@@ -323,28 +323,28 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
     there = _end_if_there(session)
     # What failed is tried again by the next command, as another slot.
     key = f"{_digest(study, finals, session.project)}:{0 if there is None else failed_for_good(there)}"
-    end = lay_out_finals(session.storage, _end_name(session.name), [slots.Job(key)], "maximize")
+    end = lay_out_finals(session.storage, _end_name(session.name), [queue.Job(key)], "maximize")
     worker = worker_of(session)
 
     def run(trial: optuna.Trial) -> float:
-        trial.set_user_attr(slots.RUN_ID, session.parent)  # it works: one that names no run for long is taken for dead
+        trial.set_user_attr(queue.RUN_ID, session.parent)  # it works: one that names no run for long is taken for dead
         record = conclude(worker, study, finals, tracker)
         keep_record(trial, record)
         return 0.0
 
     worker.work(end, run)
-    ended = slots.standing(end)[key]
+    ended = queue.standing(end)[key]
     kept = kept_record(ended)
     if kept is not None:
         return kept
-    why = ended.user_attrs.get(slots.REASON, "its worker died")
+    why = ended.user_attrs.get(queue.REASON, "its worker died")
     raise RunStopped(f"study {session.name}: every trial has ended, but no report was made: {why}. Run it again.")
 
 
 def failed_for_good(study: optuna.Study) -> int:
     """Slots that nobody tries again; one whose worker was stopped waits for another, who must find the same slot."""
     failed = optuna.trial.TrialState.FAIL
-    return sum(one.state == failed and not slots.may_retry(one) for one in slots.standing(study).values())
+    return sum(one.state == failed and not queue.may_retry(one) for one in queue.standing(study).values())
 
 
 def _digest(study: optuna.Study, finals: optuna.Study | None, project: Project) -> str:
@@ -352,7 +352,7 @@ def _digest(study: optuna.Study, finals: optuna.Study | None, project: Project) 
     parts = [
         [str(slot), trial.state.name, trial.values]
         for one in filter(None, (study, finals))
-        for slot, trial in slots.standing(one).items()
+        for slot, trial in queue.standing(one).items()
     ]
     text = json.dumps([parts, project.search.finalists, project.search.seeds])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -360,7 +360,7 @@ def _digest(study: optuna.Study, finals: optuna.Study | None, project: Project) 
 
 def _tell_how_to_go_on(session: Session, study: optuna.Study) -> None:
     with suppress(OSError, *away()):
-        left = len(slots.unfinished(study))
+        left = len(queue.unfinished(study))
         session.progress.step(
             f"stopped: {left} trials are left. The same command goes on with them, at their last step."
         )
@@ -375,8 +375,8 @@ def _end_abandoned(session: Session, study: optuna.Study) -> None:
     def worked_on() -> dict[str, bool]:
         found: dict[str, bool] = {}
         for trial in (trial for one in studies for trial in one.get_trials(deepcopy=False)):
-            if slots.RUN_ID in trial.user_attrs:
-                run_id = trial.user_attrs[slots.RUN_ID]
+            if queue.RUN_ID in trial.user_attrs:
+                run_id = trial.user_attrs[queue.RUN_ID]
                 found[run_id] = found.get(run_id, False) or trial.state == optuna.trial.TrialState.RUNNING
         return found
 

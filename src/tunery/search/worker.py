@@ -28,11 +28,11 @@ from tunery.errors import (
 )
 from tunery.records import StepMetrics
 from tunery.runs.cache import Resident
-from tunery.search import slots
 from tunery.search.clock import Clock
-from tunery.search.progress import Progress
 from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space.space import OWN_SLOT
+from tunery.search.study import queue
+from tunery.search.study.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -102,9 +102,9 @@ class Worker:
             TrackingError, StorageError: If there is nowhere to write to; likewise.
         """
         silent: dict[int, float] = {}
-        study._pop_waiting_trial_id = functools.partial(slots.take, study)  # type: ignore[method-assign]
-        while not self._time_is_up() and slots.unfinished(study):
-            slots.mend(study, silent)
+        study._pop_waiting_trial_id = functools.partial(queue.take, study)  # type: ignore[method-assign]
+        while not self._time_is_up() and queue.unfinished(study):
+            queue.mend(study, silent)
             waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
             if not waiting:
                 time.sleep(_POLL_SECONDS)  # others are running the last ones, and may die
@@ -118,10 +118,10 @@ class Worker:
             self.progress.look(study)
 
     def _run(self, study: optuna.Study, trial: optuna.Trial, run: Callable[[optuna.Trial], Any]) -> Any:
-        if slots.is_superfluous(study, trial):
-            trial.set_user_attr(slots.SURPLUS, True)
+        if queue.is_superfluous(study, trial):
+            trial.set_user_attr(queue.SURPLUS, True)
             raise _Superfluous
-        trial.set_user_attr(slots.WORKER, self.name)
+        trial.set_user_attr(queue.WORKER, self.name)
         self.clock = Clock(trial)
         try:
             return run(trial)
@@ -154,15 +154,15 @@ class Worker:
     def _give_up(self, study: optuna.Study, trial: optuna.Trial, failure: str, reason: str) -> None:
         """Leave the trial to another worker, with what it has cost so far."""
         self.clock.note()
-        slots.succeed(study, _frozen(study, trial), died=False)
+        queue.succeed(study, _frozen(study, trial), died=False)
         self._tell(trial, failure, reason)
 
     def _tell(self, trial: optuna.Trial, failure: str, reason: str) -> None:
         from tunery.tracking.redact import redact
 
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it must not hide why the trial ends
-            trial.set_user_attr(slots.FAILURE, failure)
-            trial.set_user_attr(slots.REASON, redact(" ".join(reason.split()))[:500])
+            trial.set_user_attr(queue.FAILURE, failure)
+            trial.set_user_attr(queue.REASON, redact(" ".join(reason.split()))[:500])
 
     def _time_is_up(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
@@ -171,7 +171,7 @@ class Worker:
         """What training reports to: ends the trial when the study's time is up, or the pruner (if any) says so."""
         metric = prune_metric(project) if prune else None
         direction = next(iter(project.search.objectives.values()))
-        told = slots.TRAINED in trial.user_attrs
+        told = queue.TRAINED in trial.user_attrs
 
         def report(metrics: StepMetrics) -> None:
             """Raises Pruned, or _TimeIsUp."""
@@ -180,11 +180,11 @@ class Worker:
             self.clock.note_now_and_then()
             nonlocal told
             if not told:
-                trial.set_user_attr(slots.TRAINED, True)  # from here on the study's settings must not change
+                trial.set_user_attr(queue.TRAINED, True)  # from here on the study's settings must not change
                 told = True
             value = None if metric is None else rung_value(metrics.values, metric, direction)
             if value is not None and _is_worse(trial, value, metrics.step):
-                trial.set_user_attr(slots.PRUNED_AT, metrics.step)  # before MLflow is told, as metrics are
+                trial.set_user_attr(queue.PRUNED_AT, metrics.step)  # before MLflow is told, as metrics are
                 raise Pruned(metrics.step)
 
         return report
@@ -197,7 +197,7 @@ def name_of_process(pid: int, token: str) -> str:
 
 def _concerns_all(trial: optuna.Trial, error: InputError) -> bool:
     """Whether the next trial would meet the same: a place to write to is away, or the project as it is declared."""
-    own = trial.user_attrs.get(slots.SLOT) == OWN_SLOT
+    own = trial.user_attrs.get(queue.SLOT) == OWN_SLOT
     return own or isinstance(error, ConfigError | StorageError | TrackingError)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
-from tunery.search.files import file_digests
+from tunery.search.study.definition import file_digests
 
 SPACE = "{adapter.rank: {choices: [8, 16]}, data.train.1.source: {choices: [b.jsonl, c.jsonl]}}"
 FILES = {

@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.unit.search.conftest import MakeProject
 
-from tunery.search.identity import changes, describe_space, space_digest
+from tunery.search.study.definition import changes, describe_space, space_digest
 
 SPACE = "{adapter.rank: {choices: [8, 16]}, training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}}"
 

@@ -13,18 +13,19 @@ from tests.unit.search.conftest import slots as wait_in_slots
 
 from tunery.config.project import Project
 from tunery.errors import OutOfMemory
-from tunery.search import slots, trials
-from tunery.search.progress import Progress
+from tunery.search import trials
 from tunery.search.sampling.failed_trials import with_lessons
 from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space.space import draw
-from tunery.search.study import armed, lay_out_trials
+from tunery.search.study import queue
+from tunery.search.study.progress import Progress
+from tunery.search.study.study import armed, lay_out_trials
 from tunery.search.trials import run_search_trial
 from tunery.search.worker import Worker
 
 
 def failed(settings: dict[str, Any], failure: str = "oom", **attributes: Any) -> optuna.trial.FrozenTrial:
-    known = {slots.FAILURE: failure, "settings": settings, **attributes}
+    known = {queue.FAILURE: failure, "settings": settings, **attributes}
     return create_trial(state=TrialState.PRUNED, user_attrs=known)
 
 
@@ -44,7 +45,7 @@ def test_a_sampler_keeps_away_from_what_failed(make: MakeProject, sampler: str) 
             found.append(settings["training.epochs"])
             if found[-1] > 2.0:
                 if taught:
-                    trial.set_user_attr(slots.FAILURE, "oom")
+                    trial.set_user_attr(queue.FAILURE, "oom")
                     trial.set_user_attr("settings", settings)
                 study.tell(trial, state=TrialState.PRUNED if taught else TrialState.FAIL)
             else:
@@ -61,7 +62,7 @@ def test_a_failure_is_shown_as_bad_as_the_worst_result(direction: str, worst: fl
         study.add_trial(create_trial(value=value, constraints={"memory": excess}))
     study.add_trial(failed({}))
     study.add_trial(create_trial(state=TrialState.PRUNED))  # by the pruner: it is no failure
-    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={slots.FAILURE: "infeasible"}))  # not drawn whole
+    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={queue.FAILURE: "infeasible"}))  # not drawn whole
     shown = with_lessons(study, "gp")._get_trials()
     assert [trial.state.name for trial in shown] == ["COMPLETE"] * 3 + ["PRUNED"] * 2
     assert (shown[2].value, shown[2].constraints) == (worst, {"memory": 3.0})
@@ -87,7 +88,7 @@ def worked_through(project: Project, monkeypatch: pytest.MonkeyPatch, count: int
 
     def run(worker: Worker, study: optuna.Study, trial: optuna.Trial, *_: Any, **__: Any) -> dict[str, float]:
         begun.append(str(trial.user_attrs["settings"]))
-        trial.set_user_attr(slots.RUN_ID, f"run{trial.number}")
+        trial.set_user_attr(queue.RUN_ID, f"run{trial.number}")
         if not fits(trial.user_attrs["settings"]):
             raise OutOfMemory("training", "3 GiB wanted")
         return {"score": 0.5}
@@ -110,7 +111,7 @@ def test_settings_that_ran_out_of_memory_are_not_begun_again(
 ) -> None:
     project = make("{adapter.rank: {choices: [8, 16, 32, 64]}}", search__sampler=sampler)
     study, begun = worked_through(project, monkeypatch, 12, lambda settings: settings["adapter.rank"] < 32)
-    standing = slots.standing(study)
+    standing = queue.standing(study)
     assert {trial.state.is_finished() for trial in standing.values()} == {True}
     assert set(standing) == set(range(12))
     counts = Counter(begun)
@@ -123,6 +124,6 @@ def test_a_space_of_which_all_fails_comes_to_an_end(make: MakeProject, monkeypat
     project = make("{adapter.rank: {choices: [8, 16]}}", search__sampler="random")
     study, begun = worked_through(project, monkeypatch, 5, lambda _: False)
     assert len(begun) <= 3  # the project's own 16 once, and 8 once
-    ended = [trial for trial in slots.standing(study).values() if trial.user_attrs[slots.FAILURE] == "infeasible"]
+    ended = [trial for trial in queue.standing(study).values() if trial.user_attrs[queue.FAILURE] == "infeasible"]
     assert len(ended) == 5 - len(begun)
-    assert all("the same settings as trial" in trial.user_attrs[slots.REASON] for trial in ended)
+    assert all("the same settings as trial" in trial.user_attrs[queue.REASON] for trial in ended)

@@ -12,7 +12,7 @@ import pytest
 from tunery.errors import Interrupted, TimedOut
 from tunery.search import clock
 from tunery.search.clock import Clock, deadline
-from tunery.search.rows import SECONDS
+from tunery.search.study.rows import SECONDS
 
 
 def wait(seconds: float) -> None:

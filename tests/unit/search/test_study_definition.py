@@ -13,8 +13,8 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError
-from tunery.search import slots
-from tunery.search.study import DEFINITION, STUDY_RUN, drop_untried, join
+from tunery.search.study import queue
+from tunery.search.study.study import DEFINITION, STUDY_RUN, drop_untried, join
 from tunery.tracking import children
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
@@ -81,9 +81,9 @@ def test_settings_with_which_nothing_was_trained_may_be_mended(
         trial(TrialState.COMPLETE),
         trial(TrialState.PRUNED),
         trial(TrialState.PRUNED, failure="oom"),
-        trial(TrialState.RUNNING, **{slots.TRAINED: True}),
-        trial(TrialState.FAIL, failure="killed", **{slots.TRAINED: True}),
-        trial(TrialState.FAIL, failure="error", **{slots.METRICS: {"score": 0.5}}),
+        trial(TrialState.RUNNING, **{queue.TRAINED: True}),
+        trial(TrialState.FAIL, failure="killed", **{queue.TRAINED: True}),
+        trial(TrialState.FAIL, failure="error", **{queue.METRICS: {"score": 0.5}}),
     ],
 )
 def test_settings_with_which_a_trial_was_trained_stay(
@@ -100,7 +100,7 @@ def test_the_run_of_a_study_that_is_made_anew_is_left_ended(again: Callable[...,
 
 
 def test_a_study_that_has_not_changed_keeps_what_waits(again: Callable[..., optuna.Study]) -> None:
-    study = again(lambda made: slots.lay_out(made, [slots.Job(0), slots.Job(1)]), search__trials="7")
+    study = again(lambda made: queue.lay_out(made, [queue.Job(0), queue.Job(1)]), search__trials="7")
     assert len(study.get_trials()) == 2
 
 

@@ -15,12 +15,12 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
 from tunery.records import Finalist, StudyRecord
-from tunery.search import slots
 from tunery.search.conclude import _best_run
 from tunery.search.finals import entrants, final_jobs, finalists, finals_name, other_seeds, seeded, winner_among
 from tunery.search.report.facts import finalists_first
 from tunery.search.space.space import OWN_SLOT
-from tunery.search.study import lay_out_finals
+from tunery.search.study import queue
+from tunery.search.study.study import lay_out_finals
 
 RATE = "training.learning_rate"
 SPACE = f"{{{RATE}: {{low: 1.0e-5, high: 1.0e-2, log: true}}}}"
@@ -42,11 +42,11 @@ def add(
     """A trial of the search that has ended."""
     found = {"score": score, **metrics}
     known = {
-        slots.SLOT: slot,
+        queue.SLOT: slot,
         "settings": {RATE: rate},
         "name": f"learning_rate={rate}",
-        slots.METRICS: found,
-        slots.RUN_ID: f"run{slot}",
+        queue.METRICS: found,
+        queue.RUN_ID: f"run{slot}",
     }
     values = [score] if state == TrialState.COMPLETE else None
     study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs=known))
@@ -64,13 +64,13 @@ def run_all(
     while finals.get_trials(states=(TrialState.WAITING,)):
         trial = finals.ask()
         score = left[trial.user_attrs["trial"]].pop(0)
-        if trial.user_attrs[slots.SLOT] in failed:
-            trial.set_user_attr(slots.FAILURE, "oom")
+        if trial.user_attrs[queue.SLOT] in failed:
+            trial.set_user_attr(queue.FAILURE, "oom")
             finals.tell(trial, state=TrialState.FAIL)
             continue
         found = {objective: score, **measured.get(trial.user_attrs["trial"], {})}
-        trial.set_user_attr(slots.METRICS, found)
-        trial.set_user_attr(slots.RUN_ID, f"final{trial.number}")
+        trial.set_user_attr(queue.METRICS, found)
+        trial.set_user_attr(queue.RUN_ID, f"final{trial.number}")
         finals.tell(trial, score)
 
 
@@ -184,8 +184,8 @@ TWO = "{score: maximize, train_seconds: minimize}"
 def add_timed(study: optuna.Study, seconds: list[float], rates: list[float]) -> None:
     """Trials of one score that took so long."""
     for slot, (took, rate) in enumerate(zip(seconds, rates, strict=True)):
-        known = {slots.SLOT: slot, "settings": {RATE: rate}, "name": str(rate), slots.RUN_ID: f"run{slot}"}
-        known[slots.METRICS] = {"score": 0.5, "train_seconds": took}
+        known = {queue.SLOT: slot, "settings": {RATE: rate}, "name": str(rate), queue.RUN_ID: f"run{slot}"}
+        known[queue.METRICS] = {"score": 0.5, "train_seconds": took}
         study.add_trial(optuna.trial.create_trial(values=[0.5, took], user_attrs=known))
 
 
@@ -217,7 +217,7 @@ def test_where_no_task_is_scored_a_loss_does_not_pass_for_a_score(make: MakeProj
         data__validation__fraction="0.1",
     )  # fmt: skip
     study = optuna.create_study(study_name="s", direction="minimize")
-    known = {slots.SLOT: 0, "settings": {RATE: 1e-3}, slots.METRICS: {"validation/nll": 3.0}, slots.RUN_ID: "run0"}
+    known = {queue.SLOT: 0, "settings": {RATE: 1e-3}, queue.METRICS: {"validation/nll": 3.0}, queue.RUN_ID: "run0"}
     study.add_trial(optuna.trial.create_trial(value=3.0, user_attrs=known))
     finals = lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "minimize", "validation/nll")
     run_all(finals, {0: [2.9]}, objective="validation/nll")
@@ -293,7 +293,7 @@ def test_more_trials_run_only_the_finals_that_are_new(study: optuna.Study, proje
     run_all(finals, scores)
     add(study, 3, 0.9, 9e-3)
     finals = laid_out(study, project)
-    assert {trial.user_attrs["trial"] for trial in slots.unfinished(finals)} == {3}
+    assert {trial.user_attrs["trial"] for trial in queue.unfinished(finals)} == {3}
     run_all(finals, scores)
     assert len(finals.get_trials(states=(TrialState.COMPLETE,))) == 12
     assert [one.trial for one in finalists(study, finals, project)] == [3, 2, OWN_SLOT]
@@ -305,7 +305,7 @@ def test_finals_of_an_entrant_that_was_displaced_are_not_begun(study: optuna.Stu
     laid_out(study, project)
     add(study, 3, 0.9, 9e-3)
     finals = laid_out(study, project)
-    assert {_of(trial) for trial in slots.unfinished(finals)} == {3, 2, OWN_SLOT}
+    assert {_of(trial) for trial in queue.unfinished(finals)} == {3, 2, OWN_SLOT}
     waiting = finals.get_trials(states=(TrialState.WAITING,))
     assert {_of(trial) for trial in waiting} == {3, 2, OWN_SLOT}
 

@@ -10,9 +10,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from tests.unit.search.conftest import MakeProject
 
-from tunery.search import progress, slots
-from tunery.search.progress import ELAPSED, Progress, View
-from tunery.search.study import join, lay_out_finals
+from tunery.search.study import progress, queue
+from tunery.search.study.progress import ELAPSED, Progress, View
+from tunery.search.study.study import join, lay_out_finals
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
 LOSS = "{validation/nll: minimize}"
@@ -60,7 +60,7 @@ def test_a_final_that_has_ended_is_told_with_its_metric(
 ) -> None:
     project = make(SPACE, search__objectives=f"{{{objective}: minimize}}", data__validation__fraction="0.1")
     study = optuna.create_study(study_name="s finals")
-    known = {slots.SLOT: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
+    known = {queue.SLOT: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
     study.add_trial(create_trial(value=value, user_attrs=known))
     view = Told()
     Progress(project, cast(View, view)).look(study)
@@ -100,7 +100,7 @@ def test_a_study_and_its_finals_name_their_objectives(make: MakeProject) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna's "experimental" is not for the user
         assert join(storage, "s", project, []).metric_names == ["score", "train_seconds"]
-        finals = lay_out_finals(storage, "s finals", [slots.Job("1:1")], "maximize", "score")
+        finals = lay_out_finals(storage, "s finals", [queue.Job("1:1")], "maximize", "score")
     assert finals.metric_names == ["score"]
 
 

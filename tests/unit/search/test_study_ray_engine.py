@@ -20,9 +20,10 @@ from optuna.trial import TrialState
 
 from tunery.cli.tune import tune as command
 from tunery.errors import ConfigError, InputError, Interrupted, RunStopped
-from tunery.search import ray_cluster, ray_engine, slots, team
+from tunery.search import ray_cluster, ray_engine, team
 from tunery.search.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
 from tunery.search.ray_worker import RayWorker
+from tunery.search.study import queue
 from tunery.search.team import Stop
 
 HERE = socket.gethostname()
@@ -194,7 +195,7 @@ class Crew(ray_engine._Crew):
 def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(study_name="x", storage=storage)
-    slots.lay_out(study, [slots.Job(0), slots.Job(1)])
+    queue.lay_out(study, [queue.Job(0), queue.Job(1)])
     said: list[str] = []
     session = SimpleNamespace(
         name="x", storage=storage, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
@@ -209,7 +210,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
 def begin(crew: Crew, number: int, name: str) -> ray_engine._Place:
     place = ray_engine._Place(actor=None, answer=None, name=name)
     crew.places[number] = place
-    crew.study.ask().set_user_attr(slots.WORKER, name)
+    crew.study.ask().set_user_attr(queue.WORKER, name)
     return place
 
 
@@ -222,7 +223,7 @@ def test_a_lost_worker_is_replaced_and_its_trial_waits_for_another(crew: Crew) -
     begin(crew, 1, "far:2")
     crew._ended(0, place, ray_engine._LOST, "the node died", stopping=False)
     assert states(crew) == [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
-    assert slots.retries(crew.study.trials[-1]) == 1
+    assert queue.retries(crew.study.trials[-1]) == 1
     assert crew.asked == [0]
     assert crew.said == ["worker 0 was lost (its actor or node is gone: the node died); another takes its place"]
 
@@ -231,7 +232,7 @@ def test_a_worker_that_was_stopped_is_not_replaced_and_costs_no_retry(crew: Crew
     place = begin(crew, 0, "far:1")
     crew._ended(0, place, 130, "", stopping=True)
     assert states(crew)[0] == TrialState.FAIL
-    assert (slots.retries(crew.study.trials[-1]), crew.asked, crew.places) == (0, [], {})
+    assert (queue.retries(crew.study.trials[-1]), crew.asked, crew.places) == (0, [], {})
 
 
 def test_whoever_has_no_place_yet_is_dismissed_when_all_is_done(crew: Crew) -> None:

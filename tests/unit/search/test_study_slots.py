@@ -17,11 +17,11 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
 from tunery.errors import Infeasible, NonFiniteLoss, OutOfMemory, RunStopped, StorageError, TimedOut, TrackingError
-from tunery.search import slots
-from tunery.search.progress import Progress
 from tunery.search.sampling.fixed_points import GridPoint
-from tunery.search.slots import Job
-from tunery.search.study import armed, lay_out_trials, take_from_the_dead
+from tunery.search.study import queue
+from tunery.search.study.progress import Progress
+from tunery.search.study.queue import Job
+from tunery.search.study.study import armed, lay_out_trials, take_from_the_dead
 from tunery.search.worker import Worker
 
 SPACE = "{training.learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}}"
@@ -64,11 +64,11 @@ def jobs(count: int) -> list[Job]:
 def begin(study: optuna.Study) -> optuna.Trial | None:
     """What a worker does first: it takes a trial that waits, and leaves one that stands for no slot."""
     trial = study.ask()
-    if slots.is_superfluous(study, trial):
-        trial.set_user_attr(slots.SURPLUS, True)
+    if queue.is_superfluous(study, trial):
+        trial.set_user_attr(queue.SURPLUS, True)
         study.tell(trial, state=TrialState.FAIL)
         return None
-    trial.set_user_attr(slots.WORKER, "here:1")
+    trial.set_user_attr(queue.WORKER, "here:1")
     return trial
 
 
@@ -86,8 +86,8 @@ def drain(study: optuna.Study) -> None:
     """One worker runs all that waits."""
     silent: dict[int, float] = {}
     for _ in range(200):
-        slots.mend(study, silent)
-        if not slots.unfinished(study):
+        queue.mend(study, silent)
+        if not queue.unfinished(study):
             return
         trial = begin(study)
         if trial is not None:
@@ -95,143 +95,143 @@ def drain(study: optuna.Study) -> None:
     pytest.fail("the study never ends")
 
 
-def states(study: optuna.Study) -> dict[slots.Slot, str]:
-    return {slot: trial.state.name for slot, trial in slots.standing(study).items()}
+def states(study: optuna.Study) -> dict[queue.Slot, str]:
+    return {slot: trial.state.name for slot, trial in queue.standing(study).items()}
 
 
-def completed(study: optuna.Study) -> Counter[slots.Slot]:
+def completed(study: optuna.Study) -> Counter[queue.Slot]:
     """How often each slot was run to its end, by whatever trial."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return Counter(trial.user_attrs[slots.SLOT] for trial in done)
+    return Counter(trial.user_attrs[queue.SLOT] for trial in done)
 
 
 def test_laying_out_twice_adds_nothing(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(5))
-    slots.lay_out(study, jobs(5))
+    queue.lay_out(study, jobs(5))
+    queue.lay_out(study, jobs(5))
     assert len(study.get_trials()) == 5
     assert states(study) == dict.fromkeys(range(5), "WAITING")
 
 
 def test_raising_the_total_adds_only_what_is_missing(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(2))
+    queue.lay_out(study, jobs(2))
     drain(study)
-    slots.lay_out(study, jobs(5))
-    assert [trial.user_attrs[slots.SLOT] for trial in slots.unfinished(study)] == [2, 3, 4]
+    queue.lay_out(study, jobs(5))
+    assert [trial.user_attrs[queue.SLOT] for trial in queue.unfinished(study)] == [2, 3, 4]
     drain(study)
     assert completed(study) == Counter(range(5))
 
 
 def test_lowering_the_total_withdraws_what_waits_and_keeps_what_has_ended(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(6))
+    queue.lay_out(study, jobs(6))
     for _ in range(4):
         study.tell(begun(study), 1.0)
-    slots.lay_out(study, jobs(2))
+    queue.lay_out(study, jobs(2))
     drain(study)
     assert completed(study) == Counter(range(4))
-    assert set(slots.standing(study)) == {0, 1, 2, 3}
+    assert set(queue.standing(study)) == {0, 1, 2, 3}
 
 
 def test_a_total_that_was_lowered_can_be_raised_again(study: optuna.Study) -> None:
     for total in (6, 2, 4):
-        slots.lay_out(study, jobs(total))
+        queue.lay_out(study, jobs(total))
     drain(study)
     assert completed(study) == Counter(range(4))
 
 
 def test_a_stopped_trial_above_a_lowered_total_is_not_begun_again(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(3))
+    queue.lay_out(study, jobs(3))
     trial = begun(study)
-    slots.succeed(study, frozen(study, trial), died=False)
-    trial.set_user_attr(slots.FAILURE, "killed")
+    queue.succeed(study, frozen(study, trial), died=False)
+    trial.set_user_attr(queue.FAILURE, "killed")
     study.tell(trial, state=TrialState.FAIL)
-    slots.lay_out(study, [Job(1), Job(2)])
+    queue.lay_out(study, [Job(1), Job(2)])
     drain(study)
     assert completed(study) == Counter([1, 2])
 
 
 def test_a_stopped_trial_goes_on_when_the_total_is_raised_again(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     trial = begun(study)
     trial.suggest_float("x", 0, 1)
-    trial.set_user_attr(slots.RUN_ID, "run")
-    slots.requeue(study, frozen(study, trial), died=False)
-    slots.lay_out(study, [Job(1)])
-    assert 0 not in slots.standing(study)
-    slots.lay_out(study, [Job(0), Job(1)])
-    again = slots.standing(study)[0]
+    trial.set_user_attr(queue.RUN_ID, "run")
+    queue.requeue(study, frozen(study, trial), died=False)
+    queue.lay_out(study, [Job(1)])
+    assert 0 not in queue.standing(study)
+    queue.lay_out(study, [Job(0), Job(1)])
+    again = queue.standing(study)[0]
     assert again.state == TrialState.WAITING
-    assert (again.user_attrs[slots.RUN_ID], again.params) == ("run", trial.params)
+    assert (again.user_attrs[queue.RUN_ID], again.params) == ("run", trial.params)
     drain(study)
     assert completed(study) == Counter([0, 1])
 
 
 def test_a_trial_that_failed_by_itself_is_not_tried_again(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(3))
+    queue.lay_out(study, jobs(3))
     trial = begun(study)
-    trial.set_user_attr(slots.FAILURE, "error")
+    trial.set_user_attr(queue.FAILURE, "error")
     study.tell(trial, state=TrialState.FAIL)
     drain(study)
     assert states(study) == {0: "FAIL", 1: "COMPLETE", 2: "COMPLETE"}
-    slots.lay_out(study, jobs(3))
-    assert slots.unfinished(study) == []
+    queue.lay_out(study, jobs(3))
+    assert queue.unfinished(study) == []
 
 
 def test_a_trial_whose_workers_die_is_retried_twice_and_no_more(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(2))
-    for _ in range(slots.MOST_RETRIES + 1):
-        while (trial := begun(study)).user_attrs[slots.SLOT] != 0:
+    queue.lay_out(study, jobs(2))
+    for _ in range(queue.MOST_RETRIES + 1):
+        while (trial := begun(study)).user_attrs[queue.SLOT] != 0:
             study.tell(trial, 1.0)
-        slots.requeue(study, frozen(study, trial), died=True)
-    assert slots.standing(study)[0].user_attrs[slots.FAILURE] == "killed"
+        queue.requeue(study, frozen(study, trial), died=True)
+    assert queue.standing(study)[0].user_attrs[queue.FAILURE] == "killed"
     drain(study)
     assert states(study) == {0: "FAIL", 1: "COMPLETE"}
-    assert len([trial for trial in study.get_trials() if trial.user_attrs[slots.SLOT] == 0]) == 3
+    assert len([trial for trial in study.get_trials() if trial.user_attrs[queue.SLOT] == 0]) == 3
 
 
 def test_stops_by_a_person_are_not_counted_as_retries(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     for _ in range(7):
-        slots.requeue(study, frozen(study, begun(study)), died=False)
-    slots.requeue(study, frozen(study, begun(study)), died=True)
-    assert slots.retries(slots.standing(study)[0]) == 1
+        queue.requeue(study, frozen(study, begun(study)), died=False)
+    queue.requeue(study, frozen(study, begun(study)), died=True)
+    assert queue.retries(queue.standing(study)[0]) == 1
     drain(study)
     assert completed(study) == Counter([0])
 
 
 def test_a_stop_after_the_last_retry_loses_nothing(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
-    for _ in range(slots.MOST_RETRIES):
-        slots.requeue(study, frozen(study, begun(study)), died=True)
-    slots.requeue(study, frozen(study, begun(study)), died=False)
+    queue.lay_out(study, jobs(1))
+    for _ in range(queue.MOST_RETRIES):
+        queue.requeue(study, frozen(study, begun(study)), died=True)
+    queue.requeue(study, frozen(study, begun(study)), died=False)
     drain(study)
     assert completed(study) == Counter([0])
 
 
 def test_a_successor_has_the_parameters_the_run_and_the_rungs_of_the_dead(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     trial = begun(study)
     drawn = trial.suggest_float("x", 0, 1)
     trial.report(0.5, 1)
-    trial.set_user_attr(slots.RUN_ID, "run")
-    slots.requeue(study, frozen(study, trial), died=True)
+    trial.set_user_attr(queue.RUN_ID, "run")
+    queue.requeue(study, frozen(study, trial), died=True)
     again = begun(study)
     assert again.suggest_float("x", 0, 1) == drawn
-    assert again.user_attrs[slots.RUN_ID] == "run"
+    assert again.user_attrs[queue.RUN_ID] == "run"
     assert frozen(study, again).intermediate_values == {1: 0.5}
-    assert slots.FAILURE not in again.user_attrs
-    assert slots.was_tried(again)
+    assert queue.FAILURE not in again.user_attrs
+    assert queue.was_tried(again)
 
 
 def test_a_successor_taken_before_the_stopped_one_has_ended_is_not_superfluous(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     stopped = begun(study)
-    slots.succeed(study, frozen(study, stopped), died=False)
+    queue.succeed(study, frozen(study, stopped), died=False)
     successor = begun(study)  # another worker was waiting for just that
-    stopped.set_user_attr(slots.FAILURE, "error")
+    stopped.set_user_attr(queue.FAILURE, "error")
     study.tell(stopped, state=TrialState.FAIL)
     study.tell(successor, 1.0)
     assert states(study) == {0: "COMPLETE"}
-    assert slots.unfinished(study) == []
+    assert queue.unfinished(study) == []
 
 
 @pytest.mark.parametrize("call", range(4))
@@ -239,18 +239,18 @@ def test_a_successor_taken_before_the_stopped_one_has_ended_is_not_superfluous(s
 def test_whoever_dies_while_requeueing_leaves_each_slot_with_one_trial(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch, call: int, died: bool
 ) -> None:
-    slots.lay_out(study, jobs(2))
+    queue.lay_out(study, jobs(2))
     trial = begun(study)
-    trial.set_user_attr(slots.RUN_ID, "run")
+    trial.set_user_attr(queue.RUN_ID, "run")
     with monkeypatch.context() as patch:
         _die_at(patch, study, call)
         with suppress(Killed):
-            slots.requeue(study, frozen(study, trial), died=died)
+            queue.requeue(study, frozen(study, trial), died=died)
     take_from_the_dead(study, died=True)
-    slots.lay_out(study, jobs(2))
+    queue.lay_out(study, jobs(2))
     assert not study.get_trials(states=(TrialState.RUNNING,))
-    assert slots.retries(slots.standing(study)[0]) <= 1
-    assert slots.standing(study)[0].user_attrs[slots.RUN_ID] == "run"
+    assert queue.retries(queue.standing(study)[0]) <= 1
+    assert queue.standing(study)[0].user_attrs[queue.RUN_ID] == "run"
     drain(study)
     assert completed(study) == Counter([0, 1])
 
@@ -277,14 +277,14 @@ def _die_at(patch: pytest.MonkeyPatch, study: optuna.Study, call: int) -> None:
 def test_a_worker_killed_at_any_write_of_laying_out_leaves_what_the_next_one_mends(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slots.lay_out(study, jobs(4))
+    queue.lay_out(study, jobs(4))
     for call in range(8):
         with monkeypatch.context() as patch:
             _die_at(patch, study, call)
             with suppress(Killed):
-                slots.lay_out(study, jobs(2))
-                slots.lay_out(study, jobs(4))
-        slots.lay_out(study, jobs(4))
+                queue.lay_out(study, jobs(2))
+                queue.lay_out(study, jobs(4))
+        queue.lay_out(study, jobs(4))
         assert states(study) == dict.fromkeys(range(4), "WAITING")
     drain(study)
     assert completed(study) == Counter(range(4))
@@ -293,35 +293,35 @@ def test_a_worker_killed_at_any_write_of_laying_out_leaves_what_the_next_one_men
 def test_a_trial_killed_between_its_beginning_and_its_name_is_taken_back(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "_NAMELESS_SECONDS", 0.0)
-    slots.lay_out(study, jobs(2))
+    monkeypatch.setattr(queue, "_NAMELESS_SECONDS", 0.0)
+    queue.lay_out(study, jobs(2))
     study.ask()  # and nothing more was heard of it
     drain(study)
     assert completed(study) == Counter([0, 1])
 
 
 def test_a_silent_trial_is_given_time_by_each_who_looks(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     study.ask()
     silent: dict[int, float] = {}
     for _ in range(3):
-        slots.mend(study, silent)
+        queue.mend(study, silent)
     assert states(study) == {0: "RUNNING"}
     silent[0] -= 61.0
-    slots.mend(study, silent)
+    queue.mend(study, silent)
     assert states(study) == {0: "WAITING"}
 
 
 def test_a_trial_that_has_told_its_run_is_not_silent(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
-    begun(study).set_user_attr(slots.RUN_ID, "run")
-    slots.mend(study, {0: -1e9})
+    queue.lay_out(study, jobs(1))
+    begun(study).set_user_attr(queue.RUN_ID, "run")
+    queue.mend(study, {0: -1e9})
     assert states(study) == {0: "RUNNING"}
 
 
 def test_a_trial_without_a_slot_is_superfluous(study: optuna.Study) -> None:
     study.enqueue_trial({"x": 1})  # somebody's own, in optuna-dashboard
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     assert begin(study) is None
     drain(study)
     assert completed(study) == Counter([0])
@@ -338,14 +338,14 @@ def test_two_hosts_that_lay_out_at_once_run_each_slot_once(study: optuna.Study) 
 def test_of_two_trials_of_a_slot_that_run_at_once_one_gives_way(study: optuna.Study, first: int) -> None:
     _laid_out_twice(study, 1)
     pair = [study.ask(), study.ask()]
-    verdicts = [slots.is_superfluous(study, pair[place]) for place in (first, 1 - first)]
+    verdicts = [queue.is_superfluous(study, pair[place]) for place in (first, 1 - first)]
     assert sorted(verdicts) == [False, True]
 
 
 def test_a_double_is_not_run_after_the_first_has_failed(study: optuna.Study) -> None:
     _laid_out_twice(study, 1)
     trial = begun(study)
-    trial.set_user_attr(slots.FAILURE, "nan")
+    trial.set_user_attr(queue.FAILURE, "nan")
     study.tell(trial, state=TrialState.FAIL)
     drain(study)
     assert completed(study) == Counter()
@@ -354,31 +354,31 @@ def test_a_double_is_not_run_after_the_first_has_failed(study: optuna.Study) -> 
 def test_a_double_does_not_keep_a_dead_trial_from_going_on(study: optuna.Study) -> None:
     _laid_out_twice(study, 1)
     trial = begun(study)
-    trial.set_user_attr(slots.RUN_ID, "run")
-    slots.requeue(study, frozen(study, trial), died=True)
+    trial.set_user_attr(queue.RUN_ID, "run")
+    queue.requeue(study, frozen(study, trial), died=True)
     drain(study)
     assert completed(study) == Counter([0])
-    assert slots.standing(study)[0].user_attrs[slots.RUN_ID] == "run"
+    assert queue.standing(study)[0].user_attrs[queue.RUN_ID] == "run"
 
 
 def test_two_hosts_that_find_the_same_trial_dead_let_it_go_on_once(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     dead = frozen(study, begun(study))
-    slots.requeue(study, dead, died=True)
-    again = slots.standing(study)[0]
-    slots._add_again(study, dead, dict(again.user_attrs))  # the other host looked before the first one wrote
+    queue.requeue(study, dead, died=True)
+    again = queue.standing(study)[0]
+    queue._add_again(study, dead, dict(again.user_attrs))  # the other host looked before the first one wrote
     drain(study)
     assert completed(study) == Counter([0])
-    assert slots.retries(slots.standing(study)[0]) == 1
+    assert queue.retries(queue.standing(study)[0]) == 1
 
 
 def test_a_trial_that_ends_while_it_is_given_up_is_not_repeated(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     trial = begun(study)
     seen = frozen(study, trial)
     before = FrozenTrial(**{**_fields(seen), "state": TrialState.RUNNING})
     study.tell(trial, 1.0)
-    slots.requeue(study, before, died=True)
+    queue.requeue(study, before, died=True)
     drain(study)
     assert completed(study) == Counter([0])
     assert len(study.get_trials()) == 1
@@ -392,9 +392,9 @@ def _fields(trial: FrozenTrial) -> dict[str, Any]:
 
 def _laid_out_twice(study: optuna.Study, count: int) -> None:
     """Two hosts have looked before either of them wrote."""
-    slots.lay_out(study, jobs(count))
+    queue.lay_out(study, jobs(count))
     for number in range(count):
-        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={slots.SLOT: number}))
+        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={queue.SLOT: number}))
 
 
 def _no_waiting_trial_is_run(study: optuna.Study) -> None:
@@ -410,20 +410,20 @@ def test_every_point_of_a_grid_is_drawn_once_though_workers_die(make_study: Make
     def worker(number: int) -> optuna.Study:
         return make_study(sampler=GridPoint(grid, number))
 
-    slots.lay_out(worker(0), jobs(4))
+    queue.lay_out(worker(0), jobs(4))
     chance = random.Random(0)
     drawn: Counter[int] = Counter()
     for _ in range(50):
         study = make_study()
-        if not slots.unfinished(study):
+        if not queue.unfinished(study):
             break
-        following = min(trial.user_attrs[slots.SLOT] for trial in slots.unfinished(study))
+        following = min(trial.user_attrs[queue.SLOT] for trial in queue.unfinished(study))
         study = worker(following)
         trial = begun(study)
-        study = worker(trial.user_attrs[slots.SLOT])
+        study = worker(trial.user_attrs[queue.SLOT])
         value = trial.suggest_categorical("x", [1, 2, 3, 4])
         if chance.random() < 0.4:
-            slots.requeue(study, frozen(study, trial), died=False)
+            queue.requeue(study, frozen(study, trial), died=False)
         else:
             drawn[value] += 1
             study.tell(trial, 1.0)
@@ -436,26 +436,26 @@ def test_random_deaths_stops_and_totals_end_exact(seed: int) -> None:
     chance = random.Random(seed)
     running: list[optuna.Trial] = []
     total = 6
-    slots.lay_out(study, jobs(total))
+    queue.lay_out(study, jobs(total))
     for _ in range(60):
         act = chance.choice(["begin", "begin", "end", "die", "stop", "total", "restart"])
-        if act == "begin" and slots.unfinished(study) and _waits(study):
+        if act == "begin" and queue.unfinished(study) and _waits(study):
             trial = begin(study)
             running += [trial] if trial is not None else []
         elif act == "total":
             total = chance.randint(2, 8)
-            slots.lay_out(study, jobs(total))
+            queue.lay_out(study, jobs(total))
         elif act == "restart":
             take_from_the_dead(study, died=False)
             running = []
         elif running:
             _end_one(study, running.pop(chance.randrange(len(running))), act, chance)
     take_from_the_dead(study, died=False)
-    slots.lay_out(study, jobs(total))
+    queue.lay_out(study, jobs(total))
     drain(study)
     assert max(completed(study).values()) == 1
-    assert set(range(total)) <= set(slots.standing(study))
-    assert all(trial.state.is_finished() for trial in slots.standing(study).values())
+    assert set(range(total)) <= set(queue.standing(study))
+    assert all(trial.state.is_finished() for trial in queue.standing(study).values())
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -466,12 +466,12 @@ def _waits(study: optuna.Study) -> bool:
 def _end_one(study: optuna.Study, trial: optuna.Trial, act: str, chance: random.Random) -> None:
     if act == "end":
         if chance.random() < 0.3:
-            trial.set_user_attr(slots.FAILURE, "oom")
+            trial.set_user_attr(queue.FAILURE, "oom")
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, 1.0)
     else:
-        slots.requeue(study, frozen(study, trial), died=act == "die")
+        queue.requeue(study, frozen(study, trial), died=act == "die")
 
 
 # gp agrees to nine digits only: it sums over trials in the order in which they were added.
@@ -485,7 +485,7 @@ def test_a_study_that_was_stopped_draws_what_one_that_was_not_draws(
     assert _searched(project, (3, 7, 8), begun=begun) == _searched(project, (), begun=begun)
 
 
-def _searched(project: Project, stops: Sequence[int], *, begun: bool, total: int = 10) -> dict[slots.Slot, Any]:
+def _searched(project: Project, stops: Sequence[int], *, begun: bool, total: int = 10) -> dict[queue.Slot, Any]:
     """What a worker draws in each slot if somebody stops it once in each of `stops`, and starts it again.
 
     It is stopped after its run has begun, or else in the middle of drawing.
@@ -497,8 +497,8 @@ def _searched(project: Project, stops: Sequence[int], *, begun: bool, total: int
         rate = trial.suggest_float("rate", 1e-5, 1e-2, log=True)
         if begun:
             trial.suggest_float("warmup", 0.0, 1.0)
-            trial.set_user_attr(slots.RUN_ID, "run")
-        slot = trial.user_attrs[slots.SLOT]
+            trial.set_user_attr(queue.RUN_ID, "run")
+        slot = trial.user_attrs[queue.SLOT]
         if slot in left:
             left.discard(slot)
             raise KeyboardInterrupt
@@ -508,8 +508,8 @@ def _searched(project: Project, stops: Sequence[int], *, begun: bool, total: int
         lay_out_trials(study, project, [], total)
         with suppress(KeyboardInterrupt):
             Worker(project, None, "", Progress(project)).work(armed(study, project, []), run)  # type: ignore[arg-type]
-    assert slots.unfinished(study) == []
-    return {slot: (trial.params, trial.values) for slot, trial in slots.standing(study).items()}
+    assert queue.unfinished(study) == []
+    return {slot: (trial.params, trial.values) for slot, trial in queue.standing(study).items()}
 
 
 @pytest.mark.parametrize(
@@ -527,9 +527,9 @@ def test_a_failure_is_a_result_and_the_study_goes_on(
     make: MakeProject, error: Exception, state: TrialState, failure: str
 ) -> None:
     study = _with_failure(make(SPACE), error)
-    found = slots.standing(study)
-    assert (found[1].state, found[1].user_attrs[slots.FAILURE]) == (state, failure)
-    assert found[1].user_attrs[slots.REASON]
+    found = queue.standing(study)
+    assert (found[1].state, found[1].user_attrs[queue.FAILURE]) == (state, failure)
+    assert found[1].user_attrs[queue.REASON]
     assert [found[slot].state for slot in (0, 2)] == [TrialState.COMPLETE] * 2
     assert len(study.get_trials()) == 3
 
@@ -540,7 +540,7 @@ def test_a_store_that_fails_ends_the_study_and_costs_no_trial(make: MakeProject,
     study = optuna.create_study()
     with pytest.raises(type(error)):
         _with_failure(project, error, study)
-    assert {trial.user_attrs[slots.SLOT] for trial in slots.unfinished(study)} == {1, 2}
+    assert {trial.user_attrs[queue.SLOT] for trial in queue.unfinished(study)} == {1, 2}
     _with_failure(project, None, study)
     assert completed(study) == Counter(range(3))
 
@@ -551,7 +551,7 @@ def _with_failure(project: Project, error: Exception | None, study: optuna.Study
     lay_out_trials(study, project, [], 3)
 
     def run(trial: optuna.Trial) -> float:
-        if trial.user_attrs[slots.SLOT] == 1 and error is not None:
+        if trial.user_attrs[queue.SLOT] == 1 and error is not None:
             raise error
         return 1.0
 
@@ -560,10 +560,10 @@ def _with_failure(project: Project, error: Exception | None, study: optuna.Study
 
 
 def test_retries_are_counted_over_all_of_a_slots_trials(study: optuna.Study) -> None:
-    slots.lay_out(study, jobs(1))
+    queue.lay_out(study, jobs(1))
     counts: Sequence[int] = []
-    while slots.unfinished(study):
+    while queue.unfinished(study):
         trial = begun(study)
-        counts = [*counts, slots.retries(frozen(study, trial))]
-        slots.requeue(study, frozen(study, trial), died=True)
+        counts = [*counts, queue.retries(frozen(study, trial))]
+        queue.requeue(study, frozen(study, trial), died=True)
     assert counts == [0, 1, 2]

@@ -16,9 +16,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from tunery.errors import RefError, StorageError
-from tunery.search import slots
 from tunery.search.processes import shared
-from tunery.search.storage import held, is_one_host, open_storage, storage_url
+from tunery.search.study import queue
+from tunery.search.study.storage import held, is_one_host, open_storage, storage_url
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def test_a_server_may_have_many_commands() -> None:
 
 def test_of_many_workers_one_alone_gets_a_waiting_trial(proxy: str) -> None:
     study = optuna.create_study(study_name="s", storage=open_storage(proxy))
-    slots.lay_out(study, [slots.Job(number) for number in range(60)])
+    queue.lay_out(study, [queue.Job(number) for number in range(60)])
     gate = threading.Barrier(4)
     storages = [open_storage(proxy) for _ in range(4)]
     taken: list[int] = []
@@ -165,13 +165,13 @@ def test_careless_workers_run_each_slot_once(proxy: str) -> None:
     def work(number: int) -> None:
         chance = random.Random(number)
         study = optuna.load_study(study_name="s", storage=open_storage(proxy), sampler=optuna.samplers.RandomSampler(0))
-        slots.lay_out(study, [slots.Job(slot) for slot in range(count)])
-        while slots.unfinished(study):
+        queue.lay_out(study, [queue.Job(slot) for slot in range(count)])
+        while queue.unfinished(study):
             _serve(study, chance)
 
     in_threads(work)
     done = first.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    assert Counter(trial.user_attrs[slots.SLOT] for trial in done) == Counter(range(count))
+    assert Counter(trial.user_attrs[queue.SLOT] for trial in done) == Counter(range(count))
     assert not first.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -183,11 +183,11 @@ def _serve(study: optuna.Study, chance: random.Random) -> None:
         trial = study.ask()
     except UpdateFinishedTrialError:
         return  # somebody else took it, and has ended it
-    if slots.is_superfluous(study, trial):
-        trial.set_user_attr(slots.SURPLUS, True)
+    if queue.is_superfluous(study, trial):
+        trial.set_user_attr(queue.SURPLUS, True)
         study.tell(trial, state=TrialState.FAIL)
     elif chance.random() < 0.3:
-        slots.requeue(study, study.get_trials(deepcopy=False)[trial.number], died=False)
+        queue.requeue(study, study.get_trials(deepcopy=False)[trial.number], died=False)
     else:
         study.tell(trial, 1.0)
 

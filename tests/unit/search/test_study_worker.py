@@ -14,9 +14,10 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
 from tunery.records import StepMetrics
-from tunery.search import slots, worker
+from tunery.search import worker
 from tunery.search.clock import Clock
-from tunery.search.progress import Progress
+from tunery.search.study import queue
+from tunery.search.study.progress import Progress
 from tunery.search.team import Stop
 from tunery.search.worker import Worker
 
@@ -27,7 +28,7 @@ Start = Callable[[optuna.Study, Callable[[optuna.Trial], float]], None]
 @pytest.fixture
 def study() -> optuna.Study:
     made = optuna.create_study(direction="maximize")
-    slots.lay_out(made, [slots.Job(0, {"adapter.rank": 16}), slots.Job(1), slots.Job(2)])
+    queue.lay_out(made, [queue.Job(0, {"adapter.rank": 16}), queue.Job(1), queue.Job(2)])
     return made
 
 
@@ -45,7 +46,7 @@ def failing(slot: int, error: Exception, once: bool = False) -> Callable[[optuna
     raised: list[int] = []
 
     def run(trial: optuna.Trial) -> float:
-        if trial.user_attrs[slots.SLOT] == slot and not (once and raised):
+        if trial.user_attrs[queue.SLOT] == slot and not (once and raised):
             raised.append(slot)
             raise error
         return 1.0
@@ -60,16 +61,16 @@ def test_what_every_trial_would_meet_ends_the_study_and_loses_nothing(
 ) -> None:
     with pytest.raises(type(error)):
         work(study, failing(slot, error))
-    assert slot in {trial.user_attrs[slots.SLOT] for trial in slots.unfinished(study)}
+    assert slot in {trial.user_attrs[queue.SLOT] for trial in queue.unfinished(study)}
     work(study, lambda trial: 1.0)
-    assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+    assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
 
 
 def test_rows_that_the_project_itself_cannot_use_end_the_study(study: optuna.Study, work: Start) -> None:
     with pytest.raises(DataError):
         work(study, failing(0, DataError("rows.jsonl", "x")))
     work(study, lambda trial: 1.0)
-    assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
+    assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
 
 
 @pytest.mark.parametrize(
@@ -84,15 +85,15 @@ def test_what_concerns_one_trial_is_its_result(
     study: optuna.Study, work: Start, error: Exception, state: TrialState, failure: str
 ) -> None:
     work(study, failing(1, error))
-    ended = slots.standing(study)
-    assert (ended[1].state, ended[1].user_attrs[slots.FAILURE]) == (state, failure)
+    ended = queue.standing(study)
+    assert (ended[1].state, ended[1].user_attrs[queue.FAILURE]) == (state, failure)
     assert [ended[slot].state for slot in (0, 2)] == [TrialState.COMPLETE] * 2
 
 
 def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study, work: Start) -> None:
     work(study, failing(1, RunHeld("run x", "held"), once=True))
-    assert {trial.state for trial in slots.standing(study).values()} == {TrialState.COMPLETE}
-    assert slots.retries(slots.standing(study)[1]) == 0
+    assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
+    assert queue.retries(queue.standing(study)[1]) == 0
 
 
 def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject) -> None:
@@ -101,10 +102,10 @@ def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject)
     trial = study.ask()
     worker.clock = Clock(trial)
     report = worker.steps(trial, project, prune=False)
-    assert slots.TRAINED not in trial.user_attrs
+    assert queue.TRAINED not in trial.user_attrs
     for step in (1, 2):
         report(StepMetrics(step, {"train/loss": 1.0}))
-    assert trial.user_attrs[slots.TRAINED] is True
+    assert trial.user_attrs[queue.TRAINED] is True
 
 
 def test_workers_of_one_host_name_and_process_id_are_told_apart(make: MakeProject) -> None:

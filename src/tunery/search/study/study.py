@@ -14,14 +14,14 @@ from optuna.trial import TrialState
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, StorageError
-from tunery.search import slots
-from tunery.search.identity import FILES, changes, describe_space
 from tunery.search.sampling.pruners import make_pruner
 from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space.grid import grid_points
 from tunery.search.space.known_good import known_good
 from tunery.search.space.parameters import Label
 from tunery.search.space.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
+from tunery.search.study import queue
+from tunery.search.study.definition import FILES, changes, describe_space
 from tunery.search.worker import name_of_process
 from tunery.tracking.redact import redact
 
@@ -139,9 +139,9 @@ def lay_out_trials(
     if project.search.sampler == "grid":
         trials = min(trials, 1 + len(extra) + len(_grid(project, extra)))
     first = [labelled(project, settings) for settings in (own_settings(project), *extra)]
-    slots.lay_out(
+    queue.lay_out(
         study,
-        [slots.Job(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
+        [queue.Job(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
         withdraw=withdraw,
     )
     return trials
@@ -153,7 +153,7 @@ def _grid(project: Project, extra: Sequence[Settings]) -> Sequence[Mapping[str, 
 
 
 def lay_out_finals(
-    storage: BaseStorage, name: str, jobs: Sequence[slots.Job], direction: Direction, objective: str | None = None
+    storage: BaseStorage, name: str, jobs: Sequence[queue.Job], direction: Direction, objective: str | None = None
 ) -> optuna.Study:
     """The study that holds the finals, with what is missing of them; its values are named after the objective."""
     study = optuna.create_study(
@@ -164,7 +164,7 @@ def lay_out_finals(
         sampler=optuna.samplers.RandomSampler(seed=0),
         pruner=optuna.pruners.NopPruner(),
     )
-    slots.lay_out(study, jobs)
+    queue.lay_out(study, jobs)
     if objective is not None:
         _name_objectives(study, [objective])
     return study
@@ -200,7 +200,7 @@ def take_from_the_dead(study: optuna.Study, *, died: bool) -> int:
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
-        slots.requeue(study, trial, died=died)
+        queue.requeue(study, trial, died=died)
     return len(running)
 
 
@@ -226,11 +226,11 @@ def _is_mended_in_place(study: optuna.Study, was: Mapping[str, Any], now: Mappin
 def _was_trained(study: optuna.Study) -> bool:
     """Whether any trial made a step, or ended by what its settings are worth."""
     return any(
-        slots.TRAINED in trial.user_attrs
-        or slots.METRICS in trial.user_attrs
+        queue.TRAINED in trial.user_attrs
+        or queue.METRICS in trial.user_attrs
         or (
             trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-            and trial.user_attrs.get(slots.FAILURE) != "infeasible"
+            and trial.user_attrs.get(queue.FAILURE) != "infeasible"
         )
         for trial in study.get_trials(deepcopy=False)
     )

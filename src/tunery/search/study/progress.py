@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
 from tunery.reporting.text import shown
-from tunery.search import slots
-from tunery.search.rows import best_of, row_of, rows
+from tunery.search.study import queue
+from tunery.search.study.rows import best_of, row_of, rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,7 +62,7 @@ class Progress:
 
     def begin(self, study: optuna.Study, name: str) -> None:
         """A study begins, or is gone on with: what has ended before is counted and not told."""
-        there = slots.standing(study)
+        there = queue.standing(study)
         self._stopwatch = Stopwatch(study)
         self._begun = set()
         self._ended = {trial.number for trial in there.values() if trial.state.is_finished()}
@@ -71,7 +71,7 @@ class Progress:
 
     def begin_finals(self, finals: optuna.Study) -> None:
         """The finals begin, or are gone on with."""
-        there = slots.standing(finals).values()
+        there = queue.standing(finals).values()
         self._told |= {(finals.study_name, trial.number) for trial in there if trial.state.is_finished()}
 
     def trial_began(self, trial: optuna.Trial, slot: int | str, name: str, worker: int) -> None:
@@ -91,14 +91,14 @@ class Progress:
         self._note_time()
         if self._view is None:
             return
-        for slot, trial in slots.standing(study).items():
+        for slot, trial in queue.standing(study).items():
             if not isinstance(slot, int):
                 self._look_at_final(study, trial)
                 continue
             if trial.state == TrialState.RUNNING and trial.number not in self._begun and "name" in trial.user_attrs:
                 self._begun.add(trial.number)
                 self._view.trial_began(slot, trial.user_attrs["name"], int(trial.user_attrs.get("worker_number", 0)))
-            if trial.state.is_finished() and not slots.may_retry(trial) and trial.number not in self._ended:
+            if trial.state.is_finished() and not queue.may_retry(trial) and trial.number not in self._ended:
                 self._ended.add(trial.number)
                 best = best_of(rows(study, self._project), self._project)
                 self._view.trial_ended(row_of(trial, self._project), best[0] if best else None)
@@ -111,12 +111,12 @@ class Progress:
         ):
             return
         self._told.add((study.study_name, trial.number))
-        known, done = trial.user_attrs, sum(one.state.is_finished() for one in slots.standing(study).values())
+        known, done = trial.user_attrs, sum(one.state.is_finished() for one in queue.standing(study).values())
         objective = next(iter(self._project.search.objectives))
-        came = known.get(slots.FAILURE) or ", ".join(
+        came = known.get(queue.FAILURE) or ", ".join(
             f"{objective} {shown(objective, one)}" for one in trial.values or ()
         )
-        said = f"final {done}/{len(slots.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
+        said = f"final {done}/{len(queue.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
         self.step(f"{said}  {known['name']}")
 
     def phase(self, text: str) -> None:

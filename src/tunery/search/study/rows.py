@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
 from tunery.records import TrialRow
-from tunery.search import slots
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses
 from tunery.search.space.space import OWN_SLOT
+from tunery.search.study import queue
 
 SETTINGS, NAME, SECONDS = "settings", "name", "seconds"
 _STATES = {
@@ -26,31 +26,31 @@ _STATES = {
 
 def rows(study: optuna.Study, project: Project) -> list[TrialRow]:
     """The trial that counts for each slot, in the order of the slots."""
-    standing = slots.standing(study)
+    standing = queue.standing(study)
     return [row_of(standing[slot], project) for slot in sorted(standing, key=int)]
 
 
 def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
     """One trial. Optuna calls it pruned when its settings made it fail; here it has failed."""
     known = trial.user_attrs
-    failure = known.get(slots.FAILURE) if trial.state in (TrialState.FAIL, TrialState.PRUNED) else None
+    failure = known.get(queue.FAILURE) if trial.state in (TrialState.FAIL, TrialState.PRUNED) else None
     if trial.state == TrialState.FAIL:
         failure = failure or "killed"
-    metrics: Mapping[str, float] = known.get(slots.METRICS, {})
+    metrics: Mapping[str, float] = known.get(queue.METRICS, {})
     complete = trial.state == TrialState.COMPLETE
     return TrialRow(
-        number=int(known[slots.SLOT]),
+        number=int(known[queue.SLOT]),
         state="failed" if failure else _STATES[trial.state],
         settings=known.get(SETTINGS, {}),
         values=dict(zip(project.search.objectives, trial.values or (), strict=True)) if complete else {},
         metrics=metrics,
         feasible=not complete or _keeps_bounds(metrics, project),
         failure=failure,
-        reason=known.get(slots.REASON),
-        run_id=known.get(slots.RUN_ID),
+        reason=known.get(queue.REASON),
+        run_id=known.get(queue.RUN_ID),
         seconds=known.get(SECONDS),
-        attempts=slots.retries(trial) + 1,
-        name=known.get(NAME, "as declared" if known[slots.SLOT] == OWN_SLOT else ""),
+        attempts=queue.retries(trial) + 1,
+        name=known.get(NAME, "as declared" if known[queue.SLOT] == OWN_SLOT else ""),
     )
 
 
