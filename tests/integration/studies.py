@@ -126,7 +126,7 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # it has just ended
-                found += [child] if "tunery.search.worker_process" in child.cmdline() else []
+                found += [child] if "tunery.search.workers.process_main" in child.cmdline() else []
     return found
 
 

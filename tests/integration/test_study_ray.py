@@ -129,7 +129,7 @@ def test_more_workers_than_places_are_refused_before_anything_is_begun(
 def test_each_worker_is_given_a_card_of_its_own(cluster: Any) -> None:
     import ray
 
-    from tunery.search.ray_worker import RayWorker
+    from tunery.search.workers.ray_actor import RayWorker
 
     node = cluster.add_node(**{**SMALL, "num_cpus": 2, "num_gpus": 2})  # Ray believes it
     ray.init(cluster.address, log_to_driver=False)
@@ -224,7 +224,7 @@ def _assert_at_rest(place: Place, study: optuna.Study, runs: Callable[[Place], l
     workers = [
         process.pid
         for process in psutil.process_iter(["cmdline", "environ"])
-        if "tunery.search.worker_process" in (process.info["cmdline"] or [])
+        if "tunery.search.workers.process_main" in (process.info["cmdline"] or [])
         and (process.info["environ"] or {}).get("TUNERY_HOME") == str(place.folder / "home")
     ]
     assert workers == []

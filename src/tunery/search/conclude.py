@@ -25,7 +25,7 @@ from tunery.search.sampling.pruners import prunes
 from tunery.search.space.checks import pruner_note
 from tunery.search.study.progress import ELAPSED
 from tunery.search.study.rows import best_of, rows
-from tunery.search.worker import Worker
+from tunery.search.workers.worker import Worker
 
 if TYPE_CHECKING:
     from tunery.tracking.run import Tracker

@@ -22,7 +22,7 @@ from tunery.search.space.space import OWN_SLOT
 from tunery.search.study import queue
 from tunery.search.study.rows import best_of, rows
 from tunery.search.trials import laid, run
-from tunery.search.worker import Worker
+from tunery.search.workers.worker import Worker
 
 _TRIAL, _SEED = "trial", "seed"
 

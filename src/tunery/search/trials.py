@@ -13,13 +13,13 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
-from tunery.search.clock import deadline
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.space.space import OWN_SLOT, Settings, draw, name_of, with_settings
 from tunery.search.study import queue
 from tunery.search.study.rows import NAME, SETTINGS
 from tunery.search.trials import memory_limit
-from tunery.search.worker import Repeated, TrialWatch, Worker
+from tunery.search.workers.deadline import deadline
+from tunery.search.workers.worker import Repeated, TrialWatch, Worker
 
 # What does not depend on the moment: the same settings would end so again.
 _NEVER_FIT = ("infeasible", "oom")

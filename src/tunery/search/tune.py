@@ -37,7 +37,7 @@ from tunery.search.study.study import (
     take_from_the_dead,
 )
 from tunery.search.trials import run_search_trial
-from tunery.search.worker import Worker
+from tunery.search.workers.worker import Worker
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -249,12 +249,12 @@ def _engine(project: Project, options: Options, url: str, tracking: str, given: 
     if given is not None:
         yield given
     elif options.executor == "ray":
-        from tunery.search.ray_engine import on_cluster
+        from tunery.search.workers.ray import on_cluster
 
         with on_cluster(project, options, url, tracking) as engine:
             yield engine
     else:
-        from tunery.search.processes import in_processes, places_for
+        from tunery.search.workers.local import in_processes, places_for
 
         places_for(project, options.workers)  # before anything is begun
         yield in_this_process if options.workers == 1 else in_processes

@@ -21,7 +21,7 @@ from tunery.search.study import queue
 from tunery.search.study.progress import Progress
 from tunery.search.study.study import armed, lay_out_trials
 from tunery.search.trials import run_search_trial
-from tunery.search.worker import Worker
+from tunery.search.workers.worker import Worker
 
 
 def failed(settings: dict[str, Any], failure: str = "oom", **attributes: Any) -> optuna.trial.FrozenTrial:

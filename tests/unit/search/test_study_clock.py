@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from tunery.errors import Interrupted, TimedOut
-from tunery.search import clock
-from tunery.search.clock import Clock, deadline
 from tunery.search.study.rows import SECONDS
+from tunery.search.workers import deadline as clock
+from tunery.search.workers.deadline import Clock, deadline
 
 
 def wait(seconds: float) -> None:

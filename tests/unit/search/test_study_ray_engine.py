@@ -20,11 +20,11 @@ from optuna.trial import TrialState
 
 from tunery.cli.tune import tune as command
 from tunery.errors import ConfigError, InputError, Interrupted, RunStopped
-from tunery.search import ray_cluster, ray_engine, team
-from tunery.search.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
-from tunery.search.ray_worker import RayWorker
 from tunery.search.study import queue
-from tunery.search.team import Stop
+from tunery.search.workers import pool, ray, ray_cluster
+from tunery.search.workers.pool import Stop
+from tunery.search.workers.ray_actor import RayWorker
+from tunery.search.workers.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
 
 HERE = socket.gethostname()
 
@@ -128,11 +128,11 @@ def test_workers_share_the_settings_of_the_command_but_not_its_run(
 ) -> None:
     for key, value in {"TUNERY_HOME": str(tmp_path), "MLFLOW_TRACKING_TOKEN": "t", "MLFLOW_RUN_ID": "r"}.items():
         monkeypatch.setenv(key, value)
-    passed = ray_engine._environment(Share(3, 0.0))
+    passed = ray._environment(Share(3, 0.0))
     expected = {"TUNERY_HOME": str(tmp_path), "MLFLOW_TRACKING_TOKEN": "t", "OMP_NUM_THREADS": "3"}
     assert {key: passed.get(key) for key in expected} == expected
     assert ("MLFLOW_RUN_ID" in passed, passed["CUDA_VISIBLE_DEVICES"]) == (False, "")
-    assert "CUDA_VISIBLE_DEVICES" not in ray_engine._environment(Share(3, 1.0))  # Ray names the cards
+    assert "CUDA_VISIBLE_DEVICES" not in ray._environment(Share(3, 1.0))  # Ray names the cards
 
 
 @pytest.fixture
@@ -173,14 +173,14 @@ def test_an_actor_starts_a_worker_stops_it_and_tells_its_last_words(fake_worker:
 
 
 def test_a_worker_whose_actor_is_gone_is_killed_at_once() -> None:
-    follow = "import signal, time\nfrom tunery.search.lifeline import follow_parent\nfollow_parent(signal.SIGKILL)\n"
+    follow = "import signal, time\nfrom tunery.search.workers.follow_parent import follow_parent\nfollow_parent(signal.SIGKILL)\n"
     child = subprocess.Popen([sys.executable, "-c", f"{follow}time.sleep(60)"], stdin=subprocess.PIPE)
     assert child.stdin is not None
     child.stdin.close()
     assert child.wait(timeout=30) == -signal.SIGKILL
 
 
-class Crew(ray_engine._Crew):
+class Crew(ray._Crew):
     """A crew whose actors are only counted."""
 
     asked: list[int]
@@ -188,7 +188,7 @@ class Crew(ray_engine._Crew):
 
     def _ask_for(self, number: int) -> None:
         self.asked.append(number)
-        self.places[number] = ray_engine._Place(actor=None, answer=None)
+        self.places[number] = ray._Place(actor=None, answer=None)
 
 
 @pytest.fixture
@@ -200,15 +200,15 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
     session = SimpleNamespace(
         name="x", storage=storage, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
     )
-    monkeypatch.setattr(ray_engine, "_kill", lambda place: None)
-    monkeypatch.setattr(ray_engine, "_SECONDS_TO_DIE", 0.0)
+    monkeypatch.setattr(ray, "_kill", lambda place: None)
+    monkeypatch.setattr(ray, "_SECONDS_TO_DIE", 0.0)
     made: Any = Crew(session, study, "", Share(1, 0.0))
     made.asked, made.said = [], said
     return made
 
 
-def begin(crew: Crew, number: int, name: str) -> ray_engine._Place:
-    place = ray_engine._Place(actor=None, answer=None, name=name)
+def begin(crew: Crew, number: int, name: str) -> ray._Place:
+    place = ray._Place(actor=None, answer=None, name=name)
     crew.places[number] = place
     crew.study.ask().set_user_attr(queue.WORKER, name)
     return place
@@ -221,7 +221,7 @@ def states(crew: Crew) -> list[TrialState]:
 def test_a_lost_worker_is_replaced_and_its_trial_waits_for_another(crew: Crew) -> None:
     place = begin(crew, 0, "far:1")
     begin(crew, 1, "far:2")
-    crew._ended(0, place, ray_engine._LOST, "the node died", stopping=False)
+    crew._ended(0, place, ray._LOST, "the node died", stopping=False)
     assert states(crew) == [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     assert queue.retries(crew.study.trials[-1]) == 1
     assert crew.asked == [0]
@@ -269,8 +269,8 @@ def test_trials_of_workers_that_are_left_behind_wait_for_others(crew: Crew) -> N
 def test_after_a_second_signal_nobody_waits_for_a_worker_that_hangs(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(team, "_SECONDS_TO_STOP", 0.1)
-    monkeypatch.setattr(team, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "_SECONDS_TO_STOP", 0.1)
+    monkeypatch.setattr(pool, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(crew, "_look", lambda number, place, stopping: None)
     monkeypatch.setattr(crew, "_pass_on", lambda: None)
     crew.session.progress.look = lambda study: None

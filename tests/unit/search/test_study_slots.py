@@ -22,7 +22,7 @@ from tunery.search.study import queue
 from tunery.search.study.progress import Progress
 from tunery.search.study.queue import Job
 from tunery.search.study.study import armed, lay_out_trials, take_from_the_dead
-from tunery.search.worker import Worker
+from tunery.search.workers.worker import Worker
 
 SPACE = "{training.learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}}"
 MakeStudy = Callable[..., optuna.Study]

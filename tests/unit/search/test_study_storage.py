@@ -16,9 +16,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from tunery.errors import RefError, StorageError
-from tunery.search.processes import shared
 from tunery.search.study import queue
 from tunery.search.study.storage import held, is_one_host, open_storage, storage_url
+from tunery.search.workers.local import shared
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
 from tunery.records import StepMetrics
-from tunery.search import worker
-from tunery.search.clock import Clock
 from tunery.search.study import queue
 from tunery.search.study.progress import Progress
-from tunery.search.team import Stop
-from tunery.search.worker import Worker
+from tunery.search.workers import worker
+from tunery.search.workers.deadline import Clock
+from tunery.search.workers.pool import Stop
+from tunery.search.workers.worker import Worker
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
 Start = Callable[[optuna.Study, Callable[[optuna.Trial], float]], None]

@@ -22,7 +22,7 @@ from tunery.search.space.parameters import Label
 from tunery.search.space.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
 from tunery.search.study import queue
 from tunery.search.study.definition import FILES, changes, describe_space
-from tunery.search.worker import name_of_process
+from tunery.search.workers.worker import name_of_process
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:

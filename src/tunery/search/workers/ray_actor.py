@@ -41,7 +41,7 @@ class RayWorker:
         before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tunery.search.worker_process"],
+                [sys.executable, "-m", "tunery.search.workers.process_main"],
                 stdin=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,

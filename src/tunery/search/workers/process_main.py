@@ -1,4 +1,4 @@
-"""A worker in a process of its own: python -m tunery.search.worker_process, with its order on standard input."""
+"""A worker in a process of its own: python -m tunery.search.workers.process_main, with its order on standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(order: dict[str, Any]) -> None:
     from tunery.search.study.storage import open_storage
     from tunery.search.study.study import armed, join, known_configurations
     from tunery.search.tune import Options, Session, work_through, worker_of
-    from tunery.search.worker import name_of_process
+    from tunery.search.workers.worker import name_of_process
     from tunery.tracking.store import connect
 
     project = project_from(order["project"], order["study"], Path(order["folder"]))
@@ -51,7 +51,7 @@ def main(order: dict[str, Any]) -> None:
 def run() -> None:
     """Read the order, follow the parent, and end with an exit code; the parent tells the person."""
     from tunery.errors import Interrupted, TuneryError
-    from tunery.search.lifeline import follow_parent
+    from tunery.search.workers.follow_parent import follow_parent
     from tunery.tracking.redact import redact
 
     wait_briefly()

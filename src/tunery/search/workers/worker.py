@@ -28,11 +28,11 @@ from tunery.errors import (
 )
 from tunery.records import StepMetrics
 from tunery.runs.cache import Resident
-from tunery.search.clock import Clock
 from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space.space import OWN_SLOT
 from tunery.search.study import queue
 from tunery.search.study.progress import Progress
+from tunery.search.workers.deadline import Clock
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
 from tunery.runs.workdir import home
-from tunery.search.processes import shared
-from tunery.search.ray_cluster import (
+from tunery.search.workers.local import shared
+from tunery.search.workers.pool import Stop, Team, cause, order_for
+from tunery.search.workers.ray_actor import RayWorker
+from tunery.search.workers.ray_cluster import (
     DEFAULT_ADDRESS,
     Share,
     connect,
@@ -25,8 +27,6 @@ from tunery.search.ray_cluster import (
     require_shared_stores,
     share,
 )
-from tunery.search.ray_worker import RayWorker
-from tunery.search.team import Stop, Team, cause, order_for
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:

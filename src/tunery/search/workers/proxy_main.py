@@ -1,4 +1,4 @@
-"""Optuna's proxy in front of a study's file: python -m tunery.search.proxy_process URL PORT."""
+"""Optuna's proxy in front of a study's file: python -m tunery.search.workers.proxy_main URL PORT."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 
-from tunery.search.lifeline import follow_parent
 from tunery.search.study.storage import open_storage
+from tunery.search.workers.follow_parent import follow_parent
 
 
 def main(url: str, port: int) -> None:

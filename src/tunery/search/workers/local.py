@@ -18,8 +18,8 @@ import optuna
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
 from tunery.search.study.storage import is_one_host
-from tunery.search.team import Stop, Team, cause, order_for
-from tunery.search.worker import name_of_process
+from tunery.search.workers.pool import Stop, Team, cause, order_for
+from tunery.search.workers.worker import name_of_process
 
 if TYPE_CHECKING:
     from tunery.search.tune import Session
@@ -73,7 +73,7 @@ class _Team(Team[_Place]):
 
     def _ask_for(self, number: int) -> None:
         environment = {**os.environ, **self.environments[number]}
-        command = [sys.executable, "-m", "tunery.search.worker_process"]
+        command = [sys.executable, "-m", "tunery.search.workers.process_main"]
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
         assert process.stdin is not None
@@ -133,7 +133,7 @@ def shared(url: str) -> Iterator[str]:
         yield url
         return
     port = _free_port()
-    command = [sys.executable, "-m", "tunery.search.proxy_process", url, str(port)]
+    command = [sys.executable, "-m", "tunery.search.workers.proxy_main", url, str(port)]
     proxy = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield f"grpc://127.0.0.1:{port}"
