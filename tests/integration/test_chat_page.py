@@ -77,8 +77,8 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[str, Words, Words, Votes]]:
-    from tunery.serving.chat import Address, _served
-    from tunery.serving.page import Page
+    from tunery.serving.chat.page import Page
+    from tunery.serving.chat.server import Address, _served
 
     base, tuned, votes = Words("b"), Words("t"), Votes()
     identity = SimpleNamespace(model="acme/base")

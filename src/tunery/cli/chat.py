@@ -25,7 +25,7 @@ def chat(ref: str, host: str, port: int | None, share: bool, device: str, tracki
     password is read from TUNERY_CHAT_PASSWORD alone: others see options, and MLflow keeps those of `mlflow run`.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.serving.chat import PASSWORD_VARIABLE, Address, chat
+    from tunery.serving.chat.server import PASSWORD_VARIABLE, Address, chat
 
     password = os.environ.get(PASSWORD_VARIABLE)
     with Terminal() as terminal:

@@ -59,7 +59,7 @@ def opened(ref: str, store: Store) -> Iterator[Source]:
     Raises:
         RefError: If the reference leads nowhere.
     """
-    from tunery.serving.pair import fetched
+    from tunery.serving.chat.pair import fetched
     from tunery.tracking.rebuild import read_facts
     from tunery.tracking.registry import project_folder
     from tunery.tracking.run_facts import read_run

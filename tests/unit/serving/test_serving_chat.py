@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import InputError
-from tunery.serving.chat import Address, _auth, chat, check_address, check_free, check_gradio
+from tunery.serving.chat.server import Address, _auth, chat, check_address, check_free, check_gradio
 
 
 class Silent:
@@ -90,4 +90,4 @@ def test_nothing_is_loaded_for_an_address_that_is_refused(tmp_path: Path, monkey
     with pytest.raises(InputError, match="password"):
         chat("models:/none@champion", Address("0.0.0.0"), Silent())  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
-    assert "tunery.serving.page" not in sys.modules
+    assert "tunery.serving.chat.page" not in sys.modules

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tunery.records import Message
-from tunery.serving.answers import Sampling
-from tunery.serving.talk import Side, Talk
+from tunery.serving.chat.generate import Sampling
+from tunery.serving.chat.session import Side, Talk
 
 
 def answered(tuned_on_the: Side) -> Talk:

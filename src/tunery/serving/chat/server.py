@@ -103,7 +103,7 @@ def chat(ref: str, address: Address, watch: Watch, *, device: str = "auto", trac
     check_address(address)
     check_free(address)
     check_gradio()
-    from tunery.serving.pair import load_pair
+    from tunery.serving.chat.pair import load_pair
     from tunery.tracking.store import connect
     from tunery.tracking.votes import VoteLog
 
@@ -111,7 +111,7 @@ def chat(ref: str, address: Address, watch: Watch, *, device: str = "auto", trac
     watch.step(f"loading {ref}")
     pair = load_pair(ref, store, device)
     votes = VoteLog(store, pair.ref, pair.project)
-    from tunery.serving.page import Page
+    from tunery.serving.chat.page import Page
 
     with _until_asked_to_stop() as stopped, _served(Page(pair, votes), address) as place:
         watch.step(f"{pair.name} beside its base {pair.identity.model}: {place}  (Ctrl-C ends it)")
@@ -124,7 +124,7 @@ def chat(ref: str, address: Address, watch: Watch, *, device: str = "auto", trac
 def _served(page: Any, address: Address) -> Iterator[str]:
     import gradio as gr
 
-    from tunery.serving.page import STYLE
+    from tunery.serving.chat.page import STYLE
 
     try:
         _, local, shared = page.blocks.queue().launch(

@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import uuid4
 
 from tunery.records import Message
-from tunery.serving.answers import Sampling
+from tunery.serving.chat.generate import Sampling
 from tunery.tracking.votes import Choice, Vote
 
 Side = Literal["left", "right"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tunery.records import BaseIdentity
-from tunery.serving.answers import Writer
+from tunery.serving.chat.generate import Writer
 from tunery.tracking.registry import ModelRef
 from tunery.tracking.store import Store
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import gradio as gr
 
 from tunery.errors import TuneryError
-from tunery.serving.answers import Sampling, together
-from tunery.serving.pair import Pair
-from tunery.serving.talk import LETTERS, Side, Talk
+from tunery.serving.chat.generate import Sampling, together
+from tunery.serving.chat.pair import Pair
+from tunery.serving.chat.session import LETTERS, Side, Talk
 from tunery.tracking.redact import redact
 from tunery.tracking.votes import VoteLog
 
