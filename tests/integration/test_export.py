@@ -143,7 +143,7 @@ def test_the_hub_gets_the_adapter_with_its_card(trained: Place, monkeypatch: pyt
     """Through a client that takes what HfApi takes, and looks at what it is given."""
     import huggingface_hub
 
-    from tunery.serving.export import Wish, export
+    from tunery.serving.export.export import Wish, export
 
     sent: dict[str, Any] = {}
 
@@ -208,7 +208,7 @@ def app(tmp_path: Path) -> Any:
     from tunery.models.adapter import attach_adapter
     from tunery.models.adapter_files import save_adapter
     from tunery.models.base import load_base
-    from tunery.serving.space_folder import write_space
+    from tunery.serving.export.space_folder import write_space
 
     package = Path(tunery.__file__).parent
     loaded = load_base(BaseConfig(model="builtin:tiny", quantization="none"), Path(), "cpu")

@@ -16,11 +16,11 @@ import pytest
 
 from tunery.errors import InputError, RefError, StorageError
 from tunery.models.adapter_files import write_folder
-from tunery.serving import hub
-from tunery.serving.export import MARK, Wish, _check, _check_source, _say_vllm, _stopping_cleanly, export
-from tunery.serving.merge import check, distance
-from tunery.serving.source import Source
-from tunery.serving.space_folder import examples, requirements
+from tunery.serving.export import hub
+from tunery.serving.export.export import MARK, Wish, _check, _check_source, _say_vllm, _stopping_cleanly, export
+from tunery.serving.export.merge import check, distance
+from tunery.serving.export.model import Source
+from tunery.serving.export.space_folder import examples, requirements
 
 
 def refused(wish: Wish, expected: str) -> None:
@@ -88,7 +88,7 @@ def test_the_command_for_vllm_can_be_copied(tmp_path: Path, monkeypatch: pytest.
     folder.mkdir()
     for name in ("adapter_config.json", "chat_template.jinja"):
         (folder / name).write_text("{}")
-    monkeypatch.setattr("tunery.serving.export._vllm", lambda _folder: ([], 16))
+    monkeypatch.setattr("tunery.serving.export.export._vllm", lambda _folder: ([], 16))
     said: list[str] = []
     known: Any = SimpleNamespace(on_hub=True, base="acme/base", project="lima")
     _say_vllm(folder, known, SimpleNamespace(step=said.append))  # type: ignore[arg-type]
@@ -177,8 +177,8 @@ def test_any_name_of_an_empty_or_new_folder_is_written_to(
     monkeypatch.chdir(here)
     if out == "link":
         (here / "link").symlink_to(target)
-    monkeypatch.setattr("tunery.serving.export.opened", lambda *_: nullcontext(source()))
-    monkeypatch.setattr("tunery.serving.export._fill", lambda *given: filled(given[-1]))
+    monkeypatch.setattr("tunery.serving.export.export.opened", lambda *_: nullcontext(source()))
+    monkeypatch.setattr("tunery.serving.export.export._fill", lambda *given: filled(given[-1]))
     monkeypatch.setattr("tunery.tracking.store.connect", lambda *_: None)
     export("models:/x/1", Wish("adapter", Path(out)), SimpleNamespace(step=print))  # type: ignore[arg-type]
     assert (here / out / "model" / "weights").read_text() == "new"
@@ -303,7 +303,7 @@ def test_a_space_asks_for_exact_versions_of_what_its_app_imports() -> None:
 
 
 def test_held_out_prompts_and_items_of_tasks_are_what_is_compared(tmp_path: Path) -> None:
-    from tunery.serving.items import real_items
+    from tunery.serving.export.probe_prompts import real_items
 
     facts: Any = SimpleNamespace(
         run_id="a", answers=({"prompt": "Who?", "reference": "Me."}, {"prompt": "Empty?", "reference": ""}), config={}
@@ -315,7 +315,7 @@ def test_held_out_prompts_and_items_of_tasks_are_what_is_compared(tmp_path: Path
 
 
 def test_without_tasks_that_load_and_without_prompts_there_is_nothing_to_compare_by(tmp_path: Path) -> None:
-    from tunery.serving.items import real_items
+    from tunery.serving.export.probe_prompts import real_items
 
     tree = {"name": "x", "data": {"train": [{"source": "none"}]}, "evaluation": {"tasks": ["no_such_task_at_all"]}}
     with pytest.raises(RefError, match="nothing to compare by"):

@@ -14,7 +14,7 @@ from tunery.errors import BaseModelError
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
-from tunery.serving.merge import MERGE_BOUND, merge
+from tunery.serving.export.merge import MERGE_BOUND, merge
 from tunery.tracking.flavor import ModelFacts, resolve_base, save_model
 
 ITEMS = [

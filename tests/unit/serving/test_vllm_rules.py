@@ -11,7 +11,7 @@ from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
-from tunery.serving.vllm_rules import rank_option, read_adapter, vllm_faults
+from tunery.serving.export.vllm_rules import rank_option, read_adapter, vllm_faults
 
 CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"

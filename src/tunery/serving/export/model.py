@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.serving.card import CardFacts, is_hub_id
-from tunery.serving.card_scores import CardScore, ScoredOn, told_scores
+from tunery.serving.export.card import CardFacts, is_hub_id
+from tunery.serving.export.card_scores import CardScore, ScoredOn, told_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor import ModelFacts

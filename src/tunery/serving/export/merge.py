@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.errors import Fault, RefError
 from tunery.records import Conversation, Example, Message
-from tunery.serving.items import Item
+from tunery.serving.export.probe_prompts import Item
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor import ModelFacts

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunery.serving.card_scores import CardScore, ScoredOn
+from tunery.serving.export.card_scores import CardScore, ScoredOn
 
 # An id of the Hub; a folder or builtin:tiny is none, and would make the front matter invalid.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

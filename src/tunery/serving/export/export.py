@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunery import __version__
 from tunery.errors import Fault, InputError, RefError
 from tunery.models.adapter_files import CONFIG, write_folder
-from tunery.serving import vllm_rules
-from tunery.serving.card import model_card
-from tunery.serving.merge import MERGE_BOUND, Distance, check, merge
-from tunery.serving.source import Source, card_facts, opened
+from tunery.serving.export import vllm_rules
+from tunery.serving.export.card import model_card
+from tunery.serving.export.merge import MERGE_BOUND, Distance, check, merge
+from tunery.serving.export.model import Source, card_facts, opened
 
 if TYPE_CHECKING:
     from tunery.runs.observer import Watch
@@ -70,7 +70,7 @@ def export(ref: str, wish: Wish, watch: Watch, *, tracking_uri: str | None = Non
     Raises:
         InputError: If the reference, the folder or the repository cannot be used, or the merged model drifted.
     """
-    from tunery.serving.hub import check_repo, upload
+    from tunery.serving.export.hub import check_repo, upload
     from tunery.tracking.store import connect
 
     _check(wish)
@@ -181,7 +181,7 @@ def _write_space(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
     from transformers import AutoTokenizer
 
     from tunery.evaluation.stopping import stop_ids
-    from tunery.serving.space_folder import examples, write_space
+    from tunery.serving.export.space_folder import examples, write_space
 
     model = place / "model"
     model.mkdir()
@@ -207,7 +207,7 @@ def _write_space(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
 def _merge_into(source: Source, wish: Wish, watch: Watch, place: Path) -> Sequence[Distance]:
     """Write the whole model, say how far it is from the unmerged one, and refuse it where that is too far."""
     from tunery.models.quiet import quiet_libraries
-    from tunery.serving.items import real_items
+    from tunery.serving.export.probe_prompts import real_items
 
     quiet_libraries()
     items = real_items(source.run, source.home)
