@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.ranking.comparison_errors import Floats, Layout, Side
-from tunery.ranking.comparison_ranks import across_tasks, corrected
-from tunery.ranking.comparison_tests import difference
+from tunery.statistics.ranks import across_tasks, corrected
+from tunery.statistics.significance import difference
+from tunery.statistics.variance import Floats, Layout, Side
 
 LEVEL = 0.05
 SEED_SPREAD = 0.04  # shifts accuracy with a standard deviation of half of that: 0.02

@@ -16,10 +16,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from tunery.config.load import load_project
-from tunery.ranking.paired import Paired, compare_tasks
 from tunery.records import StepMetrics
 from tunery.runs.report.markdown import p_value
 from tunery.runs.train import train_run
+from tunery.statistics.paired import Paired, compare_tasks
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "quickstart"
 TASKS = {"world_facts": "acc", "world_comparison": "acc"}

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.quickstart import Silent
 
 from tunery.config.load import load_project
-from tunery.ranking.paired import compare_tasks
 from tunery.runs.train import train_run
+from tunery.statistics.paired import compare_tasks
 
 PROJECTS = Path(__file__).parents[2] / "projects" / "quickstart"
 OTHER = {"world_facts": "world_comparison", "world_comparison": "world_facts"}

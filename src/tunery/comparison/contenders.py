@@ -20,10 +20,10 @@ from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
 from tunery.comparison.pairing import answers_of, averaged, layout_of
 from tunery.comparison.records import SCORE, Cell, Contender, WinRate
-from tunery.ranking.comparison_errors import Floats, Layout, Side, own_error, reach
-from tunery.ranking.comparison_ranks import corrected
-from tunery.ranking.comparison_tests import difference
 from tunery.reporting.text import counted
+from tunery.statistics.ranks import corrected
+from tunery.statistics.significance import difference
+from tunery.statistics.variance import Floats, Layout, Side, own_error, reach
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from tunery.comparison.entries import Entry
 from tunery.comparison.groups import Group, group_runs
 from tunery.comparison.records import SCORE, Board, Comparison, Pair
 from tunery.errors import Fault, InputError
-from tunery.ranking.comparison_errors import Layout
-from tunery.ranking.comparison_ranks import across_tasks, average_ranks, corrected, rank_range, too_close
-from tunery.ranking.comparison_tests import difference
+from tunery.statistics.ranks import across_tasks, average_ranks, corrected, rank_range, too_close
+from tunery.statistics.significance import difference
+from tunery.statistics.variance import Layout
 
 # Pairs grow with the square: of more contenders only the best are tested, and corrected for as if all had been.
 MOST_TESTED = 50

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tunery.comparison.entries import TaskScore
-from tunery.ranking.comparison_errors import Floats, Layout
+from tunery.statistics.variance import Floats, Layout
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tunery.config.promotion import Form
-from tunery.pipeline.promote_statistics import Results, compare
 from tunery.promotion.evidence import FormScore
 from tunery.promotion.forms_process import Answers, Job, follow, score_trained, score_unquantised
 from tunery.records import TaskResult
+from tunery.statistics.noninferiority import Results, compare
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor import ModelFacts

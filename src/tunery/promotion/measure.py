@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from tunery.config.project import Project, resolved
 from tunery.config.promotion import Form
 from tunery.errors import Fault, RefError, TaskError
-from tunery.pipeline.promote_statistics import Results, compare
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.evidence import SCORE, Compared, Evidence, Rival
 from tunery.promotion.forms import Asking, form_scores
 from tunery.promotion.forms_process import Answers, Job
 from tunery.promotion.gates import is_known_license
 from tunery.runs.observer import Watch
+from tunery.statistics.noninferiority import Results, compare
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor import ModelFacts

@@ -110,8 +110,8 @@ def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: T
 
 def log_pictures(record: RunRecord, tracker: Tracker) -> None:
     """plots/loss.png, plots/scores.png, and plots/score_against_loss.png where checkpoints were scored."""
-    from tunery.ranking.paired import compare_tasks
     from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot
+    from tunery.statistics.paired import compare_tasks
 
     figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.shown, record.split))}
     if record.trained is not None and record.trained.history:

@@ -235,6 +235,6 @@ def _score_dev(project: Project, base: LoadedBase, attached: Attached, tasks: Ta
 
 def primary_deltas(record: RunRecord) -> dict[str, float]:
     """delta/<task>: each task's gain over the base on its primary metric; greater is always better."""
-    from tunery.ranking.paired import compare_tasks
+    from tunery.statistics.paired import compare_tasks
 
     return {f"delta/{pair.task}": pair.gain for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")}

@@ -15,7 +15,6 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
-from tunery.ranking.study_gain import gain
 from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
 from tunery.runs.locked import locked_base, primary_of, score_locked
 from tunery.search.finals import finalists, seeded, winner_among
@@ -26,6 +25,7 @@ from tunery.search.space.checks import pruner_note
 from tunery.search.study.progress import ELAPSED
 from tunery.search.study.rows import best_of, rows
 from tunery.search.workers.worker import Worker
+from tunery.statistics.paired import gain
 
 if TYPE_CHECKING:
     from tunery.tracking.run import Tracker

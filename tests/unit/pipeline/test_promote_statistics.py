@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tunery.pipeline.promote_statistics import compare
 from tunery.records import Score, TaskResult, TaskSettings
+from tunery.statistics.noninferiority import compare
 
 
 def result(task: str, values: list[float], leaves: list[str] | None = None, **options: object) -> TaskResult:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tunery.comparison.records import Difference
-from tunery.ranking.comparison_ranks import (
+from tunery.statistics.ranks import (
     FEWEST_TASKS,
     across_tasks,
     average_ranks,

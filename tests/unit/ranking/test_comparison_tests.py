@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.ranking.comparison_errors import Layout, Side, own_error, reach
-from tunery.ranking.comparison_tests import UNTESTED, difference
+from tunery.statistics.significance import UNTESTED, difference
+from tunery.statistics.variance import Layout, Side, own_error, reach
 
 RNG = np.random.default_rng(3)
 

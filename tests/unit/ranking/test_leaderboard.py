@@ -19,7 +19,7 @@ from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison, Contender
 from tunery.comparison.report.conclusions import caveats, conclusions
 from tunery.errors import InputError
-from tunery.ranking.paired import compare_items
+from tunery.statistics.paired import compare_items
 
 FACTS = {"world_facts": 0.25}
 TWO = {"world_facts": 0.25, "world_comparison": 0.1}

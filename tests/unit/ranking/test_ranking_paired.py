@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.ranking.paired import compare_items, compare_tasks
 from tunery.records import Score, TaskResult, TaskSettings
+from tunery.statistics.paired import compare_items, compare_tasks
 
 
 def samples(values: list[float], ids: list[str] | None = None) -> pd.DataFrame:

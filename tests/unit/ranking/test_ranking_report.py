@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tunery.ranking.paired import compare_tasks
 from tunery.records import RunRecord
 from tunery.runs.report.markdown import run_report, with_error
 from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot, series
 from tunery.runs.report.tables import run_table
+from tunery.statistics.paired import compare_tasks
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tunery.ranking.paired import CONFIDENCE, Paired, compare_tasks
 from tunery.records import RunRecord, TaskResult
+from tunery.statistics.paired import CONFIDENCE, Paired, compare_tasks
 
 
 def run_report(record: RunRecord) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tunery.ranking.paired import Paired
 from tunery.records import StepMetrics
 from tunery.reporting.figures import BLUE, GREY, ORANGE, PALE, finish, one_axes
+from tunery.statistics.paired import Paired
 
 _HEIGHT_INCHES, _WIDTH_INCHES = 4.0, 7.0
 

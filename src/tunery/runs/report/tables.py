@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunery.ranking.paired import Paired, compare_tasks
 from tunery.records import RunRecord
 from tunery.runs.report.markdown import base_verdict, interval, named, number, p_value, verdict, with_error
+from tunery.statistics.paired import Paired, compare_tasks
 
 _SURE = 0.05
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 from rich.markdown import Markdown
 
-from tunery.ranking.paired import CONFIDENCE
 from tunery.records import Finalist, Gain, StudyRecord
 from tunery.reporting.text import code, counted, measured_on, shown
 from tunery.runs.report.markdown import number, p_value
 from tunery.search.report.facts import best_first, better_scored, gap, mean, means, winner_of
 from tunery.search.report.tables import signed
+from tunery.statistics.paired import CONFIDENCE
 
 _SURE = 1 - CONFIDENCE
 
