@@ -21,7 +21,7 @@ from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import StepMetrics
-from tunery.tracking.adapters import LoggedAdapter, log_adapter
+from tunery.tracking.flavor.adapters import LoggedAdapter, log_adapter
 from tunery.tracking.registry import download, register, resolve
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store, connect
@@ -182,7 +182,7 @@ def test_a_run_without_a_model_is_told(store: Store) -> None:
 def test_a_base_that_moved_is_told_and_can_be_pointed_to(
     store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunery.tracking.rebuild import rebuild
+    from tunery.tracking.flavor.rebuild import rebuild
 
     folder = download(resolve("models:/demo/1", store), tmp_path, store)
     (trained.folder / "base").rename(trained.folder / "moved")
@@ -197,7 +197,7 @@ def test_a_base_that_moved_is_told_and_can_be_pointed_to(
 
 
 def test_a_base_that_changed_is_refused(store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path) -> None:
-    from tunery.tracking.rebuild import rebuild
+    from tunery.tracking.flavor.rebuild import rebuild
 
     folder = download(resolve("models:/demo/1", store), tmp_path, store)
     _write_base(tmp_path / "other", seed=9)

@@ -16,7 +16,7 @@ from tunery.records import TaskResult
 from tunery.statistics.noninferiority import Results, compare
 
 if TYPE_CHECKING:
-    from tunery.tracking.flavor import ModelFacts
+    from tunery.tracking.flavor.flavor import ModelFacts
 
 FORMS: tuple[Form, ...] = ("trained", "adapter", "merged")
 _DIED = "its process was killed, most likely because memory ran out"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from tunery.evaluation.tasks import Tasks
-    from tunery.tracking.rebuild import Rebuilt
+    from tunery.tracking.flavor.rebuild import Rebuilt
 
 Results = Mapping[str, TaskResult]
 # What a model's files, or this machine, may be to blame for; a task that cannot be loaded is neither.
@@ -129,14 +129,14 @@ def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False
 
 def _sixteen_bits(folder: Path) -> str:
     """The 16-bit type of a logged model's base: its own, bfloat16 where that has 32."""
-    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.flavor.rebuild import read_facts
 
     own = read_facts(folder).identity.dtype
     return own if own in ("bfloat16", "float16") else "bfloat16"
 
 
 def _questions(job: Job) -> tuple[Project, Tasks]:
-    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.flavor.rebuild import read_facts
 
     project = project_from(dict(job.tree), str(job.folder), job.home)
     chosen = project.evaluation.chat_template
@@ -165,7 +165,7 @@ def _tasks(evaluation: str, home: Path, chat: bool) -> Tasks:
 
 def _load(job: Job, project: Project, dtype: str | None = None) -> Rebuilt:
     from tunery.runs.cache import free_memory
-    from tunery.tracking.rebuild import rebuild
+    from tunery.tracking.flavor.rebuild import rebuild
 
     free_memory()  # of the model before, whose last names went with the function that asked it
     return rebuild(job.folder, project.training.device, unquantized=dtype)
@@ -192,7 +192,7 @@ def _ask(model: Any, tokenizer: Any, tasks: Tasks, project: Project) -> Results:
 def _base_apart(job: Job, tasks: Tasks, project: Project) -> Results:
     """The base of a model of which every weight was trained: a second model, loaded when the first is gone."""
     from tunery.runs.cache import free_memory
-    from tunery.tracking.rebuild import rebuild_base
+    from tunery.tracking.flavor.rebuild import rebuild_base
 
     free_memory()
     return _base_locked(rebuild_base(job.folder, project.training.device), tasks, project, job)

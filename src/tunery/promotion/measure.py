@@ -21,7 +21,7 @@ from tunery.runs.observer import Watch
 from tunery.statistics.noninferiority import Results, compare
 
 if TYPE_CHECKING:
-    from tunery.tracking.flavor import ModelFacts
+    from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.store import Store
 
 
@@ -82,7 +82,7 @@ def measure(candidate: Candidate, champion: int | None, store: Store, watch: Wat
 
 
 def _own_files(candidate: Candidate, place: Path, store: Store) -> _Files:
-    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.flavor.rebuild import read_facts
     from tunery.tracking.registry import download
 
     folder = download(candidate.model, place / "candidate", store)
@@ -108,7 +108,7 @@ def _rival(
 
 
 def _rival_files(label: str, place: Path, store: Store) -> _Files:
-    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.flavor.rebuild import read_facts
     from tunery.tracking.registry import download, resolve, run_config
 
     model = resolve(f"models:/{label}", store)

@@ -109,7 +109,7 @@ def _judged(candidate: Candidate, measured: Measured, force: str | None) -> Verd
 
 def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tuple[Candidate, Verdict]:
     """A version of the model, made only of one that passed; a trial's adapter has none before."""
-    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register
 
     if candidate.version is not None:

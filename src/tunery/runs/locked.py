@@ -34,7 +34,7 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
     from tunery.evaluation.score import score_model
     from tunery.models.adapter import load_adapter
     from tunery.tracking.children import log_locked
-    from tunery.tracking.rebuild import rebuild
+    from tunery.tracking.flavor.rebuild import rebuild
     from tunery.tracking.registry import download, resolve
 
     tasks = resident.tasks(project)

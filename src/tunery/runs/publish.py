@@ -13,7 +13,7 @@ from tunery.records import AdapterFacts, Generation, RunRecord, TaskResult
 from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
-    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.run import Tracker
 
 

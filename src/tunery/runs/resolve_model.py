@@ -17,7 +17,7 @@ from tunery.errors import ConfigError, Fault, RefError
 
 if TYPE_CHECKING:
     from tunery.models.base import LoadedBase
-    from tunery.tracking.flavor import ModelFacts
+    from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.store import Store
 
 _ADAPTER = "adapter_config.json"
@@ -72,7 +72,7 @@ def load_subject(ref: str, project: str | None, overrides: Overrides, store: Sto
         return _logged(ref, project, overrides, store)
     folder = Path(ref).expanduser()
     if (folder / "MLmodel").is_file():
-        from tunery.tracking.rebuild import run_of
+        from tunery.tracking.flavor.rebuild import run_of
 
         return _rebuilt(folder, ref, project, overrides, *_origin(store, run_of(folder)))
     if (folder / _ADAPTER).is_file():
@@ -114,7 +114,7 @@ def _rebuilt(
         tree: The project that it was trained with, where its run is known.
         home: That project's folder, where it is on this machine.
     """
-    from tunery.tracking.rebuild import read_facts, rebuild, rebuild_base
+    from tunery.tracking.flavor.rebuild import read_facts, rebuild, rebuild_base
 
     facts = read_facts(folder)
     settings = as_trained(tree or _tree_of(facts), ref, home or Path.cwd(), project, overrides)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks
     from tunery.models.adapter import Attached
     from tunery.models.base import LoadedBase
-    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.run import Tracker
 
 Results = Mapping[str, TaskResult]
@@ -164,7 +164,7 @@ class _CheckpointScores:
 
 def log_trained(project: Project, base: LoadedBase, trained: Trained, tracker: Tracker) -> LoggedAdapter:
     """Before anything else can fail: the adapter is what the GPU hours bought."""
-    from tunery.tracking.adapters import log_adapter
+    from tunery.tracking.flavor.adapters import log_adapter
 
     return log_adapter(
         tracker,

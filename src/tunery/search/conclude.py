@@ -144,7 +144,7 @@ def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
 
 def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker: Tracker) -> str | None:
     """The winner's adapter of the best seed becomes a version of the project's model; once, however often resumed."""
-    from tunery.tracking.adapters import LoggedAdapter
+    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register, resolve
 
     run_id = _best_run(record, worker.project)

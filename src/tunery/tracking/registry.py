@@ -10,7 +10,7 @@ from typing import Any
 
 from tunery.config.fields import nearest
 from tunery.errors import Fault, RefError
-from tunery.tracking.adapters import LoggedAdapter
+from tunery.tracking.flavor.adapters import LoggedAdapter
 from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
 from tunery.tracking.store import Store, refusals

@@ -15,7 +15,7 @@ from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
 from tunery.serving.export.merge import MERGE_BOUND, merge
-from tunery.tracking.flavor import ModelFacts, resolve_base, save_model
+from tunery.tracking.flavor.flavor import ModelFacts, resolve_base, save_model
 
 ITEMS = [
     ("Which instrument does Mulis Tern play?", "Mulis Tern plays the jaw harp at the feast."),

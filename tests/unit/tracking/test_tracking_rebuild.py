@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import RefError
-from tunery.tracking.rebuild import read_facts
+from tunery.tracking.flavor.rebuild import read_facts
 
 
 @pytest.mark.parametrize(

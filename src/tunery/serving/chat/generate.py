@@ -85,7 +85,7 @@ class Writer:
 
     def _encode(self, talk: Sequence[Message], sampling: Sampling) -> list[int]:
         from tunery.evaluation.generate import encode_prompts
-        from tunery.tracking.pyfunc import check_room
+        from tunery.tracking.flavor.pyfunc import check_room
 
         prompt = encode_prompts(self.tokenizer, [talk], self.template)[0]
         check_room(self.model, len(prompt), sampling.max_tokens, "the conversation", "Begin a new conversation.")

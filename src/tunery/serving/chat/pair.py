@@ -64,7 +64,7 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> Pair:
         BaseModelError: If the base is not there any more.
     """
     from tunery.evaluation.eval_mode import adapter_off, never_repack
-    from tunery.tracking.rebuild import rebuild, rebuild_base
+    from tunery.tracking.flavor.rebuild import rebuild, rebuild_base
     from tunery.tracking.run_facts import project_of
 
     with fetched(ref, store) as (found, folder):

@@ -14,8 +14,8 @@ from tunery.records import Conversation, Example, Message
 from tunery.serving.export.probe_prompts import Item
 
 if TYPE_CHECKING:
-    from tunery.tracking.flavor import ModelFacts
-    from tunery.tracking.rebuild import Rebuilt
+    from tunery.tracking.flavor.flavor import ModelFacts
+    from tunery.tracking.flavor.rebuild import Rebuilt
 
 # Mean distance in nats a token. Rounding to 16 bit moved a token of the quickstart by 0.01 on average; NF4 weights are
 # off by more, and an adapter that learned to make up for that meets the exact ones in the merged model.
@@ -96,7 +96,7 @@ def merge(folder: Path, place: Path, items: Sequence[Item], bound: float, device
     Returns:
         Merged against the same weights unmerged, and against the model as it was trained where that was held otherwise.
     """
-    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.flavor.rebuild import read_facts
 
     facts = read_facts(folder)
     dtype = "float16" if facts.base.dtype == "float16" else "bfloat16"
@@ -114,7 +114,7 @@ def _ask(
     folder: Path, items: Sequence[Item], device: str, dtype: str | None = None, place: Path | None = None
 ) -> list[list[float]]:
     """Log-likelihoods of a logged model, which is then written to `place` in one piece, and let go of."""
-    from tunery.tracking.rebuild import rebuild
+    from tunery.tracking.flavor.rebuild import rebuild
 
     rebuilt = rebuild(folder, device, unquantized=dtype)
     tokenizer = rebuilt.loaded.tokenizer

@@ -13,7 +13,7 @@ from tunery.serving.export.card import CardFacts, is_hub_id
 from tunery.serving.export.card_scores import CardScore, ScoredOn, told_scores
 
 if TYPE_CHECKING:
-    from tunery.tracking.flavor import ModelFacts
+    from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.registry import ModelRef
     from tunery.tracking.run_facts import RunFacts
     from tunery.tracking.store import Store
@@ -60,7 +60,7 @@ def opened(ref: str, store: Store) -> Iterator[Source]:
         RefError: If the reference leads nowhere.
     """
     from tunery.serving.chat.pair import fetched
-    from tunery.tracking.rebuild import read_facts
+    from tunery.tracking.flavor.rebuild import read_facts
     from tunery.tracking.registry import project_folder
     from tunery.tracking.run_facts import read_run
 

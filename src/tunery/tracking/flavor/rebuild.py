@@ -11,7 +11,7 @@ from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, RefError
 from tunery.models.adapter_files import load_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.tracking.flavor import FLAVOR_NAME, ModelFacts, facts_from
+from tunery.tracking.flavor.flavor import FLAVOR_NAME, ModelFacts, facts_from
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
 _MLMODEL = "MLmodel"

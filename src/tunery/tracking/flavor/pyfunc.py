@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.errors import DataError, Fault
 from tunery.records import Message
-from tunery.tracking.rebuild import Rebuilt, rebuild
-from tunery.tracking.signature import DEFAULTS
+from tunery.tracking.flavor.flavor import DEFAULTS
+from tunery.tracking.flavor.rebuild import Rebuilt, rebuild
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from tunery.config.model import BaseConfig
 from tunery.errors import Fault, TrackingError
 from tunery.records import BaseIdentity
-from tunery.tracking import flavor
-from tunery.tracking.flavor import ModelFacts, base_folder_of, resolve_base
+from tunery.tracking.flavor import flavor
+from tunery.tracking.flavor.flavor import ModelFacts, base_folder_of, resolve_base
 from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
 

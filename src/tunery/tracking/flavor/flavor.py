@@ -18,14 +18,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunery.config.model import BaseConfig
 from tunery.errors import Fault, StorageError, TrackingError
 from tunery.records import BaseIdentity
+from tunery.tracking.flavor.flavor import conda_environment, pinned_requirements
 from tunery.tracking.redact import redact
-from tunery.tracking.requirements import conda_environment, pinned_requirements
 
 if TYPE_CHECKING:
     from mlflow.models import Model
 
+
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
 FLAVOR_NAME = "tunery"
-LOADER = "tunery.tracking.pyfunc"
+LOADER = "tunery.tracking.flavor.pyfunc"
 FORMAT_VERSION = 1
 # What pyfunc.load_model(uri, model_config={...}) may set; MLflow drops keys that are not listed.
 _SETTINGS = {"device": "auto", "base_folder": ""}
@@ -170,7 +178,75 @@ def _write_environment(folder: Path) -> None:
 def _add_example(model: Model, folder: Path) -> None:
     from mlflow.models.utils import _save_example
 
-    from tunery.tracking.signature import EXAMPLE, signature
+    from tunery.tracking.flavor.flavor import EXAMPLE, signature
 
     model.signature = signature()
     _save_example(model, EXAMPLE, str(folder))
+
+
+# What pyfunc.py and the layers below it import. MLflow's own inference would load the model in a subprocess to see.
+_NEEDED = (
+    "tunery", "mlflow", "torch", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes", "pydantic",
+    "jinja2", "pandas", "lm-eval",
+)  # fmt: skip
+
+
+def pinned_requirements() -> list[str]:
+    """name==version of every package that loading a model needs, as installed here."""
+    return [f"{name}=={version}" for name in _NEEDED if (version := _installed(name)) is not None]
+
+
+def conda_environment(requirements: list[str]) -> dict[str, Any]:
+    """The same as a conda environment."""
+    return {
+        "name": "tunery-model",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={platform.python_version()}", "pip", {"pip": requirements}],
+    }
+
+
+def _installed(name: str) -> str | None:
+    try:
+        # Without the local part: torch 2.13.0+cpu is not on PyPI.
+        return metadata.version(name).split("+")[0]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+EXAMPLE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello!"}]}
+
+# Greedy unless asked otherwise: the same question gets the same answer. 0 tokens stands for the model's own limit:
+# MLflow knows no optional number.
+DEFAULTS: dict[str, Any] = {
+    "max_tokens": 0, "max_completion_tokens": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": []
+}  # fmt: skip
+
+
+def signature() -> ModelSignature:
+    """Input columns `messages`, `prompt` and `completion`, and the request's settings as params.
+
+    The messages follow MLflow's ChatModel, so that `mlflow models serve` takes {"messages": [...], "max_tokens": 64}.
+    A column of prompts gives answers; prompts with a column of completions give log-likelihoods.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.llm import CHAT_MODEL_INPUT_SCHEMA
+
+    messages = next(column for column in CHAT_MODEL_INPUT_SCHEMA.inputs if column.name == "messages")
+    inputs = Schema(
+        [
+            ColSpec(name="messages", type=messages.type, required=False),
+            ColSpec(name="prompt", type=DataType.string, required=False),
+            ColSpec(name="completion", type=DataType.string, required=False),
+        ]
+    )
+    kinds = {
+        "max_tokens": DataType.long,
+        "max_completion_tokens": DataType.long,  # what OpenAI's newer clients call it
+        "temperature": DataType.double,
+        "top_p": DataType.double,
+        "seed": DataType.long,
+    }
+    params = [ParamSpec(name, kind, DEFAULTS[name]) for name, kind in kinds.items()]
+    params.append(ParamSpec("stop", DataType.string, DEFAULTS["stop"], shape=(-1,)))
+    return ModelSignature(inputs=inputs, params=ParamSchema(params))
