@@ -28,9 +28,8 @@ from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
 from tunery.runs.train import train_run
-from tunery.tracking.aliases import standing
-from tunery.tracking.aliases_move import INTENT, Standing, written
-from tunery.tracking.aliases_move import Move as AliasMove
+from tunery.tracking.aliases import INTENT, Standing, standing, written
+from tunery.tracking.aliases import Move as AliasMove
 from tunery.tracking.store import Store, connect
 
 FACTS = Path(__file__).parents[2] / "projects" / "quickstart" / "data" / "facts.jsonl"

@@ -9,8 +9,7 @@ import pytest
 
 from tests.integration.servers import mlflow_server
 from tunery.errors import Overtaken
-from tunery.tracking.aliases import mend, move, standing
-from tunery.tracking.aliases_move import Move, Standing
+from tunery.tracking.aliases import Move, Standing, mend, move, standing
 from tunery.tracking.store import Store, connect
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tunery.comparison.entries import TaskScore
-from tunery.tracking.gateway import entity_name
+from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import by_metric, lower_is_better, metrics_of
 from tunery.comparison.entries import Reading, TaskScore
-from tunery.tracking.gateway import entity_name
+from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

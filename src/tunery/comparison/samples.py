@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import Source, TaskScore
 from tunery.tracking.base_scores import EXPERIMENT, KEY
-from tunery.tracking.gateway import entity_name
 from tunery.tracking.store import Store, refusals
+from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

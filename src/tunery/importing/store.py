@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunery.evaluation.samples import file_name
-from tunery.tracking.gateway import entity_name, param_text, redact_frame, true_name
 from tunery.tracking.redact import redact
 from tunery.tracking.store import Store, refusals
+from tunery.tracking.writer import entity_name, param_text, redact_frame, true_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 from tunery.errors import Fault
-from tunery.tracking.gateway import entity_name
+from tunery.tracking.writer import entity_name
 
 DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
 Entity = TypeVar("Entity")

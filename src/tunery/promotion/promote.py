@@ -17,7 +17,7 @@ from tunery.promotion.report import Verdict, gates_table
 from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases_move import Standing
+    from tunery.tracking.aliases import Standing
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -121,8 +121,7 @@ def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tup
 
 def _moved(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> Verdict:
     """Move the aliases; a verdict that was overtaken is refused after all, and the run says so."""
-    from tunery.tracking.aliases import move
-    from tunery.tracking.aliases_move import Move, Standing
+    from tunery.tracking.aliases import Move, Standing, move
 
     after = Standing(candidate.version, before.champion if before.champion is not None else before.previous)
     try:

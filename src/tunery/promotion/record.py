@@ -15,7 +15,7 @@ from tunery.promotion.report import Verdict, markdown
 from tunery.runs.observer import Watch
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases_move import Standing
+    from tunery.tracking.aliases import Standing
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 

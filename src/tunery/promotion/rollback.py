@@ -29,8 +29,7 @@ def rollback(
         Overtaken: If somebody else moved the aliases meanwhile.
     """
     from tunery.promotion.store import check_files, log_decision
-    from tunery.tracking.aliases import check_model, move, standing
-    from tunery.tracking.aliases_move import Move, Standing
+    from tunery.tracking.aliases import Move, Standing, check_model, move, standing
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 

@@ -33,9 +33,9 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
     from tunery.evaluation.result import headline
     from tunery.evaluation.score import score_model
     from tunery.models.adapter import load_adapter
-    from tunery.tracking.children import log_locked
     from tunery.tracking.flavor.rebuild import rebuild
     from tunery.tracking.registry import download, resolve
+    from tunery.tracking.study_runs import log_locked
 
     tasks = resident.tasks(project)
     with TemporaryDirectory(prefix="tunery-") as place:

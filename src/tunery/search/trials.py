@@ -152,7 +152,7 @@ def laid(project: Project, settings: Mapping[str, Any]) -> Project:
 
 def _run_of(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | None:
     """The run that an earlier attempt began, if it can be gone on with."""
-    from tunery.tracking.children import unfinished_child
+    from tunery.tracking.study_runs import unfinished_child
 
     known = trial.user_attrs.get(queue.RUN_ID)
     if known is None and not queue.was_tried(trial):
@@ -161,7 +161,7 @@ def _run_of(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | N
 
 
 def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> None:
-    from tunery.tracking.children import finish_child
+    from tunery.tracking.study_runs import finish_child
 
     finish_child(worker.store, run_id, pruned)
     WorkFolder.of(run_id).remove()

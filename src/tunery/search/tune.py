@@ -368,7 +368,7 @@ def _tell_how_to_go_on(session: Session, study: optuna.Study) -> None:
 
 def _end_abandoned(session: Session, study: optuna.Study) -> None:
     """No run of a dead worker stays RUNNING; those of other hosts' workers, and those that wait, are theirs."""
-    from tunery.tracking.children import end_abandoned
+    from tunery.tracking.study_runs import end_abandoned
 
     studies = [one for one in (study, _finals_if_there(session)) if one is not None]
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.evaluation.samples import file_name
 from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
-from tunery.tracking.gateway import entity_name, param_text, redact_frame
 from tunery.tracking.redact import redact
 from tunery.tracking.store import Store, refusals
+from tunery.tracking.writer import entity_name, param_text, redact_frame
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run

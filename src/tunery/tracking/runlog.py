@@ -16,12 +16,12 @@ from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import file_name
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
 from tunery.tracking.datasets import dataset_name, evaluation_inputs, training_inputs
-from tunery.tracking.gateway import Gateway, entity_name, redact_frame, true_name
-from tunery.tracking.outbox import Point
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
+from tunery.tracking.retry_queue import Point
 from tunery.tracking.scores import items_digest, score_metrics, task_conditions
 from tunery.tracking.store import Store
+from tunery.tracking.writer import Gateway, entity_name, redact_frame, true_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -260,7 +260,7 @@ class RunLog(ABC):
         return step not in self._logged_steps[key]
 
     def _refuse_changes(self, params: Mapping[str, object]) -> None:
-        from tunery.tracking.gateway import param_text
+        from tunery.tracking.writer import param_text
 
         changed = [
             Fault(key.removeprefix("cfg."), f"{self._known_params[key]}, as when the run began", value)

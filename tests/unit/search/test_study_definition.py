@@ -15,7 +15,7 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError
 from tunery.search.study import queue
 from tunery.search.study.study import DEFINITION, STUDY_RUN, drop_untried, join
-from tunery.tracking import children
+from tunery.tracking import study_runs
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
 ENDED: list[str] = []
@@ -24,8 +24,8 @@ ENDED: list[str] = []
 @pytest.fixture(autouse=True)
 def _mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     ENDED.clear()
-    monkeypatch.setattr(children, "run_tagged", lambda *_: None)
-    monkeypatch.setattr(children, "end_study", lambda store, run: ENDED.append(run))
+    monkeypatch.setattr(study_runs, "run_tagged", lambda *_: None)
+    monkeypatch.setattr(study_runs, "end_study", lambda store, run: ENDED.append(run))
 
 
 @pytest.fixture

@@ -15,9 +15,20 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from tunery.errors import Overtaken, RefError, TrackingError
-from tunery.tracking import turns
-from tunery.tracking.aliases import APPLIED, check_model, mend, move, standing
-from tunery.tracking.aliases_move import INTENT, LONGEST_TEXT, Move, Standing, fitting, written
+from tunery.tracking import lock
+from tunery.tracking.aliases import (
+    APPLIED,
+    INTENT,
+    LONGEST_TEXT,
+    Move,
+    Standing,
+    check_model,
+    fitting,
+    mend,
+    move,
+    standing,
+    written,
+)
 from tunery.tracking.store import _PATIENCE, Store, connect
 
 NAME = "small"
@@ -59,7 +70,7 @@ class Dying:
 @pytest.fixture
 def model(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Three versions; the second is champion, the first previous. A flag left behind is dead after 50 ms."""
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.05)
     store.client.create_registered_model(NAME)
     for _ in range(3):
         store.client.create_model_version(NAME, "s3://nowhere")
@@ -219,7 +230,7 @@ def test_a_process_that_sleeps_while_an_alias_is_set_by_hand_is_told(model: Stor
 def test_the_lease_outlasts_a_request_with_all_its_retries() -> None:
     patience = {key: int(value) for key, value in _PATIENCE.items()}
     longest = patience["MLFLOW_HTTP_REQUEST_TIMEOUT"] * (patience["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] + 1)
-    assert longest < turns.LEASE_SECONDS < turns._PATIENCE_SECONDS
+    assert longest < lock.LEASE_SECONDS < lock._PATIENCE_SECONDS
 
 
 def test_a_store_that_refuses_after_the_move_was_written_down_says_that_it_counts(
@@ -285,19 +296,19 @@ def test_nobody_stands_anywhere_in_a_model_that_is_not_there(store: Store) -> No
 
 
 def test_the_flag_of_a_process_that_is_dead_does_not_hold_others_up(model: Store, monkeypatch: Any) -> None:
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 3600.0)
-    gone = json.dumps({"host": turns._host(), "pid": 2**22 + 1})
-    model.client.set_registered_model_tag(NAME, f"{turns.FLAG}gone", gone)
-    with turns.turn(model, NAME):
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 3600.0)
+    gone = json.dumps({"host": lock._host(), "pid": 2**22 + 1})
+    model.client.set_registered_model_tag(NAME, f"{lock.FLAG}gone", gone)
+    with lock.turn(model, NAME):
         assert len(tags_of(model)) == 1
     assert tags_of(model) == {}
 
 
 def test_the_flag_of_another_host_holds_others_up_until_its_lease_is_over(model: Store, monkeypatch: Any) -> None:
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 0.5)
-    model.client.set_registered_model_tag(NAME, f"{turns.FLAG}far", json.dumps({"host": "elsewhere", "pid": 1}))
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.5)
+    model.client.set_registered_model_tag(NAME, f"{lock.FLAG}far", json.dumps({"host": "elsewhere", "pid": 1}))
     began = time.monotonic()
-    with turns.turn(model, NAME):
+    with lock.turn(model, NAME):
         assert time.monotonic() - began >= 0.5
 
 
@@ -329,7 +340,7 @@ def test_of_two_processes_that_move_at_once_one_wins_and_the_other_is_told(model
 
 def _hold(uri: str, entered: Any) -> None:
     store = connect(uri, "quickstart")
-    with turns.turn(store, NAME):
+    with lock.turn(store, NAME):
         move_left = wanted(store)
         store.client.set_registered_model_tag(NAME, INTENT, written(move_left))
         entered.set()
@@ -337,7 +348,7 @@ def _hold(uri: str, entered: Any) -> None:
 
 
 def test_what_a_killed_process_left_is_finished_at_once(model: Store, monkeypatch: Any) -> None:
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 3600.0)
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 3600.0)
     spawn = multiprocessing.get_context("spawn")
     entered = spawn.Event()
     process = spawn.Process(target=_hold, args=(model.uri, entered))
@@ -350,5 +361,5 @@ def test_what_a_killed_process_left_is_finished_at_once(model: Store, monkeypatc
 
 
 def test_the_place_of_the_flags_is_this_host_and_its_space_of_processes() -> None:
-    assert turns._host() == turns._host()
-    assert not Path("/proc/self/ns/pid").exists() or "pid:[" in turns._host()
+    assert lock._host() == lock._host()
+    assert not Path("/proc/self/ns/pid").exists() or "pid:[" in lock._host()

@@ -12,9 +12,9 @@ from mlflow.exceptions import MlflowException
 
 from tunery.errors import Interrupted, TrackingError
 from tunery.records import DataReport, SourceReport
-from tunery.tracking.children import end_abandoned, end_study
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store
+from tunery.tracking.study_runs import end_abandoned, end_study
 
 
 def refuse_first(store: Store, monkeypatch: pytest.MonkeyPatch, message: str, times: int) -> None:

@@ -14,7 +14,7 @@ import requests
 
 from tunery.errors import ConfigError, DataError, Interrupted, NonFiniteLoss, OutOfMemory, RefError, TrackingError
 from tunery.records import DataReport, Generation, SourceReport, StepMetrics
-from tunery.tracking import outbox, run
+from tunery.tracking import retry_queue, run
 from tunery.tracking.run import Tracker, open_run
 from tunery.tracking.store import Store
 
@@ -225,7 +225,7 @@ def test_scores_carry_base_tuned_difference_and_errors_and_name_the_model_they_a
 def test_points_of_a_server_that_was_away_arrive_when_it_is_back(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(outbox, "REST_SECONDS", 0.1)
+    monkeypatch.setattr(retry_queue, "REST_SECONDS", 0.1)
     away = Away(store, monkeypatch)
     (tmp_path / "plot.txt").write_text("a plot")
     with open_run(store, "train", "quickstart") as tracker:

@@ -93,7 +93,7 @@ def drop_untried(storage: BaseStorage, name: str, project: Project, extra: Seque
         extra: The known-good configurations.
         store: MLflow's.
     """
-    from tunery.tracking.children import end_study
+    from tunery.tracking.study_runs import end_study
 
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -256,7 +256,7 @@ def run_of_study(study: optuna.Study, store: Store, *, wait: bool) -> str | None
         store: MLflow's, where the run is looked for if whoever made it died before the study was told.
         wait: Whether another host may be making it now.
     """
-    from tunery.tracking.children import run_tagged
+    from tunery.tracking.study_runs import run_tagged
 
     until = time.monotonic() + _SECONDS_TO_BE_MADE
     while wait and STUDY_RUN not in study.user_attrs and study.user_attrs.get(_MADE_BY) != _MYSELF:

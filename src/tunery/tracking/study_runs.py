@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from tunery.errors import Pruned
 from tunery.evaluation.samples import file_name
 from tunery.records import TaskResult
-from tunery.tracking.ending import ERROR, FAILURE, ending_of
-from tunery.tracking.gateway import entity_name, redact_frame
+from tunery.tracking.run import ERROR, FAILURE, ending_of
 from tunery.tracking.store import Store, refusals
+from tunery.tracking.writer import entity_name, redact_frame
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunery.tracking.outbox import Delivery, Outbox, Point
 from tunery.tracking.redact import redact
+from tunery.tracking.retry_queue import Delivery, Outbox, Point
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
