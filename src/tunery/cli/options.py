@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunery.cli.options import overrides_of
-
 if TYPE_CHECKING:
     from tunery.config.project import Project
-
-
-from collections.abc import Iterable
-
-import click
 
 KEYS = """Any key of project.yaml is an option too: --adapter.rank 32, --data.train.0.source rows.csv.
 All keys with their defaults: docs/config.md; for editors: projects/project.schema.json."""

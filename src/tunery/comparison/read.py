@@ -5,27 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import is_bare, metrics_of, task_scores
 from tunery.comparison.deduplicate import by_one_metric, by_true_names, latest, with_evaluations
-from tunery.comparison.entries import Entry, Reading, Readings, Source, TaskScore
-from tunery.comparison.read import with_votes
-from tunery.comparison.selection import Selection, nothing_found, select
+from tunery.comparison.entries import Entry, Reading, Readings, Source, TaskScore, Votes
+from tunery.comparison.selection import Selection, experiments, nothing_found, search, select
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from tunery.comparison.entries import Reading, Votes
-from tunery.comparison.selection import experiments, search
-from tunery.tracking.store import Store
 
 COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
 EVALUATED_MODEL = "tunery.evaluated_model"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,47 +13,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tunery.comparison.entries import Reading, Source, TaskScore
-from tunery.comparison.samples import KeptBase, anchored, kept_bases, restricted
-from tunery.evaluation.samples import file_name
-from tunery.tracking.store import Store, refusals
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from tunery.comparison.conditions import metrics_of
-from tunery.comparison.entries import Source, TaskScore
+from tunery.comparison.entries import Reading, Source, TaskScore, counting_anywhere, ranked_by
+from tunery.evaluation.result import mean_over_tasks
+from tunery.evaluation.samples import file_name
 from tunery.tracking.base_scores import EXPERIMENT, KEY
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-
-import hashlib
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from tunery.comparison.entries import TaskScore
-from tunery.evaluation.result import mean_over_tasks
-
-if TYPE_CHECKING:
     import pandas as pd
-
-
-import math
-from collections.abc import Collection, Sequence
-
-from tunery.comparison.entries import Reading, counting_anywhere, ranked_by
+    from mlflow.entities import Run
 
 _AT_ONCE = 8  # downloads from a remote artifact store
 CURVES = ("train/loss", "validation/nll")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -17,12 +17,6 @@ from tunery.tracking.store import Store, refusals
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 COMPARED = ("train", "evaluation", "import")
@@ -299,7 +293,6 @@ def separated(store: Store, selection: Selection) -> Selection:
         TrackingError: If the store does not answer.
     """
     from tunery.comparison.notebook import project_name
-    from tunery.comparison.selection import experiments, is_project, is_study
 
     return replace(
         selection,

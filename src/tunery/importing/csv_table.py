@@ -5,29 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
-from tunery.importing.csv_table import ANY, ASKED, COSTS, LOWER, NATURAL, WHOLE, Column, Rule, columns_of
 from tunery.importing.faults import NotTaken
 
 if TYPE_CHECKING:
     from tunery.importing.store import Imported, ImportedTask
-
-
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from tunery.config.fields import nearest
-from tunery.errors import Fault
-from tunery.importing.faults import NotTaken
 
 _EMPTY = ("", "-", "–", "n/a", "na", "none", "null")
 

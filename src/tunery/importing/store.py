@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import posixpath
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tunery.errors import Fault
 from tunery.evaluation.samples import file_name
 from tunery.tracking.redact import redact
 from tunery.tracking.store import Store, refusals
@@ -21,14 +24,6 @@ from tunery.tracking.writer import entity_name, param_text, redact_frame, true_n
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Metric, Param
-
-
-import posixpath
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-
-from tunery.errors import Fault
-from tunery.tracking.writer import entity_name
 
 DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
 Entity = TypeVar("Entity")

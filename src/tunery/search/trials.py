@@ -17,7 +17,6 @@ from tunery.search.objectives import check_metrics, check_task_metrics, constrai
 from tunery.search.space.space import OWN_SLOT, Settings, draw, name_of, with_settings
 from tunery.search.study import queue
 from tunery.search.study.rows import NAME, SETTINGS
-from tunery.search.trials import memory_limit
 from tunery.search.workers.deadline import deadline
 from tunery.search.workers.worker import Repeated, TrialWatch, Worker
 

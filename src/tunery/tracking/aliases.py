@@ -14,19 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Overtaken, RefError, TrackingError
-from tunery.tracking.aliases import (
-    CHAMPION,
-    INTENT,
-    LONGEST_TEXT,
-    PREVIOUS,
-    Move,
-    Standing,
-    fitting,
-    intent_of,
-    is_between,
-    standing_of,
-    written,
-)
 from tunery.tracking.lock import turn
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.study_runs import finish_child

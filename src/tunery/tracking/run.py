@@ -7,25 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tunery.errors import Fault, RefError, TrackingError
+from tunery.errors import Fault, InputError, Interrupted, Pruned, RefError, RunStopped, TrackingError
 from tunery.tracking.redact import guard_logs, redact
-from tunery.tracking.run import ERROR, FAILURE, Ending, ending_of
 from tunery.tracking.runlog import RunLog
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import Gateway
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-
-from dataclasses import dataclass, field
-
-from tunery.errors import InputError, Interrupted, Pruned, RunStopped
-from tunery.tracking.redact import redact
 
 KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as"
 

@@ -5,28 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tunery.errors import Fault, TrackingError
-from tunery.tracking.redact import guard_logs, redact
-from tunery.tracking.store import check_reachable, sqlite_file
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-
-import socket
-import sqlite3
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tunery.errors import Fault, TrackingError
-from tunery.tracking.redact import redact
+from tunery.tracking.redact import guard_logs, redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 DEFAULT_DATABASE = "mlflow.db"
 

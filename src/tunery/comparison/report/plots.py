@@ -16,7 +16,6 @@ from matplotlib.ticker import EngFormatter
 from tunery.comparison.records import Board, Comparison, Contender
 from tunery.comparison.report.columns import COSTS, mean_of, shown_tasks, trained_on
 from tunery.comparison.report.conclusions import places, signed
-from tunery.comparison.report.plots import learning_plot, loss_plot, reach_of, score_name
 from tunery.reporting.figures import (
     BLUE,
     DPI,

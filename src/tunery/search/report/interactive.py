@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunery.records import Finalist, StudyRecord
+from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.figures import GREY, ORANGE, PALE
+from tunery.reporting.text import setting, short_names
 from tunery.search.report.facts import complete, finalists_first, mean, pareto, spread
-from tunery.search.report.interactive import Space, quiet_optuna, searched_in, shown_study, space_of
 from tunery.search.report.plots import (
     FAILED,
     OWN_SETTINGS,
@@ -27,26 +32,11 @@ from tunery.search.report.plots import (
     pareto_plot,
     without_value,
 )
-from tunery.search.report.setting_plots import importances_plot, parallel_plot, slice_plot
+from tunery.search.report.setting_plots import Searched, importances_plot, parallel_plot, slice_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Interactive
-
-
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
-
-from tunery.records import StudyRecord, TrialRow
-from tunery.reporting.text import setting, short_names
-from tunery.search.report.facts import complete
-from tunery.search.report.setting_plots import Searched
 
 _LOG = logging.getLogger(__name__)
 _FEWEST_FOR_IMPORTANCES = 6

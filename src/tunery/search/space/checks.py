@@ -14,7 +14,6 @@ from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.search.objectives import objective_faults
 from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes, scores_checkpoints
-from tunery.search.space.checks import count_faults, rule_faults
 from tunery.search.space.expressions import Expression, ExpressionError, parse
 from tunery.search.space.grid import LARGEST_GRID, grid_points, grid_size
 from tunery.search.space.known_good import known_good

@@ -20,7 +20,6 @@ from tunery.evaluation.task_files import OWN_FOLDER, TaskYaml, own_tasks, task_f
 from tunery.search.sampling.pruners import prune_metric, prunes
 from tunery.search.space.parameters import kept_at
 from tunery.search.space.space import with_settings
-from tunery.search.study.definition import file_digests
 
 # What a trial is asked, trained on and compared by. A total, a time or a store may change from one day to the next.
 _FIXED = ("sampler", "seed", "known_good")

@@ -10,27 +10,20 @@ Nothing in it is pickled. Source: https://mlflow.org/docs/latest/ml/community-mo
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.config.model import BaseConfig
 from tunery.errors import Fault, StorageError, TrackingError
 from tunery.records import BaseIdentity
-from tunery.tracking.flavor.flavor import conda_environment, pinned_requirements
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
-    from mlflow.models import Model
-
-
-import platform
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
 
 FLAVOR_NAME = "tunery"
 LOADER = "tunery.tracking.flavor.pyfunc"
@@ -177,8 +170,6 @@ def _write_environment(folder: Path) -> None:
 
 def _add_example(model: Model, folder: Path) -> None:
     from mlflow.models.utils import _save_example
-
-    from tunery.tracking.flavor.flavor import EXAMPLE, signature
 
     model.signature = signature()
     _save_example(model, EXAMPLE, str(folder))
