@@ -100,7 +100,7 @@ def compared() -> None:
 def gathered() -> None:
     """The part of it that reads: runs, and the answers of those that are tested."""
     from tunery.comparison.compare import Options, gather
-    from tunery.comparison.notebook import selected
+    from tunery.comparison.selection import selected
     from tunery.tracking.store import connect
 
     gather(connect(None, "unused"), selected(()), Options(curves=False))

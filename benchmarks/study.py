@@ -28,7 +28,8 @@ from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.openmp import wait_briefly
 from tunery.records import StudyRecord, TrialRow
-from tunery.search.tune import Options, tune
+from tunery.search.session import Options
+from tunery.search.tune import tune
 
 HERE = Path(__file__).parent
 PACKAGE = Path(tunery.__file__).parent

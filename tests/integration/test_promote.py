@@ -19,7 +19,7 @@ from tunery.config.load import load_project
 from tunery.errors import ConfigError, InputError, RefError, Refused
 from tunery.promotion import promote as story
 from tunery.promotion.candidate import find_candidate
-from tunery.promotion.evidence import SCORE, Compared, Difference, Evidence, FormScore
+from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
 from tunery.promotion.gates import decide
 from tunery.promotion.history import history
 from tunery.promotion.measure import Measured
@@ -28,6 +28,7 @@ from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
 from tunery.runs.train import train_run
+from tunery.statistics.noninferiority import Difference
 from tunery.tracking.aliases import INTENT, Standing, standing, written
 from tunery.tracking.aliases import Move as AliasMove
 from tunery.tracking.store import Store, connect

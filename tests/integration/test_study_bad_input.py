@@ -94,7 +94,8 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     from tunery.config.load import load_project
     from tunery.errors import ConfigError
     from tunery.models import base
-    from tunery.search.tune import Options, tune
+    from tunery.search.session import Options
+    from tunery.search.tune import tune
 
     small_study(place)
     monkeypatch.chdir(place.folder)
@@ -112,7 +113,8 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
 def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """`tune` in this process, with another engine or overrides of the project."""
     from tunery.config.load import load_project
-    from tunery.search.tune import Options, tune
+    from tunery.search.session import Options
+    from tunery.search.tune import tune
 
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("TUNERY_HOME", str(place.folder / "home"))

@@ -86,7 +86,7 @@ def compare(
     """
     from tunery.cli.terminal import Terminal
     from tunery.comparison.compare import Options, compare_runs
-    from tunery.comparison.notebook import selected
+    from tunery.comparison.selection import selected
 
     selection = selected(
         (*refs, *_words(run)),

@@ -48,7 +48,7 @@ def import_(
     PEFT's method comparison. What is there already is left as it is.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.comparison.notebook import project_name
+    from tunery.config.load import project_name
     from tunery.importing.importer import ImportOptions, import_results
 
     options = ImportOptions(_mapping(column), task, name, base, base_revision, method, trained_on, lower)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Runs of any project and origin, read from MLflow, grouped, tested and ranked on one leaderboard."""

@@ -14,13 +14,13 @@ from tunery.comparison.conditions import is_bare, metrics_of, task_scores
 from tunery.comparison.deduplicate import by_one_metric, by_true_names, latest, with_evaluations
 from tunery.comparison.entries import Entry, Reading, Readings, Source, TaskScore, Votes
 from tunery.comparison.selection import Selection, experiments, nothing_found, search, select
+from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
-EVALUATED_MODEL = "tunery.evaluated_model"
 _SEED = "cfg.training.seed"
 # What makes one configuration: how it is told to what it is told on. Not where it runs, and not what it is asked.
 _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.base", "input.data.", "import.")

@@ -7,34 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import Entry, Votes
+from tunery.statistics.variance import Difference
+from tunery.statistics.ranks import Across
 
 SCORE = "score"  # the mean over a board's tasks, beside the tasks' own names
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better one side is than another: above 0 the first is better, whatever the metric's direction.
-
-    Args:
-        value: First - second, turned where less is better.
-        low, high: Its confidence interval; NaN where no error is known.
-        p: Two-sided p-value for "no difference"; NaN where nothing could be tested.
-        adjusted: p after the correction for all comparisons of its kind.
-        test: Name of the test that gave p, or why there is none.
-        items: Items that both sides answered; 0 where they were not paired.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    test: str
-    items: int = 0
-    adjusted: float = math.nan
-
-    def is_sure(self, confidence: float) -> bool:
-        """Whether chance is ruled out at this confidence after the correction; what cannot be tested is not sure."""
-        return self.adjusted <= 1 - confidence
 
 
 @dataclass(frozen=True)
@@ -127,24 +103,6 @@ class Pair:
     one: str
     other: str
     difference: Difference
-
-
-@dataclass(frozen=True)
-class Across:
-    """Do contenders differ over many tasks, each task being one observation? (Demšar 2006)
-
-    Args:
-        friedman_p: p-value of the Friedman test.
-        average_ranks: By contender; 1 is best.
-        critical_difference: Average ranks that differ by less may differ by chance (Nemenyi).
-        nemenyi_p: p-value of each two contenders, keyed by their names in both orders.
-    """
-
-    tasks: int
-    friedman_p: float
-    average_ranks: Mapping[str, float]
-    critical_difference: float
-    nemenyi_p: Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True)

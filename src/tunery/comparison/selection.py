@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+from tunery.config.load import project_name
 from tunery.errors import Fault, InputError, RefError
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import resolve
@@ -292,7 +293,7 @@ def separated(store: Store, selection: Selection) -> Selection:
     Raises:
         TrackingError: If the store does not answer.
     """
-    from tunery.comparison.notebook import project_name
+    from tunery.config.load import project_name
 
     return replace(
         selection,
@@ -310,3 +311,30 @@ def _separated(
         parts = [part.strip() for part in text.split(",") if part.strip()]
         found += [text] if "," not in text or is_name(text) else map(name_of, parts)
     return tuple(found)
+
+
+def selected(
+    refs: Sequence[str],
+    *,
+    projects: Sequence[str] = (),
+    experiments: Sequence[str] = (),
+    studies: Sequence[str] = (),
+    tags: Sequence[tuple[str, str]] = (),
+    filter: str = "",
+    kinds: Sequence[str] = (),
+    imported: bool = False,
+) -> Selection:
+    """A selection from what a person types.
+
+    Args:
+        refs: Runs and versions, by any of their names.
+        projects: Names of projects, or their folders.
+
+    Raises:
+        RefError: If a reference is none.
+    """
+    pass
+
+    names = tuple(project_name(project) for project in projects)
+    narrowed = Selection(names, tuple(experiments), tuple(studies), tuple(tags), filter, tuple(kinds), imported)
+    return narrowed.with_refs(refs)

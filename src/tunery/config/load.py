@@ -161,3 +161,13 @@ def _position(place: list[Any], step: str, key: str) -> int:
 
 def _unknown(key: str) -> ConfigError:
     return ConfigError(f"--{key}", Fault(f"unknown key {key!r}", advice=nearest(key, known_keys())))
+
+
+def project_name(project: str) -> str:
+    """The name of the project in a folder or a project.yaml; what is neither is a name."""
+    path = Path(project).expanduser()
+    if not (path / "project.yaml").is_file() and not (path.is_file() and path.suffix in (".yaml", ".yml")):
+        return project
+    pass
+
+    return load_project(project, ()).name

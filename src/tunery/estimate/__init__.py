@@ -1,1 +1,1 @@
-"""TODO."""
+"""Whether a training fits the memory there is, before anything is loaded."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Results that other tools wrote, read and kept as runs."""

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunery.config.promotion import Form
+from tunery.statistics.noninferiority import Difference
 
 Rival = Literal["champion", "base"]
 SCORE = "score"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Candidate minus rival on the same locked items; greater is better, whatever the metric's own direction.
-
-    Args:
-        candidate, rival: Their means over those items, with the sign turned where less of the metric is better.
-        value: The paired difference; `low` and `high` bound it at the rules' confidence.
-        items: Pairs.
-        passages: Texts that the items ask about, where they share texts; the fewest of any task. None elsewhere.
-    """
-
-    candidate: float
-    rival: float
-    value: float
-    low: float
-    high: float
-    items: int
-    passages: int | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is a number to judge: not one item without a score is in it."""
-        return all(map(math.isfinite, (self.value, self.low, self.high)))
 
 
 @dataclass(frozen=True)

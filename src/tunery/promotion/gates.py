@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tunery.config.promotion import PromotionConfig
-from tunery.promotion.evidence import SCORE, Difference, Evidence, Rival
+from tunery.promotion.evidence import SCORE, Evidence, Rival
+from tunery.statistics.noninferiority import Difference
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 # Errors clustered by fewer passages are too small: of equal models, 2.5 % may be found better; it was 6.9 % at 3

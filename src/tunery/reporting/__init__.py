@@ -1,1 +1,1 @@
-"""TODO."""
+"""What every report draws and words with."""

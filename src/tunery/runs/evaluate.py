@@ -106,8 +106,8 @@ def _tuned(subject: Subject, tasks: Tasks) -> dict[str, TaskResult]:
 
 
 def _log(project: Project, record: RunRecord, subject: Subject, ref: str, tracker: Tracker) -> None:
-    from tunery.comparison.read import EVALUATED_MODEL
     from tunery.tracking.provenance import collect
+    from tunery.tracking.run import EVALUATED_MODEL
 
     tracker.log_config(resolved(project), fingerprint(project))
     # A bare model was not trained here: the adapter section that it is judged with says nothing of it.

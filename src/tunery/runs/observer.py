@@ -24,3 +24,19 @@ class Watch(Protocol):
 
     def end_training(self) -> None:
         """Training has ended, well or not."""
+
+
+class Silent:
+    """A watch that says nothing."""
+
+    def step(self, text: str) -> None:
+        """A stage begins."""
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table or a text is ready."""
+
+    def training(self, metrics: StepMetrics, total_steps: int) -> None:
+        """An optimizer step is done."""
+
+    def end_training(self) -> None:
+        """Training has ended."""

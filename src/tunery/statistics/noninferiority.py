@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunery.promotion.evidence import Difference
 from tunery.records import TaskResult
 
 if TYPE_CHECKING:
@@ -126,3 +126,28 @@ def _adjusted(stratum: _Stratum) -> tuple[float, float, int]:
     groups = np.concatenate([of_item, [len(texts), len(texts) + 1]])
     fitted = OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": groups})
     return float(fitted.params[0]), float(fitted.bse[0]), len(texts) + 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus rival on the same locked items; greater is better, whatever the metric's own direction.
+
+    Args:
+        candidate, rival: Their means over those items, with the sign turned where less of the metric is better.
+        value: The paired difference; `low` and `high` bound it at the rules' confidence.
+        items: Pairs.
+        passages: Texts that the items ask about, where they share texts; the fewest of any task. None elsewhere.
+    """
+
+    candidate: float
+    rival: float
+    value: float
+    low: float
+    high: float
+    items: int
+    passages: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a number to judge: not one item without a score is in it."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))

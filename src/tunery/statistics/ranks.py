@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tunery.comparison.records import Across, Difference
+from tunery.statistics.variance import Difference
 
 # Below, the chi-square of Friedman's test is a poor guide (benchmarks/false_wins.py measures it at exactly this many).
 FEWEST_TASKS, FEWEST_CONTENDERS = 6, 3
@@ -108,3 +109,21 @@ def critical_difference(contenders: int, tasks: int, confidence: float) -> float
     """
     q = float(stats.studentized_range.ppf(confidence, contenders, np.inf)) / math.sqrt(2)
     return q * math.sqrt(contenders * (contenders + 1) / (6 * tasks))
+
+
+@dataclass(frozen=True)
+class Across:
+    """Do contenders differ over many tasks, each task being one observation? (Demšar 2006)
+
+    Args:
+        friedman_p: p-value of the Friedman test.
+        average_ranks: By contender; 1 is best.
+        critical_difference: Average ranks that differ by less may differ by chance (Nemenyi).
+        nemenyi_p: p-value of each two contenders, keyed by their names in both orders.
+    """
+
+    tasks: int
+    friedman_p: float
+    average_ranks: Mapping[str, float]
+    critical_difference: float
+    nemenyi_p: Mapping[tuple[str, str], float]

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from tunery.comparison.records import Difference
 from tunery.statistics.paired import exact_mcnemar, is_binary
-from tunery.statistics.variance import Floats, Layout, Side, error_of, reach
+from tunery.statistics.variance import Difference, Floats, Layout, Side, error_of, reach
 
 _RESAMPLES = 9_999
 # Above, 9,999 resamples take long, and the t test is as good: sign flips of so many differences are nearly normal.

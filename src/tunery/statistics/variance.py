@@ -174,3 +174,29 @@ def _combined(parts: Sequence[Part]) -> tuple[float, float]:
         return 0.0, math.inf
     spread = sum(part.variance**2 / part.freedom for part in parts)
     return math.sqrt(variance), variance**2 / spread if spread else math.inf
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one side is than another: above 0 the first is better, whatever the metric's direction.
+
+    Args:
+        value: First - second, turned where less is better.
+        low, high: Its confidence interval; NaN where no error is known.
+        p: Two-sided p-value for "no difference"; NaN where nothing could be tested.
+        adjusted: p after the correction for all comparisons of its kind.
+        test: Name of the test that gave p, or why there is none.
+        items: Items that both sides answered; 0 where they were not paired.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    test: str
+    items: int = 0
+    adjusted: float = math.nan
+
+    def is_sure(self, confidence: float) -> bool:
+        """Whether chance is ruled out at this confidence after the correction; what cannot be tested is not sure."""
+        return self.adjusted <= 1 - confidence

@@ -347,3 +347,6 @@ def ending_of(error: BaseException | None, former: Ending | None = None) -> Endi
 def _first_line(error: BaseException) -> str:
     lines = redact(str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+EVALUATED_MODEL = "tunery.evaluated_model"

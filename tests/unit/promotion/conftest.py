@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunery.promotion.evidence import SCORE, Compared, Difference, Evidence, FormScore
+from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
+from tunery.statistics.noninferiority import Difference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A comparison as tables, a page and plots."""

@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
+from tunery.comparison.records import Board, Cell, Comparison, Contender
 from tunery.comparison.report.conclusions import caveats, p_text, places, signed, span
 from tunery.reporting.text import counted, listed, shown
 from tunery.runs.report.markdown import number
+from tunery.statistics.variance import Difference
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
 MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs

@@ -8,9 +8,10 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from tunery.comparison.records import Board, Comparison, Contender, Difference, Pair
+from tunery.comparison.records import Board, Comparison, Contender, Pair
 from tunery.reporting.text import counted, listed
 from tunery.runs.report.markdown import number, p_value
+from tunery.statistics.variance import Difference
 
 _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind

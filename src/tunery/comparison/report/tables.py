@@ -11,10 +11,11 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from tunery.comparison.records import Board, Cell, Comparison, Contender, Difference
+from tunery.comparison.records import Board, Cell, Comparison, Contender
 from tunery.comparison.report.columns import Part, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.reporting.text import cell
+from tunery.statistics.variance import Difference
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

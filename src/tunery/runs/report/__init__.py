@@ -1,1 +1,1 @@
-"""TODO."""
+"""A run as Markdown, a table and plots."""

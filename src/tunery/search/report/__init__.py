@@ -1,1 +1,1 @@
-"""TODO."""
+"""A study as a report, tables and plots."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Which settings are tried next, and which trials are ended early."""

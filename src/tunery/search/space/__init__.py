@@ -1,1 +1,1 @@
-"""TODO."""
+"""What is searched: parameters, derived values, checks, and points known beforehand."""

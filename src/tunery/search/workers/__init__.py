@@ -1,1 +1,1 @@
-"""TODO."""
+"""Who runs a study's trials: this process, others on this host, a Ray cluster."""

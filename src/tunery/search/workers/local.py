@@ -22,7 +22,7 @@ from tunery.search.workers.pool import Stop, Team, cause, order_for
 from tunery.search.workers.worker import name_of_process
 
 if TYPE_CHECKING:
-    from tunery.search.tune import Session
+    from tunery.search.session import Session
 
 # A worker in native code looks at no signal: it is killed after so long.
 _SECONDS_TO_END = 10.0

@@ -26,7 +26,7 @@ from tunery.search.study import queue
 from tunery.training.stop import is_meant
 
 if TYPE_CHECKING:
-    from tunery.search.tune import Session
+    from tunery.search.session import Session
 
 _POLL_SECONDS = 0.5
 # After a second signal; whoever is not done by then is killed.

@@ -19,10 +19,10 @@ def main(order: dict[str, Any]) -> None:
         order: From `team.order_for`.
     """
     from tunery.config.load import project_from
+    from tunery.search.session import Options, Session, work_through, worker_of
     from tunery.search.study.progress import Progress
     from tunery.search.study.storage import open_storage
     from tunery.search.study.study import armed, join, known_configurations
-    from tunery.search.tune import Options, Session, work_through, worker_of
     from tunery.search.workers.worker import name_of_process
     from tunery.tracking.store import connect
 

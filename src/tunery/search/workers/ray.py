@@ -32,7 +32,7 @@ from tunery.tracking.redact import redact
 if TYPE_CHECKING:
     import optuna
 
-    from tunery.search.tune import Engine, Options, Session
+    from tunery.search.session import Engine, Options, Session
 
 # A worker whose actor is lost is killed by its node in this time; its trial is not touched before.
 _SECONDS_TO_DIE = 1.0

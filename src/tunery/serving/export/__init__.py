@@ -1,1 +1,1 @@
-"""TODO."""
+"""A registered adapter as a folder that others can use."""

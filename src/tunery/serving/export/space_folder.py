@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_APP = Path(__file__).parent / "space" / "app.py"
+_APP = Path(__file__).parents[1] / "space" / "app.py"
 _PACKAGES = ("accelerate", "gradio", "jinja2", "peft", "safetensors", "torch", "transformers")
 _EXAMPLES = 4
 # The version that the app was written for, where Gradio is not installed here.

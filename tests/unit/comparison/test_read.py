@@ -12,12 +12,13 @@ import pytest
 from tests.compared import BASE, IDENTITY, TUNED, logged, result
 
 from tunery.comparison.entries import Entry, Readings, Votes
-from tunery.comparison.read import EVALUATED_MODEL, read
+from tunery.comparison.read import read
 from tunery.comparison.samples import contenders, with_answers, with_curves
 from tunery.comparison.selection import Selection, is_project, is_study
 from tunery.errors import InputError, RefError
 from tunery.records import TaskSettings
 from tunery.tracking import base_scores
+from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
 

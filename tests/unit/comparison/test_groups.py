@@ -8,7 +8,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.ranking.comparison_entries import run, score_of, valued, with_conditions, without_samples
+from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
 from tunery.comparison.entries import Entry
 from tunery.comparison.groups import conflicts, group_runs

@@ -293,7 +293,7 @@ def test_a_space_begins_with_a_few_short_questions() -> None:
 
 
 def test_a_space_asks_for_exact_versions_of_what_its_app_imports() -> None:
-    app = (Path(hub.__file__).parent / "space" / "app.py").read_text()
+    app = (Path(hub.__file__).parents[1] / "space" / "app.py").read_text()
     imported = {
         line.split()[1].split(".")[0] for line in app.splitlines() if line.lstrip().startswith(("import ", "from "))
     }

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tunery.comparison.notebook import Silent
 from tunery.errors import InputError
 from tunery.evaluation.items import item_id
 from tunery.importing import store as imports
 from tunery.importing.importer import ImportOptions, import_results, read_results
 from tunery.importing.store import Imported
+from tunery.runs.observer import Silent
 from tunery.tracking import store
 
 DATE = "2026-11-21T15-41-08.760945"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tests.unit.ranking.comparison_entries import curves, quickstart, run, seeds, with_conditions
+from tests.unit.comparison.entries_made import curves, quickstart, run, seeds, with_conditions
 
 from tunery.comparison.entries import Votes
 from tunery.comparison.leaderboard import rank
@@ -26,7 +26,7 @@ from tunery.comparison.report.plots import figures, pareto
 from tunery.comparison.report.tables import csv, frame, latex, markdown, pairs_csv, pairs_frame, terminal
 from tunery.reporting.figures import short_label
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests" / "golden"
 HOSTILE = r"a|b_c & 50% <script>alert(1)</script> [bold]x[/] `y` \end{table} #1 ~$^{}"
 FACTS = {"world_facts": 0.25}
@@ -195,7 +195,7 @@ def test_a_name_with_dollars_is_no_formula() -> None:
 
 def test_a_script_that_the_font_lacks_is_no_warning() -> None:
     code = (
-        "from tests.unit.ranking.comparison_entries import run; from tunery.comparison.report.html import page; "
+        "from tests.unit.comparison.entries_made import run; from tunery.comparison.report.html import page; "
         "from tunery.comparison.leaderboard import rank; page(rank([run('\u6a21\u578b', {'x': 0.2})]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -7,16 +7,16 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.unit.ranking.comparison_entries import run
+from tests.unit.comparison.entries_made import run
 
 from tunery.comparison import compare
 from tunery.comparison.compare import Options, compare_runs, texts, write
 from tunery.comparison.entries import Entry, Reading, TaskScore
 from tunery.comparison.leaderboard import rank
-from tunery.comparison.notebook import Silent
 from tunery.comparison.records import Comparison
 from tunery.comparison.selection import Selection
 from tunery.errors import InputError
+from tunery.runs.observer import Silent
 from tunery.tracking import store as stores
 
 ODD = "![x](http://evil.example/x.png) <img src=x>"

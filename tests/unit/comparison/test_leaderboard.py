@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
-from tests.unit.ranking.comparison_entries import quickstart, run, seeds, valued, with_conditions, without_samples
+from tests.unit.comparison.entries_made import quickstart, run, seeds, valued, with_conditions, without_samples
 
 from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.leaderboard import rank

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.unit.promotion.conftest import COMMIT, difference
 
 from tunery.config.promotion import PromotionConfig
-from tunery.promotion.evidence import SCORE, Compared, Difference, Evidence, FormScore
+from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
 from tunery.promotion.gates import decide
+from tunery.statistics.noninferiority import Difference
 
 RULES = PromotionConfig(guard={"truthfulqa": -0.01})
 GATES = [

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.comparison.records import Difference
 from tunery.statistics.ranks import (
     FEWEST_TASKS,
     across_tasks,
@@ -22,6 +21,7 @@ from tunery.statistics.ranks import (
     rank_range,
     too_close,
 )
+from tunery.statistics.variance import Difference
 
 
 def differences(*p: float) -> list[Difference]:

@@ -15,7 +15,7 @@ from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_
 from tunery.runs.report.tables import run_table
 from tunery.statistics.paired import compare_tasks
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 
 
 def test_the_report_is_the_golden_one(record: RunRecord) -> None:

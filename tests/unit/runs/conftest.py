@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -22,14 +20,6 @@ from tunery.records import (
     TaskSettings,
     Trained,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _little_garbage() -> Iterator[None]:
-    """statsmodels collects garbage at every correction: among all that other tests have loaded, a second each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def task_result(task: str, right: list[int], stderr: float | None) -> TaskResult:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,14 @@ from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
 from tunery.tracking.store import Store, connect
 
 MakeResult = Callable[..., TaskResult]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage() -> Iterator[None]:
+    """statsmodels collects garbage at every correction: among all that other tests have loaded, a second each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tunery.search.report.markdown import study_report
 from tunery.search.report.tables import finalists_table, study_table, trials_table
 from tunery.search.report.verdict import headline
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 OWN = {"training.learning_rate": 2e-4, "adapter.rank": 16}
 
 

@@ -1,1 +1,0 @@
-"""One run: data -> model -> training -> evaluation -> tracking."""

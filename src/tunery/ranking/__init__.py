@@ -1,1 +1,0 @@
-"""Records -> statistics, tables, plots, report. Pure."""
