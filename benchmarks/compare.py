@@ -99,11 +99,11 @@ def compared() -> None:
 
 def gathered() -> None:
     """The part of it that reads: runs, and the answers of those that are tested."""
-    from tunery.comparison.compare import Options, gather
+    from tunery.comparison.compare import CompareOptions, gather
     from tunery.comparison.selection import selected
     from tunery.tracking.store import connect
 
-    gather(connect(None, "unused"), selected(()), Options(curves=False))
+    gather(connect(None, "unused"), selected(()), CompareOptions(curves=False))
 
 
 LIBRARIES = (

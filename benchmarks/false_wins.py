@@ -24,11 +24,11 @@ from statsmodels.stats.proportion import proportion_confint
 
 from tunery.statistics.ranks import across_tasks, corrected
 from tunery.statistics.significance import difference
-from tunery.statistics.variance import Floats, Layout, Side
+from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix
 
 LEVEL = 0.05
 SEED_SPREAD = 0.04  # shifts accuracy with a standard deviation of half of that: 0.02
-TWO = tuple[Side, Side, Sequence[Layout]]
+TWO = tuple[ScoreMatrix, ScoreMatrix, Sequence[ItemClusters]]
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,18 @@ def difficulties(rng: np.random.Generator, items: int) -> Floats:
     return rng.beta(0.5, 0.5, items)
 
 
-def answered(rng: np.random.Generator, chances: Floats, gain: float, seeds: int, spread: float) -> Side:
+def answered(rng: np.random.Generator, chances: Floats, gain: float, seeds: int, spread: float) -> ScoreMatrix:
     """A configuration's 0/1 answers: chances raised by `gain` in the mean, shifted by each seed."""
     better = chances + (1 - chances) * gain / 0.5
     shifts = rng.normal(0, spread, (seeds, 1)).clip(-0.2, 0.2)
     return side(rng.random((seeds, len(chances))) < better + shifts * 4 * better * (1 - better))
 
 
-def side(answers: np.ndarray) -> Side:
+def side(answers: np.ndarray) -> ScoreMatrix:
     """A side of one task from its answers, shape (seeds, items)."""
     values = answers.astype(float)
     errors = values.std(axis=1, ddof=1).mean() / np.sqrt(values.shape[1])
-    return Side(values.mean(axis=1, keepdims=True), np.array([errors]), [values.mean(axis=0)])
+    return ScoreMatrix(values.mean(axis=1, keepdims=True), np.array([errors]), [values.mean(axis=0)])
 
 
 def of_seeds(one: int, other: int, items: int, spread: float = 0.0) -> Callable[[np.random.Generator, float], TWO]:
@@ -99,7 +99,7 @@ def of_seeds(one: int, other: int, items: int, spread: float = 0.0) -> Callable[
         return (
             answered(rng, chances, gain, one, spread if one > 1 else 0),
             answered(rng, chances, 0, other, spread if other > 1 else 0),
-            [Layout()],
+            [ItemClusters()],
         )
 
     return draw
@@ -111,7 +111,7 @@ def graded(items: int) -> Callable[[np.random.Generator, float], TWO]:
     def draw(rng: np.random.Generator, gain: float) -> TWO:
         chances = difficulties(rng, items)
         one, other = (rng.beta(1 + 4 * chances, 1 + 4 * (1 - chances)) for _ in range(2))
-        return side((one + gain)[None]), side(other[None]), [Layout()]
+        return side((one + gain)[None]), side(other[None]), [ItemClusters()]
 
     return draw
 
@@ -123,32 +123,32 @@ def by_passage(rng: np.random.Generator, gain: float, passages: int = 40, questi
     for raised in (gain, 0.0):
         understood = rng.random(passages)[number] < 0.5 + raised
         sides.append(side((rng.random(len(number)) < np.where(understood, 0.85, 0.15))[None]))
-    return sides[0], sides[1], [Layout(passages=number)]
+    return sides[0], sides[1], [ItemClusters(passages=number)]
 
 
 def over_three_tasks(rng: np.random.Generator, gain: float) -> TWO:
     """Mean of three tasks of unequal size."""
     draws = [of_seeds(1, 1, items)(rng, gain) for items in (50, 100, 300)]
     sides = [
-        Side(
+        ScoreMatrix(
             np.hstack([draw[place].scores for draw in draws]),
             np.concatenate([draw[place].errors for draw in draws]),
             [draw[place].answers[0] for draw in draws],
         )
         for place in (0, 1)
     ]
-    return sides[0], sides[1], [Layout()] * 3
+    return sides[0], sides[1], [ItemClusters()] * 3
 
 
 def over_leaves(*sizes: int) -> Callable[[np.random.Generator, float], TWO]:
     """One task of leaf tasks that count alike whatever their sizes."""
-    layout = Layout(leaves=np.repeat(np.arange(len(sizes)), sizes))
+    layout = ItemClusters(leaves=np.repeat(np.arange(len(sizes)), sizes))
     weights = layout.weights(sum(sizes))
 
-    def weighed(one: Side) -> Side:
+    def weighed(one: ScoreMatrix) -> ScoreMatrix:
         answers = one.answers[0]
         assert answers is not None
-        return Side(np.array([[weights @ answers]]), one.errors, [answers])
+        return ScoreMatrix(np.array([[weights @ answers]]), one.errors, [answers])
 
     def draw(rng: np.random.Generator, gain: float) -> TWO:
         one, other, _ = of_seeds(1, 1, sum(sizes))(rng, gain)
@@ -159,18 +159,18 @@ def over_leaves(*sizes: int) -> Callable[[np.random.Generator, float], TWO]:
 
 def without_answers(two: TWO) -> TWO:
     """Only scores and their errors, as a published result has them."""
-    one, other = (Side(each.scores, each.errors, [None] * len(each.errors)) for each in two[:2])
+    one, other = (ScoreMatrix(each.scores, each.errors, [None] * len(each.errors)) for each in two[:2])
     return one, other, two[2]
 
 
 def without_passages(two: TWO) -> TWO:
     """Every question as if it had a text of its own."""
-    return two[0], two[1], [Layout()] * len(two[2])
+    return two[0], two[1], [ItemClusters()] * len(two[2])
 
 
 def without_seeds(two: TWO) -> TWO:
     """Each item's mean over seeds as if it were a fixed model's answer."""
-    one, other = (Side(each.scores.mean(axis=0, keepdims=True), each.errors, each.answers) for each in two[:2])
+    one, other = (ScoreMatrix(each.scores.mean(axis=0, keepdims=True), each.errors, each.answers) for each in two[:2])
     return one, other, two[2]
 
 
@@ -257,7 +257,7 @@ def _families(rng: np.random.Generator, boards: int, candidates: int = 20) -> Ta
             spread = SEED_SPREAD if seeds > 1 else 0
             sides = [answered(rng, chances, 0.1 * (n < better), seeds, spread) for n in range(candidates)]
             equal = [(a < better) == (b < better) for a, b in itertools.combinations(range(candidates), 2)]
-            found = corrected([difference(a, b, [Layout()]) for a, b in itertools.combinations(sides, 2)])
+            found = corrected([difference(a, b, [ItemClusters()]) for a, b in itertools.combinations(sides, 2)])
             holm += any(one.adjusted <= LEVEL for one, alike in zip(found, equal, strict=True) if alike)
             plain += any(one.p <= LEVEL for one, alike in zip(found, equal, strict=True) if alike)
         table.add_row(name, f"{count:,}", *_share(holm, count), f"{plain / count:.1%}")

@@ -28,7 +28,7 @@ from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.openmp import wait_briefly
 from tunery.records import StudyRecord, TrialRow
-from tunery.search.session import Options
+from tunery.search.session import StudyOptions
 from tunery.search.tune import tune
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ def main(trials: int) -> None:
 def _study(project: Project, place: Path) -> tuple[StudyRecord, float]:
     """In a process that has not loaded anything yet: its imports count, as the scripts' do."""
     began = time.monotonic()
-    options = Options(storage=f"sqlite:///{place}/optuna.db", tracking_uri=f"sqlite:///{place}/mlflow.db")
+    options = StudyOptions(storage=f"sqlite:///{place}/optuna.db", tracking_uri=f"sqlite:///{place}/mlflow.db")
     record = tune(project, options, _Silent())
     return record, time.monotonic() - began
 

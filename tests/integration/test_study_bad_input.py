@@ -94,7 +94,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     from tunery.config.load import load_project
     from tunery.errors import ConfigError
     from tunery.models import base
-    from tunery.search.session import Options
+    from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
     small_study(place)
@@ -103,7 +103,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    options = Options(workers=3, tracking_uri=place.uri)
+    options = StudyOptions(workers=3, tracking_uri=place.uri)
     with pytest.raises(ConfigError, match=r"--workers is 3, but must be at most 2, one a card\. Use fewer"):
         tune(load_project(place.folder), options, _Silent())
     assert "RUNNING" not in {run.info.status for run in runs(place)}
@@ -113,7 +113,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
 def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """`tune` in this process, with another engine or overrides of the project."""
     from tunery.config.load import load_project
-    from tunery.search.session import Options
+    from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
     monkeypatch.chdir(place.folder)
@@ -121,7 +121,7 @@ def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ob
 
     def _tune(engine: Any = None, **overrides: str) -> object:
         project = load_project(place.folder, [(key.replace("__", "."), value) for key, value in overrides.items()])
-        return tune(project, Options(tracking_uri=place.uri), _Silent(), engine)
+        return tune(project, StudyOptions(tracking_uri=place.uri), _Silent(), engine)
 
     return _tune
 

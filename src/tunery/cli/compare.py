@@ -85,7 +85,7 @@ def compare(
     configuration and seed.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.comparison.compare import Options, compare_runs
+    from tunery.comparison.compare import CompareOptions, compare_runs
     from tunery.comparison.selection import selected
 
     selection = selected(
@@ -98,6 +98,6 @@ def compare(
         kinds=_words(kind),
         imported=imported,
     )
-    options = Options(confidence, seed, tested, out=out, record=record, run_name=run_name)
+    options = CompareOptions(confidence, seed, tested, out=out, record=record, run_name=run_name)
     with Terminal() as terminal:
         compare_runs(selection, options, terminal, tracking_uri=tracking_uri)

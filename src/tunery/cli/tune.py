@@ -55,13 +55,13 @@ def tune(
     from tunery.cli.study_view import StudyView
     from tunery.search.report.tables import finalists_table, study_table
     from tunery.search.report.verdict import shown_verdict
-    from tunery.search.session import Options
+    from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
     if executor == "local" and (address is not None or gpus_per_worker is not None):
         raise click.UsageError("--address and --gpus-per-worker are for --executor ray.", context)
     loaded = load(project, context)
-    options = Options(
+    options = StudyOptions(
         study=study,
         trials=trials,
         timeout_seconds=timeout,

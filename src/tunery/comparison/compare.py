@@ -14,13 +14,13 @@ from tunery.comparison.names import named
 from tunery.comparison.selection import separated
 from tunery.errors import Fault, InputError, StorageError
 from tunery.reporting.text import code
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from tunery.comparison.entries import Reading
+    from tunery.comparison.entries import RunEntry
     from tunery.comparison.records import Comparison
     from tunery.comparison.selection import Selection
     from tunery.tracking.run import Tracker
@@ -33,7 +33,7 @@ _PLOTS = ("leaderboard", "matrix", "cost", "ranks", "loss", "learning")  # all t
 
 
 @dataclass(frozen=True)
-class Options:
+class CompareOptions:
     """How to compare.
 
     Args:
@@ -56,7 +56,7 @@ class Options:
 
 
 def compare_runs(
-    selection: Selection, options: Options, watch: Watch, *, tracking_uri: str | None = None
+    selection: Selection, options: CompareOptions, watch: Observer, *, tracking_uri: str | None = None
 ) -> Comparison:
     """Rank the runs that are meant, and keep the comparison.
 
@@ -95,7 +95,7 @@ def compare_runs(
     return comparison
 
 
-def gather(store: Store, selection: Selection, options: Options) -> tuple[list[Reading], list[str]]:
+def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[RunEntry], list[str]]:
     """The runs that are meant, with the answers of those that are tested item by item, and what to say of them.
 
     Raises:
@@ -125,7 +125,7 @@ def frame_of(comparison: Comparison) -> pd.DataFrame:
     return frame(comparison)
 
 
-def _without_answers(readings: Sequence[Reading]) -> list[str]:
+def _without_answers(readings: Sequence[RunEntry]) -> list[str]:
     """What can still be said of runs that keep no samples."""
     bare = [one.entry.name for one in readings if one.entry.tasks and not one.entry.samples]
     if not bare:
@@ -139,7 +139,7 @@ def _without_answers(readings: Sequence[Reading]) -> list[str]:
     ]
 
 
-def _refuse_named_nan(readings: Sequence[Reading]) -> None:
+def _refuse_named_nan(readings: Sequence[RunEntry]) -> None:
     """A run that was asked for by name cannot be set apart in silence.
 
     Raises:
@@ -212,11 +212,11 @@ def _figures(comparison: Comparison) -> Mapping[str, Figure]:
 def _record(
     store: Store,
     comparison: Comparison,
-    readings: Sequence[Reading],
+    readings: Sequence[RunEntry],
     notes: Sequence[str],
-    options: Options,
+    options: CompareOptions,
     selection: Selection,
-    watch: Watch,
+    watch: Observer,
 ) -> None:
     from tunery.tracking.run import open_run
 
@@ -226,7 +226,7 @@ def _record(
         watch.step(f"kept as run {tracker.run_id}")
 
 
-def _project(readings: Sequence[Reading]) -> str:
+def _project(readings: Sequence[RunEntry]) -> str:
     """The project that all runs are of; runs of several, or of none, are compared in an experiment of their own."""
     projects = {one.entry.project.strip() for one in readings}
     return (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
@@ -234,9 +234,9 @@ def _project(readings: Sequence[Reading]) -> str:
 
 def _log(
     comparison: Comparison,
-    readings: Sequence[Reading],
+    readings: Sequence[RunEntry],
     notes: Sequence[str],
-    options: Options,
+    options: CompareOptions,
     selection: Selection,
     tracker: Tracker,
 ) -> None:
@@ -259,7 +259,7 @@ def _log(
     tracker.log_provenance(collect())
 
 
-def _links(readings: Sequence[Reading]) -> str:
+def _links(readings: Sequence[RunEntry]) -> str:
     """The runs as links that the MLflow UI follows; the report's own tables come first, and a description is short."""
     lines = [
         f"- [{code(one.entry.name)}](#/experiments/{one.experiment_id}/runs/{one.entry.run_id})" for one in readings
@@ -267,7 +267,7 @@ def _links(readings: Sequence[Reading]) -> str:
     return "\n".join(["## Runs", "", *lines, ""])
 
 
-def _linked(reading: Reading) -> dict[str, object]:
+def _linked(reading: RunEntry) -> dict[str, object]:
     entry = reading.entry
     seed = {} if entry.seed is None else {"seed": entry.seed}
     return {

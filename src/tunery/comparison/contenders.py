@@ -19,19 +19,19 @@ from statsmodels.stats.proportion import proportion_confint
 from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
 from tunery.comparison.pairing import answers_of, averaged, layout_of
-from tunery.comparison.records import SCORE, Cell, Contender, WinRate
+from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
-from tunery.statistics.variance import Floats, Layout, Side, own_error, reach
+from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_error, reach
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Configuration:
     """A contender with the arrays that its tests need; `side` is over the board's tasks."""
 
-    contender: Contender
-    side: Side
+    contender: LeaderboardRow
+    side: ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Task:
 
     name: str
     order: pd.Index[Any] | None
-    layout: Layout
+    layout: ItemClusters
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def configuration_of(run: Entry) -> tuple[str, ...]:
 
 def candidates(
     group: Group, names: Mapping[tuple[str, ...], str], level: Level
-) -> tuple[list[Candidate], list[Layout], list[str]]:
+) -> tuple[list[Configuration], list[ItemClusters], list[str]]:
     """One candidate a configuration.
 
     Args:
@@ -71,11 +71,11 @@ def candidates(
     tasks = [_task(name, group.runs) for name in group.tasks]
     others = _agreeing(group)
     more = {name: _task(name, [run for run in group.runs if run.run_id in ids]) for name, ids in others.items()}
-    found: list[Candidate] = []
+    found: list[Configuration] = []
     for key, runs in rows.items():
         extra = [task for name, task in more.items() if all(run.run_id in others[name] for run in runs)]
         contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), level)
-        found.append(Candidate(contender, side))
+        found.append(Configuration(contender, side))
     return (
         _with_corrected_gains(found),
         [task.layout for task in tasks],
@@ -160,21 +160,21 @@ def _task(name: str, runs: Sequence[Entry]) -> _Task:
     first = sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ()))
     found = (answers_of(run.samples.get(name), run.tasks[name]) for run in first)
     answers = next((one for one in found if one is not None), None)
-    return _Task(name, None, Layout()) if answers is None else _Task(name, answers.ids, layout_of(answers))
+    return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.ids, layout_of(answers))
 
 
-def _side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> Side:
+def _side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> ScoreMatrix:
     scores = np.array([[_sign(run, task) * run.tasks[task.name].value for task in tasks] for run in runs], dtype=float)
     errors = np.array([_mean_error([run.tasks[task.name].stderr for run in runs]) for task in tasks])
     answers = [_answers([(run.samples.get(task.name), run.tasks[task.name]) for run in runs], task) for task in tasks]
-    return Side(scores, errors, answers)
+    return ScoreMatrix(scores, errors, answers)
 
 
-def _base_side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> Side:
+def _base_side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> ScoreMatrix:
     """The base as it was scored beside these runs; a task without a base score is NaN."""
     scores = np.array([[_sign(runs[0], task) * _base_value(runs, task) for task in tasks]])
     errors = np.array([_mean_error([run.tasks[task.name].base_stderr for run in runs]) for task in tasks])
-    return Side(scores, errors, [_base_answers(runs, task) for task in tasks])
+    return ScoreMatrix(scores, errors, [_base_answers(runs, task) for task in tasks])
 
 
 def _base_value(runs: Sequence[Entry], task: _Task) -> float:
@@ -214,7 +214,7 @@ def _mean_error(errors: Sequence[float | None]) -> float:
 
 def _contender(
     name: str, runs: Sequence[Entry], tasks: Sequence[_Task], ranked: int, level: Level
-) -> tuple[Contender, Side]:
+) -> tuple[LeaderboardRow, ScoreMatrix]:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
     side, base = _side(runs, tasks), _base_side(runs, tasks)
     layouts = [task.layout for task in tasks]
@@ -227,11 +227,11 @@ def _contender(
     }
     counting = range(ranked)
     score = _measured(side.on(*counting), base.on(*counting), layouts[:ranked], level, bare)
-    row = Contender(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
+    row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
     return row, side.on(*counting)
 
 
-def _measured(side: Side, base: Side, layouts: Sequence[Layout], level: Level, bare: bool) -> Cell:
+def _measured(side: ScoreMatrix, base: ScoreMatrix, layouts: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
     """A side's score with its interval, and its gain over the base; greater is better.
 
     Args:
@@ -281,7 +281,7 @@ def _win_rate(runs: Sequence[Entry], confidence: float) -> WinRate | None:
     return WinRate(votes, votes.wins / chosen, float(low), float(high))
 
 
-def _with_corrected_gains(found: Sequence[Candidate]) -> list[Candidate]:
+def _with_corrected_gains(found: Sequence[Configuration]) -> list[Configuration]:
     """Gains over the base, corrected for all contenders: on the score, and on all tasks together."""
     scores = iter(corrected([one.contender.score.gain for one in found if one.contender.score.gain is not None]))
     cells = [cell for one in found for cell in one.contender.cells.values()]
@@ -295,5 +295,5 @@ def _with_corrected_gains(found: Sequence[Candidate]) -> list[Candidate]:
         }
         score = contender.score
         score = score if score.gain is None else dataclasses.replace(score, gain=next(scores))
-        done.append(Candidate(dataclasses.replace(contender, cells=new, score=score), one.side))
+        done.append(Configuration(dataclasses.replace(contender, cells=new, score=score), one.side))
     return done

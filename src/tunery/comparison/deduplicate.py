@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import by_metric, lower_is_better, metrics_of
-from tunery.comparison.entries import Reading, TaskScore
+from tunery.comparison.entries import RunEntry, TaskScore
 from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 # ---- one name and one metric a task
 
 
-def by_true_names(readings: Sequence[Reading]) -> list[Reading]:
+def by_true_names(readings: Sequence[RunEntry]) -> list[RunEntry]:
     """A task that some of the runs tell the true name of is called so in all: MLflow takes no colon in a param's."""
     told = {entity_name(task): task for one in readings for task in one.entry.tasks if entity_name(task) != task}
     return [_renamed(reading, told) for reading in readings] if told else list(readings)
 
 
-def _renamed(reading: Reading, told: Mapping[str, str]) -> Reading:
+def _renamed(reading: RunEntry, told: Mapping[str, str]) -> RunEntry:
     names = {task: told.get(task, task) for task in reading.entry.tasks}
     tasks = {name: replace(reading.entry.tasks[task], task=name) for task, name in names.items()}
     sources = {name: reading.sources[task] for task, name in names.items()}
     return replace(reading, entry=replace(reading.entry, tasks=tasks), sources=sources)
 
 
-def by_one_metric(readings: Sequence[Reading]) -> list[Reading]:
+def by_one_metric(readings: Sequence[RunEntry]) -> list[RunEntry]:
     """Imports by the metric that our own runs are scored by: a result file does not say which of several counts."""
     chosen: dict[str, Counter[str]] = defaultdict(Counter)
     for reading in readings:
@@ -42,7 +42,7 @@ def by_one_metric(readings: Sequence[Reading]) -> list[Reading]:
     return [_by(reading, reading.imported, usual) if reading.imported else reading for reading in readings]
 
 
-def _by(reading: Reading, run: Run, usual: Mapping[str, str]) -> Reading:
+def _by(reading: RunEntry, run: Run, usual: Mapping[str, str]) -> RunEntry:
     metrics = metrics_of(run)
     tasks = {
         task: by_metric(score, usual[task], metrics, lower_is_better(run, task))
@@ -56,10 +56,10 @@ def _by(reading: Reading, run: Run, usual: Mapping[str, str]) -> Reading:
 # ---- several runs of one model
 
 
-def with_evaluations(readings: Sequence[Reading]) -> list[Reading]:
+def with_evaluations(readings: Sequence[RunEntry]) -> list[RunEntry]:
     """Scores of a model that `tunery evaluate` asked more tasks, in the row of the run that trained it."""
     homes = {model: reading for reading in readings for model in reading.models if not reading.evaluated}
-    later: dict[str, list[Reading]] = defaultdict(list)
+    later: dict[str, list[RunEntry]] = defaultdict(list)
     alone = []
     for reading in readings:
         home = homes.get(reading.evaluated) if reading.evaluated else None
@@ -70,18 +70,18 @@ def with_evaluations(readings: Sequence[Reading]) -> list[Reading]:
     return [row for reading in alone for row in _rows([reading, *later.get(reading.entry.run_id, [])])]
 
 
-def latest(readings: Sequence[Reading]) -> list[Reading]:
+def latest(readings: Sequence[RunEntry]) -> list[RunEntry]:
     """The latest run of each configuration and seed, asked in one way; what was named stands for itself."""
-    groups: dict[Hashable, list[Reading]] = defaultdict(list)
+    groups: dict[Hashable, list[RunEntry]] = defaultdict(list)
     for reading in readings:
         key = reading.entry.run_id if reading.named else (reading.entry.configuration, reading.entry.seed)
         groups[key].append(reading)
     return [row for group in groups.values() for row in _rows(sorted(group, key=lambda one: -one.entry.started_ms))]
 
 
-def _rows(readings: Sequence[Reading]) -> list[Reading]:
+def _rows(readings: Sequence[RunEntry]) -> list[RunEntry]:
     """Runs of one model as one row, or several: a run that was asked a task in another way joins none without it."""
-    rows: list[Reading] = []
+    rows: list[RunEntry] = []
     for reading in readings:
         place = next((place for place, row in enumerate(rows) if not _clash(row, reading)), None)
         if place is None:
@@ -91,7 +91,7 @@ def _rows(readings: Sequence[Reading]) -> list[Reading]:
     return rows
 
 
-def _clash(one: Reading, other: Reading) -> bool:
+def _clash(one: RunEntry, other: RunEntry) -> bool:
     """Whether both were asked a task, in different ways."""
     mine, theirs = one.entry.tasks, other.entry.tasks
     return any(_differ(mine[task], theirs[task]) for task in mine.keys() & theirs.keys())
@@ -105,7 +105,7 @@ def _differ(one: TaskScore, other: TaskScore) -> bool:
     return any(mine[key] != theirs[key] for key in (mine.keys() & theirs.keys()) - settled)
 
 
-def _together(row: Reading, more: Reading) -> Reading:
+def _together(row: RunEntry, more: RunEntry) -> RunEntry:
     """The row, with the tasks that it was not asked and the other was."""
     mine, theirs = row.entry, more.entry
     entry = replace(

@@ -121,7 +121,7 @@ def ranked_by(run: Entry, tasks: Collection[str]) -> dict[str, TaskScore]:
 
 
 @dataclass(frozen=True)
-class Source:
+class SamplesLocation:
     """Where a task's answers lie, and which base's answers they are held against.
 
     Args:
@@ -139,7 +139,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunEntry:
     """One entry, with what a comparison may look up later.
 
     Args:
@@ -154,7 +154,7 @@ class Reading:
     """
 
     entry: Entry
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SamplesLocation]
     settings: Mapping[str, str]
     experiment_id: str
     models: tuple[str, ...] = ()
@@ -165,9 +165,9 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Readings:
+class RunEntries:
     """What was found: the latest run of each configuration, seed and way of asking, and how many stand behind them."""
 
-    readings: tuple[Reading, ...]
+    readings: tuple[RunEntry, ...]
     runs: int
     notes: tuple[str, ...] = ()

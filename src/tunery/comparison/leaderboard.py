@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tunery.comparison.contenders import Candidate, Level, candidates, named
+from tunery.comparison.contenders import Configuration, Level, candidates, named
 from tunery.comparison.entries import Entry
 from tunery.comparison.groups import Group, group_runs
-from tunery.comparison.records import SCORE, Board, Comparison, Pair
+from tunery.comparison.records import SCORE, Board, Comparison, TestedPair
 from tunery.errors import Fault, InputError
 from tunery.statistics.ranks import across_tasks, average_ranks, corrected, rank_range, too_close
 from tunery.statistics.significance import difference
-from tunery.statistics.variance import Layout
+from tunery.statistics.variance import ItemClusters
 
 # Pairs grow with the square: of more contenders only the best are tested, and corrected for as if all had been.
 MOST_TESTED = 50
@@ -82,8 +82,12 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
 
 
 def _pairs(
-    ordered: Sequence[Candidate], tasks: Sequence[str], layouts: Sequence[Layout], level: Level, family: int | None
-) -> tuple[Pair, ...]:
+    ordered: Sequence[Configuration],
+    tasks: Sequence[str],
+    layouts: Sequence[ItemClusters],
+    level: Level,
+    family: int | None,
+) -> tuple[TestedPair, ...]:
     """Every two candidates on the score, corrected together, and on each task, corrected over tasks and pairs.
 
     Args:
@@ -93,7 +97,7 @@ def _pairs(
     whole = [difference(one.side, other.side, layouts, level.confidence, level.seed) for one, other in twos]
     over_all = SCORE if len(tasks) > 1 else tasks[0]
     pairs = [
-        Pair(over_all, one.contender.name, other.contender.name, found)
+        TestedPair(over_all, one.contender.name, other.contender.name, found)
         for (one, other), found in zip(twos, corrected(whole, family), strict=True)
     ]
     if len(tasks) == 1:
@@ -104,13 +108,13 @@ def _pairs(
         for number, one, other in places
     ]
     pairs += [
-        Pair(tasks[number], one.contender.name, other.contender.name, found)
+        TestedPair(tasks[number], one.contender.name, other.contender.name, found)
         for (number, one, other), found in zip(places, corrected(single, family and family * len(tasks)), strict=True)
     ]
     return tuple(pairs)
 
 
-def _better(pairs: Sequence[Pair], confidence: float) -> dict[str, set[str]]:
+def _better(pairs: Sequence[TestedPair], confidence: float) -> dict[str, set[str]]:
     """By contender, those that it surely beats."""
     better: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:

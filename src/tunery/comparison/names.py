@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tunery.reporting.text import settings_text
 
 if TYPE_CHECKING:
-    from tunery.comparison.entries import Reading
+    from tunery.comparison.entries import RunEntry
 
 _BY_MLFLOW = re.compile(r"[a-z]+-[a-z]+-\d+")  # bold-bird-123
 _MOST_SETTINGS = 4
@@ -19,12 +19,12 @@ _MOST_SETTINGS = 4
 _SAID = re.compile(r"base\.(?!quantization)|adapter\.method|data\.(train|validation)|input\.|import\.name|training\.sc")
 
 
-def named(readings: Sequence[Reading]) -> list[Reading]:
+def named(readings: Sequence[RunEntry]) -> list[RunEntry]:
     """The same readings; a name that MLflow invented gives way to one that says what the run is, and no more.
 
     What all of them share, such as the data, stands in columns of its own: a name would be cut before it differs.
     """
-    alike: dict[tuple[str, ...], list[Reading]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[RunEntry]] = defaultdict(list)
     for reading in readings:
         alike[_family(reading)].append(reading)
     differing = {family: _differing([one.settings for one in members]) for family, members in alike.items()}
@@ -32,7 +32,7 @@ def named(readings: Sequence[Reading]) -> list[Reading]:
     return [_named(reading, differing[_family(reading)], *several) for reading in readings]
 
 
-def _family(reading: Reading) -> tuple[str, ...]:
+def _family(reading: RunEntry) -> tuple[str, ...]:
     entry = reading.entry
     return entry.project, entry.base, entry.method, entry.trained_on
 
@@ -47,7 +47,7 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key, found in values.items() if len(found) > 1]
 
 
-def _named(reading: Reading, keys: Sequence[str], several_methods: bool, several_data: bool) -> Reading:
+def _named(reading: RunEntry, keys: Sequence[str], several_methods: bool, several_data: bool) -> RunEntry:
     entry = reading.entry
     if not _BY_MLFLOW.fullmatch(entry.name):
         return reading
@@ -58,7 +58,7 @@ def _named(reading: Reading, keys: Sequence[str], several_methods: bool, several
     return replace(reading, entry=replace(entry, name=" ".join(word for word in words if word) or entry.name))
 
 
-def _what(reading: Reading) -> str:
+def _what(reading: RunEntry) -> str:
     entry = reading.entry
     return entry.method if entry.method not in ("", "none") else entry.base
 

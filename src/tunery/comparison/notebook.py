@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunery.comparison.compare import Options, compare_runs, frame_of
+from tunery.comparison.compare import CompareOptions, compare_runs, frame_of
 from tunery.comparison.selection import selected
-from tunery.runs.observer import Silent
+from tunery.runs.observer import SilentObserver
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +38,8 @@ def compare_frame(
         filter=filter,
         imported=imported,
     )
-    options = Options(confidence, seed, tested, curves=record, record=record)
-    return frame_of(compare_runs(selection, options, Silent(), tracking_uri=tracking_uri))
+    options = CompareOptions(confidence, seed, tested, curves=record, record=record)
+    return frame_of(compare_runs(selection, options, SilentObserver(), tracking_uri=tracking_uri))
 
 
 def _several(value: str | Sequence[str]) -> tuple[str, ...]:

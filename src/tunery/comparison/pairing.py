@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from tunery.comparison.entries import TaskScore
-from tunery.statistics.variance import Floats, Layout
+from tunery.statistics.variance import Floats, ItemClusters
 
 
 @dataclass(frozen=True)
-class Answers:
+class ItemScores:
     """The items that a score is the mean of.
 
     Args:
@@ -33,7 +33,7 @@ class Answers:
     passages: pd.Series[Any] | None = None
 
 
-def answers_of(samples: pd.DataFrame | None, score: TaskScore) -> Answers | None:
+def answers_of(samples: pd.DataFrame | None, score: TaskScore) -> ItemScores | None:
     """The items behind a score.
 
     Args:
@@ -50,9 +50,9 @@ def answers_of(samples: pd.DataFrame | None, score: TaskScore) -> Answers | None
     values = rows[score.metric].to_numpy(float)
     passages = rows.get("passage")
     if len(values) and _close(values.mean(), score.value):
-        return Answers(_distinct(rows["item_id"]), rows["item_id"], values, None, passages)
+        return ItemScores(_distinct(rows["item_id"]), rows["item_id"], values, None, passages)
     if "task" in rows and _close(rows.groupby("task")[score.metric].mean().mean(), score.value):
-        return Answers(_distinct(rows["item_id"]), rows["item_id"], values, rows["task"], passages)
+        return ItemScores(_distinct(rows["item_id"]), rows["item_id"], values, rows["task"], passages)
     return None
 
 
@@ -64,7 +64,7 @@ def _distinct(items: pd.Series[Any]) -> pd.Index[Any]:
     return found.where(nth == 0, found.astype(str) + " #" + nth.astype(str).to_numpy())
 
 
-def layout_of(answers: Answers) -> Layout:
+def layout_of(answers: ItemScores) -> ItemClusters:
     """How the items hang together: numbers for their passages and their leaf tasks."""
     leaves = None if answers.leaves is None else pd.factorize(answers.leaves)[0]
     passages = None
@@ -73,10 +73,10 @@ def layout_of(answers: Answers) -> Layout:
         passages = pd.factorize(answers.passages.astype(object).where(answers.passages.notna(), alone))[0]
         if len(np.unique(passages)) == len(passages):
             passages = None  # every item has a text of its own
-    return Layout(passages, leaves)
+    return ItemClusters(passages, leaves)
 
 
-def averaged(answers: Sequence[Answers | None], order: pd.Index[Any], sign: int) -> Floats | None:
+def averaged(answers: Sequence[ItemScores | None], order: pd.Index[Any], sign: int) -> Floats | None:
     """Each item's value, mean over seeds, in `order`; None unless every seed answered exactly these items."""
     values = [None if one is None else _ordered(one, order) for one in answers]
     known = [value for value in values if value is not None]
@@ -86,7 +86,7 @@ def averaged(answers: Sequence[Answers | None], order: pd.Index[Any], sign: int)
     return mean
 
 
-def _ordered(answers: Answers, order: pd.Index[Any]) -> Floats | None:
+def _ordered(answers: ItemScores, order: pd.Index[Any]) -> Floats | None:
     if answers.ids.equals(order):
         return answers.values
     if len(answers.ids) != len(order):

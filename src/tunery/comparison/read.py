@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import is_bare, metrics_of, task_scores
 from tunery.comparison.deduplicate import by_one_metric, by_true_names, latest, with_evaluations
-from tunery.comparison.entries import Entry, Reading, Readings, Source, TaskScore, Votes
+from tunery.comparison.entries import Entry, RunEntries, RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, experiments, nothing_found, search, select
 from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.store import Store
@@ -27,7 +27,7 @@ _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.b
 _NOT_DECISIVE = (_SEED, "cfg.training.device", "import.seed")
 
 
-def read(store: Store, selection: Selection) -> Readings:
+def read(store: Store, selection: Selection) -> RunEntries:
     """Read the runs that are meant.
 
     Args:
@@ -48,17 +48,17 @@ def read(store: Store, selection: Selection) -> Readings:
         notes.append(
             f"Of {len(scored)} runs, the latest of each configuration, seed and way of asking is compared: {len(kept)}."
         )
-    return Readings(tuple(with_votes(store, kept)), len(found), tuple(notes))
+    return RunEntries(tuple(with_votes(store, kept)), len(found), tuple(notes))
 
 
-def _reading(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> Reading:
+def _reading(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
     tags, params = run.data.tags, run.data.params
     tasks = task_scores(run)
     settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
     configuration = _configuration(run, settings)
     kept = shared.setdefault(configuration, {key.removeprefix("cfg."): value for key, value in settings.items()})
     outputs = run.outputs.model_outputs if run.outputs is not None else []
-    return Reading(
+    return RunEntry(
         entry=_entry(run, tasks, configuration),
         sources={task: _source(run, score) for task, score in tasks.items()},
         settings=kept,
@@ -105,12 +105,12 @@ def _sources_of(params: Mapping[str, str]) -> str:
     return ", ".join(found)
 
 
-def _source(run: Run, score: TaskScore) -> Source:
+def _source(run: Run, score: TaskScore) -> SamplesLocation:
     tags = run.data.tags
     locked = score.conditions.get("split") == "locked"
     # A trial is scored on its locked items when the study is over, into a folder of their own.
     apart = locked and tags.get("tunery.kind") == "trial"
-    return Source(
+    return SamplesLocation(
         run_id=run.info.run_id,
         artifact_uri=str(run.info.artifact_uri),
         folder="samples/locked" if apart else "samples",
@@ -164,7 +164,7 @@ def _whole(text: str | None) -> int | None:
         return None
 
 
-def with_votes(store: Store, readings: Sequence[Reading]) -> list[Reading]:
+def with_votes(store: Store, readings: Sequence[RunEntry]) -> list[RunEntry]:
     """The same readings with the choices that people made."""
     votes = _votes(store)
     if not votes:
@@ -172,7 +172,7 @@ def with_votes(store: Store, readings: Sequence[Reading]) -> list[Reading]:
     return [replace(one, entry=replace(one.entry, votes=_votes_of(one, votes))) for one in readings]
 
 
-def _votes_of(reading: Reading, votes: Mapping[str, Votes]) -> Votes | None:
+def _votes_of(reading: RunEntry, votes: Mapping[str, Votes]) -> Votes | None:
     """The run's own; where it has none, those of all models of its row."""
     if reading.entry.run_id in votes:
         return votes[reading.entry.run_id]

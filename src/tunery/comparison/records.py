@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import Entry, Votes
-from tunery.statistics.variance import Difference
 from tunery.statistics.ranks import Across
+from tunery.statistics.variance import Difference
 
 SCORE = "score"  # the mean over a board's tasks, beside the tasks' own names
 
@@ -60,7 +60,7 @@ class WinRate:
 
 
 @dataclass(frozen=True)
-class Contender:
+class LeaderboardRow:
     """One configuration on a board: its seeds' runs as one row.
 
     Args:
@@ -96,7 +96,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Pair:
+class TestedPair:
     """Two contenders on one task, or on SCORE; `difference` is above 0 where `one` is better."""
 
     task: str
@@ -120,15 +120,15 @@ class Board:
     """
 
     tasks: tuple[str, ...]
-    contenders: tuple[Contender, ...]
-    pairs: tuple[Pair, ...]
+    contenders: tuple[LeaderboardRow, ...]
+    pairs: tuple[TestedPair, ...]
     ties: tuple[tuple[str, ...], ...]
     across: Across | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
 
     @property
-    def over_all(self) -> list[Pair]:
+    def over_all(self) -> list[TestedPair]:
         """The pairs that places rest on: those on SCORE, or on the only task."""
         task = SCORE if len(self.tasks) > 1 else self.tasks[0]
         return [pair for pair in self.pairs if pair.task == task]

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tunery.comparison.conditions import metrics_of
-from tunery.comparison.entries import Reading, Source, TaskScore, counting_anywhere, ranked_by
+from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
 from tunery.evaluation.result import mean_over_tasks
 from tunery.evaluation.samples import file_name
 from tunery.tracking.base_scores import EXPERIMENT, KEY
@@ -29,7 +29,7 @@ _AT_ONCE = 8  # downloads from a remote artifact store
 CURVES = ("train/loss", "validation/nll")
 
 
-def with_answers(store: Store, readings: Sequence[Reading]) -> list[Reading]:
+def with_answers(store: Store, readings: Sequence[RunEntry]) -> list[RunEntry]:
     """The same readings with their answers and those of their bases.
 
     Where one of them was chosen on dev items, and so has its locked ones for a score, the others are taken on their
@@ -47,13 +47,13 @@ def with_answers(store: Store, readings: Sequence[Reading]) -> list[Reading]:
         return list(pool.map(lambda reading: answers.of(reading, locked), readings))
 
 
-def with_curves(store: Store, readings: Sequence[Reading], names: Sequence[str] = CURVES) -> list[Reading]:
+def with_curves(store: Store, readings: Sequence[RunEntry], names: Sequence[str] = CURVES) -> list[RunEntry]:
     """The same readings with curves of the optimisation: one request a curve, so for a few runs only."""
     with refusals(store.uri):
         return [replace(one, entry=replace(one.entry, curves=_curves(store, one, names))) for one in readings]
 
 
-def _curves(store: Store, reading: Reading, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+def _curves(store: Store, reading: RunEntry, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     if reading.entry.kind not in ("train", "trial", "import"):
         return {}
     found = {}
@@ -73,7 +73,7 @@ class _Answers:
     bases: Sequence[KeptBase]
     _frames: dict[tuple[str, str], pd.DataFrame | None] = field(default_factory=dict)
 
-    def of(self, reading: Reading, locked: Iterable[str]) -> Reading:
+    def of(self, reading: RunEntry, locked: Iterable[str]) -> RunEntry:
         """A reading with its answers; what its scores say of items, errors and base is taken from them."""
         entry, missing = reading.entry, []
         tasks, samples, base_samples = dict(entry.tasks), {}, {}
@@ -92,7 +92,7 @@ class _Answers:
         changed = replace(entry, tasks=tasks, samples=samples, base_samples=base_samples, notes=notes, costs=costs)
         return replace(reading, entry=changed)
 
-    def _energy(self, reading: Reading) -> dict[str, float]:
+    def _energy(self, reading: RunEntry) -> dict[str, float]:
         """Joules that the GPUs drew while the run was on, where MLflow's system metrics hold their power."""
         if "energy_joules" in reading.entry.costs or not reading.power:
             return {}
@@ -100,7 +100,7 @@ class _Answers:
             histories = [self.store.client.get_metric_history(reading.entry.run_id, name) for name in reading.power]
         return {"energy_joules": sum(joules([(one.timestamp, one.value) for one in found]) for found in histories)}
 
-    def _base(self, source: Source, score: TaskScore, own: pd.DataFrame) -> pd.DataFrame | None:
+    def _base(self, source: SamplesLocation, score: TaskScore, own: pd.DataFrame) -> pd.DataFrame | None:
         """The base's answers to the same items, of the latest that has them; None where nobody kept them."""
         if source.is_bare or not source.base:
             return None
@@ -109,7 +109,7 @@ class _Answers:
         found = (_of_items(frame, own["item_id"]) for frame in frames if frame is not None)
         return next((frame for frame in found if frame is not None), None)
 
-    def _read(self, source: Source, task: str, metric: str) -> pd.DataFrame | None:
+    def _read(self, source: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
         key = (f"{source.run_id}/{source.folder}/{task}", metric)
         if key not in self._frames:
             frame = _load(self.store, source, task, metric)
@@ -126,7 +126,7 @@ def _of_items(frame: pd.DataFrame, items: pd.Series[Any]) -> pd.DataFrame | None
     return found.drop(columns="split", errors="ignore") if same else None
 
 
-def _load(store: Store, source: Source, task: str, metric: str) -> pd.DataFrame | None:
+def _load(store: Store, source: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
     import requests
     from mlflow.exceptions import MlflowException
 
@@ -139,7 +139,7 @@ def _load(store: Store, source: Source, task: str, metric: str) -> pd.DataFrame 
 
 
 @contextmanager
-def _file(store: Store, source: Source, name: str) -> Iterator[Path]:
+def _file(store: Store, source: SamplesLocation, name: str) -> Iterator[Path]:
     """Where an artifact can be read: in its place where that is a folder of this machine, else a copy."""
     folder = _local(source.artifact_uri)
     place: AbstractContextManager[str] = (
@@ -195,11 +195,11 @@ _PAGE = 1000
 class KeptBase:
     """One base's result of one task."""
 
-    source: Source
+    source: SamplesLocation
     params: Mapping[str, str]
     metrics: Mapping[str, float]
 
-    def answers(self, source: Source, score: TaskScore) -> bool:
+    def answers(self, source: SamplesLocation, score: TaskScore) -> bool:
         """Whether a score of `source` stands on this base, asked in the same way; the items are for others to check."""
         if self.params.get("task") != score.task or not self._is_base_of(source):
             return False
@@ -213,7 +213,7 @@ class KeptBase:
         own = self.metrics.get(entity_name(f"lm_eval/{score.task}/{score.metric}"))
         return own is not None and (score.base is None or math.isclose(own, score.base, rel_tol=1e-9, abs_tol=1e-12))
 
-    def _is_base_of(self, source: Source) -> bool:
+    def _is_base_of(self, source: SamplesLocation) -> bool:
         mine = self.source
         same = mine.base_revision == source.base_revision if source.base_revision else mine.base == source.base
         return same and _agrees(mine.quantization, source.quantization)
@@ -252,7 +252,7 @@ def kept_bases(store: Store) -> list[KeptBase]:
 
 def _kept(run: Run) -> KeptBase:
     tags = run.data.tags
-    source = Source(
+    source = SamplesLocation(
         run_id=run.info.run_id,
         artifact_uri=str(run.info.artifact_uri),
         folder="samples",
@@ -319,7 +319,7 @@ def digest(item_ids: Iterable[object]) -> str:
     return hashlib.sha256("\n".join(sorted(map(str, item_ids))).encode()).hexdigest()[:32]
 
 
-def contenders(readings: Sequence[Reading], most: int) -> list[Reading]:
+def contenders(readings: Sequence[RunEntry], most: int) -> list[RunEntry]:
     """The runs that are tested item by item: the best configurations of the largest set that was asked the same.
 
     Args:
@@ -327,7 +327,7 @@ def contenders(readings: Sequence[Reading], most: int) -> list[Reading]:
         most: How many configurations at most, each with all of its seeds.
     """
     tasks = counting_anywhere(one.entry for one in readings)
-    sets: dict[frozenset[str], dict[str, list[Reading]]] = {}
+    sets: dict[frozenset[str], dict[str, list[RunEntry]]] = {}
     for reading in readings:
         asked = frozenset(ranked_by(reading.entry, tasks))
         sets.setdefault(asked, {}).setdefault(reading.entry.configuration, []).append(reading)
@@ -340,7 +340,7 @@ def contenders(readings: Sequence[Reading], most: int) -> list[Reading]:
     return [reading for group in best[:most] for reading in group]
 
 
-def _level(group: Sequence[Reading], tasks: Collection[str]) -> float:
+def _level(group: Sequence[RunEntry], tasks: Collection[str]) -> float:
     """Mean over tasks and seeds, greater is better; what is no number comes last."""
     values = [
         score.value if score.higher_is_better else -score.value

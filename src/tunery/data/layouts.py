@@ -8,7 +8,7 @@ from typing import Any
 from tunery.config.data import SourceConfig
 from tunery.data.detect import first_value, kind_of_dialogue, suggest
 from tunery.data.messages import UnusableRow, dialogue, read_turns, text_of, tools_text, with_system
-from tunery.data.prompt_template import Template, check_columns, parse_template
+from tunery.data.prompt_template import PromptTemplate, check_columns, parse_template
 from tunery.data.rows import Rows
 from tunery.errors import DataError, Fault
 from tunery.records import Message
@@ -76,8 +76,8 @@ def _columns(rows: Rows, source: SourceConfig) -> Convert:
     return convert
 
 
-def _only(column: str) -> Template:
-    return Template(("", column, ""))
+def _only(column: str) -> PromptTemplate:
+    return PromptTemplate(("", column, ""))
 
 
 def _pair(prompt: str, completion: str, system: str = "") -> Sequence[Message]:

@@ -13,7 +13,7 @@ _PIECE = re.compile(r"\{\{|\}\}|\{(?P<column>[^{}]*)\}|(?P<lone>[{}])")
 
 
 @dataclass(frozen=True)
-class Template:
+class PromptTemplate:
     """A parsed prompt template.
 
     Args:
@@ -32,7 +32,7 @@ class Template:
         return "".join(values[piece] if place % 2 else piece for place, piece in enumerate(self.pieces))
 
 
-def parse_template(text: str) -> Template:
+def parse_template(text: str) -> PromptTemplate:
     """Read a template such as "Premise: {premise}".
 
     What stands in braces is a column's whole name. It is looked up and never evaluated, so `{row.__class__}` or
@@ -55,7 +55,7 @@ def parse_template(text: str) -> Template:
         else:
             pieces += [literal, match["column"]]
             literal = ""
-    return Template((*pieces, literal + text[end:]))
+    return PromptTemplate((*pieces, literal + text[end:]))
 
 
 def check_columns(named: Mapping[str, str], present: Sequence[str], where: str) -> None:

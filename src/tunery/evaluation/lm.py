@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from tunery.evaluation import shared_context
-from tunery.evaluation.shared_context import Row
+from tunery.evaluation.shared_context import DocumentRow
 from tunery.evaluation.stopping import stop_ids
 
 _LOG = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Scorer(HFLM):  # type: ignore[misc]
         answers |= zip(alone, self._loglikelihood_tokens([pairs[place] for place in alone]), strict=True)
         return [answers[place] for place in range(len(pairs))]
 
-    def _agrees(self, row: Row) -> bool:
+    def _agrees(self, row: DocumentRow) -> bool:
         """Whether the options of a row get what each gets alone, as far as the model's precision allows."""
         stock = self._loglikelihood_tokens([(None, row.context, option) for option in row.options.values()])
         tolerance = _TOLERANCE if self.model.get_input_embeddings().weight.dtype == torch.float32 else _TOLERANCE_16_BIT
@@ -145,7 +145,7 @@ class Scorer(HFLM):  # type: ignore[misc]
                 return False
         return True
 
-    def _answer(self, rows: list[Row]) -> dict[int, tuple[float, bool]]:
+    def _answer(self, rows: list[DocumentRow]) -> dict[int, tuple[float, bool]]:
         return shared_context.answer(self.model, rows, self.batch_size, self.device, self.tokenizer.pad_token_id)
 
     def _is_dev(self, request: Any) -> bool:

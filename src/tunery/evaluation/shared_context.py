@@ -24,7 +24,7 @@ Answer = tuple[float, bool]
 
 
 @dataclass(frozen=True)
-class Row:
+class DocumentRow:
     """One context with its options.
 
     Args:
@@ -68,7 +68,9 @@ def longest_request(model: Any, max_length: int) -> int:
     return min(max_length, getattr(config, "sliding_window", None) or max_length)
 
 
-def rows_of(keys: Sequence[object], pairs: Sequence[tuple[Sequence[int], Sequence[int]]], widest: int) -> list[Row]:
+def rows_of(
+    keys: Sequence[object], pairs: Sequence[tuple[Sequence[int], Sequence[int]]], widest: int
+) -> list[DocumentRow]:
     """Requests gathered by document and context, widest row first; without those that fit in no row.
 
     Args:
@@ -83,11 +85,11 @@ def rows_of(keys: Sequence[object], pairs: Sequence[tuple[Sequence[int], Sequenc
     rows = []
     for options in gathered.values():
         context = pairs[next(iter(options))][0]
-        rows += [Row(context, part) for part in _split(options, widest - len(context))]
+        rows += [DocumentRow(context, part) for part in _split(options, widest - len(context))]
     return sorted(rows, key=lambda row: (-row.width, tuple(row.context), tuple(map(tuple, row.options.values()))))
 
 
-def answer(model: Any, rows: Sequence[Row], batch_size: int, device: Any, padding: int) -> dict[int, Answer]:
+def answer(model: Any, rows: Sequence[DocumentRow], batch_size: int, device: Any, padding: int) -> dict[int, Answer]:
     """Log-likelihood of each option in nats, and whether greedy decoding would write it, by the place of its request.
 
     Args:
@@ -115,7 +117,7 @@ def _split(options: Mapping[int, Sequence[int]], room: int) -> Iterator[dict[int
     yield part
 
 
-def _batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
+def _batches(rows: Sequence[DocumentRow], batch_size: int) -> Iterator[Sequence[DocumentRow]]:
     start = 0
     while start < len(rows):
         widest = rows[start]
@@ -124,7 +126,7 @@ def _batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
         start += count
 
 
-def _answer_batch(model: Any, rows: Sequence[Row], device: Any, padding: int) -> dict[int, Answer]:
+def _answer_batch(model: Any, rows: Sequence[DocumentRow], device: Any, padding: int) -> dict[int, Answer]:
     # Contexts end in the same column, so that logits are needed from there on only.
     before = max(len(row.context) for row in rows)
     width = before + max(row.width - len(row.context) for row in rows)
@@ -142,7 +144,7 @@ def _answer_batch(model: Any, rows: Sequence[Row], device: Any, padding: int) ->
     return _read(logits, rows)
 
 
-def _lay_out(row: Row, before: int, ids: torch.Tensor, positions: torch.Tensor, parts: torch.Tensor) -> None:
+def _lay_out(row: DocumentRow, before: int, ids: torch.Tensor, positions: torch.Tensor, parts: torch.Tensor) -> None:
     """Write a row into its line of each tensor, shape (tokens,)."""
     length = len(row.context)
     spans = [(before - length, 0, row.context, _CONTEXT)]
@@ -167,7 +169,7 @@ def _sees(parts: torch.Tensor) -> torch.Tensor:
     return (causal & ((asked == _CONTEXT) | (asked == asking)))[:, None]
 
 
-def _read(logits: torch.Tensor, rows: Sequence[Row]) -> dict[int, Answer]:
+def _read(logits: torch.Tensor, rows: Sequence[DocumentRow]) -> dict[int, Answer]:
     """Answers from logits of shape (rows, columns from the context's last token on, vocabulary)."""
     lines: list[int] = []
     columns: list[int] = []

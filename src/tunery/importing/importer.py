@@ -14,7 +14,7 @@ from tunery.importing.csv_table import read_table
 from tunery.importing.faults import NotTaken, Unrelated, well_formed
 from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.importing.store import Imported
@@ -48,7 +48,7 @@ class ImportOptions:
 def import_results(
     places: Sequence[Path],
     options: ImportOptions,
-    watch: Watch,
+    watch: Observer,
     *,
     project: str = "imports",
     tracking_uri: str | None = None,
@@ -91,7 +91,7 @@ def import_results(
     return made
 
 
-def read_results(places: Sequence[Path], options: ImportOptions, watch: Watch) -> list[Imported]:
+def read_results(places: Sequence[Path], options: ImportOptions, watch: Observer) -> list[Imported]:
     """Read every file.
 
     Raises:
@@ -109,7 +109,7 @@ def read_results(places: Sequence[Path], options: ImportOptions, watch: Watch) -
     return found
 
 
-def _folder(folder: Path, options: ImportOptions, watch: Watch) -> list[Imported]:
+def _folder(folder: Path, options: ImportOptions, watch: Observer) -> list[Imported]:
     """Result files below a folder; others in it are no fault, unless there is nothing else."""
     files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
     found: list[Imported] = []

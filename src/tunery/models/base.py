@@ -8,7 +8,7 @@ from typing import Any
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, OutOfMemory, TuneryError
-from tunery.models.chat_template import Template, settle_template, settle_tokenizer, template_hash
+from tunery.models.chat_template import ChatTemplate, settle_template, settle_tokenizer, template_hash
 from tunery.models.complete import check_complete
 from tunery.models.device import resolve_device, resolve_dtype, resolve_precision
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
@@ -131,7 +131,7 @@ def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
 
 
 def _identity(
-    base: BaseConfig, files: BaseFiles, model: Any, tokenizer: Any, template: Template, device: str
+    base: BaseConfig, files: BaseFiles, model: Any, tokenizer: Any, template: ChatTemplate, device: str
 ) -> BaseIdentity:
     dtype = resolve_dtype(base.dtype, device)
     compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)

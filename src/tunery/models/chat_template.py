@@ -35,7 +35,7 @@ _PADS = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<unk>", "[UN
 
 
 @dataclass(frozen=True)
-class Template:
+class ChatTemplate:
     """What became of the template.
 
     Args:
@@ -49,7 +49,7 @@ class Template:
     notes: tuple[str, ...] = ()
 
 
-def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> Template:
+def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> ChatTemplate:
     """Give tokenizer and model the template that the project asks for, and a padding token.
 
     Args:
@@ -72,21 +72,21 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
     return template
 
 
-def settle_tokenizer(tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> Template:
+def settle_tokenizer(tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> ChatTemplate:
     """The tokenizer's half of `settle_template`, for those who need no model."""
     notes = _settle_padding(tokenizer)
     if base.chat_template is not None:
         tokenizer.chat_template = _read_template(base.chat_template, folder)
         _check_grammar(tokenizer, base)
-        return Template(Path(base.chat_template).name, (), (*notes, f"chat template from {base.chat_template}"))
+        return ChatTemplate(Path(base.chat_template).name, (), (*notes, f"chat template from {base.chat_template}"))
     if tokenizer.chat_template:
         _check_grammar(tokenizer, base)
-        return Template("own", (), notes)
+        return ChatTemplate("own", (), notes)
     if not chat:
-        return Template("none", (), notes)
+        return ChatTemplate("none", (), notes)
     added = _add_chatml(tokenizer)
     learned = f"; the rows of {len(added)} new tokens are learned" if added else ""
-    return Template(ADDED, added, (*notes, f"the base has no chat template: added ChatML{learned}"))
+    return ChatTemplate(ADDED, added, (*notes, f"the base has no chat template: added ChatML{learned}"))
 
 
 def template_hash(tokenizer: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tunery.config.promotion import Form
 from tunery.promotion.evidence import FormScore
-from tunery.promotion.forms_process import Answers, Job, follow, score_trained, score_unquantised
+from tunery.promotion.forms_process import FormAnswers, FormJob, follow, score_trained, score_unquantised
 from tunery.records import TaskResult
 from tunery.statistics.noninferiority import Results, compare
 
@@ -40,38 +40,40 @@ class Asking:
         self._pool.shutdown(cancel_futures=True)
         self._line.close()
 
-    def trained(self, job: Job, *, with_base: bool) -> Answers:
+    def trained(self, job: FormJob, *, with_base: bool) -> FormAnswers:
         """Score a model as it was trained, and its base if wanted."""
         return self._run(("trained",), score_trained, job, with_base)
 
-    def others(self, job: Job, trained: Answers, facts: ModelFacts, *, with_base: bool) -> Answers:
+    def others(self, job: FormJob, trained: FormAnswers, facts: ModelFacts, *, with_base: bool) -> FormAnswers:
         """Score the forms that are not the one that was trained, and the base in 16 bits if wanted.
 
         What is the same as the form that was trained, or the base below it, is not scored again.
         """
         if facts.method == "full":
-            return Answers()
+            return FormAnswers()
         same = facts.identity.quantization == "none" and facts.identity.dtype in ("bfloat16", "float16")
         forms: tuple[Form, ...] = ("merged",) if same else ("adapter", "merged")
         answers = self._run(forms, score_unquantised, job, forms, with_base and not same)
         known: dict[Form, Results] = {"adapter": trained.results["trained"]} if same else {}
         return replace(answers, results={**known, **answers.results})
 
-    def one(self, job: Job, form: Form, facts: ModelFacts) -> Answers:
+    def one(self, job: FormJob, form: Form, facts: ModelFacts) -> FormAnswers:
         """Score a model in one form; where every weight was trained there is only one."""
         if form == "trained" or facts.method == "full":
             trained = self.trained(job, with_base=False)
             fault = trained.faults.get("trained")
-            return Answers({form: trained.results["trained"]}) if fault is None else Answers(faults={form: fault})
+            return (
+                FormAnswers({form: trained.results["trained"]}) if fault is None else FormAnswers(faults={form: fault})
+            )
         return self._run((form,), score_unquantised, job, (form,))
 
-    def _run(self, forms: tuple[Form, ...], work: Callable[..., Answers], *arguments: object) -> Answers:
+    def _run(self, forms: tuple[Form, ...], work: Callable[..., FormAnswers], *arguments: object) -> FormAnswers:
         try:
             return self._pool.submit(work, *arguments).result()
         except BrokenProcessPool:
             self._line.close()
             self._begin()
-            return Answers(faults=dict.fromkeys(forms, _DIED))
+            return FormAnswers(faults=dict.fromkeys(forms, _DIED))
 
     def _begin(self) -> None:
         import multiprocessing
@@ -81,7 +83,7 @@ class Asking:
         self._pool = ProcessPoolExecutor(max_workers=1, mp_context=spawn, initializer=follow, initargs=(theirs,))
 
 
-def form_scores(answers: Answers, primary: Mapping[str, str], confidence: float) -> dict[Form, FormScore]:
+def form_scores(answers: FormAnswers, primary: Mapping[str, str], confidence: float) -> dict[Form, FormScore]:
     """Score and drift of every form, against the one that was trained."""
     trained = answers.results["trained"]
     found: dict[Form, FormScore] = {}

@@ -33,7 +33,7 @@ _FAULTS = (BaseModelError, RefError, OutOfMemory)
 
 
 @dataclass(frozen=True)
-class Job:
+class FormJob:
     """Questions for one logged model; plain values, since it crosses into another process.
 
     Args:
@@ -50,7 +50,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Answers:
+class FormAnswers:
     """What came of a job.
 
     Args:
@@ -79,7 +79,7 @@ def follow(line: Connection) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def score_trained(job: Job, with_base: bool = False) -> Answers:
+def score_trained(job: FormJob, with_base: bool = False) -> FormAnswers:
     """Score a model as it was trained and, if wanted, the base below it.
 
     Raises:
@@ -93,12 +93,14 @@ def score_trained(job: Job, with_base: bool = False) -> Answers:
         if with_base and base is None:
             base = _base_apart(job, tasks, project)
     except _FAULTS as error:
-        return Answers(faults={"trained": str(error)})
+        return FormAnswers(faults={"trained": str(error)})
     primary = scoring.primary_metrics(tasks, project.evaluation)
-    return Answers({"trained": results}, {}, base or {}, primary, {name: tasks.primary[name] for name in tasks.names})
+    return FormAnswers(
+        {"trained": results}, {}, base or {}, primary, {name: tasks.primary[name] for name in tasks.names}
+    )
 
 
-def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False) -> Answers:
+def score_unquantised(job: FormJob, forms: tuple[Form, ...], with_base: bool = False) -> FormAnswers:
     """Score an adapter over 16-bit weights, and then merged into them; loaded once for both.
 
     The base, if wanted, in the same weights: against one of 4 bits, a part of the gain would be that of the bits.
@@ -123,8 +125,8 @@ def score_unquantised(job: Job, forms: tuple[Form, ...], with_base: bool = False
         if "merged" in forms:
             results["merged"] = _ask(merge_adapter(rebuilt.model, str(job.folder)), tokenizer, tasks, project)
     except _FAULTS as error:
-        return Answers(results, {form: str(error) for form in forms if form not in results}, base)
-    return Answers(results, base=base)
+        return FormAnswers(results, {form: str(error) for form in forms if form not in results}, base)
+    return FormAnswers(results, base=base)
 
 
 def _sixteen_bits(folder: Path) -> str:
@@ -135,7 +137,7 @@ def _sixteen_bits(folder: Path) -> str:
     return own if own in ("bfloat16", "float16") else "bfloat16"
 
 
-def _questions(job: Job) -> tuple[Project, Tasks]:
+def _questions(job: FormJob) -> tuple[Project, Tasks]:
     from tunery.tracking.flavor.rebuild import read_facts
 
     project = project_from(dict(job.tree), str(job.folder), job.home)
@@ -163,7 +165,7 @@ def _tasks(evaluation: str, home: Path, chat: bool) -> Tasks:
     return tasks
 
 
-def _load(job: Job, project: Project, dtype: str | None = None) -> Rebuilt:
+def _load(job: FormJob, project: Project, dtype: str | None = None) -> Rebuilt:
     from tunery.runs.cache import free_memory
     from tunery.tracking.flavor.rebuild import rebuild
 
@@ -171,7 +173,7 @@ def _load(job: Job, project: Project, dtype: str | None = None) -> Rebuilt:
     return rebuild(job.folder, project.training.device, unquantized=dtype)
 
 
-def _trained_and_base(job: Job, project: Project, tasks: Tasks, with_base: bool) -> tuple[Results, Results | None]:
+def _trained_and_base(job: FormJob, project: Project, tasks: Tasks, with_base: bool) -> tuple[Results, Results | None]:
     """A model and the base below it; None for the base of one of which every weight was trained."""
     from tunery.evaluation.eval_mode import adapter_off
 
@@ -189,7 +191,7 @@ def _ask(model: Any, tokenizer: Any, tasks: Tasks, project: Project) -> Results:
     return score_model(model, tokenizer, tasks, project.evaluation, split="locked")
 
 
-def _base_apart(job: Job, tasks: Tasks, project: Project) -> Results:
+def _base_apart(job: FormJob, tasks: Tasks, project: Project) -> Results:
     """The base of a model of which every weight was trained: a second model, loaded when the first is gone."""
     from tunery.runs.cache import free_memory
     from tunery.tracking.flavor.rebuild import rebuild_base
@@ -198,7 +200,7 @@ def _base_apart(job: Job, tasks: Tasks, project: Project) -> Results:
     return _base_locked(rebuild_base(job.folder, project.training.device), tasks, project, job)
 
 
-def _base_locked(base: Any, tasks: Tasks, project: Project, job: Job) -> Results:
+def _base_locked(base: Any, tasks: Tasks, project: Project, job: FormJob) -> Results:
     from tunery.evaluation.result import restrict
     from tunery.runs import scoring
     from tunery.tracking.store import connect

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from tunery.promotion.candidate import name_of
 from tunery.promotion.report import Event, history_table
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.promotion.store import Promotion
 
 
-def history(project: str, watch: Watch, *, refused: bool = False, tracking_uri: str | None = None) -> Sequence[Event]:
+def history(
+    project: str, watch: Observer, *, refused: bool = False, tracking_uri: str | None = None
+) -> Sequence[Event]:
     """Show every champion that a project's model had.
 
     Args:

@@ -15,9 +15,9 @@ from tunery.errors import Fault, RefError, TaskError
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.evidence import SCORE, Compared, Evidence, Rival
 from tunery.promotion.forms import Asking, form_scores
-from tunery.promotion.forms_process import Answers, Job
+from tunery.promotion.forms_process import FormAnswers, FormJob
 from tunery.promotion.gates import is_known_license
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 from tunery.statistics.noninferiority import Results, compare
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Files:
     dev_fraction: float
 
 
-def measure(candidate: Candidate, champion: int | None, store: Store, watch: Watch) -> Measured:
+def measure(candidate: Candidate, champion: int | None, store: Store, watch: Observer) -> Measured:
     """Score what is to be compared, one model after the other, in a process of its own.
 
     The champion is always asked again, so that both answered the same items of the same task version through the same
@@ -64,7 +64,7 @@ def measure(candidate: Candidate, champion: int | None, store: Store, watch: Wat
         plain = _plain(candidate, own, champion)
         rival, plain = _rival(candidate, champion, plain, Path(place), store)
         project = _with_locked(candidate.project, own, rival)
-        job = Job(own.folder, resolved(project), project.folder, store.uri)
+        job = FormJob(own.folder, resolved(project), project.folder, store.uri)
         watch.step(f"scoring {candidate.label} as it was trained, and its base, on locked items")
         answers = asking.trained(job, with_base=True)
         if "trained" in answers.faults:
@@ -143,7 +143,7 @@ def _plain(candidate: Candidate, own: _Files, champion: int | None) -> Evidence:
     )
 
 
-def _joined(trained: Answers, others: Answers) -> Answers:
+def _joined(trained: FormAnswers, others: FormAnswers) -> FormAnswers:
     """All forms; the base in the weights of those that are not the one that was trained, where it was asked in them."""
     return replace(
         trained,
@@ -154,7 +154,7 @@ def _joined(trained: Answers, others: Answers) -> Answers:
 
 
 def _measured(
-    candidate: Candidate, plain: Evidence, answers: Answers, other: Answers | None, facts: ModelFacts
+    candidate: Candidate, plain: Evidence, answers: FormAnswers, other: FormAnswers | None, facts: ModelFacts
 ) -> Measured:
     rules, notes = candidate.rules, list(plain.notes)
     deploy: Form = rules.deploy
@@ -176,7 +176,7 @@ def _measured(
     return Measured(evidence, {**kept, **{who: found for who, found in rivals.items() if found}})
 
 
-def _compared(candidate: Candidate, answers: Answers, rivals: Mapping[Rival, Results]) -> Iterator[Compared]:
+def _compared(candidate: Candidate, answers: FormAnswers, rivals: Mapping[Rival, Results]) -> Iterator[Compared]:
     """The deployed form against everybody: the primary score, then every guarded task."""
     ours, confidence = answers.results[candidate.rules.deploy], candidate.rules.confidence
     for rival, theirs in rivals.items():
@@ -191,7 +191,7 @@ def _compared(candidate: Candidate, answers: Answers, rivals: Mapping[Rival, Res
                 yield Compared(task, rival, difference, metric)
 
 
-def _recorded(candidate: Candidate, answers: Answers) -> float | None:
+def _recorded(candidate: Candidate, answers: FormAnswers) -> float | None:
     """How far the score as trained is from the answers that the run recorded; None where it recorded none of these."""
     now = {task: answers.results["trained"][task] for task in answers.primary}
     then = {task: replace(now[task], samples=candidate.recorded[task]) for task in now if task in candidate.recorded}
@@ -201,7 +201,7 @@ def _recorded(candidate: Candidate, answers: Answers) -> float | None:
     return None if difference is None else difference.value
 
 
-def _require_items(results: Results, answers: Answers) -> None:
+def _require_items(results: Results, answers: FormAnswers) -> None:
     """Refuse a metric that says nothing of single items, before anybody is refused for it.
 
     Raises:

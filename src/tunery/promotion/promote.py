@@ -14,7 +14,7 @@ from tunery.promotion.gates import decide
 from tunery.promotion.measure import Measured, measure
 from tunery.promotion.record import finish_interrupted, now, tell, version_tags, who
 from tunery.promotion.report import Verdict, gates_table
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.tracking.aliases import Standing
@@ -26,7 +26,7 @@ def promote(
     ref: str,
     project: str | None,
     overrides: Sequence[tuple[str, str]],
-    watch: Watch,
+    watch: Observer,
     *,
     dry_run: bool = False,
     force: str | None = None,
@@ -79,7 +79,7 @@ def promote(
 
 
 def _recorded(
-    candidate: Candidate, before: Standing, store: Store, watch: Watch, force: str | None, run_name: str | None
+    candidate: Candidate, before: Standing, store: Store, watch: Observer, force: str | None, run_name: str | None
 ) -> Verdict:
     """Judge and, if it may, move, in a run of kind promotion that keeps all of it."""
     from tunery.promotion.store import log_answers

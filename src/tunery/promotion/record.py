@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.evidence import SCORE
 from tunery.promotion.report import Verdict, markdown
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.tracking.aliases import Standing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LONGEST = 1000  # characters of a version's tag; the whole is in evidence.json
 
 
-def finish_interrupted(name: str, store: Store, watch: Watch) -> None:
+def finish_interrupted(name: str, store: Store, watch: Observer) -> None:
     """Finish a move that a process began and died in."""
     from tunery.tracking.aliases import mend
 

@@ -6,11 +6,11 @@ from tunery.errors import Fault, RefError
 from tunery.promotion.candidate import name_of
 from tunery.promotion.record import decision_tags, finish_interrupted, now, version_name, who
 from tunery.promotion.report import plain
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 
 def rollback(
-    project: str, watch: Watch, *, reason: str = "", tracking_uri: str | None = None, run_name: str | None = None
+    project: str, watch: Observer, *, reason: str = "", tracking_uri: str | None = None, run_name: str | None = None
 ) -> int:
     """Give the alias champion back to `previous`; the champion becomes `previous`, so that a second one undoes it.
 

@@ -10,9 +10,9 @@ from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.records import RunRecord, TaskResult
 from tunery.runs import scoring
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_pictures, log_scores
-from tunery.runs.resolve_model import Subject, load_subject
+from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
 
 if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks
@@ -24,7 +24,7 @@ def evaluate_reference(
     ref: str,
     project: str | None,
     overrides: Sequence[tuple[str, str]],
-    watch: Watch,
+    watch: Observer,
     *,
     tracking_uri: str | None = None,
     run_name: str | None = None,
@@ -48,7 +48,7 @@ def evaluate_reference(
 
     store = connect(tracking_uri, "evaluation" if project is None else project_name(project, overrides))
     watch.step(f"loading {ref}")
-    subject = load_subject(ref, project, overrides, store)
+    subject = load_evaluated_model(ref, project, overrides, store)
     settings = subject.project
     tasks = _load_tasks(settings)
     # Beside the run that trained the model: a project's experiment holds all that is known of its models.
@@ -74,7 +74,7 @@ def _load_tasks(project: Project) -> Tasks:
     return load_tasks(project.evaluation, project.folder, scoring.asks_through_chat(project))
 
 
-def _score(subject: Subject, tasks: Tasks, store: Store, tracker: Tracker) -> RunRecord:
+def _score(subject: EvaluatedModel, tasks: Tasks, store: Store, tracker: Tracker) -> RunRecord:
     from tunery.evaluation.eval_mode import adapter_off
 
     evaluation = subject.project.evaluation
@@ -97,7 +97,7 @@ def _score(subject: Subject, tasks: Tasks, store: Store, tracker: Tracker) -> Ru
     )
 
 
-def _tuned(subject: Subject, tasks: Tasks) -> dict[str, TaskResult]:
+def _tuned(subject: EvaluatedModel, tasks: Tasks) -> dict[str, TaskResult]:
     from tunery.evaluation.score import score_model
 
     if not subject.adapted:
@@ -105,7 +105,7 @@ def _tuned(subject: Subject, tasks: Tasks) -> dict[str, TaskResult]:
     return score_model(subject.model, subject.base.tokenizer, tasks, subject.project.evaluation)
 
 
-def _log(project: Project, record: RunRecord, subject: Subject, ref: str, tracker: Tracker) -> None:
+def _log(project: Project, record: RunRecord, subject: EvaluatedModel, ref: str, tracker: Tracker) -> None:
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import EVALUATED_MODEL
 

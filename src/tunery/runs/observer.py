@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tunery.records import StepMetrics
 
 
-class Watch(Protocol):
+class Observer(Protocol):
     """Receives what a person would want to see, in the order in which it happens."""
 
     def step(self, text: str) -> None:
@@ -26,7 +26,7 @@ class Watch(Protocol):
         """Training has ended, well or not."""
 
 
-class Silent:
+class SilentObserver:
     """A watch that says nothing."""
 
     def step(self, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
 from tunery.records import AdapterFacts, Generation, RunRecord, TaskResult
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.adapters import LoggedAdapter
@@ -23,7 +23,7 @@ def publish(
     generations: Sequence[Generation],
     logged: LoggedAdapter,
     tracker: Tracker,
-    watch: Watch,
+    watch: Observer,
 ) -> RunRecord:
     """Log all that a person judges the run by, and make its adapter the next version of the project's model."""
     from tunery.runs.report.tables import run_table

@@ -31,7 +31,7 @@ Overrides = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """A model to score.
 
     Args:
@@ -54,7 +54,7 @@ class Subject:
     model_id: str | None = None
 
 
-def load_subject(ref: str, project: str | None, overrides: Overrides, store: Store) -> Subject:
+def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
     """Follow a reference and load what it leads to.
 
     Args:
@@ -80,7 +80,7 @@ def load_subject(ref: str, project: str | None, overrides: Overrides, store: Sto
     return _bare(ref, project, overrides)
 
 
-def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -> Subject:
+def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
     from tunery.tracking.registry import download, resolve
 
     found = resolve(ref, store)
@@ -105,7 +105,7 @@ def _rebuilt(
     overrides: Overrides,
     tree: dict[str, Any] | None = None,
     home: Path | None = None,
-) -> Subject:
+) -> EvaluatedModel:
     """A model that tunery logged.
 
     Args:
@@ -123,10 +123,10 @@ def _rebuilt(
     rebuilt = rebuild(folder, device)
     # Two models at once where all weights were trained; training held gradients and optimizer states beside them.
     base = rebuild_base(folder, device) if facts.method == "full" else rebuilt.loaded
-    return Subject(rebuilt.model, base, True, settings, split)
+    return EvaluatedModel(rebuilt.model, base, True, settings, split)
 
 
-def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Subject:
+def _adapter(folder: Path, project: str | None, overrides: Overrides) -> EvaluatedModel:
     """An adapter that any tool saved; its base is named in its own file."""
     from tunery.models.adapter import load_adapter
 
@@ -138,7 +138,7 @@ def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Subject
             raise RefError(str(folder / _ADAPTER), fault)
     settings = _settings(project, overrides, _plain(str(named), recorded.get("revision")), str(folder))
     base = _load(settings)
-    return Subject(load_adapter(base, folder), base, True, settings)
+    return EvaluatedModel(load_adapter(base, folder), base, True, settings)
 
 
 def _read_adapter(file: Path) -> dict[str, Any]:
@@ -151,10 +151,10 @@ def _read_adapter(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _bare(ref: str, project: str | None, overrides: Overrides) -> Subject:
+def _bare(ref: str, project: str | None, overrides: Overrides) -> EvaluatedModel:
     settings = _settings(project, [*overrides, ("base.model", json.dumps(ref))], _plain(ref), ref)
     base = _load(settings)
-    return Subject(base.model, base, False, settings)
+    return EvaluatedModel(base.model, base, False, settings)
 
 
 def _load(project: Project) -> LoadedBase:

@@ -13,7 +13,7 @@ from tunery.config.project import Project
 from tunery.errors import Fault, TaskError
 from tunery.records import PreparedData, Report, RunRecord, StepMetrics, TaskResult, Trained
 from tunery.runs import scoring
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def train_adapter(
     tasks: Tasks,
     data: PreparedData,
     tracker: Tracker,
-    watch: Watch,
+    watch: Observer,
     work: WorkFolder,
     checkpoint: Path | None,
     also: Report | None = None,

@@ -15,7 +15,7 @@ from tunery.records import Generation, Message, PreparedData, RunRecord, TaskRes
 from tunery.runs import scoring
 from tunery.runs.cache import Resident
 from tunery.runs.inputs import input_digests
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
 from tunery.runs.stages import (
     attach,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def train_run(
     project: Project,
-    watch: Watch,
+    watch: Observer,
     *,
     tracking_uri: str | None = None,
     run_name: str | None = None,
@@ -85,13 +85,13 @@ def train_run(
     return record
 
 
-def _tell_how_to_go_on(watch: Watch, run_id: str, reason: str) -> None:
+def _tell_how_to_go_on(watch: Observer, run_id: str, reason: str) -> None:
     with suppress(OSError):  # a terminal that was closed takes no words; the run must still end as KILLED
         watch.step(f"run {run_id}: {reason}")
         watch.step(f"to go on: the same command with --resume {run_id}")
 
 
-def _going_on(work: WorkFolder, watch: Watch) -> Path | None:
+def _going_on(work: WorkFolder, watch: Observer) -> Path | None:
     found = work.checkpoint()
     if found is None:
         watch.step(f"{work.path} holds no checkpoint: training starts at the first step again")
@@ -124,7 +124,7 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     return preview(data, tokenizer, count)
 
 
-def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, checkpoint: Path | None) -> RunRecord:
+def _train(project: Project, watch: Observer, tracker: Tracker, work: WorkFolder, checkpoint: Path | None) -> RunRecord:
     tracker.log_config(resolved(project), fingerprint(project))
     tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
     watch.step(f"loading {project.base.model} ({project.base.quantization})")
@@ -160,7 +160,7 @@ def _train(project: Project, watch: Watch, tracker: Tracker, work: WorkFolder, c
     return publish(project, record, _generations(project, data, before, after), logged, tracker, watch)
 
 
-def tell_data(data: PreparedData, base: LoadedBase, watch: Watch) -> None:
+def tell_data(data: PreparedData, base: LoadedBase, watch: Observer) -> None:
     """What became of the rows, and what a person should know of the base."""
     from tunery.data.report import table
 

@@ -22,7 +22,7 @@ from tunery.records import Report, RunRecord, TaskResult
 from tunery.runs import scoring
 from tunery.runs.cache import Resident
 from tunery.runs.inputs import input_digests
-from tunery.runs.observer import Watch
+from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
 from tunery.runs.stages import attach, log_trained, require_split_items, run_costs, run_record, train_adapter
 from tunery.runs.workdir import WorkFolder
@@ -74,7 +74,7 @@ class TrialPlan:
     declared: bool = False
 
 
-def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Watch) -> dict[str, float]:
+def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Observer) -> dict[str, float]:
     """Train one configuration and score it on dev items, as a child run of the study's.
 
     Weights, losses and log-likelihoods are those of `tunery train` with the same settings, to the last bit (CPU, fp32),
@@ -133,7 +133,9 @@ def _link(plan: TrialPlan, tracker: Tracker) -> str:
     return f"[{plan.name}](#/experiments/{tracker.experiment_id}/runs/{plan.parent}): a trial of this study."
 
 
-def _trial(plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, watch: Watch) -> dict[str, float]:
+def _trial(
+    plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, watch: Observer
+) -> dict[str, float]:
     project = plan.project
     tracker.log_config(resolved(project), fingerprint(project))
     link = _link(plan, tracker)

@@ -46,10 +46,10 @@ def entrants(study: optuna.Study, project: Project) -> list[TrialRow]:
     return [*best, *own] if best else []
 
 
-def final_jobs(study: optuna.Study, project: Project) -> list[queue.Job]:
+def final_jobs(study: optuna.Study, project: Project) -> list[queue.TrialJob]:
     """One trial an entrant and seed."""
     return [
-        queue.Job(
+        queue.TrialJob(
             f"{row.number}:{seed}",
             attributes={_TRIAL: row.number, _SEED: seed, "settings": dict(row.settings), "name": row.name},
         )

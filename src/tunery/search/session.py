@@ -13,7 +13,7 @@ from tunery.config.project import Project
 from tunery.search.finals import final_jobs, finals_name, run_final
 from tunery.search.space.space import Settings
 from tunery.search.study import queue
-from tunery.search.study.progress import Progress
+from tunery.search.study.progress import StudyProgress
 from tunery.search.study.study import (
     lay_out_finals,
 )
@@ -30,7 +30,7 @@ SEARCHED = "search_seconds"
 
 
 @dataclass(frozen=True)
-class Options:
+class StudyOptions:
     """What the command says beside the project.
 
     Args:
@@ -69,14 +69,14 @@ class Session:
     """
 
     project: Project
-    options: Options
+    options: StudyOptions
     name: str
     url: str
     storage: BaseStorage
     store: Store
     extra: Sequence[Settings]
     parent: str
-    progress: Progress
+    progress: StudyProgress
     until: float | None = None
 
 
@@ -113,7 +113,7 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
         worker.work(finals, lambda trial: run_final(worker, finals, trial))
 
 
-def _finals_text(jobs: Sequence[queue.Job]) -> str:
+def _finals_text(jobs: Sequence[queue.TrialJob]) -> str:
     configurations = len({job.attributes["trial"] for job in jobs})
     return f"finals: {configurations} configurations, each trained again with {len(jobs) // configurations} other seeds"
 

@@ -19,11 +19,11 @@ from tunery.records import StudyRecord
 from tunery.runs.train import check
 from tunery.search.conclude import conclude, keep_record, kept_record
 from tunery.search.finals import finals_name
-from tunery.search.session import SEARCHED, Engine, Options, Session, in_this_process, worker_of
+from tunery.search.session import SEARCHED, Engine, Session, StudyOptions, in_this_process, worker_of
 from tunery.search.space.checks import check_space
 from tunery.search.space.space import Settings
 from tunery.search.study import queue
-from tunery.search.study.progress import ELAPSED, Progress, View
+from tunery.search.study.progress import ELAPSED, StudyProgress, View
 from tunery.search.study.storage import answering, away, held, is_one_host, open_storage, storage_url
 from tunery.search.study.study import (
     STUDY_RUN,
@@ -58,7 +58,7 @@ class _StudyStopped(Interrupted):
         RunStopped.__init__(self, f"study {study}: stopped by {self.signal_name}. The same command goes on with it.")
 
 
-def tune(project: Project, options: Options, view: View, engine: Engine | None = None) -> StudyRecord:
+def tune(project: Project, options: StudyOptions, view: View, engine: Engine | None = None) -> StudyRecord:
     """Search a project's settings; the same command again goes on, and does only what is missing.
 
     Args:
@@ -89,12 +89,12 @@ def tune(project: Project, options: Options, view: View, engine: Engine | None =
             drop_untried(storage, name, project, extra, store)
         study = armed(join(storage, name, project, extra, alone=is_one_host(url)), project, extra)
         with _study_run(study, store, options, project, url) as tracker:
-            progress = Progress(project, view)
+            progress = StudyProgress(project, view)
             session = Session(project, options, name, url, storage, store, extra, tracker.run_id, progress)
             return _tune(session, study, tracker, run)
 
 
-def _check_total(project: Project, options: Options, extra: Sequence[Settings]) -> None:
+def _check_total(project: Project, options: StudyOptions, extra: Sequence[Settings]) -> None:
     """Those settings that are tried in any case must find place; search.trials alone was checked with the project."""
     given = 1 + len(extra)
     trials = options.trials or project.search.trials
@@ -143,7 +143,7 @@ def _bring_back(session: Session, study: optuna.Study, *, died: bool) -> None:
 
 
 @contextmanager
-def _engine(project: Project, options: Options, url: str, tracking: str, given: Engine | None) -> Iterator[Engine]:
+def _engine(project: Project, options: StudyOptions, url: str, tracking: str, given: Engine | None) -> Iterator[Engine]:
     """What runs the trials; a cluster is connected to before anything is begun."""
     if given is not None:
         yield given
@@ -160,7 +160,9 @@ def _engine(project: Project, options: Options, url: str, tracking: str, given: 
 
 
 @contextmanager
-def _study_run(study: optuna.Study, store: Store, options: Options, project: Project, url: str) -> Iterator[Tracker]:
+def _study_run(
+    study: optuna.Study, store: Store, options: StudyOptions, project: Project, url: str
+) -> Iterator[Tracker]:
     """The study's one run in MLflow, made by whoever is first."""
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
@@ -222,7 +224,7 @@ def _end(session: Session, study: optuna.Study, tracker: Tracker) -> StudyRecord
     there = _end_if_there(session)
     # What failed is tried again by the next command, as another slot.
     key = f"{_digest(study, finals, session.project)}:{0 if there is None else failed_for_good(there)}"
-    end = lay_out_finals(session.storage, _end_name(session.name), [queue.Job(key)], "maximize")
+    end = lay_out_finals(session.storage, _end_name(session.name), [queue.TrialJob(key)], "maximize")
     worker = worker_of(session)
 
     def run(trial: optuna.Trial) -> float:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from tunery.statistics.paired import exact_mcnemar, is_binary
-from tunery.statistics.variance import Difference, Floats, Layout, Side, error_of, reach
+from tunery.statistics.variance import Difference, Floats, ItemClusters, ScoreMatrix, error_of, reach
 
 _RESAMPLES = 9_999
 # Above, 9,999 resamples take long, and the t test is as good: sign flips of so many differences are nearly normal.
@@ -27,7 +27,7 @@ UNTESTED = "none: no error is known"
 
 
 def difference(
-    one: Side, other: Side, layouts: Sequence[Layout], confidence: float = 0.95, seed: int = 0
+    one: ScoreMatrix, other: ScoreMatrix, layouts: Sequence[ItemClusters], confidence: float = 0.95, seed: int = 0
 ) -> Difference:
     """Test whether two configurations differ, and by how much.
 
@@ -60,7 +60,12 @@ def _minus(one: npt.ArrayLike, other: npt.ArrayLike) -> Floats:
 
 
 def _test(
-    one: Side, other: Side, pairs: Sequence[Floats | None], layouts: Sequence[Layout], p_of_t: float, seed: int
+    one: ScoreMatrix,
+    other: ScoreMatrix,
+    pairs: Sequence[Floats | None],
+    layouts: Sequence[ItemClusters],
+    p_of_t: float,
+    seed: int,
 ) -> tuple[float, str]:
     seeds = max(len(one.scores), len(other.scores)) > 1
     if not _is_paired(pairs):
@@ -78,7 +83,7 @@ def _test(
 
 
 def _sign_flips(
-    pairs: Sequence[Floats | None], layouts: Sequence[Layout], p_of_t: float, seed: int
+    pairs: Sequence[Floats | None], layouts: Sequence[ItemClusters], p_of_t: float, seed: int
 ) -> tuple[float, str]:
     """p of the mean difference when each unit's difference might as well have the other sign (Fisher 1935)."""
     units = np.concatenate(
@@ -119,7 +124,7 @@ def _distance(units: Floats, axis: int = -1) -> Floats:
     return far
 
 
-def _units(pair: Floats, layout: Layout) -> Floats:
+def _units(pair: Floats, layout: ItemClusters) -> Floats:
     """What each unit that is independent of the others adds to the difference."""
     added = layout.weights(len(pair)) * pair
     return added if layout.passages is None else np.bincount(layout.passages, weights=added).astype(np.float64)
@@ -138,7 +143,7 @@ def _is_paired(pairs: Sequence[Floats | None]) -> bool:
     return all(pair is not None for pair in pairs)
 
 
-def _first(one: Side, other: Side) -> tuple[Floats, Floats]:
+def _first(one: ScoreMatrix, other: ScoreMatrix) -> tuple[Floats, Floats]:
     a, b = one.answers[0], other.answers[0]
     assert a is not None  # paired
     assert b is not None

@@ -24,7 +24,7 @@ _ROUNDING = 1e-12  # an error below is that of values which do not vary
 
 
 @dataclass(frozen=True)
-class Layout:
+class ItemClusters:
     """How the items of a task hang together.
 
     Args:
@@ -56,7 +56,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Side:
+class ScoreMatrix:
     """One configuration, or a base, on the tasks of a board. Greater is better throughout.
 
     Args:
@@ -75,23 +75,23 @@ class Side:
         """Mean over seeds and tasks."""
         return float(self.scores.mean())
 
-    def on(self, *tasks: int) -> Side:
+    def on(self, *tasks: int) -> ScoreMatrix:
         """The same on some of its tasks, by their numbers."""
         chosen = list(tasks)
-        return Side(self.scores[:, chosen], self.errors[chosen], [self.answers[task] for task in chosen])
+        return ScoreMatrix(self.scores[:, chosen], self.errors[chosen], [self.answers[task] for task in chosen])
 
 
 @dataclass(frozen=True)
-class Part:
+class Stratum:
     """One source of error: a variance of the difference, and how many degrees of freedom it was estimated with."""
 
     variance: float
     freedom: float
 
 
-def own_error(side: Side, layouts: Sequence[Layout]) -> tuple[float, float]:
+def own_error(side: ScoreMatrix, layouts: Sequence[ItemClusters]) -> tuple[float, float]:
     """Standard error of one side's own score, and its degrees of freedom; NaN where nothing is known."""
-    nothing = Side(np.zeros((1, side.scores.shape[1])), np.zeros(len(side.errors)), [None] * len(side.errors))
+    nothing = ScoreMatrix(np.zeros((1, side.scores.shape[1])), np.zeros(len(side.errors)), [None] * len(side.errors))
     return error_of(side, nothing, side.answers, layouts)
 
 
@@ -105,7 +105,9 @@ def _quantile(share: float, freedom: float) -> float:
     return float(stats.t.ppf(share, freedom))
 
 
-def error_of(one: Side, other: Side, pairs: Sequence[Floats | None], layouts: Sequence[Layout]) -> tuple[float, float]:
+def error_of(
+    one: ScoreMatrix, other: ScoreMatrix, pairs: Sequence[Floats | None], layouts: Sequence[ItemClusters]
+) -> tuple[float, float]:
     """Standard error and degrees of freedom of the mean difference over tasks."""
     tasks = len(pairs)
     parts = [
@@ -113,11 +115,11 @@ def error_of(one: Side, other: Side, pairs: Sequence[Floats | None], layouts: Se
         for task, (pair, layout) in enumerate(zip(pairs, layouts, strict=True))
         for part in ([_unpaired(one.errors[task], other.errors[task])] if pair is None else _items(pair, layout))
     ]
-    shares = [Part(part.variance / tasks**2, part.freedom) for part in parts]
+    shares = [Stratum(part.variance / tasks**2, part.freedom) for part in parts]
     return _combined([*shares, *_seeds(one), *_seeds(other)])
 
 
-def _items(pair: Floats, layout: Layout) -> Iterator[Part]:
+def _items(pair: Floats, layout: ItemClusters) -> Iterator[Stratum]:
     """Variance of the mean of differences, shape (items,); passages as clusters, leaf tasks as strata."""
     if layout.leaves is None or layout.is_crossed:
         yield _pooled(pair, layout)
@@ -127,45 +129,45 @@ def _items(pair: Floats, layout: Layout) -> Iterator[Part]:
     leaves = np.unique(layout.leaves)
     for leaf in leaves:
         inside = layout.leaves == leaf
-        part = _pooled(pair[inside], Layout(None if layout.passages is None else layout.passages[inside]))
-        yield Part(part.variance / len(leaves) ** 2, part.freedom)
+        part = _pooled(pair[inside], ItemClusters(None if layout.passages is None else layout.passages[inside]))
+        yield Stratum(part.variance / len(leaves) ** 2, part.freedom)
 
 
-def _pooled(pair: Floats, layout: Layout) -> Part:
+def _pooled(pair: Floats, layout: ItemClusters) -> Stratum:
     """The same in one part."""
     if layout.passages is not None:
         return _clustered(pair, layout.passages, layout.leaves)
-    return Part(float(DescrStatsW(pair).std_mean) ** 2, len(pair) - 1) if len(pair) > 1 else Part(math.nan, 0)
+    return Stratum(float(DescrStatsW(pair).std_mean) ** 2, len(pair) - 1) if len(pair) > 1 else Stratum(math.nan, 0)
 
 
-def _clustered(pair: Floats, passages: Integers, leaves: Integers | None) -> Part:
+def _clustered(pair: Floats, passages: Integers, leaves: Integers | None) -> Stratum:
     """The same by least squares on a constant for each leaf task, errors clustered by passage."""
     _, groups = np.unique(passages, return_inverse=True)
     _, codes = np.unique(np.zeros(len(pair), int) if leaves is None else leaves, return_inverse=True)
     design = np.eye(codes.max() + 1)[codes]
     units, strata = int(groups.max()) + 1, design.shape[1]
     if units <= strata or (np.bincount(codes) < 2).any():
-        return Part(math.nan, 0)
+        return Stratum(math.nan, 0)
     fitted = sm.OLS(pair, design).fit(cov_type="cluster", cov_kwds={"groups": groups})
     mean = np.full(strata, 1 / strata)
-    return Part(float(mean @ fitted.cov_params() @ mean), units - strata)
+    return Stratum(float(mean @ fitted.cov_params() @ mean), units - strata)
 
 
-def _unpaired(one: float, other: float) -> Part:
+def _unpaired(one: float, other: float) -> Stratum:
     variance = one**2 + other**2
     # Without answers an error of 0 (all right, or all wrong) says nothing about how far chance reaches.
-    return Part(variance, math.inf) if variance > 0 else Part(math.nan, 0)
+    return Stratum(variance, math.inf) if variance > 0 else Stratum(math.nan, 0)
 
 
-def _seeds(side: Side) -> Iterator[Part]:
+def _seeds(side: ScoreMatrix) -> Iterator[Stratum]:
     """Variance of the mean over seeds: nothing can be said from one seed, so it speaks for itself alone."""
     seeds = len(side.scores)
     if seeds > 1:
         # Over the tasks' mean: a seed that does well on one task may do so on all.
-        yield Part(float(side.scores.mean(axis=1).var(ddof=1)) / seeds, seeds - 1)
+        yield Stratum(float(side.scores.mean(axis=1).var(ddof=1)) / seeds, seeds - 1)
 
 
-def _combined(parts: Sequence[Part]) -> tuple[float, float]:
+def _combined(parts: Sequence[Stratum]) -> tuple[float, float]:
     """Root of the summed variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946)."""
     variance = sum(part.variance for part in parts)
     if math.isnan(variance):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class StepClock:
     """A stopwatch that validation, scoring and writing can pause.
 
     Args:

@@ -13,16 +13,16 @@ from tunery.models.quiet import quiet_libraries
 from tunery.records import Example, PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints, latest_checkpoint
-from tunery.training.clock import Clock
+from tunery.training.clock import StepClock
 from tunery.training.forwards import Forwards
 from tunery.training.memory import is_out_of_memory, peak_memory_bytes, reset_peak_memory
 from tunery.training.nll import validation_nll
-from tunery.training.progress import PROGRESS, Progress
+from tunery.training.progress import PROGRESS, TrainingProgress
 from tunery.training.rows import require_exact_packing, training_rows
 from tunery.training.stop import StopSignal
 
 if TYPE_CHECKING:
-    from tunery.training.trainer import Watch, WatchedTrainer
+    from tunery.training.trainer import TrainerObserver, WatchedTrainer
 
 __all__ = ["earlier_steps", "fit", "latest_checkpoint"]
 
@@ -93,7 +93,7 @@ def fit(
 
 def earlier_steps(checkpoint: Path) -> Sequence[StepMetrics]:
     """What was reported up to a checkpoint: after a kill -9, some of it may not have reached MLflow."""
-    return Progress.read(checkpoint).history
+    return TrainingProgress.read(checkpoint).history
 
 
 def _train(
@@ -101,7 +101,7 @@ def _train(
     tokenizer: Any,
     examples: Sequence[Example],
     config: TrainingConfig,
-    watch: Watch,
+    watch: TrainerObserver,
     forwards: Forwards,
     max_length: int,
     resume_from: Path | None,
@@ -142,20 +142,20 @@ def _watch(
     out: Path,
     report: Report,
     score: Callable[[], float] | None,
-    progress: Progress,
+    progress: TrainingProgress,
     stop: StopSignal,
-) -> Watch:
-    from tunery.training.trainer import Watch
+) -> TrainerObserver:
+    from tunery.training.trainer import TrainerObserver
 
     def measure_nll() -> float:
         return validation_nll(model, data.validation, batch_size=config.micro_batch_size, device=device)
 
-    return Watch(
+    return TrainerObserver(
         out=out,
         device=device,
         report=report,
         progress=progress,
-        clock=Clock(progress.seconds),
+        clock=StepClock(progress.seconds),
         stop=stop,
         checkpoints=config.checkpoints,
         patience=config.early_stopping_patience,
@@ -164,7 +164,9 @@ def _watch(
     )
 
 
-def _kept(model: Any, tokenizer: Any, watch: Watch, config: TrainingConfig, dtypes: Mapping[str, Any]) -> Trained:
+def _kept(
+    model: Any, tokenizer: Any, watch: TrainerObserver, config: TrainingConfig, dtypes: Mapping[str, Any]
+) -> Trained:
     from tunery.training.trainer import load_weights
 
     progress = watch.progress
@@ -193,12 +195,12 @@ def _write_kept(model: Any, tokenizer: Any, place: Path) -> None:
         tokenizer.save_pretrained(str(place))  # full weights are a base of their own
 
 
-def _progress(config: TrainingConfig, resume_from: Path | None) -> Progress:
+def _progress(config: TrainingConfig, resume_from: Path | None) -> TrainingProgress:
     if resume_from is None:
-        return Progress(config.keep_best_by)
+        return TrainingProgress(config.keep_best_by)
     if not (resume_from / PROGRESS).is_file():
         raise BaseModelError(str(resume_from), f"is no whole checkpoint: {PROGRESS} is missing. Start the run anew.")
-    return Progress.read(resume_from)
+    return TrainingProgress.read(resume_from)
 
 
 def _require_choice(config: TrainingConfig, data: PreparedData, score: Callable[[], float] | None) -> None:

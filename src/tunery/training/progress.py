@@ -14,7 +14,7 @@ KeepBy = Literal["validation/nll", "score", "last"]
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """The part of a run that transformers' own state does not know.
 
     Args:

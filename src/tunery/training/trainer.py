@@ -22,16 +22,16 @@ from tunery.errors import Interrupted, NonFiniteLoss
 from tunery.models.adapter_files import WEIGHTS, save_adapter, write_folder
 from tunery.records import Report, StepMetrics
 from tunery.training.checkpoints import checkpoint_folder, checkpoint_steps, prune_checkpoints
-from tunery.training.clock import Clock
+from tunery.training.clock import StepClock
 from tunery.training.forwards import Forwards
 from tunery.training.memory import peak_memory_bytes
-from tunery.training.progress import Progress
+from tunery.training.progress import TrainingProgress
 from tunery.training.rng import kept_random_state
 from tunery.training.stop import StopSignal
 
 
 @dataclass
-class Watch:
+class TrainerObserver:
     """What accompanies a training loop.
 
     Args:
@@ -44,8 +44,8 @@ class Watch:
     out: Path
     device: str
     report: Report
-    progress: Progress
-    clock: Clock
+    progress: TrainingProgress
+    clock: StepClock
     stop: StopSignal
     checkpoints: int
     patience: int | None
@@ -66,7 +66,7 @@ class Watch:
 class Pace(TrainerCallback):  # type: ignore[misc]
     """Reports each logged step and asks for checkpoints when they are due."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: TrainerObserver) -> None:
         self.watch = watch
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -109,7 +109,7 @@ class Pace(TrainerCallback):  # type: ignore[misc]
 class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that stops on non-finite numbers and writes whole checkpoints, measured where they are due."""
 
-    def __init__(self, watch: Watch, forwards: Forwards, **kwargs: Any) -> None:
+    def __init__(self, watch: TrainerObserver, forwards: Forwards, **kwargs: Any) -> None:
         trainable = {p: p.data for p in kwargs["model"].parameters() if p.requires_grad}
         super().__init__(callbacks=[Pace(watch)], **kwargs)
         self.remove_callback(PrinterCallback)  # added where there is no progress bar; we report ourselves

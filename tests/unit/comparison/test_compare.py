@@ -10,20 +10,20 @@ import pytest
 from tests.unit.comparison.entries_made import run
 
 from tunery.comparison import compare
-from tunery.comparison.compare import Options, compare_runs, texts, write
-from tunery.comparison.entries import Entry, Reading, TaskScore
+from tunery.comparison.compare import CompareOptions, compare_runs, texts, write
+from tunery.comparison.entries import Entry, RunEntry, TaskScore
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
 from tunery.comparison.selection import Selection
 from tunery.errors import InputError
-from tunery.runs.observer import Silent
+from tunery.runs.observer import SilentObserver
 from tunery.tracking import store as stores
 
 ODD = "![x](http://evil.example/x.png) <img src=x>"
 
 
-def reading(entry: Entry, named: bool = False) -> Reading:
-    return Reading(entry, {}, {}, "1", named=named)
+def reading(entry: Entry, named: bool = False) -> RunEntry:
+    return RunEntry(entry, {}, {}, "1", named=named)
 
 
 def with_task(entry: Entry, task: str, value: float, counts: bool) -> Entry:
@@ -50,7 +50,7 @@ def test_as_many_are_tested_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     readings = [reading(run(f"run {number}", {"quiz": number / 10})) for number in range(4)]
     monkeypatch.setattr(stores, "connect", lambda *_: None)
     monkeypatch.setattr(compare, "gather", lambda *_: (readings, []))
-    found = compare_runs(Selection(), Options(tested=3, record=False), Silent())
+    found = compare_runs(Selection(), CompareOptions(tested=3, record=False), SilentObserver())
     assert len(found.main.over_all) == 3, "the pairs of three of the four"
 
 

@@ -7,21 +7,21 @@ from typing import Any
 
 from tunery.comparison import read
 from tunery.comparison.deduplicate import by_true_names, latest, with_evaluations
-from tunery.comparison.entries import Entry, Reading, Source, TaskScore, Votes
+from tunery.comparison.entries import Entry, RunEntry, SamplesLocation, TaskScore, Votes
 
 
-def reading(run_id: str, tasks: Mapping[str, Mapping[str, str]], started: int = 0, **facts: Any) -> Reading:
+def reading(run_id: str, tasks: Mapping[str, Mapping[str, str]], started: int = 0, **facts: Any) -> RunEntry:
     """A run of the same configuration and seed as all others here; conditions by task."""
     scores = {
         task: TaskScore(task, conditions.get("metric", "acc"), 0.5, 0.01, 100, conditions=conditions)
         for task, conditions in tasks.items()
     }
     entry = Entry(run_id, run_id, "train", "p", "b", "lora", "d", "c", 0, scores, started_ms=started)
-    source = Source(run_id, "file:///none", "samples", "b", "", None)
-    return Reading(entry, dict.fromkeys(scores, source), {}, "1", **facts)
+    source = SamplesLocation(run_id, "file:///none", "samples", "b", "", None)
+    return RunEntry(entry, dict.fromkeys(scores, source), {}, "1", **facts)
 
 
-def tasks_of(rows: list[Reading]) -> dict[str, list[str]]:
+def tasks_of(rows: list[RunEntry]) -> dict[str, list[str]]:
     return {one.entry.run_id: list(one.entry.tasks) for one in rows}
 
 

@@ -16,7 +16,7 @@ from tests.unit.comparison.entries_made import quickstart, run, seeds, valued, w
 
 from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.leaderboard import rank
-from tunery.comparison.records import Comparison, Contender
+from tunery.comparison.records import Comparison, LeaderboardRow
 from tunery.comparison.report.conclusions import caveats, conclusions
 from tunery.errors import InputError
 from tunery.statistics.paired import compare_items
@@ -25,7 +25,7 @@ FACTS = {"world_facts": 0.25}
 TWO = {"world_facts": 0.25, "world_comparison": 0.1}
 
 
-def contender(comparison: Comparison, name: str) -> Contender:
+def contender(comparison: Comparison, name: str) -> LeaderboardRow:
     return next(one for board in comparison.boards for one in board.contenders if one.name == name)
 
 

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunery.comparison.entries import Entry, Reading
+from tunery.comparison.entries import Entry, RunEntry
 from tunery.comparison.names import named
 
 
-def reading(name: str, method: str = "lora", **settings: str) -> Reading:
+def reading(name: str, method: str = "lora", **settings: str) -> RunEntry:
     entry = Entry(name, name, "train", "small", "acme/base", method, "facts.jsonl", "c", 0, {})
     keys = {key.replace("__", "."): value for key, value in settings.items()}
-    return Reading(entry, {}, keys, "1")
+    return RunEntry(entry, {}, keys, "1")
 
 
-def names(*readings: Reading) -> list[str]:
+def names(*readings: RunEntry) -> list[str]:
     return [one.entry.name for one in named(readings)]
 
 

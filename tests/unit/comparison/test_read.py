@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.compared import BASE, IDENTITY, TUNED, logged, result
 
-from tunery.comparison.entries import Entry, Readings, Votes
+from tunery.comparison.entries import Entry, RunEntries, Votes
 from tunery.comparison.read import read
 from tunery.comparison.samples import contenders, with_answers, with_curves
 from tunery.comparison.selection import Selection, is_project, is_study
@@ -28,7 +28,7 @@ def of_two(search: Any, *args: Any, **options: Any) -> Any:
     return search(*args, **{**options, "max_results": 2})
 
 
-def entries(found: Readings) -> list[Entry]:
+def entries(found: RunEntries) -> list[Entry]:
     return [reading.entry for reading in found.readings]
 
 

@@ -15,7 +15,7 @@ from tunery.evaluation.items import item_id
 from tunery.importing import store as imports
 from tunery.importing.importer import ImportOptions, import_results, read_results
 from tunery.importing.store import Imported
-from tunery.runs.observer import Silent
+from tunery.runs.observer import SilentObserver
 from tunery.tracking import store
 
 DATE = "2026-11-21T15-41-08.760945"
@@ -110,10 +110,10 @@ def peft_tree(**train: Any) -> dict[str, Any]:
 
 
 def read(*places: Path, **options: Any) -> list[Imported]:
-    return read_results(places, ImportOptions(**options), Silent())
+    return read_results(places, ImportOptions(**options), SilentObserver())
 
 
-class Told(Silent):
+class Told(SilentObserver):
     """A watch that keeps what it is told."""
 
     def __init__(self) -> None:

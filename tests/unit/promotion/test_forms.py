@@ -16,7 +16,7 @@ import pytest
 from tunery.errors import OutOfMemory
 from tunery.promotion import forms_process
 from tunery.promotion.forms import Asking, form_scores
-from tunery.promotion.forms_process import Answers, Job
+from tunery.promotion.forms_process import FormAnswers, FormJob
 from tunery.promotion.measure import _joined
 from tunery.records import Score, TaskResult, TaskSettings
 
@@ -36,14 +36,14 @@ def test_a_process_that_dies_takes_one_form_with_it_and_no_other() -> None:
         died = asking._run(("adapter", "merged"), os._exit, 9)  # type: ignore[arg-type]
         assert set(died.faults) == {"adapter", "merged"}
         assert "killed" in died.faults["merged"]
-        assert asking._run(("trained",), Answers) == Answers()
+        assert asking._run(("trained",), FormAnswers) == FormAnswers()
 
 
 def test_nobody_waits_for_a_scoring_that_was_interrupted() -> None:
     def interrupted() -> None:
         with Asking() as asking:
             asking._pool.submit(time.sleep, 600)
-            asking._pool.submit(Answers)
+            asking._pool.submit(FormAnswers)
             raise KeyboardInterrupt
 
     began = time.monotonic()
@@ -55,7 +55,7 @@ def test_nobody_waits_for_a_scoring_that_was_interrupted() -> None:
 def test_the_drift_of_a_form_is_told_in_score_items_and_nats() -> None:
     trained = result([1, 1, 0, 0], [[-1.0, -2.0]] * 4)
     merged = result([1, 0, 1, 1], [[-1.0, -2.0]] * 3 + [[-1.5, -1.0]])
-    answers = Answers({"trained": {"quiz": trained}, "merged": {"quiz": merged}}, {"adapter": "no memory"})
+    answers = FormAnswers({"trained": {"quiz": trained}, "merged": {"quiz": merged}}, {"adapter": "no memory"})
     found = form_scores(answers, PRIMARY, 0.95)
     assert (found["trained"].drift, found["trained"].changed, found["trained"].loglikelihood) == (0.0, 0, 0.0)
     assert (found["merged"].score, found["merged"].drift, found["merged"].changed) == (0.75, 0.25, 3)
@@ -99,10 +99,10 @@ def sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("sixteen_bits")
 def test_the_base_is_asked_in_the_weights_of_the_form_that_is_deployed() -> None:
-    job = Job(Path(), {}, Path(), "")
+    job = FormJob(Path(), {}, Path(), "")
     answers = forms_process.score_unquantised(job, ("adapter", "merged"), with_base=True)
     assert (answers.base, answers.results) == ("base", {"adapter": "adapter", "merged": "merged"})
-    four_bits = Answers({"trained": {}}, base={"quiz": result([1.0], [[]])}, primary=PRIMARY)
+    four_bits = FormAnswers({"trained": {}}, base={"quiz": result([1.0], [[]])}, primary=PRIMARY)
     assert _joined(four_bits, answers).base == "base"
     assert _joined(four_bits, forms_process.score_unquantised(job, ("merged",))).base == four_bits.base
 
@@ -113,7 +113,7 @@ def test_no_form_is_compared_with_a_base_in_other_weights(monkeypatch: pytest.Mo
         raise OutOfMemory("scoring the base", "no memory")
 
     monkeypatch.setattr(forms_process, "_base_locked", full)
-    answers = forms_process.score_unquantised(Job(Path(), {}, Path(), ""), ("adapter", "merged"), with_base=True)
+    answers = forms_process.score_unquantised(FormJob(Path(), {}, Path(), ""), ("adapter", "merged"), with_base=True)
     assert (answers.results, set(answers.faults)) == ({}, {"adapter", "merged"})
 
 
@@ -122,12 +122,12 @@ def test_the_base_of_a_model_that_was_trained_in_sixteen_bits_is_asked_once(
     monkeypatch: pytest.MonkeyPatch, quantization: str, asked: bool
 ) -> None:
     asking, calls = Asking(), []
-    monkeypatch.setattr(asking, "_run", lambda *words: calls.append(words) or Answers())
+    monkeypatch.setattr(asking, "_run", lambda *words: calls.append(words) or FormAnswers())
     facts: Any = SimpleNamespace(method="lora", identity=SimpleNamespace(quantization=quantization, dtype="bfloat16"))
-    asking.others(Job(Path(), {}, Path(), ""), Answers({"trained": {}}), facts, with_base=True)
+    asking.others(FormJob(Path(), {}, Path(), ""), FormAnswers({"trained": {}}), facts, with_base=True)
     assert calls[0][-1] is asked
 
 
 def test_answers_that_were_written_have_no_loglikelihoods() -> None:
     written = result([1.0], [[]])
-    assert form_scores(Answers({"trained": {"quiz": written}}), PRIMARY, 0.95)["trained"].loglikelihood is None
+    assert form_scores(FormAnswers({"trained": {"quiz": written}}), PRIMARY, 0.95)["trained"].loglikelihood is None

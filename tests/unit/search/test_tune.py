@@ -13,7 +13,7 @@ from tunery.search.tune import failed_for_good
 @pytest.fixture
 def end() -> optuna.Study:
     """The study that holds conclusions: one, begun by a worker."""
-    study = lay_out_finals(optuna.storages.InMemoryStorage(), "small end", [queue.Job("digest:0")], "maximize")
+    study = lay_out_finals(optuna.storages.InMemoryStorage(), "small end", [queue.TrialJob("digest:0")], "maximize")
     study.ask()
     return study
 
@@ -25,7 +25,7 @@ def last(study: optuna.Study) -> optuna.trial.FrozenTrial:
 def test_a_host_that_comes_back_finds_the_conclusion_that_it_was_stopped_in(end: optuna.Study) -> None:
     queue.requeue(end, last(end), died=False)
     assert failed_for_good(end) == 0  # the same name again: nobody looks at the locked items a second time
-    lay_out_finals(end._storage, "small end", [queue.Job("digest:0")], "maximize")
+    lay_out_finals(end._storage, "small end", [queue.TrialJob("digest:0")], "maximize")
     assert [trial.state.name for trial in end.trials] == ["FAIL", "WAITING"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunery.records import StepMetrics
 from tunery.training.checkpoints import checkpoint_steps, latest_checkpoint, prune_checkpoints
-from tunery.training.progress import Progress
+from tunery.training.progress import TrainingProgress
 
 
 @given(st.integers(1, 100_000), st.integers(1, 50))
@@ -26,7 +26,7 @@ def test_checkpoints_are_evenly_spaced_and_the_last_is_at_the_end(total: int, wa
 def whole(out: Path, step: int) -> Path:
     folder = out / "checkpoints" / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    Progress("last", step=step).write(folder)
+    TrainingProgress("last", step=step).write(folder)
     return folder
 
 
@@ -39,7 +39,7 @@ def test_the_furthest_checkpoint_is_the_latest_by_number_not_by_name(tmp_path: P
 def test_torn_checkpoints_are_not_seen(tmp_path: Path) -> None:
     kept = whole(tmp_path, 3)
     (tmp_path / "checkpoints" / ".checkpoint-7.partial-41").mkdir()
-    Progress("last").write(tmp_path / "checkpoints" / ".checkpoint-7.partial-41")
+    TrainingProgress("last").write(tmp_path / "checkpoints" / ".checkpoint-7.partial-41")
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
     assert latest_checkpoint(tmp_path) == kept
 
@@ -55,8 +55,8 @@ def test_only_the_steps_to_keep_stay_on_disk(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-1", "checkpoint-3"]
 
 
-def noted(keep_by: Any, values: list[float]) -> Progress:
-    progress = Progress(keep_by)
+def noted(keep_by: Any, values: list[float]) -> TrainingProgress:
+    progress = TrainingProgress(keep_by)
     for step, value in enumerate(values, start=1):
         progress.note_checkpoint(step, value, value)
     return progress
@@ -71,7 +71,7 @@ def test_the_rule_chooses_lowest_loss_highest_score_or_the_last(keep_by: str, be
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 10**9))
 def test_progress_survives_the_disk_bit_for_bit(tmp_path_factory: Any, value: float, nll: float, step: int) -> None:
     folder = tmp_path_factory.mktemp("progress")
-    progress = Progress("score", [StepMetrics(step, {"train/loss": value})], step, seconds=nll)
+    progress = TrainingProgress("score", [StepMetrics(step, {"train/loss": value})], step, seconds=nll)
     progress.validation_nll[step] = nll
     progress.write(folder)
-    assert dataclasses.asdict(Progress.read(folder)) == dataclasses.asdict(progress)
+    assert dataclasses.asdict(TrainingProgress.read(folder)) == dataclasses.asdict(progress)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tunery.comparison.records import Board, Cell, Comparison, Contender
+from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
 from tunery.comparison.report.conclusions import caveats, p_text, places, signed, span
 from tunery.reporting.text import counted, listed, shown
 from tunery.runs.report.markdown import number
@@ -25,7 +25,7 @@ COSTS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class TableSection:
     """One table.
 
     Args:
@@ -49,11 +49,11 @@ class _Column:
     """A column of the leaderboard, left out where all rows are empty; a narrow page keeps only the needed ones."""
 
     heading: str
-    text: Callable[[Contender], str]
+    text: Callable[[LeaderboardRow], str]
     needed: bool = True
 
 
-def parts(comparison: Comparison, narrow: bool = False) -> list[Part]:
+def parts(comparison: Comparison, narrow: bool = False) -> list[TableSection]:
     """Every table: the main board's, then one for each board that was set apart, then the runs on none.
 
     Args:
@@ -72,7 +72,7 @@ def parts(comparison: Comparison, narrow: bool = False) -> list[Part]:
     return [part for part in found if part is not None]
 
 
-def leaderboard(board: Board, confidence: float, narrow: bool = False) -> Part:
+def leaderboard(board: Board, confidence: float, narrow: bool = False) -> TableSection:
     """Contenders by score, each beside its base, with the places that the data allow."""
     columns = [one for one in _columns(board, confidence) if one.needed or not narrow]
     texts = [tuple(column.text(one) for column in columns) for one in board.contenders]
@@ -80,7 +80,7 @@ def leaderboard(board: Board, confidence: float, narrow: bool = False) -> Part:
     title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
     rows = tuple(tuple(row[place] for place in used) for row in texts)
     headings = tuple(columns[place].heading for place in used)
-    return Part(title, headings, rows, notes=tuple(caveats(board)), spare=_SPARE)
+    return TableSection(title, headings, rows, notes=tuple(caveats(board)), spare=_SPARE)
 
 
 def _columns(board: Board, confidence: float) -> list[_Column]:
@@ -109,7 +109,7 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
     ]
 
 
-def _versions(one: Contender) -> str:
+def _versions(one: LeaderboardRow) -> str:
     """What `tunery promote` is told: one a seed."""
     return listed([run.version for run in one.runs if run.version], 3) or "–"
 
@@ -134,7 +134,7 @@ def _with_spread(cell: Cell) -> str:
     return number(cell.value, 3) + ("" if cell.spread is None else f" ± {cell.spread:.3f}")
 
 
-def scores(board: Board, confidence: float) -> Part:
+def scores(board: Board, confidence: float) -> TableSection:
     """Each task's score with its delta from the base, configurations grouped by what they were trained on."""
     tasks = shown_tasks(board)
     ordered = sorted(board.contenders, key=lambda one: (one.first.trained_on, one.place))
@@ -148,7 +148,7 @@ def scores(board: Board, confidence: float) -> Part:
     notes += [f"* surely differs from the base ({confidence:.0%}, corrected for all cells)."]
     less = [task for task in tasks if not cell_of(board, task).higher_is_better]
     notes += [f"Less is better: {', '.join(less)}."] if less else []
-    return Part("Scores by task", headings, tuple(rows), groups, tuple(notes), spare=("trained on",))
+    return TableSection("Scores by task", headings, tuple(rows), groups, tuple(notes), spare=("trained on",))
 
 
 def shown_tasks(board: Board) -> list[str]:
@@ -175,7 +175,7 @@ def _score_text(cell: Cell | None, confidence: float) -> str:
     return f"{_with_spread(cell)} ({signed(cell.delta)}{star})"
 
 
-def matrix(board: Board) -> Part | None:
+def matrix(board: Board) -> TableSection | None:
     """Mean score and delta of the configurations trained on a dataset (rows), by what they were evaluated on."""
     rows, tasks = trained_on(board), shown_tasks(board)
     if not rows:
@@ -189,10 +189,10 @@ def matrix(board: Board) -> Part | None:
         for name, members in rows.items()
     ]
     headings = ("trained on", " configurations", *(f" {_named(board, task)}" for task in tasks))
-    return Part("Trained on × evaluated on: mean score (mean delta from the base)", headings, tuple(texts))
+    return TableSection("Trained on × evaluated on: mean score (mean delta from the base)", headings, tuple(texts))
 
 
-def trained_on(board: Board) -> dict[str, list[Contender]]:
+def trained_on(board: Board) -> dict[str, list[LeaderboardRow]]:
     """Contenders by training dataset, those that were not trained left out."""
     names = sorted({one.first.trained_on for one in board.contenders} - {""})
     return {name: [one for one in board.contenders if one.first.trained_on == name] for name in names}
@@ -212,7 +212,7 @@ def mean_of(cells: Sequence[Cell]) -> tuple[float, float]:
     )
 
 
-def pairs(board: Board, confidence: float) -> Part | None:
+def pairs(board: Board, confidence: float) -> TableSection | None:
     """The pairs that places rest on, the surest first."""
     found = sorted(board.over_all, key=lambda pair: (math.isnan(pair.difference.p), pair.difference.p))
     if not found:
@@ -228,10 +228,10 @@ def pairs(board: Board, confidence: float) -> Part | None:
     notes = ["p after Holm's correction for all pairs; above 0 the first is better. Intervals are of each pair alone."]
     notes += [f"{counted(more, 'more pair')}, less sure than these."] if more > 0 else []
     headings = ("first", "second", " difference", f" {confidence:.0%} interval", " p", "test", " items")
-    return Part("Pairs on the score", headings, rows, notes=tuple(notes), spare=(" items", "test"))
+    return TableSection("Pairs on the score", headings, rows, notes=tuple(notes), spare=(" items", "test"))
 
 
-def votes(board: Board, confidence: float) -> Part | None:
+def votes(board: Board, confidence: float) -> TableSection | None:
     """How often people preferred the answers to the base's."""
     rows = tuple(
         (
@@ -242,10 +242,14 @@ def votes(board: Board, confidence: float) -> Part | None:
         if one.win_rate is not None
     )  # fmt: skip
     headings = ("configuration", " wins", " ties", " losses", " win rate", f" {confidence:.0%} interval")
-    return Part("Votes against the base", headings, rows, notes=("Ties are left out of the rate.",)) if rows else None
+    return (
+        TableSection("Votes against the base", headings, rows, notes=("Ties are left out of the rate.",))
+        if rows
+        else None
+    )
 
 
-def apart(comparison: Comparison) -> Part | None:
+def apart(comparison: Comparison) -> TableSection | None:
     """Runs that cannot be ranked at all."""
     rows = tuple((one.run.name, one.run.run_id, one.reason) for one in comparison.apart)
-    return Part("Not ranked", ("run", "id", "reason"), rows) if rows else None
+    return TableSection("Not ranked", ("run", "id", "reason"), rows) if rows else None

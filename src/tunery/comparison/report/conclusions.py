@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from tunery.comparison.records import Board, Comparison, Contender, Pair
+from tunery.comparison.records import Board, Comparison, LeaderboardRow, TestedPair
 from tunery.reporting.text import counted, listed
 from tunery.runs.report.markdown import number, p_value
 from tunery.statistics.variance import Difference
@@ -50,7 +50,7 @@ def span(low: float, high: float, digits: int = 3, sign: bool = False) -> str:
     return f"{low:{'+' if sign else ''}.{digits}f} to {high:{'+' if sign else ''}.{digits}f}"
 
 
-def places(contender: Contender) -> str:
+def places(contender: LeaderboardRow) -> str:
     """Its range of places: "1" or "1–3"."""
     low, high = contender.ranks
     return str(low) if low == high else f"{low}–{high}"
@@ -108,7 +108,7 @@ def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
     """One sentence a task: the largest of its sure differences; then the other tasks."""
     if len(board.tasks) < 2:
         return
-    found: dict[str, list[Pair]] = {task: [] for task in board.tasks}
+    found: dict[str, list[TestedPair]] = {task: [] for task in board.tasks}
     for pair in board.pairs:
         if pair.task in found and pair.difference.is_sure(confidence):
             found[pair.task].append(pair)
@@ -215,7 +215,7 @@ def _entry_notes(board: Board) -> Iterator[str]:
 # ---- pieces
 
 
-def _wins(pairs: Sequence[Pair], confidence: float) -> dict[str, list[tuple[str, Difference]]]:
+def _wins(pairs: Sequence[TestedPair], confidence: float) -> dict[str, list[tuple[str, Difference]]]:
     """By winner, those whom it surely beats, in the board's order."""
     found: dict[str, list[tuple[str, Difference]]] = defaultdict(list)
     for pair in pairs:
@@ -225,7 +225,7 @@ def _wins(pairs: Sequence[Pair], confidence: float) -> dict[str, list[tuple[str,
     return found
 
 
-def _turned(pair: Pair) -> tuple[str, str, Difference]:
+def _turned(pair: TestedPair) -> tuple[str, str, Difference]:
     """Winner, loser, and by how much."""
     found = pair.difference
     if found.value > 0:

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from tunery.comparison.records import Comparison
-from tunery.comparison.report.columns import Part, parts
+from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.comparison.report.plots import figures
 from tunery.reporting.text import counted
@@ -134,7 +134,7 @@ def _svg(figure: Figure) -> bytes:
     return written.getvalue()
 
 
-def _table(part: Part) -> str:
+def _table(part: TableSection) -> str:
     head = "".join(f"<th{_side(heading)}>{escape(heading.strip())}</th>" for heading in part.headings)
     rows = "".join(_rows(part))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -145,7 +145,7 @@ def _notes(notes: Sequence[str]) -> str:
     return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
 
 
-def _rows(part: Part) -> Iterator[str]:
+def _rows(part: TableSection) -> Iterator[str]:
     for place, row in enumerate(part.rows):
         cells = (
             f"<td{_side(heading) or _prose(text)}>{escape(text)}</td>"

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from tunery.comparison.records import Board, Comparison, Contender
+from tunery.comparison.records import Board, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import COSTS, mean_of, shown_tasks, trained_on
 from tunery.comparison.report.conclusions import places, signed
 from tunery.reporting.figures import (
@@ -81,7 +81,7 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
     return figure
 
 
-def _label(one: Contender) -> str:
+def _label(one: LeaderboardRow) -> str:
     seeds = f" ×{one.seeds}" if one.seeds > 1 else ""
     return f"{short_label(one.name, 40)}{seeds}"
 
@@ -163,20 +163,20 @@ def _against(axes: Axes, board: Board, name: str) -> None:
         axes.annotate(str(one.place), (one.costs[name], one.score.value), to, textcoords="offset points", fontsize=8)
 
 
-def pareto(contenders: Sequence[Contender], cost: str) -> list[Contender]:
+def pareto(contenders: Sequence[LeaderboardRow], cost: str) -> list[LeaderboardRow]:
     """Those that nobody equals or beats at a lower cost, nor beats at the same; from the cheapest on."""
-    front: list[Contender] = []
+    front: list[LeaderboardRow] = []
     for one in sorted(contenders, key=lambda one: (one.costs[cost], -one.score.value)):
         if not front or one.score.value > front[-1].score.value or _same(one, front[-1], cost):
             front.append(one)
     return front
 
 
-def _same(one: Contender, other: Contender, cost: str) -> bool:
+def _same(one: LeaderboardRow, other: LeaderboardRow, cost: str) -> bool:
     return (one.costs[cost], one.score.value) == (other.costs[cost], other.score.value)
 
 
-def _points(contenders: Sequence[Contender], cost: str) -> tuple[list[float], list[float]]:
+def _points(contenders: Sequence[LeaderboardRow], cost: str) -> tuple[list[float], list[float]]:
     return [one.costs[cost] for one in contenders], [one.score.value for one in contenders]
 
 
@@ -243,7 +243,7 @@ def loss_plot(board: Board) -> Figure | None:
     return figure
 
 
-def _curve(one: Contender, name: str) -> list[Sequence[tuple[int, float]]]:
+def _curve(one: LeaderboardRow, name: str) -> list[Sequence[tuple[int, float]]]:
     return [run.curves[name] for run in one.runs if run.curves.get(name)]
 
 
@@ -254,7 +254,7 @@ def _colours(number: int) -> list[tuple[float, ...]]:
 
 def learning_plot(board: Board, confidence: float) -> Figure | None:
     """Score against the number of rows trained on, a line a method; None unless a method has several sizes."""
-    lines: dict[str, list[Contender]] = defaultdict(list)
+    lines: dict[str, list[LeaderboardRow]] = defaultdict(list)
     several = len(trained_on(board)) > 1
     for one in board.contenders:
         if one.first.train_rows:
@@ -281,7 +281,9 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
     return figure
 
 
-def _learning_line(axes: Axes, name: str, some: Sequence[Contender], colour: tuple[float, ...], shift: float) -> None:
+def _learning_line(
+    axes: Axes, name: str, some: Sequence[LeaderboardRow], colour: tuple[float, ...], shift: float
+) -> None:
     by_size: dict[float, list[float]] = defaultdict(list)
     for one in some:
         rows = shift * (one.first.train_rows or 0)
@@ -297,7 +299,7 @@ def _learning_line(axes: Axes, name: str, some: Sequence[Contender], colour: tup
 # ---- shared with the other pictures
 
 
-def reach_of(one: Contender) -> list[list[float]] | None:
+def reach_of(one: LeaderboardRow) -> list[list[float]] | None:
     """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known."""
     if math.isnan(one.score.low):
         return None

@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from tunery.comparison.records import Board, Cell, Comparison, Contender
-from tunery.comparison.report.columns import Part, parts
+from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
+from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.reporting.text import cell
 from tunery.statistics.variance import Difference
@@ -49,7 +49,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     return found.astype({name: "Int64" for name in counts if name in found})
 
 
-def _row(one: Contender, board: Board, number: int) -> dict[str, object]:
+def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
     first, score = one.first, one.score
     facts: dict[str, object] = {
         "board": number,
@@ -152,7 +152,7 @@ def terminal(comparison: Comparison) -> list[RenderableType]:
 class _Fitted:
     """A table as wide as there is room: names are folded, a number never is; what can be spared is left out."""
 
-    part: Part
+    part: TableSection
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield _drawn(self.part, self._columns(options.max_width))
@@ -171,7 +171,7 @@ class _Fitted:
         return _PADDING + (widest if heading.startswith(" ") else min(widest, _NARROWEST_NAME))
 
 
-def _drawn(part: Part, columns: Sequence[int]) -> Table:
+def _drawn(part: TableSection, columns: Sequence[int]) -> Table:
     # Text: a name in square brackets would pass for rich's markup.
     table = Table(title=Text(part.title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
     for heading in (part.headings[place] for place in columns):
@@ -201,7 +201,7 @@ def _notes(notes: Sequence[str]) -> list[str]:
     return [f"> {_prose(note)}\n" for note in notes]
 
 
-def _markdown_rows(part: Part) -> list[str]:
+def _markdown_rows(part: TableSection) -> list[str]:
     rule = ["---:" if heading.startswith(" ") else "---" for heading in part.headings]
     rows = [
         [_markdown_cell(text, heading) for text, heading in zip(row, part.headings, strict=True)] for row in part.rows
@@ -233,7 +233,7 @@ def latex(comparison: Comparison) -> str:
     return head + "\n".join(_latex_table(part) for part in parts(comparison, narrow=True))
 
 
-def _latex_table(part: Part) -> str:
+def _latex_table(part: TableSection) -> str:
     columns = "".join("r" if heading.startswith(" ") else "l" for heading in part.headings)
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(part.title)}}}", rf"\begin{{tabular}}{{{columns}}}"]
     lines += [r"\toprule", _latex_row([heading.strip() for heading in part.headings]), r"\midrule"]

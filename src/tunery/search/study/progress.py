@@ -50,7 +50,7 @@ class View(Protocol):
         """A table or a text is ready."""
 
 
-class Progress:
+class StudyProgress:
     """Tells a view of each trial once, whichever process ran it."""
 
     def __init__(self, project: Project, view: View | None = None) -> None:

@@ -34,7 +34,7 @@ Slot = int | str
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """A trial to be laid out.
 
     Args:
@@ -48,7 +48,7 @@ class Job:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def lay_out(study: optuna.Study, jobs: Sequence[Job], *, withdraw: bool = True) -> None:
+def lay_out(study: optuna.Study, jobs: Sequence[TrialJob], *, withdraw: bool = True) -> None:
     """Add what is missing of the jobs, and withdraw waiting trials that are none of them (unless others want them)."""
     wanted = {job.slot for job in jobs}
     for slot, trials in by_slot(study).items():
@@ -62,7 +62,7 @@ def lay_out(study: optuna.Study, jobs: Sequence[Job], *, withdraw: bool = True) 
             _add(study, job, all_trials.get(job.slot, ()))
 
 
-def _add(study: optuna.Study, job: Job, former: Sequence[FrozenTrial]) -> None:
+def _add(study: optuna.Study, job: TrialJob, former: Sequence[FrozenTrial]) -> None:
     """Add a job's trial; one that was begun before its slot was withdrawn goes on."""
     begun = [trial for trial in former if _is_withdrawn(trial) and FOLLOWS in trial.user_attrs]
     attributes = {**job.attributes, SLOT: job.slot}

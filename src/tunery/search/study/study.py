@@ -141,7 +141,7 @@ def lay_out_trials(
     first = [labelled(project, settings) for settings in (own_settings(project), *extra)]
     queue.lay_out(
         study,
-        [queue.Job(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
+        [queue.TrialJob(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
         withdraw=withdraw,
     )
     return trials
@@ -153,7 +153,7 @@ def _grid(project: Project, extra: Sequence[Settings]) -> Sequence[Mapping[str, 
 
 
 def lay_out_finals(
-    storage: BaseStorage, name: str, jobs: Sequence[queue.Job], direction: Direction, objective: str | None = None
+    storage: BaseStorage, name: str, jobs: Sequence[queue.TrialJob], direction: Direction, objective: str | None = None
 ) -> optuna.Study:
     """The study that holds the finals, with what is missing of them; its values are named after the objective."""
     study = optuna.create_study(

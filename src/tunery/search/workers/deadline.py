@@ -20,7 +20,7 @@ _SECONDS_BETWEEN_NOTES = 10.0
 _SECONDS_BETWEEN_RINGS = 1.0
 
 
-class Clock:
+class Deadline:
     """Counts a slot's seconds; begins when it is made."""
 
     def __init__(self, trial: optuna.Trial) -> None:

@@ -19,8 +19,8 @@ def main(order: dict[str, Any]) -> None:
         order: From `team.order_for`.
     """
     from tunery.config.load import project_from
-    from tunery.search.session import Options, Session, work_through, worker_of
-    from tunery.search.study.progress import Progress
+    from tunery.search.session import Session, StudyOptions, work_through, worker_of
+    from tunery.search.study.progress import StudyProgress
     from tunery.search.study.storage import open_storage
     from tunery.search.study.study import armed, join, known_configurations
     from tunery.search.workers.worker import name_of_process
@@ -33,14 +33,14 @@ def main(order: dict[str, Any]) -> None:
     study = armed(join(storage, order["study"], project, extra), project, extra)
     session = Session(
         project=project,
-        options=Options(),
+        options=StudyOptions(),
         name=order["study"],
         url=order["url"],
         storage=storage,
         store=store,
         extra=extra,
         parent=order["parent"],
-        progress=Progress(project),
+        progress=StudyProgress(project),
         until=order["until"],
     )
     worker = worker_of(session, order["number"])

@@ -32,7 +32,7 @@ from tunery.tracking.redact import redact
 if TYPE_CHECKING:
     import optuna
 
-    from tunery.search.session import Engine, Options, Session
+    from tunery.search.session import Engine, Session, StudyOptions
 
 # A worker whose actor is lost is killed by its node in this time; its trial is not touched before.
 _SECONDS_TO_DIE = 1.0
@@ -42,7 +42,7 @@ _LOST = -1000
 
 
 @contextmanager
-def on_cluster(project: Project, options: Options, storage: str, tracking: str) -> Iterator[Engine]:
+def on_cluster(project: Project, options: StudyOptions, storage: str, tracking: str) -> Iterator[Engine]:
     """An engine of which every worker has been found to have a place.
 
     Args:

@@ -31,8 +31,8 @@ from tunery.runs.cache import Resident
 from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space.space import OWN_SLOT
 from tunery.search.study import queue
-from tunery.search.study.progress import Progress
-from tunery.search.workers.deadline import Clock
+from tunery.search.study.progress import StudyProgress
+from tunery.search.workers.deadline import Deadline
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,12 +83,12 @@ class Worker:
     project: Project
     store: Store
     parent: str
-    progress: Progress
+    progress: StudyProgress
     resident: Resident = field(default_factory=Resident)
     until: float | None = None
     number: int = 0
     name: str = field(default_factory=lambda: name_of_process(os.getpid(), secrets.token_hex(4)))
-    clock: Clock = field(init=False)  # of the trial that it runs
+    clock: Deadline = field(init=False)  # of the trial that it runs
 
     def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
         """Run trials until all of the study's slots have ended, or time is up.
@@ -122,7 +122,7 @@ class Worker:
             trial.set_user_attr(queue.SURPLUS, True)
             raise _Superfluous
         trial.set_user_attr(queue.WORKER, self.name)
-        self.clock = Clock(trial)
+        self.clock = Deadline(trial)
         try:
             return run(trial)
         except Pruned as error:
@@ -218,7 +218,7 @@ def _frozen(study: optuna.Study, trial: optuna.Trial) -> optuna.trial.FrozenTria
 class TrialWatch:
     """Passes a trial's steps on, and nothing else: twelve data reports would hide the study."""
 
-    def __init__(self, progress: Progress, number: int) -> None:
+    def __init__(self, progress: StudyProgress, number: int) -> None:
         self._progress, self._number = progress, number
 
     def step(self, text: str) -> None:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from tunery.errors import TuneryError
 from tunery.serving.chat.generate import Sampling, together
-from tunery.serving.chat.pair import Pair
+from tunery.serving.chat.pair import AnswerPair
 from tunery.serving.chat.session import LETTERS, Side, Talk
 from tunery.tracking.redact import redact
 from tunery.tracking.votes import VoteLog
@@ -42,7 +42,7 @@ class Page:
         votes: Where votes go.
     """
 
-    def __init__(self, pair: Pair, votes: VoteLog) -> None:
+    def __init__(self, pair: AnswerPair, votes: VoteLog) -> None:
         self.pair, self.votes = pair, votes
         self._lock = Lock()  # one set of weights serves both sides and every visitor
         self._draw = random.SystemRandom()

@@ -15,7 +15,7 @@ from tunery.tracking.store import Store
 
 
 @dataclass(frozen=True)
-class Pair:
+class AnswerPair:
     """Two writers.
 
     Args:
@@ -51,7 +51,7 @@ def fetched(ref: str, store: Store) -> Iterator[tuple[ModelRef, Path]]:
         yield found, download(found, Path(place), store)
 
 
-def load_pair(ref: str, store: Store, device: str = "auto") -> Pair:
+def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
     """Load a trained model, and its base with it.
 
     Args:
@@ -80,4 +80,4 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> Pair:
         else Writer(apart.model, apart.tokenizer, template)
     )
     project = project_of(store, found)
-    return Pair(found, project, base, tuned, rebuilt.facts.identity, rebuilt.facts.max_new_tokens)
+    return AnswerPair(found, project, base, tuned, rebuilt.facts.identity, rebuilt.facts.max_new_tokens)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.errors import Fault, InputError
 
 if TYPE_CHECKING:
-    from tunery.runs.observer import Watch
+    from tunery.runs.observer import Observer
 
 PASSWORD_VARIABLE = "TUNERY_CHAT_PASSWORD"
 _SHORTEST_PASSWORD = 8
@@ -86,7 +86,7 @@ def check_gradio() -> None:
         )
 
 
-def chat(ref: str, address: Address, watch: Watch, *, device: str = "auto", tracking_uri: str | None = None) -> None:
+def chat(ref: str, address: Address, watch: Observer, *, device: str = "auto", tracking_uri: str | None = None) -> None:
     """Open the page, and keep it open until Ctrl-C or SIGTERM.
 
     Args:

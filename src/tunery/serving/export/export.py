@@ -21,10 +21,10 @@ from tunery.models.adapter_files import CONFIG, write_folder
 from tunery.serving.export import vllm_rules
 from tunery.serving.export.card import model_card
 from tunery.serving.export.merge import MERGE_BOUND, Distance, check, merge
-from tunery.serving.export.model import Source, card_facts, opened
+from tunery.serving.export.model import ExportedModel, card_facts, opened
 
 if TYPE_CHECKING:
-    from tunery.runs.observer import Watch
+    from tunery.runs.observer import Observer
 
 Form = Literal["adapter", "merged", "hub", "space"]
 
@@ -55,7 +55,7 @@ class Wish:
     device: str = "auto"
 
 
-def export(ref: str, wish: Wish, watch: Watch, *, tracking_uri: str | None = None) -> str:
+def export(ref: str, wish: Wish, watch: Observer, *, tracking_uri: str | None = None) -> str:
     """Write the folder, whole or not at all, and send it if that is wanted.
 
     Args:
@@ -118,7 +118,7 @@ def _check(wish: Wish) -> None:
     _keep_apart(out, [Path.cwd()])
 
 
-def _check_source(source: Source, wish: Wish) -> None:
+def _check_source(source: ExportedModel, wish: Wish) -> None:
     """All that can be wrong before anything is loaded."""
     ref = source.ref.ref
     if wish.to == "adapter" and source.full:
@@ -144,7 +144,7 @@ def _keep_apart(out: Path, folders: Sequence[Path]) -> None:
         raise InputError(f"--out {out}", f"holds {held[0]}, which --overwrite would delete. Name another folder.")
 
 
-def _fill(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
+def _fill(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> None:
     """Write all files into a folder that is there."""
     if wish.to == "space":
         _write_space(source, wish, watch, place)
@@ -158,7 +158,7 @@ def _fill(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
             file.chmod(0o644)  # safetensors writes for the owner alone, but a server runs as somebody else
 
 
-def _write_adapter(source: Source, wish: Wish, place: Path) -> None:
+def _write_adapter(source: ExportedModel, wish: Wish, place: Path) -> None:
     shutil.copytree(source.folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_MLFLOW))
     faults, rank = _vllm(place)
     checks = [f"vLLM does not load it: {fault}" for fault in faults]
@@ -168,7 +168,7 @@ def _write_adapter(source: Source, wish: Wish, place: Path) -> None:
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _write_merged(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
+def _write_merged(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> None:
     distances = _merge_into(source, wish, watch, place)
     card = replace(
         card_facts(source, "merged", _title(source, wish)), checks=[f"{_sentence(str(entry))}." for entry in distances]
@@ -176,7 +176,7 @@ def _write_merged(source: Source, wish: Wish, watch: Watch, place: Path) -> None
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _write_space(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
+def _write_space(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> None:
     """With the adapter alone where the Hub has the base: a Space's repository is small."""
     from transformers import AutoTokenizer
 
@@ -204,7 +204,7 @@ def _write_space(source: Source, wish: Wish, watch: Watch, place: Path) -> None:
     write_space(place, about, source.facts.identity.license, base)
 
 
-def _merge_into(source: Source, wish: Wish, watch: Watch, place: Path) -> Sequence[Distance]:
+def _merge_into(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> Sequence[Distance]:
     """Write the whole model, say how far it is from the unmerged one, and refuse it where that is too far."""
     from tunery.models.quiet import quiet_libraries
     from tunery.serving.export.probe_prompts import real_items
@@ -219,7 +219,7 @@ def _merge_into(source: Source, wish: Wish, watch: Watch, place: Path) -> Sequen
     return distances
 
 
-def _title(source: Source, wish: Wish) -> str:
+def _title(source: ExportedModel, wish: Wish) -> str:
     return wish.repo.split("/")[1] if wish.repo else source.project
 
 
@@ -230,7 +230,7 @@ def _vllm(folder: Path) -> tuple[list[Fault], int]:
     return faults, 0 if faults else vllm_rules.rank_option(int(config["r"]))
 
 
-def _say_vllm(folder: Path, source: Source, watch: Watch) -> None:
+def _say_vllm(folder: Path, source: ExportedModel, watch: Observer) -> None:
     if not (folder / CONFIG).is_file():
         return
     faults, rank = _vllm(folder)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportedModel:
     """What is exported: a logged model's files, and what is known of it."""
 
     ref: ModelRef
@@ -53,7 +53,7 @@ class Source:
 
 
 @contextmanager
-def opened(ref: str, store: Store) -> Iterator[Source]:
+def opened(ref: str, store: Store) -> Iterator[ExportedModel]:
     """A logged model's files, and what MLflow knows of it, for as long as the block lasts.
 
     Raises:
@@ -67,10 +67,10 @@ def opened(ref: str, store: Store) -> Iterator[Source]:
     with fetched(ref, store) as (found, folder):
         home = project_folder(store, found.run_id) if found.run_id else None
         run = read_run(store, found.run_id)
-        yield Source(found, folder, read_facts(folder), run, home, *told_scores(run, store))
+        yield ExportedModel(found, folder, read_facts(folder), run, home, *told_scores(run, store))
 
 
-def card_facts(source: Source, form: str, name: str) -> CardFacts:
+def card_facts(source: ExportedModel, form: str, name: str) -> CardFacts:
     """What the model card says, as far as MLflow knows it.
 
     Args:
@@ -104,7 +104,7 @@ def _has_new_tokens(config: Path) -> bool:
     return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("trainable_token_indices"))
 
 
-def _lineage(source: Source) -> dict[str, str]:
+def _lineage(source: ExportedModel) -> dict[str, str]:
     from tunery import __version__
 
     tags = source.run.tags

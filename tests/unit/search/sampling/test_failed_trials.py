@@ -18,7 +18,7 @@ from tunery.search.sampling.failed_trials import with_lessons
 from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space.space import draw
 from tunery.search.study import queue
-from tunery.search.study.progress import Progress
+from tunery.search.study.progress import StudyProgress
 from tunery.search.study.study import armed, lay_out_trials
 from tunery.search.trials import run_search_trial
 from tunery.search.workers.worker import Worker
@@ -100,7 +100,7 @@ def worked_through(project: Project, monkeypatch: pytest.MonkeyPatch, count: int
     monkeypatch.setattr(trials, "refuse_trial", refuse)
     study = optuna.create_study(direction="maximize")
     lay_out_trials(study, project, [], count)
-    worker = Worker(project, None, "", Progress(project))  # type: ignore[arg-type]
+    worker = Worker(project, None, "", StudyProgress(project))  # type: ignore[arg-type]
     worker.work(armed(study, project, []), lambda trial: run_search_trial(worker, study, trial))
     return study, begun
 

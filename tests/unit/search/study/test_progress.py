@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 from tests.unit.search.conftest import MakeProject
 
 from tunery.search.study import progress, queue
-from tunery.search.study.progress import ELAPSED, Progress, View
+from tunery.search.study.progress import ELAPSED, StudyProgress, View
 from tunery.search.study.study import join, lay_out_finals
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
@@ -63,7 +63,7 @@ def test_a_final_that_has_ended_is_told_with_its_metric(
     known = {queue.SLOT: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
     study.add_trial(create_trial(value=value, user_attrs=known))
     view = Told()
-    Progress(project, cast(View, view)).look(study)
+    StudyProgress(project, cast(View, view)).look(study)
     assert view.lines == [said]
 
 
@@ -72,7 +72,7 @@ def test_the_time_of_a_command_that_is_killed_is_known_but_for_its_last_seconds(
 ) -> None:
     study = optuna.create_study()
     study.set_user_attr(ELAPSED, 100.0)
-    watched = Progress(make(SPACE), cast(View, Told()))
+    watched = StudyProgress(make(SPACE), cast(View, Told()))
     watched.begin(study, "s")
     for _ in range(7):
         clock.now += 4.0
@@ -88,7 +88,7 @@ def test_the_time_of_a_command_that_is_killed_is_known_but_for_its_last_seconds(
 
 def test_only_the_command_notes_its_time(make: MakeProject, clock: Clock) -> None:
     study = optuna.create_study()
-    worker = Progress(make(SPACE))
+    worker = StudyProgress(make(SPACE))
     clock.now += 60.0
     worker.trial_step(0, 1, 10, 0.5)
     assert ELAPSED not in study.user_attrs
@@ -100,7 +100,7 @@ def test_a_study_and_its_finals_name_their_objectives(make: MakeProject) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna's "experimental" is not for the user
         assert join(storage, "s", project, []).metric_names == ["score", "train_seconds"]
-        finals = lay_out_finals(storage, "s finals", [queue.Job("1:1")], "maximize", "score")
+        finals = lay_out_finals(storage, "s finals", [queue.TrialJob("1:1")], "maximize", "score")
     assert finals.metric_names == ["score"]
 
 

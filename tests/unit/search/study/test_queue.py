@@ -19,8 +19,8 @@ from tunery.config.project import Project
 from tunery.errors import Infeasible, NonFiniteLoss, OutOfMemory, RunStopped, StorageError, TimedOut, TrackingError
 from tunery.search.sampling.fixed_points import GridPoint
 from tunery.search.study import queue
-from tunery.search.study.progress import Progress
-from tunery.search.study.queue import Job
+from tunery.search.study.progress import StudyProgress
+from tunery.search.study.queue import TrialJob
 from tunery.search.study.study import armed, lay_out_trials, take_from_the_dead
 from tunery.search.workers.worker import Worker
 
@@ -57,8 +57,8 @@ def study(make_study: MakeStudy) -> optuna.Study:
     return make_study()
 
 
-def jobs(count: int) -> list[Job]:
-    return [Job(number) for number in range(count)]
+def jobs(count: int) -> list[TrialJob]:
+    return [TrialJob(number) for number in range(count)]
 
 
 def begin(study: optuna.Study) -> optuna.Trial | None:
@@ -144,7 +144,7 @@ def test_a_stopped_trial_above_a_lowered_total_is_not_begun_again(study: optuna.
     queue.succeed(study, frozen(study, trial), died=False)
     trial.set_user_attr(queue.FAILURE, "killed")
     study.tell(trial, state=TrialState.FAIL)
-    queue.lay_out(study, [Job(1), Job(2)])
+    queue.lay_out(study, [TrialJob(1), TrialJob(2)])
     drain(study)
     assert completed(study) == Counter([1, 2])
 
@@ -155,9 +155,9 @@ def test_a_stopped_trial_goes_on_when_the_total_is_raised_again(study: optuna.St
     trial.suggest_float("x", 0, 1)
     trial.set_user_attr(queue.RUN_ID, "run")
     queue.requeue(study, frozen(study, trial), died=False)
-    queue.lay_out(study, [Job(1)])
+    queue.lay_out(study, [TrialJob(1)])
     assert 0 not in queue.standing(study)
-    queue.lay_out(study, [Job(0), Job(1)])
+    queue.lay_out(study, [TrialJob(0), TrialJob(1)])
     again = queue.standing(study)[0]
     assert again.state == TrialState.WAITING
     assert (again.user_attrs[queue.RUN_ID], again.params) == ("run", trial.params)
@@ -507,7 +507,7 @@ def _searched(project: Project, stops: Sequence[int], *, begun: bool, total: int
     for _ in range(len(stops) + 1):
         lay_out_trials(study, project, [], total)
         with suppress(KeyboardInterrupt):
-            Worker(project, None, "", Progress(project)).work(armed(study, project, []), run)  # type: ignore[arg-type]
+            Worker(project, None, "", StudyProgress(project)).work(armed(study, project, []), run)  # type: ignore[arg-type]
     assert queue.unfinished(study) == []
     return {slot: (trial.params, trial.values) for slot, trial in queue.standing(study).items()}
 
@@ -555,7 +555,7 @@ def _with_failure(project: Project, error: Exception | None, study: optuna.Study
             raise error
         return 1.0
 
-    Worker(project, None, "", Progress(project)).work(armed(study, project, []), run)  # type: ignore[arg-type]
+    Worker(project, None, "", StudyProgress(project)).work(armed(study, project, []), run)  # type: ignore[arg-type]
     return study
 
 

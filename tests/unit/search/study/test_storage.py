@@ -143,7 +143,7 @@ def test_a_server_may_have_many_commands() -> None:
 
 def test_of_many_workers_one_alone_gets_a_waiting_trial(proxy: str) -> None:
     study = optuna.create_study(study_name="s", storage=open_storage(proxy))
-    queue.lay_out(study, [queue.Job(number) for number in range(60)])
+    queue.lay_out(study, [queue.TrialJob(number) for number in range(60)])
     gate = threading.Barrier(4)
     storages = [open_storage(proxy) for _ in range(4)]
     taken: list[int] = []
@@ -165,7 +165,7 @@ def test_careless_workers_run_each_slot_once(proxy: str) -> None:
     def work(number: int) -> None:
         chance = random.Random(number)
         study = optuna.load_study(study_name="s", storage=open_storage(proxy), sampler=optuna.samplers.RandomSampler(0))
-        queue.lay_out(study, [queue.Job(slot) for slot in range(count)])
+        queue.lay_out(study, [queue.TrialJob(slot) for slot in range(count)])
         while queue.unfinished(study):
             _serve(study, chance)
 

@@ -100,7 +100,7 @@ def test_the_run_of_a_study_that_is_made_anew_is_left_ended(again: Callable[...,
 
 
 def test_a_study_that_has_not_changed_keeps_what_waits(again: Callable[..., optuna.Study]) -> None:
-    study = again(lambda made: queue.lay_out(made, [queue.Job(0), queue.Job(1)]), search__trials="7")
+    study = again(lambda made: queue.lay_out(made, [queue.TrialJob(0), queue.TrialJob(1)]), search__trials="7")
     assert len(study.get_trials()) == 2
 
 

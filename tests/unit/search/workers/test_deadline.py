@@ -12,7 +12,7 @@ import pytest
 from tunery.errors import Interrupted, TimedOut
 from tunery.search.study.rows import SECONDS
 from tunery.search.workers import deadline as clock
-from tunery.search.workers.deadline import Clock, deadline
+from tunery.search.workers.deadline import Deadline, deadline
 
 
 def wait(seconds: float) -> None:
@@ -91,7 +91,7 @@ def test_seconds_are_noted_while_a_trial_runs_and_add_up(monkeypatch: pytest.Mon
     monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
     trial = optuna.create_study().ask()
     trial.set_user_attr(SECONDS, 7.0)
-    watch = Clock(trial)
+    watch = Deadline(trial)
     for second in range(1, 26):
         now[0] = 100.0 + second
         watch.note_now_and_then()

@@ -173,7 +173,10 @@ def test_an_actor_starts_a_worker_stops_it_and_tells_its_last_words(fake_worker:
 
 
 def test_a_worker_whose_actor_is_gone_is_killed_at_once() -> None:
-    follow = "import signal, time\nfrom tunery.search.workers.follow_parent import follow_parent\nfollow_parent(signal.SIGKILL)\n"
+    follow = (
+        "import signal, time\nfrom tunery.search.workers.follow_parent import follow_parent\n"
+        "follow_parent(signal.SIGKILL)\n"
+    )
     child = subprocess.Popen([sys.executable, "-c", f"{follow}time.sleep(60)"], stdin=subprocess.PIPE)
     assert child.stdin is not None
     child.stdin.close()
@@ -195,7 +198,7 @@ class Crew(ray._Crew):
 def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(study_name="x", storage=storage)
-    queue.lay_out(study, [queue.Job(0), queue.Job(1)])
+    queue.lay_out(study, [queue.TrialJob(0), queue.TrialJob(1)])
     said: list[str] = []
     session = SimpleNamespace(
         name="x", storage=storage, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)

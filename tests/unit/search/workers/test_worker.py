@@ -15,9 +15,9 @@ from tests.unit.search.conftest import MakeProject
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
 from tunery.records import StepMetrics
 from tunery.search.study import queue
-from tunery.search.study.progress import Progress
+from tunery.search.study.progress import StudyProgress
 from tunery.search.workers import worker
-from tunery.search.workers.deadline import Clock
+from tunery.search.workers.deadline import Deadline
 from tunery.search.workers.pool import Stop
 from tunery.search.workers.worker import Worker
 
@@ -28,7 +28,7 @@ Start = Callable[[optuna.Study, Callable[[optuna.Trial], float]], None]
 @pytest.fixture
 def study() -> optuna.Study:
     made = optuna.create_study(direction="maximize")
-    queue.lay_out(made, [queue.Job(0, {"adapter.rank": 16}), queue.Job(1), queue.Job(2)])
+    queue.lay_out(made, [queue.TrialJob(0, {"adapter.rank": 16}), queue.TrialJob(1), queue.TrialJob(2)])
     return made
 
 
@@ -36,7 +36,7 @@ def study() -> optuna.Study:
 def work(make: MakeProject, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setattr(worker, "_HELD_SECONDS", 0.0)
     project = make(SPACE)
-    made: Any = Worker(project, None, "parent", Progress(project))  # type: ignore[arg-type]
+    made: Any = Worker(project, None, "parent", StudyProgress(project))  # type: ignore[arg-type]
     start: Start = made.work
     return start
 
@@ -98,9 +98,9 @@ def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study
 
 def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject) -> None:
     project = make(SPACE)
-    worker = Worker(project, None, "parent", Progress(project))  # type: ignore[arg-type]
+    worker = Worker(project, None, "parent", StudyProgress(project))  # type: ignore[arg-type]
     trial = study.ask()
-    worker.clock = Clock(trial)
+    worker.clock = Deadline(trial)
     report = worker.steps(trial, project, prune=False)
     assert queue.TRAINED not in trial.user_attrs
     for step in (1, 2):
@@ -110,7 +110,7 @@ def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject)
 
 def test_workers_of_one_host_name_and_process_id_are_told_apart(make: MakeProject) -> None:
     project = make(SPACE)
-    names = {Worker(project, None, "parent", Progress(project)).name for _ in range(2)}  # type: ignore[arg-type]
+    names = {Worker(project, None, "parent", StudyProgress(project)).name for _ in range(2)}  # type: ignore[arg-type]
     assert len(names) == 2
     assert {name.rpartition(":")[2] for name in names} == {str(os.getpid())}
 

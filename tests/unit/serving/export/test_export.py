@@ -19,7 +19,7 @@ from tunery.models.adapter_files import write_folder
 from tunery.serving.export import hub
 from tunery.serving.export.export import MARK, Wish, _check, _check_source, _say_vllm, _stopping_cleanly, export
 from tunery.serving.export.merge import check, distance
-from tunery.serving.export.model import Source
+from tunery.serving.export.model import ExportedModel
 from tunery.serving.export.space_folder import examples, requirements
 
 
@@ -99,7 +99,7 @@ def test_the_command_for_vllm_can_be_copied(tmp_path: Path, monkeypatch: pytest.
 
 def test_where_a_local_base_lies_is_not_told() -> None:
     facts: Any = SimpleNamespace(base=SimpleNamespace(model="/home/me/mybase"), base_folder="/home/me/mybase")
-    assert Source(None, Path(), facts, None, None).base == "mybase"  # type: ignore[arg-type]
+    assert ExportedModel(None, Path(), facts, None, None).base == "mybase"  # type: ignore[arg-type]
 
 
 def test_a_new_and_an_empty_folder_are_fine(tmp_path: Path) -> None:
