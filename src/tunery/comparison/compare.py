@@ -56,14 +56,14 @@ class CompareOptions:
 
 
 def compare_runs(
-    selection: Selection, options: CompareOptions, watch: Observer, *, tracking_uri: str | None = None
+    selection: Selection, options: CompareOptions, observer: Observer, *, tracking_uri: str | None = None
 ) -> Comparison:
     """Rank the runs that are meant, and keep the comparison.
 
     Args:
         selection: Which runs.
         options: How.
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         tracking_uri: MLflow store.
 
     Returns:
@@ -77,21 +77,21 @@ def compare_runs(
 
     store = connect(tracking_uri, EXPERIMENT)
     selection = separated(store, selection)
-    watch.step(f"reading {selection}")
+    observer.step(f"reading {selection}")
     readings, notes = gather(store, selection, options)
     _refuse_named_nan(readings)
-    watch.step(f"ranking {len(readings)} runs")
+    observer.step(f"ranking {len(readings)} runs")
     comparison = rank(
         [one.entry for one in readings], confidence=options.confidence, seed=options.seed, tested=options.tested
     )
     for table in terminal(comparison):
-        watch.show(table)
+        observer.show(table)
     for note in notes:
-        watch.step(note)
+        observer.step(note)
     if options.out is not None:
-        watch.step(f"written to {options.out}: {', '.join(sorted(write(comparison, options.out, notes)))}")
+        observer.step(f"written to {options.out}: {', '.join(sorted(write(comparison, options.out, notes)))}")
     if options.record:
-        _record(store, comparison, readings, notes, options, selection, watch)
+        _record(store, comparison, readings, notes, options, selection, observer)
     return comparison
 
 
@@ -216,14 +216,14 @@ def _record(
     notes: Sequence[str],
     options: CompareOptions,
     selection: Selection,
-    watch: Observer,
+    observer: Observer,
 ) -> None:
     from tunery.tracking.run import open_run
 
     project = _project(readings)
     with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
         _log(comparison, readings, notes, options, selection, tracker)
-        watch.step(f"kept as run {tracker.run_id}")
+        observer.step(f"kept as run {tracker.run_id}")
 
 
 def _project(readings: Sequence[RunEntry]) -> str:

@@ -48,7 +48,7 @@ class ImportOptions:
 def import_results(
     places: Sequence[Path],
     options: ImportOptions,
-    watch: Observer,
+    observer: Observer,
     *,
     project: str = "imports",
     tracking_uri: str | None = None,
@@ -58,7 +58,7 @@ def import_results(
     Args:
         places: Files, or folders that are looked through.
         options: What the files do not say.
-        watch: Told what was found.
+        observer: Told what was found.
         project: Experiment and project of the runs.
         tracking_uri: MLflow store.
 
@@ -68,7 +68,7 @@ def import_results(
     Raises:
         InputError: If a file cannot be read or holds no scores; nothing was kept then.
     """
-    found = read_results(places, options, watch)
+    found = read_results(places, options, observer)
     from tunery.importing.store import keep_import, known_imports
     from tunery.tracking.store import connect
 
@@ -80,18 +80,18 @@ def import_results(
         if imported.digest in known:
             run_id, home = known[imported.digest]
             there.append(home)
-            watch.step(f"{imported.source}: {imported.name} is here already, as run {run_id} in {home!r}")
+            observer.step(f"{imported.source}: {imported.name} is here already, as run {run_id} in {home!r}")
             continue
         made.append(keep_import(store, imported, project))
         known[imported.digest] = (made[-1], project)
         tasks = ", ".join(f"{task} {one.values[one.metric]:.4f}" for task, one in imported.tasks.items() if one.counts)
-        watch.step(f"{imported.source}: {imported.name} ({tasks}) is run {made[-1]}")
+        observer.step(f"{imported.source}: {imported.name} ({tasks}) is run {made[-1]}")
     homes = f" already, in {', '.join(map(repr, sorted(set(there))))}" if there else ""
-    watch.step(f"{len(made)} imported into {project!r}, {len(there)} were there{homes}")
+    observer.step(f"{len(made)} imported into {project!r}, {len(there)} were there{homes}")
     return made
 
 
-def read_results(places: Sequence[Path], options: ImportOptions, watch: Observer) -> list[Imported]:
+def read_results(places: Sequence[Path], options: ImportOptions, observer: Observer) -> list[Imported]:
     """Read every file.
 
     Raises:
@@ -101,7 +101,7 @@ def read_results(places: Sequence[Path], options: ImportOptions, watch: Observer
     faults: list[InputError] = []
     for place in places:
         try:
-            found += _folder(place, options, watch) if place.is_dir() else _file(place, options)
+            found += _folder(place, options, observer) if place.is_dir() else _file(place, options)
         except InputError as error:
             faults.append(error)
     _raise_together("import", faults)
@@ -109,7 +109,7 @@ def read_results(places: Sequence[Path], options: ImportOptions, watch: Observer
     return found
 
 
-def _folder(folder: Path, options: ImportOptions, watch: Observer) -> list[Imported]:
+def _folder(folder: Path, options: ImportOptions, observer: Observer) -> list[Imported]:
     """Result files below a folder; others in it are no fault, unless there is nothing else."""
     files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
     found: list[Imported] = []
@@ -130,9 +130,9 @@ def _folder(folder: Path, options: ImportOptions, watch: Observer) -> list[Impor
         nothing = f"holds no result file; it holds {held or 'no .json and no .csv'}"
         raise InputError(str(folder), [Fault(nothing, advice=f"Wanted is {_FORMS}."), *reasons])
     if passed:
-        watch.step(f"{folder}: passed over {len(passed)} files ({held})")
+        observer.step(f"{folder}: passed over {len(passed)} files ({held})")
     for reason in reasons:
-        watch.step(f"passed over {reason}")
+        observer.step(f"passed over {reason}")
     return found
 
 

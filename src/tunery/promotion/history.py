@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def history(
-    project: str, watch: Observer, *, refused: bool = False, tracking_uri: str | None = None
+    project: str, observer: Observer, *, refused: bool = False, tracking_uri: str | None = None
 ) -> Sequence[Event]:
     """Show every champion that a project's model had.
 
     Args:
         project: Folder of a project, or a registered model's name.
-        watch: Shown the table.
+        observer: Shown the table.
         refused: Whether refused candidates are shown too.
         tracking_uri: MLflow store.
 
@@ -41,7 +41,7 @@ def history(
     check_model(store, name)
     known = promotions(store, name)
     events = _events(name, known, refused)
-    watch.show(history_table(name, events, _notes(name, known, standing(store, name).champion)))
+    observer.show(history_table(name, events, _notes(name, known, standing(store, name).champion)))
     return events
 
 

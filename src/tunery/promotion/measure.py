@@ -43,7 +43,7 @@ class _Files:
     dev_fraction: float
 
 
-def measure(candidate: Candidate, champion: int | None, store: Store, watch: Observer) -> Measured:
+def measure(candidate: Candidate, champion: int | None, store: Store, observer: Observer) -> Measured:
     """Score what is to be compared, one model after the other, in a process of its own.
 
     The champion is always asked again, so that both answered the same items of the same task version through the same
@@ -53,7 +53,7 @@ def measure(candidate: Candidate, champion: int | None, store: Store, watch: Obs
         candidate: Who is judged.
         champion: The version that it must beat; None where there is none.
         store: MLflow's, where the base's own scores are looked up.
-        watch: Told what is being done.
+        observer: Told what is being done.
 
     Raises:
         RefError: If files are gone.
@@ -65,18 +65,18 @@ def measure(candidate: Candidate, champion: int | None, store: Store, watch: Obs
         rival, plain = _rival(candidate, champion, plain, Path(place), store)
         project = _with_locked(candidate.project, own, rival)
         job = FormJob(own.folder, resolved(project), project.folder, store.uri)
-        watch.step(f"scoring {candidate.label} as it was trained, and its base, on locked items")
+        observer.step(f"scoring {candidate.label} as it was trained, and its base, on locked items")
         answers = asking.trained(job, with_base=True)
         if "trained" in answers.faults:
             return Measured(replace(plain, load_fault=answers.faults["trained"]))
         if own.facts.method != "full":
-            watch.step(f"scoring {candidate.label} over 16-bit weights, and merged into them")
+            observer.step(f"scoring {candidate.label} over 16-bit weights, and merged into them")
         answers = _joined(
             answers, asking.others(job, answers, own.facts, with_base=candidate.rules.deploy != "trained")
         )
         other = None
         if rival is not None:
-            watch.step(f"scoring the champion, {rival.label}, on the same items")
+            observer.step(f"scoring the champion, {rival.label}, on the same items")
             other = asking.one(replace(job, folder=rival.folder), candidate.rules.deploy, rival.facts)
     return _measured(candidate, plain, answers, other, own.facts)
 

@@ -26,7 +26,7 @@ def promote(
     ref: str,
     project: str | None,
     overrides: Sequence[tuple[str, str]],
-    watch: Observer,
+    observer: Observer,
     *,
     dry_run: bool = False,
     force: str | None = None,
@@ -39,7 +39,7 @@ def promote(
         ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name.
         project: A project whose questions and rules are used; by default those that the model was trained with.
         overrides: Pairs of config key and YAML value: ("promotion.min_gain", "0.01").
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         dry_run: Judge, and leave nothing behind: no run, no alias, no version.
         force: Why the aliases shall move whatever the gates say; recorded.
         tracking_uri: MLflow store.
@@ -58,28 +58,28 @@ def promote(
     store = connect(tracking_uri, "promotion")
     candidate = find_candidate(ref, project, overrides, store)
     if not dry_run:
-        finish_interrupted(candidate.name, store, watch)
+        finish_interrupted(candidate.name, store, observer)
     before = standing(store, candidate.name)
     if candidate.version is not None and candidate.version == before.champion:
-        watch.step(f"{candidate.label} is the champion already: nothing to do")
+        observer.step(f"{candidate.label} is the champion already: nothing to do")
         return None
     if dry_run:
-        verdict = _judged(candidate, measure(candidate, before.champion, store, watch), force)
-        watch.step("dry run: nothing was moved or recorded")
+        verdict = _judged(candidate, measure(candidate, before.champion, store, observer), force)
+        observer.step("dry run: nothing was moved or recorded")
     else:
         store = replace(store, experiment=candidate.name)
-        verdict = _recorded(candidate, before, store, watch, force, run_name)
-    watch.show(gates_table(verdict))
+        verdict = _recorded(candidate, before, store, observer, force, run_name)
+    observer.show(gates_table(verdict))
     if not verdict.moves:
         names = ", ".join(gate.name for gate in verdict.decision.refusals)
         raise Refused(f"{verdict.evidence.candidate} did not pass: {names}. No alias moved.")
     if not dry_run:
-        watch.step(f"models:/{candidate.name}@champion is {verdict.evidence.candidate}")
+        observer.step(f"models:/{candidate.name}@champion is {verdict.evidence.candidate}")
     return verdict
 
 
 def _recorded(
-    candidate: Candidate, before: Standing, store: Store, watch: Observer, force: str | None, run_name: str | None
+    candidate: Candidate, before: Standing, store: Store, observer: Observer, force: str | None, run_name: str | None
 ) -> Verdict:
     """Judge and, if it may, move, in a run of kind promotion that keeps all of it."""
     from tunery.promotion.store import log_answers
@@ -87,11 +87,11 @@ def _recorded(
     from tunery.tracking.run import open_run
 
     with open_run(store, "promotion", candidate.name, run_name=run_name or f"promote {candidate.label}") as tracker:
-        watch.step(f"run {tracker.run_id}")
+        observer.step(f"run {tracker.run_id}")
         provenance = collect(candidate.project.folder)
         tracker.log_config(resolved(candidate.project), fingerprint(candidate.project))
         tracker.log_provenance(provenance)
-        measured = measure(candidate, before.champion, store, watch)
+        measured = measure(candidate, before.champion, store, observer)
         verdict = replace(_judged(candidate, measured, force), commit=provenance.commit)
         log_answers(tracker, measured.answers)
         if verdict.moves:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _LONGEST = 1000  # characters of a version's tag; the whole is in evidence.json
 
 
-def finish_interrupted(name: str, store: Store, watch: Observer) -> None:
+def finish_interrupted(name: str, store: Store, observer: Observer) -> None:
     """Finish a move that a process began and died in."""
     from tunery.tracking.aliases import mend
 
     left = mend(store, name)
     if left is not None:
-        watch.step(
+        observer.step(
             f"finished what run {left.run_id} had begun: {version_name(name, left.after.champion)} is the champion"
         )
 

@@ -10,13 +10,13 @@ from tunery.runs.observer import Observer
 
 
 def rollback(
-    project: str, watch: Observer, *, reason: str = "", tracking_uri: str | None = None, run_name: str | None = None
+    project: str, observer: Observer, *, reason: str = "", tracking_uri: str | None = None, run_name: str | None = None
 ) -> int:
     """Give the alias champion back to `previous`; the champion becomes `previous`, so that a second one undoes it.
 
     Args:
         project: Folder of a project, or a registered model's name.
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         reason: Why; recorded.
         tracking_uri: MLflow store.
         run_name: Name of the run.
@@ -36,7 +36,7 @@ def rollback(
     name = name_of(project)
     store = connect(tracking_uri, name)
     check_model(store, name)
-    finish_interrupted(name, store, watch)
+    finish_interrupted(name, store, observer)
     before = standing(store, name)
     back = before.previous
     if back is None or back == before.champion:
@@ -50,5 +50,5 @@ def rollback(
             tracker, decision_tags(name, back, before, "rolled back", reason or said), {}, {"reason": reason}, page
         )
         move(store, name, Move(before, Standing(back, before.champion), tracker.run_id, at))
-    watch.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")
+    observer.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")
     return back

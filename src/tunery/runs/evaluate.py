@@ -24,7 +24,7 @@ def evaluate_reference(
     ref: str,
     project: str | None,
     overrides: Sequence[tuple[str, str]],
-    watch: Observer,
+    observer: Observer,
     *,
     tracking_uri: str | None = None,
     run_name: str | None = None,
@@ -35,7 +35,7 @@ def evaluate_reference(
         ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
         project: Folder of a project whose settings are used; by default those that the model was trained with.
         overrides: Pairs of config key and YAML value.
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         tracking_uri: MLflow store.
         run_name: Name of the run.
 
@@ -47,17 +47,17 @@ def evaluate_reference(
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, "evaluation" if project is None else project_name(project, overrides))
-    watch.step(f"loading {ref}")
+    observer.step(f"loading {ref}")
     subject = load_evaluated_model(ref, project, overrides, store)
     settings = subject.project
     tasks = _load_tasks(settings)
     # Beside the run that trained the model: a project's experiment holds all that is known of its models.
     store = replace(store, experiment=settings.name)
     with open_run(store, "evaluation", settings.name, run_name=run_name or f"evaluate {ref}") as tracker:
-        watch.step(f"run {tracker.run_id}: scoring on {', '.join(tasks.names)}")
+        observer.step(f"run {tracker.run_id}: scoring on {', '.join(tasks.names)}")
         record = _score(subject, tasks, store, tracker)
         _log(settings, record, subject, ref, tracker)
-        watch.show(run_table(record))
+        observer.show(run_table(record))
     return record
 
 

@@ -23,7 +23,7 @@ def publish(
     generations: Sequence[Generation],
     logged: LoggedAdapter,
     tracker: Tracker,
-    watch: Observer,
+    observer: Observer,
 ) -> RunRecord:
     """Log all that a person judges the run by, and make its adapter the next version of the project's model."""
     from tunery.runs.report.tables import run_table
@@ -44,8 +44,8 @@ def publish(
     version = register(tracker, logged, project.name)
     record = replace(record, model_version=f"{project.name}/{version}")
     finish(record, tracker)
-    watch.show(run_table(record))
-    watch.step(f"registered as models:/{record.model_version}")
+    observer.show(run_table(record))
+    observer.step(f"registered as models:/{record.model_version}")
     return record
 
 

@@ -41,7 +41,7 @@ def train_adapter(
     tasks: Tasks,
     data: PreparedData,
     tracker: Tracker,
-    watch: Observer,
+    observer: Observer,
     work: WorkFolder,
     checkpoint: Path | None,
     also: Report | None = None,
@@ -65,7 +65,7 @@ def train_adapter(
     def report(metrics: StepMetrics) -> None:
         tracker.log_step(metrics)
         with suppress(OSError):  # a terminal that was closed must not cost the checkpoint that SIGHUP asks for
-            watch.training(metrics, steps)
+            observer.training(metrics, steps)
         if also is not None:
             also(metrics)
 
@@ -84,7 +84,7 @@ def train_adapter(
         )
     finally:
         with suppress(OSError):
-            watch.end_training()
+            observer.end_training()
     return trained, scores.of_kept(trained) if scores is not None else None
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def train_run(
     project: Project,
-    watch: Observer,
+    observer: Observer,
     *,
     tracking_uri: str | None = None,
     run_name: str | None = None,
@@ -49,7 +49,7 @@ def train_run(
 
     Args:
         project: What to do.
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
         run_name: Name of the run in MLflow.
         resume: Id of an interrupted run to go on with.
@@ -75,26 +75,26 @@ def train_run(
         WorkFolder.of(tracker.run_id).held(),
     ):
         work = WorkFolder.of(tracker.run_id)
-        watch.step(f"run {tracker.run_id} of {project.name}")
+        observer.step(f"run {tracker.run_id} of {project.name}")
         try:
-            record = _train(project, watch, tracker, work, _going_on(work, watch) if resume else None)
+            record = _train(project, observer, tracker, work, _going_on(work, observer) if resume else None)
         except (Interrupted, KeyboardInterrupt) as stopped:
-            _tell_how_to_go_on(watch, tracker.run_id, str(stopped) or "interrupted")
+            _tell_how_to_go_on(observer, tracker.run_id, str(stopped) or "interrupted")
             raise
     work.remove()
     return record
 
 
-def _tell_how_to_go_on(watch: Observer, run_id: str, reason: str) -> None:
+def _tell_how_to_go_on(observer: Observer, run_id: str, reason: str) -> None:
     with suppress(OSError):  # a terminal that was closed takes no words; the run must still end as KILLED
-        watch.step(f"run {run_id}: {reason}")
-        watch.step(f"to go on: the same command with --resume {run_id}")
+        observer.step(f"run {run_id}: {reason}")
+        observer.step(f"to go on: the same command with --resume {run_id}")
 
 
-def _going_on(work: WorkFolder, watch: Observer) -> Path | None:
+def _going_on(work: WorkFolder, observer: Observer) -> Path | None:
     found = work.checkpoint()
     if found is None:
-        watch.step(f"{work.path} holds no checkpoint: training starts at the first step again")
+        observer.step(f"{work.path} holds no checkpoint: training starts at the first step again")
     return found
 
 
@@ -124,21 +124,23 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     return preview(data, tokenizer, count)
 
 
-def _train(project: Project, watch: Observer, tracker: Tracker, work: WorkFolder, checkpoint: Path | None) -> RunRecord:
+def _train(
+    project: Project, observer: Observer, tracker: Tracker, work: WorkFolder, checkpoint: Path | None
+) -> RunRecord:
     tracker.log_config(resolved(project), fingerprint(project))
     tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
-    watch.step(f"loading {project.base.model} ({project.base.quantization})")
+    observer.step(f"loading {project.base.model} ({project.base.quantization})")
     resident = Resident()
     base, tasks = resident.base(project), resident.tasks(project)
     require_split_items(project, tasks, needed_splits(project))
-    watch.step("reading data")
+    observer.step("reading data")
     data = resident.rows(project, base.tokenizer, tasks)
-    tell_data(data, base, watch)
+    tell_data(data, base, observer)
     tracker.log_inputs(input_digests(base, tasks, data))
     tracker.accept_resume()
     tracker.log_dataset(data.report)
 
-    watch.step("scores of the base: looked up, or computed once")
+    observer.step("scores of the base: looked up, or computed once")
     before = _ask(
         project,
         base,
@@ -148,25 +150,25 @@ def _train(project: Project, watch: Observer, tracker: Tracker, work: WorkFolder
         lambda: scoring.base_results(tracker.store, base, tasks, project.evaluation),
     )
 
-    watch.step("training")
+    observer.step("training")
     attached = attach(project, base)
-    trained, _ = train_adapter(project, base, attached, tasks, data, tracker, watch, work, checkpoint)
+    trained, _ = train_adapter(project, base, attached, tasks, data, tracker, observer, work, checkpoint)
     logged = log_trained(project, base, trained, tracker)
     tracker.log_metrics(run_costs(trained, attached), model_id=logged.model_id)
 
-    watch.step("scoring the tuned model")
+    observer.step("scoring the tuned model")
     after = _ask(project, base, attached.model, tasks, data, lambda: _score(project, base, attached, tasks))
     record = _record(project, base, attached, tasks, data, trained, before, after, tracker)
-    return publish(project, record, _generations(project, data, before, after), logged, tracker, watch)
+    return publish(project, record, _generations(project, data, before, after), logged, tracker, observer)
 
 
-def tell_data(data: PreparedData, base: LoadedBase, watch: Observer) -> None:
+def tell_data(data: PreparedData, base: LoadedBase, observer: Observer) -> None:
     """What became of the rows, and what a person should know of the base."""
     from tunery.data.report import table
 
-    watch.show(table(data.report))
+    observer.show(table(data.report))
     for note in base.notes:
-        watch.step(note)
+        observer.step(note)
 
 
 @dataclass(frozen=True)

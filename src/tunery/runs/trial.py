@@ -74,7 +74,7 @@ class TrialPlan:
     declared: bool = False
 
 
-def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Observer) -> dict[str, float]:
+def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Observer) -> dict[str, float]:
     """Train one configuration and score it on dev items, as a child run of the study's.
 
     Weights, losses and log-likelihoods are those of `tunery train` with the same settings, to the last bit (CPU, fp32),
@@ -99,7 +99,7 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, watch: Observer
         try:
             plan.began(tracker.run_id)
             with plan.limit():
-                metrics = _trial(plan, resident, tracker, work, watch)
+                metrics = _trial(plan, resident, tracker, work, observer)
             plan.ended(metrics)
         except (Interrupted, KeyboardInterrupt):
             raise  # its checkpoints are needed when it goes on
@@ -134,7 +134,7 @@ def _link(plan: TrialPlan, tracker: Tracker) -> str:
 
 
 def _trial(
-    plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, watch: Observer
+    plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, observer: Observer
 ) -> dict[str, float]:
     project = plan.project
     tracker.log_config(resolved(project), fingerprint(project))
@@ -158,7 +158,7 @@ def _trial(
         checkpoint = work.checkpoint() if plan.resume else None
         with _of_this_trial(plan):
             trained, measured = train_adapter(
-                project, base, attached, tasks, data, tracker, watch, work, checkpoint, also=plan.report
+                project, base, attached, tasks, data, tracker, observer, work, checkpoint, also=plan.report
             )
         logged = log_trained(project, base, trained, tracker)
         after = measured or _score_dev(project, base, attached, tasks)

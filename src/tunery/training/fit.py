@@ -78,10 +78,10 @@ def fit(
     reset_peak_memory(device)
     try:
         with StopSignal() as stop:
-            watch = _watch(model, data, config, device, out, report, score, progress, stop)
+            observer = _watch(model, data, config, device, out, report, score, progress, stop)
             if not progress.finished:
-                _train(model, tokenizer, data.train, config, watch, forwards, max_length, resume_from)
-        return _kept(model, tokenizer, watch, config, dtypes)
+                _train(model, tokenizer, data.train, config, observer, forwards, max_length, resume_from)
+        return _kept(model, tokenizer, observer, config, dtypes)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory("training", str(error).strip().split("\n")[0]) from error
@@ -101,7 +101,7 @@ def _train(
     tokenizer: Any,
     examples: Sequence[Example],
     config: TrainingConfig,
-    watch: TrainerObserver,
+    observer: TrainerObserver,
     forwards: Forwards,
     max_length: int,
     resume_from: Path | None,
@@ -110,17 +110,17 @@ def _train(
 
     rows = training_rows(examples, packing=config.packing, max_length=max_length, seed=config.seed)
     if config.packing:
-        require_exact_packing(model, examples, watch.device)
-    arguments = sft_arguments(config, watch.device, watch.out / "checkpoints")
+        require_exact_packing(model, examples, observer.device)
+    arguments = sft_arguments(config, observer.device, observer.out / "checkpoints")
     trainer = WatchedTrainer(
-        watch, forwards, model=model, args=arguments, train_dataset=rows, processing_class=tokenizer
+        observer, forwards, model=model, args=arguments, train_dataset=rows, processing_class=tokenizer
     )
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
         _take_down(trainer, config)
-    if watch.stop.requested:  # at the last step too: whoever asked does not want the evaluation that follows
-        raise Interrupted(watch.stop.requested, watch.progress.step, resumable=True)
+    if observer.stop.requested:  # at the last step too: whoever asked does not want the evaluation that follows
+        raise Interrupted(observer.stop.requested, observer.progress.step, resumable=True)
 
 
 def _take_down(trainer: WatchedTrainer, config: TrainingConfig) -> None:
@@ -165,17 +165,17 @@ def _watch(
 
 
 def _kept(
-    model: Any, tokenizer: Any, watch: TrainerObserver, config: TrainingConfig, dtypes: Mapping[str, Any]
+    model: Any, tokenizer: Any, observer: TrainerObserver, config: TrainingConfig, dtypes: Mapping[str, Any]
 ) -> Trained:
     from tunery.training.trainer import load_weights
 
-    progress = watch.progress
+    progress = observer.progress
     assert progress.best_step is not None, "training ended without a checkpoint"
-    load_weights(model, checkpoint_folder(watch.out, progress.best_step))
+    load_weights(model, checkpoint_folder(observer.out, progress.best_step))
     for name, parameter in model.named_parameters():
         # Full training is done in fp32; the result has the base's types, in memory as on disk.
         parameter.data = parameter.data.to(dtypes[name])
-    folder = watch.out / MODEL_FOLDER
+    folder = observer.out / MODEL_FOLDER
     write_folder(folder, lambda place: _write_kept(model, tokenizer, place))
     return Trained(
         folder=folder,
@@ -183,7 +183,7 @@ def _kept(
         kept_by=config.keep_best_by,
         last_step=progress.step,
         train_seconds=progress.seconds,
-        peak_memory_bytes=peak_memory_bytes(watch.device),
+        peak_memory_bytes=peak_memory_bytes(observer.device),
         validation_nll=progress.validation_nll.get(progress.best_step),
         history=tuple(progress.history),
     )

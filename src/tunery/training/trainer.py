@@ -66,55 +66,55 @@ class TrainerObserver:
 class Pace(TrainerCallback):  # type: ignore[misc]
     """Reports each logged step and asks for checkpoints when they are due."""
 
-    def __init__(self, watch: TrainerObserver) -> None:
-        self.watch = watch
+    def __init__(self, observer: TrainerObserver) -> None:
+        self.observer = observer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Lay out the checkpoints and start the clock."""
-        watch = self.watch
-        watch.progress.total_steps = state.max_steps
-        watch.due = checkpoint_steps(state.max_steps, watch.checkpoints)
-        watch.clock.start()
-        watch.seconds_seen = watch.clock.seconds
+        observer = self.observer
+        observer.progress.total_steps = state.max_steps
+        observer.due = checkpoint_steps(state.max_steps, observer.checkpoints)
+        observer.clock.start()
+        observer.seconds_seen = observer.clock.seconds
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop before a step is begun, where none of this process was done yet."""
-        if self.watch.stop.requested and state.global_step == self.watch.progress.step:
-            raise Interrupted(self.watch.stop.requested, state.global_step, resumable=state.global_step > 0)
+        if self.observer.stop.requested and state.global_step == self.observer.progress.step:
+            raise Interrupted(self.observer.stop.requested, state.global_step, resumable=state.global_step > 0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint when one is due, or when the run must stop."""
-        if self.watch.stop.requested:
+        if self.observer.stop.requested:
             control.should_training_stop = True
-        control.should_save = bool(self.watch.stop.requested) or state.global_step in self.watch.due
+        control.should_save = bool(self.observer.stop.requested) or state.global_step in self.observer.due
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Report the training metrics of an optimizer step; logs without a loss are transformers' closing summary."""
         if not logs or "loss" not in logs:
             return
-        watch = self.watch
-        tokens, seconds = int(logs["num_tokens"]), watch.clock.seconds
-        speed = (tokens - watch.tokens_seen) / max(seconds - watch.seconds_seen, 1e-9)
-        watch.tokens_seen, watch.seconds_seen = tokens, seconds
+        observer = self.observer
+        tokens, seconds = int(logs["num_tokens"]), observer.clock.seconds
+        speed = (tokens - observer.tokens_seen) / max(seconds - observer.seconds_seen, 1e-9)
+        observer.tokens_seen, observer.seconds_seen = tokens, seconds
         values = {
             "train/loss": float(logs["loss"]),
             "train/grad_norm": float(logs["grad_norm"]),
             "train/learning_rate": float(logs["learning_rate"]),
             "train/tokens_per_second": speed,
-            "train/peak_memory_bytes": float(peak_memory_bytes(watch.device)),
+            "train/peak_memory_bytes": float(peak_memory_bytes(observer.device)),
         }
-        watch.publish(state.global_step, values)
+        observer.publish(state.global_step, values)
 
 
 class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that stops on non-finite numbers and writes whole checkpoints, measured where they are due."""
 
-    def __init__(self, watch: TrainerObserver, forwards: Forwards, **kwargs: Any) -> None:
+    def __init__(self, observer: TrainerObserver, forwards: Forwards, **kwargs: Any) -> None:
         trainable = {p: p.data for p in kwargs["model"].parameters() if p.requires_grad}
-        super().__init__(callbacks=[Pace(watch)], **kwargs)
+        super().__init__(callbacks=[Pace(observer)], **kwargs)
         self.remove_callback(PrinterCallback)  # added where there is no progress bar; we report ourselves
         _show_bias(self.model)
-        self.watch, self.forwards = watch, forwards
+        self.observer, self.forwards = observer, forwards
         for parameter, before in trainable.items():
             # TRL casts the adapter of a quantised base to bf16, where 94 % of lora_A did not move at lr 2e-5.
             # From the values before that cast, which rounded them.
@@ -136,24 +136,24 @@ class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Measure where a checkpoint is due, then write all that a resumed run needs."""
-        watch, step = self.watch, self.state.global_step
-        with watch.clock.paused():
-            if step in watch.due:
+        observer, step = self.observer, self.state.global_step
+        with observer.clock.paused():
+            if step in observer.due:
                 self._measure(step)
-            watch.progress.step = step
-        watch.progress.seconds = watch.clock.seconds
-        with watch.clock.paused():
-            write_folder(checkpoint_folder(watch.out, step), self._write_checkpoint)
-            prune_checkpoints(watch.out, {step, watch.progress.best_step or step})
-        if watch.stop.requested or watch.progress.stopped_early:
+            observer.progress.step = step
+        observer.progress.seconds = observer.clock.seconds
+        with observer.clock.paused():
+            write_folder(checkpoint_folder(observer.out, step), self._write_checkpoint)
+            prune_checkpoints(observer.out, {step, observer.progress.best_step or step})
+        if observer.stop.requested or observer.progress.stopped_early:
             self.control.should_training_stop = True
 
     def _measure(self, step: int) -> None:
-        watch = self.watch
+        observer = self.observer
         with kept_random_state(), self.forwards.restored():
             self.model.eval()
-            nll = watch.measure_nll() if watch.measure_nll else None
-            score = watch.measure_score() if watch.measure_score else None
+            nll = observer.measure_nll() if observer.measure_nll else None
+            score = observer.measure_score() if observer.measure_score else None
             self.model.train()
         # Nothing is better or worse than NaN: as the first checkpoint's value it would stay the best one.
         if nll is not None and not math.isfinite(nll):
@@ -163,10 +163,10 @@ class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
         measured = {"validation/nll": nll, "validation/score": score}
         values = {name: value for name, value in measured.items() if value is not None}
         if values:
-            watch.publish(step, values)
-        watch.progress.note_checkpoint(step, nll, score)
-        if watch.patience is not None and watch.progress.without_improvement >= watch.patience:
-            watch.progress.stopped_early = True
+            observer.publish(step, values)
+        observer.progress.note_checkpoint(step, nll, score)
+        if observer.patience is not None and observer.progress.without_improvement >= observer.patience:
+            observer.progress.stopped_early = True
 
     def _write_checkpoint(self, folder: Path) -> None:
         """transformers' own checkpoint, made in a folder of its own, without TRL's model card."""
@@ -180,7 +180,7 @@ class WatchedTrainer(SFTTrainer):  # type: ignore[misc]
         for path in list(inner.iterdir()):
             shutil.move(path, folder / path.name)
         inner.rmdir()
-        self.watch.progress.write(folder)
+        self.observer.progress.write(folder)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: walking all parameters took 3.4 ms of a small model's 27 ms step."""

@@ -604,9 +604,9 @@ def test_what_is_no_result_file_is_passed_over_in_a_folder_and_told(
     write_lm_eval(tmp_path)
     saved(tmp_path, text, name)
     saved(tmp_path, {}, "config.json")
-    watch = Told()
-    assert len(read_results([tmp_path], ImportOptions(), watch)) == 1
-    summary, told = watch.lines
+    observer = Told()
+    assert len(read_results([tmp_path], ImportOptions(), observer)) == 1
+    summary, told = observer.lines
     assert "passed over 2 files" in summary
     assert f"{name}: {reason}" in told
 
@@ -640,11 +640,11 @@ def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatc
     monkeypatch.setattr(store, "connect", lambda *_: None)
     monkeypatch.setattr(imports, "known_imports", lambda _: dict(known))
     monkeypatch.setattr(imports, "keep_import", keep)
-    file, watch = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
-    assert import_results([file], ImportOptions(), watch, project="first") == ["A", "B"]
-    assert watch.lines[-1] == "2 imported into 'first', 0 were there"
-    assert import_results([file], ImportOptions(), watch, project="second") == []
-    assert watch.lines[-2:] == [
+    file, observer = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
+    assert import_results([file], ImportOptions(), observer, project="first") == ["A", "B"]
+    assert observer.lines[-1] == "2 imported into 'first', 0 were there"
+    assert import_results([file], ImportOptions(), observer, project="second") == []
+    assert observer.lines[-2:] == [
         "t.csv:3: B is here already, as run B in 'first'",
         "0 imported into 'second', 2 were there already, in 'first'",
     ]

@@ -33,13 +33,13 @@ def published() -> RunRecord:
     project: Any = SimpleNamespace(name="small", folder=Path())
     logged: Any = SimpleNamespace(model_id="m-1")
     tracker: Any = SimpleNamespace(log_provenance=nothing, flush=nothing)
-    watch: Any = SimpleNamespace(show=nothing, step=nothing)
+    observer: Any = SimpleNamespace(show=nothing, step=nothing)
     identity = BaseIdentity("acme/base", "c0ffee", "none", "float32", "float32", "own")
     record = RunRecord(
         run_id="abc", project="small", identity=identity,
         adapter=None, data=None, trained=None, base={}, tuned={}, primary={},
     )  # fmt: skip
-    return publish.publish(project, record, [], logged, tracker, watch)
+    return publish.publish(project, record, [], logged, tracker, observer)
 
 
 def test_a_version_is_registered_after_all_else_and_the_report_names_it(done: list[str]) -> None:

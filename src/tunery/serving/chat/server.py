@@ -86,13 +86,15 @@ def check_gradio() -> None:
         )
 
 
-def chat(ref: str, address: Address, watch: Observer, *, device: str = "auto", tracking_uri: str | None = None) -> None:
+def chat(
+    ref: str, address: Address, observer: Observer, *, device: str = "auto", tracking_uri: str | None = None
+) -> None:
     """Open the page, and keep it open until Ctrl-C or SIGTERM.
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
         address: Where.
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         device: auto, cpu, cuda or mps.
         tracking_uri: MLflow store.
 
@@ -108,16 +110,16 @@ def chat(ref: str, address: Address, watch: Observer, *, device: str = "auto", t
     from tunery.tracking.votes import VoteLog
 
     store = connect(tracking_uri, "chat")
-    watch.step(f"loading {ref}")
+    observer.step(f"loading {ref}")
     pair = load_pair(ref, store, device)
     votes = VoteLog(store, pair.ref, pair.project)
     from tunery.serving.chat.page import Page
 
     with _until_asked_to_stop() as stopped, _served(Page(pair, votes), address) as place:
-        watch.step(f"{pair.name} beside its base {pair.identity.model}: {place}  (Ctrl-C ends it)")
+        observer.step(f"{pair.name} beside its base {pair.identity.model}: {place}  (Ctrl-C ends it)")
         stopped.wait()
     if votes.run_id is not None:
-        watch.step(f"votes are in run {votes.run_id}")
+        observer.step(f"votes are in run {votes.run_id}")
 
 
 @contextmanager

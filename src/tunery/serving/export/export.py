@@ -55,13 +55,13 @@ class Wish:
     device: str = "auto"
 
 
-def export(ref: str, wish: Wish, watch: Observer, *, tracking_uri: str | None = None) -> str:
+def export(ref: str, wish: Wish, observer: Observer, *, tracking_uri: str | None = None) -> str:
     """Write the folder, whole or not at all, and send it if that is wanted.
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
         wish: What is wanted.
-        watch: Told what a person would want to see.
+        observer: Told what a person would want to see.
         tracking_uri: MLflow store.
 
     Returns:
@@ -80,16 +80,16 @@ def export(ref: str, wish: Wish, watch: Observer, *, tracking_uri: str | None = 
     with opened(ref, store) as source, _stopping_cleanly(), TemporaryDirectory(prefix="tunery-export-") as place:
         _check_source(source, wish)
         out = wish.out or Path(place) / source.project
-        write_folder(out.resolve(), partial(_fill, source, wish, watch), replace=wish.overwrite and _is_export(out))
+        write_folder(out.resolve(), partial(_fill, source, wish, observer), replace=wish.overwrite and _is_export(out))
         if wish.out is not None:
-            watch.step(f"written: {out}")
-        _say_vllm(out, source, watch)
+            observer.step(f"written: {out}")
+        _say_vllm(out, source, observer)
         if wish.repo is None:
             return str(out)
         kind: Literal["model", "space"] = "space" if wish.to == "space" else "model"
-        watch.step(f"sending it to {wish.repo}")
+        observer.step(f"sending it to {wish.repo}")
         address = upload(out, wish.repo, kind, public=wish.public, message=f"{source.ref.ref} from tunery")
-    watch.step(f"sent: {address}")
+    observer.step(f"sent: {address}")
     return address
 
 
@@ -144,12 +144,12 @@ def _keep_apart(out: Path, folders: Sequence[Path]) -> None:
         raise InputError(f"--out {out}", f"holds {held[0]}, which --overwrite would delete. Name another folder.")
 
 
-def _fill(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> None:
+def _fill(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> None:
     """Write all files into a folder that is there."""
     if wish.to == "space":
-        _write_space(source, wish, watch, place)
+        _write_space(source, wish, observer, place)
     elif wish.to == "merged" or source.full:
-        _write_merged(source, wish, watch, place)
+        _write_merged(source, wish, observer, place)
     else:
         _write_adapter(source, wish, place)
     (place / MARK).write_text(json.dumps({"ref": source.ref.ref, "to": wish.to, "tunery": __version__}) + "\n")
@@ -168,15 +168,15 @@ def _write_adapter(source: ExportedModel, wish: Wish, place: Path) -> None:
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _write_merged(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> None:
-    distances = _merge_into(source, wish, watch, place)
+def _write_merged(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> None:
+    distances = _merge_into(source, wish, observer, place)
     card = replace(
         card_facts(source, "merged", _title(source, wish)), checks=[f"{_sentence(str(entry))}." for entry in distances]
     )
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _write_space(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> None:
+def _write_space(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> None:
     """With the adapter alone where the Hub has the base: a Space's repository is small."""
     from transformers import AutoTokenizer
 
@@ -187,7 +187,7 @@ def _write_space(source: ExportedModel, wish: Wish, watch: Observer, place: Path
     model.mkdir()
     base = source.facts.base.model if source.on_hub and not source.full else None
     if base is None:
-        _write_merged(source, wish, watch, model)
+        _write_merged(source, wish, observer, model)
     else:
         _write_adapter(source, wish, model)
     about: dict[str, Any] = {
@@ -200,21 +200,21 @@ def _write_space(source: ExportedModel, wish: Wish, watch: Observer, place: Path
         "max_tokens": source.facts.max_new_tokens,
         "examples": examples([row["prompt"] for row in source.run.answers]),
     }
-    watch.step(f"the app offers {len(about['examples'])} held-out prompts as first questions: see space.json")
+    observer.step(f"the app offers {len(about['examples'])} held-out prompts as first questions: see space.json")
     write_space(place, about, source.facts.identity.license, base)
 
 
-def _merge_into(source: ExportedModel, wish: Wish, watch: Observer, place: Path) -> Sequence[Distance]:
+def _merge_into(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> Sequence[Distance]:
     """Write the whole model, say how far it is from the unmerged one, and refuse it where that is too far."""
     from tunery.models.quiet import quiet_libraries
     from tunery.serving.export.probe_prompts import real_items
 
     quiet_libraries()
     items = real_items(source.run, source.home)
-    watch.step(f"{'rounding to' if source.full else 'merging in'} 16 bit, and comparing on {len(items)} answers")
+    observer.step(f"{'rounding to' if source.full else 'merging in'} 16 bit, and comparing on {len(items)} answers")
     distances = merge(source.folder, place, items, wish.max_distance, wish.device)
     for entry in distances:
-        watch.step(str(entry))
+        observer.step(str(entry))
     check(distances, source.ref.ref)
     return distances
 
@@ -230,19 +230,19 @@ def _vllm(folder: Path) -> tuple[list[Fault], int]:
     return faults, 0 if faults else vllm_rules.rank_option(int(config["r"]))
 
 
-def _say_vllm(folder: Path, source: ExportedModel, watch: Observer) -> None:
+def _say_vllm(folder: Path, source: ExportedModel, observer: Observer) -> None:
     if not (folder / CONFIG).is_file():
         return
     faults, rank = _vllm(folder)
     if faults:
         for fault in faults:
-            watch.step(f"vLLM does not load this adapter: {fault}")
+            observer.step(f"vLLM does not load this adapter: {fault}")
         return
     words = ["vllm", "serve", source.base if source.on_hub else "BASE", "--enable-lora", "--max-lora-rank", str(rank)]
     words += ["--lora-modules", f"{source.project}={folder}"]
     template = folder / "chat_template.jinja"
     words += ["--chat-template", str(template)] if template.is_file() else []
-    watch.step(shlex.join(words))
+    observer.step(shlex.join(words))
 
 
 @contextmanager

@@ -91,10 +91,10 @@ def test_seconds_are_noted_while_a_trial_runs_and_add_up(monkeypatch: pytest.Mon
     monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
     trial = optuna.create_study().ask()
     trial.set_user_attr(SECONDS, 7.0)
-    watch = Deadline(trial)
+    observer = Deadline(trial)
     for second in range(1, 26):
         now[0] = 100.0 + second
-        watch.note_now_and_then()
+        observer.note_now_and_then()
     assert trial.user_attrs[SECONDS] == 7.0 + 22.0  # at 11 and 22: a kill now forgets three seconds
-    watch.note()
+    observer.note()
     assert trial.user_attrs[SECONDS] == 7.0 + 25.0
