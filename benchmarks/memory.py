@@ -109,7 +109,7 @@ def _in_a_process(number: int, folder: Path) -> dict[str, Any]:
 
 
 def _measure(case: Case, folder: Path) -> None:
-    from tunery.estimate.estimate import estimate
+    from tunery.estimation.estimate import estimate
     from tunery.models.adapter import attach_adapter
     from tunery.models.base import load_base
     from tunery.training.fit import fit

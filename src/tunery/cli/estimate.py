@@ -24,7 +24,7 @@ def estimate(context: click.Context, project: str | None, base: str | None, memo
     Counted from the base's config alone: no weights are loaded or downloaded.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.estimate.command import estimate_run
+    from tunery.estimation.command import estimate_run
 
     chosen = project if project is not None or base is not None else _DEFAULT_PROJECT
     with Terminal() as terminal:

@@ -180,7 +180,7 @@ def _require_memory(plan: TrialPlan, resident: Resident, tasks: Tasks) -> None:
     if plan.memory_bytes is None:
         return
     from tunery.config.units import format_bytes
-    from tunery.estimate.estimate import estimate
+    from tunery.estimation.estimate import estimate
     from tunery.models.base import load_tokenizer
 
     project = plan.project

@@ -169,7 +169,7 @@ def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> No
 def memory_limit(project: Project) -> int | None:
     """search.memory in bytes; by default what the card has. None on a CPU, where memory can be swapped and shared."""
     from tunery.config.units import parse_bytes
-    from tunery.estimate.estimate import available_bytes
+    from tunery.estimation.estimate import available_bytes
     from tunery.models.base import resolve_device
 
     if project.search.memory is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from tunery.estimate.architecture import Architecture, Layer, Linear
+from tunery.estimation.architecture import Architecture, Layer, Linear
 
 FP32 = 4
 # TRL's fused output head works on tiles of so many tokens by so many words of the vocabulary.

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, prod
 
 from tunery.config.model import AdapterConfig, BaseConfig
-from tunery.estimate.activations import FP32
-from tunery.estimate.architecture import Architecture, Linear
+from tunery.estimation.activations import FP32
+from tunery.estimation.architecture import Architecture, Linear
 from tunery.models.targets import resolve_parameters, resolve_targets
 
 Shape = tuple[int, ...]

@@ -11,10 +11,10 @@ from tunery.config.load import project_from
 from tunery.config.model import BaseConfig
 from tunery.config.project import Project
 from tunery.errors import BaseModelError, ConfigError
-from tunery.estimate.activations import Adaptation, Arithmetic, Batch, layer_bytes
-from tunery.estimate.architecture import Architecture, architecture_of
-from tunery.estimate.estimate import available_bytes, estimate, largest_fit
-from tunery.estimate.weights import adapted_linears, nf4_bytes, optimizer_bytes
+from tunery.estimation.activations import Adaptation, Arithmetic, Batch, layer_bytes
+from tunery.estimation.architecture import Architecture, architecture_of
+from tunery.estimation.estimate import available_bytes, estimate, largest_fit
+from tunery.estimation.weights import adapted_linears, nf4_bytes, optimizer_bytes
 
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 256}
 WORDS = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
@@ -289,7 +289,7 @@ def test_a_folder_without_a_config_and_a_base_that_is_not_there_are_named(tmp_pa
 def test_a_hub_model_is_counted_from_its_config_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    from tunery.estimate import architecture
+    from tunery.estimation import architecture
 
     fetched: list[Any] = []
 
@@ -304,7 +304,7 @@ def test_a_hub_model_is_counted_from_its_config_alone(tmp_path: Path, monkeypatc
 
 
 def test_a_hub_that_does_not_answer_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunery.estimate import architecture
+    from tunery.estimation import architecture
 
     monkeypatch.setattr(architecture, "check_hub", lambda base: None)
     with pytest.raises(BaseModelError, match="local cache when the Hugging Face Hub cannot be reached"):

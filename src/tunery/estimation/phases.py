@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from tunery.config.project import Project
-from tunery.estimate.activations import (
+from tunery.estimation.activations import (
     FP32,
     Adaptation,
     Arithmetic,
@@ -17,8 +17,8 @@ from tunery.estimate.activations import (
     layer_work_bytes,
     mask_bytes,
 )
-from tunery.estimate.architecture import Architecture, Layer
-from tunery.estimate.weights import adapted_linears, optimizer_bytes, step_bytes, trained_shapes, weight_bytes
+from tunery.estimation.architecture import Architecture, Layer
+from tunery.estimation.weights import adapted_linears, optimizer_bytes, step_bytes, trained_shapes, weight_bytes
 from tunery.models.device import resolve_dtype, resolve_precision
 
 # Tokens of an evaluation item without solved examples, as long as one is taken to be.

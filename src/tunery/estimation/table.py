@@ -13,7 +13,7 @@ from tunery.config.project import Project
 from tunery.config.units import format_bytes
 
 if TYPE_CHECKING:
-    from tunery.estimate.estimate import Fit, MemoryEstimate
+    from tunery.estimation.estimate import Fit, MemoryEstimate
 
 _PARTS = {
     "weights": "the base's, as they are stored",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tunery.config.project import Project
-from tunery.estimate.architecture import architecture_of
-from tunery.estimate.phases import Moments
+from tunery.estimation.architecture import architecture_of
+from tunery.estimation.phases import Moments
 from tunery.models.device import resolve_device
 
 # Python with torch, transformers, TRL and lm-eval imported: 533 MiB resident, measured on Linux, rounded up. A CUDA

@@ -9,8 +9,8 @@ from tunery.config.load import Overrides, load_project, project_from
 from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
-from tunery.estimate.estimate import available_bytes, estimate, largest_fit
-from tunery.estimate.table import estimate_table
+from tunery.estimation.estimate import available_bytes, estimate, largest_fit
+from tunery.estimation.table import estimate_table
 from tunery.models.device import resolve_device
 
 if TYPE_CHECKING:
