@@ -43,8 +43,8 @@ class EvaluationConfig(Section):
     )
     task_folders: list[str] = Field(
         [],
-        description="Folders with more task YAML files, relative to project.yaml; data_files in a YAML file are "
-        "relative to that file.",
+        description="Folders with more task YAML files, relative to project.yaml; data_files in a YAML file "
+        "are relative to that file.",
     )
     few_shot: CountOrZero | None = Field(
         None, description="Solved examples before each item; unset: the task's own number."

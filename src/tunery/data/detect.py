@@ -82,4 +82,4 @@ def suggest(columns: Sequence[str]) -> str:
     folded = {column.casefold(): column for column in columns}
     pair = next((pair for pair in _PAIRS if set(pair) <= set(folded)), None)
     prompt, completion = (folded[pair[0]], folded[pair[1]]) if pair else ("<column>", "<column>")
-    return f"Name the columns: columns: {{prompt: {prompt}, completion: {completion}}}."
+    return f"Set columns: {{prompt: {prompt}, completion: {completion}}}."
