@@ -9,7 +9,7 @@ import posixpath
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tunery.errors import Fault
 from tunery.evaluation.samples import file_name
 from tunery.tracking.redact import redact
+from tunery.tracking.run import KIND, PROJECT
+from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name, param_text, redact_frame, true_name
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
 Entity = TypeVar("Entity")
 
-_PAGE = 1000
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # MLflow refuses more in one request
 
 
@@ -100,26 +101,8 @@ def known_imports(store: Store) -> dict[str, tuple[str, str]]:
     Raises:
         TrackingError: If the store does not answer.
     """
-    client, wanted = store.client, "tags.`tunery.kind` = 'import' and attributes.status = 'FINISHED'"
-    with refusals(store.uri):
-        experiments = _all(lambda token: client.search_experiments(max_results=_PAGE, page_token=token))
-        everywhere = [experiment.experiment_id for experiment in experiments]
-        runs = _all(lambda token: client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token))
-        tags = {run.info.run_id: run.data.tags for run in runs}
-    return {
-        found[DIGEST]: (run_id, found.get("tunery.project", "")) for run_id, found in tags.items() if DIGEST in found
-    }
-
-
-def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    """What a search finds on all of its pages."""
-    token = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    tags = {run.info.run_id: run.data.tags for run in search_runs(store, is_tagged(KIND, "import"), FINISHED)}
+    return {found[DIGEST]: (run_id, found.get(PROJECT, "")) for run_id, found in tags.items() if DIGEST in found}
 
 
 def keep_import(store: Store, imported: Imported, project: str) -> str:

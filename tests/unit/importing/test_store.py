@@ -14,8 +14,8 @@ from tunery.comparison.read import read
 from tunery.comparison.samples import with_answers
 from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
-from tunery.importing import store as imports
 from tunery.importing.store import Imported, ImportedTask, keep_import, known_imports
+from tunery.tracking import search
 from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
 
@@ -77,7 +77,7 @@ def test_beside_our_own_runs_an_import_is_scored_by_their_metric_and_pairs_with_
 
 
 def test_imports_are_found_on_every_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imports, "_PAGE", 1)
+    monkeypatch.setattr(search, "_PAGE", 1)
     for number in range(3):
         keep_import(replace(store, experiment=f"place {number}"), imported(digest=f"digest{number}"), "imports")
     assert sorted(known_imports(store)) == ["digest0", "digest1", "digest2"]
