@@ -14,6 +14,7 @@ from tunery.comparison.read import read
 from tunery.comparison.samples import with_answers
 from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
+from tunery.importing import store as import_store
 from tunery.importing.store import Imported, ImportedTask, keep_import, known_imports
 from tunery.tracking import search
 from tunery.tracking.scores import items_digest
@@ -118,7 +119,7 @@ def test_an_import_that_broke_off_is_no_whole_one(store: Store, monkeypatch: pyt
         raise TrackingError("store", "the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(imports, "_upload", broken)
+        patch.setattr(import_store, "_upload", broken)
         with pytest.raises(TrackingError):
             keep_import(store, imported(), "imports")
     assert known_imports(store) == {}
