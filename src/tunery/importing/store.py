@@ -19,9 +19,10 @@ from tunery.errors import Fault
 from tunery.evaluation.samples import file_name
 from tunery.tracking.redact import redact
 from tunery.tracking.run import KIND, PROJECT
+from tunery.tracking.scores import TASK_PARAM, task_params
 from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import entity_name, param_text, redact_frame, true_name
+from tunery.tracking.writer import entity_name, param_text, redact_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +176,7 @@ def param_values(imported: Imported) -> dict[str, str]:
     # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
     own |= {"name": imported.name} if imported.name_counts or not own else {}
     values = {f"import.{key}": value for key, value in {**imported.settings, **own}.items()}
-    return values | {f"task.{task}": json.dumps(_conditions(task, result)) for task, result in imported.tasks.items()}
+    return values | task_params({task: _conditions(result) for task, result in imported.tasks.items()})
 
 
 def _params(imported: Imported) -> Iterator[Param]:
@@ -185,10 +186,10 @@ def _params(imported: Imported) -> Iterator[Param]:
         yield Param(entity_name(key), param_text(value))
 
 
-def _conditions(name: str, task: ImportedTask) -> dict[str, object]:
-    told: dict[str, object] = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts}
-    told |= {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
-    return {"split": "all", **task.conditions, **told, **true_name(name)}
+def _conditions(task: ImportedTask) -> dict[str, object]:
+    lower: dict[str, object] = {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
+    own = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts, **lower}
+    return {"split": "all", **task.conditions, **own}
 
 
 def metric_values(imported: Imported) -> dict[str, float]:
@@ -239,7 +240,7 @@ def digest_of(*parts: Any) -> str:
 
 _LONGEST = 250  # characters of a name; MLflow refuses longer ones
 _LISTED = 8
-_PREFIXES = ("import.", "task.", "lm_eval/")
+_PREFIXES = ("import.", TASK_PARAM, "lm_eval/")
 
 
 def lost_in_store(runs: Sequence[Imported]) -> list[Fault]:

@@ -14,16 +14,22 @@ from tunery.comparison.read import read
 from tunery.comparison.samples import with_answers
 from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
+from tunery.evaluation.samples import items_digest
 from tunery.importing import store as import_store
 from tunery.importing.store import Imported, ImportedTask, keep_import, known_imports
 from tunery.tracking import search
-from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
 
 
 def imported(**changes: Any) -> Imported:
     samples = result(BASE).samples
-    conditions = {"version": "1.0", "few_shot": 0, "prompt": "p", "items": items_digest(result(BASE)), "count": 4}
+    conditions = {
+        "version": "1.0",
+        "few_shot": 0,
+        "prompt": "p",
+        "items": items_digest(result(BASE).samples["item_id"]),
+        "count": 4,
+    }
     task = ImportedTask("f1", {"f1": 0.25, "acc": 0.25}, {"acc": 0.25}, {"acc": 0.2}, {}, conditions, samples)
     whole = Imported(
         "theirs", "digest1", "results.json", "acme/base", "lora", {"quiz": task}, trained_on="theirs.jsonl", seed=5,
