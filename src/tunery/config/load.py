@@ -168,6 +168,4 @@ def project_name(project: str) -> str:
     path = Path(project).expanduser()
     if not (path / "project.yaml").is_file() and not (path.is_file() and path.suffix in (".yaml", ".yml")):
         return project
-    pass
-
     return load_project(project, ()).name
