@@ -39,7 +39,7 @@ class EvaluationConfig(Section):
     tasks: list[str] = Field([], description="lm-eval tasks or groups, our own tasks, or the name of a suite.")
     primary: dict[str, str] = Field(
         {},
-        description="The metric of each task that counts; their mean is the run's score. Empty: each task's first metric.",
+        description="Metric of each task that counts; their mean is the run's score. Empty: each task's first metric.",
     )
     task_folders: list[str] = Field(
         [],
