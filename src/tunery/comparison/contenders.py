@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
+from tunery.comparison.conditions import conditions_of, conflicts
 from tunery.comparison.entries import Entry, TaskScore, Votes
-from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
+from tunery.comparison.groups import Group, remarks
 from tunery.comparison.pairing import answers_of, averaged, layout_of
 from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
 from tunery.reporting.text import counted
@@ -146,7 +147,7 @@ def _agreeing(group: Group) -> dict[str, set[str]]:
         for name, score in run.tasks.items():
             if name in group.tasks or not math.isfinite(score.value):
                 continue
-            conditions = conditions_of(run, name, score)
+            conditions = conditions_of(score)
             if not conflicts(conditions, first.setdefault(name, conditions)):
                 holders[name].add(run.run_id)
     return holders

@@ -79,7 +79,7 @@ def leaderboard(board: Board, confidence: float, narrow: bool = False) -> TableS
     title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
     rows = tuple(tuple(row[place] for place in used) for row in texts)
     headings = tuple(columns[place].heading for place in used)
-    return TableSection(title, headings, rows, notes=tuple(caveats(board)), spare=_SPARE)
+    return TableSection(title, headings, rows, notes=tuple(caveats(board, brief=narrow)), spare=_SPARE)
 
 
 def _columns(board: Board, confidence: float) -> list[_Column]:

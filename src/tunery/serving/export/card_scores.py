@@ -81,8 +81,8 @@ def _answers(run: RunFacts, store: Store) -> Entry | None:
     from tunery.errors import InputError
 
     try:
-        readings = read(store, Selection(runs=(str(run.run_id),))).readings
-        return with_answers(store, readings)[0].entry
+        entries, _ = read(store, Selection(runs=(str(run.run_id),)))
+        return with_answers(store, entries)[0]
     except InputError:  # no score that a comparison could take
         return None
 
