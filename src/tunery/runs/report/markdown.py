@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tunery.records import RunRecord, TaskResult
-from tunery.statistics.paired import CONFIDENCE, Paired, compare_tasks
+from tunery.statistics.paired import TaskDifference, compare_tasks
+from tunery.statistics.significance import CONFIDENCE
 
 
 def run_report(record: RunRecord) -> str:
@@ -24,7 +25,7 @@ def run_report(record: RunRecord) -> str:
     return "\n".join(part for part in parts if part).rstrip() + "\n"
 
 
-def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
+def verdict(pairs: Sequence[TaskDifference], split: str = "all") -> str:
     """One sentence: did the adapter beat its base, and could that be chance?"""
     if not pairs:
         return "Nothing was scored."
@@ -36,7 +37,7 @@ def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
             [sign * p.tuned for sign, p in zip(signs, pairs, strict=True)],
         )
     )
-    names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.p_value)})" for p in pairs]
+    names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.difference.p_value)})" for p in pairs]
     where = "" if split == "all" else f" on the {split} items"
     return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."
 
@@ -48,7 +49,7 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def interval(pair: Paired, digits: int) -> str:
+def interval(pair: TaskDifference, digits: int) -> str:
     """An interval as people read it; a dash where there is none."""
     return "–" if math.isnan(pair.low) else f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
 
@@ -58,7 +59,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _heading(record: RunRecord, pairs: Sequence[Paired]) -> str:
+def _heading(record: RunRecord, pairs: Sequence[TaskDifference]) -> str:
     identity = record.identity
     how = "as it is" if identity.quantization == "none" else identity.quantization
     lines = [f"# {record.project}", "", f"**{_headline(record, pairs)}**", ""]
@@ -73,7 +74,7 @@ def _short(revision: str) -> str:
     return f"{kind}{colon}{digits[:12]}"
 
 
-def _headline(record: RunRecord, pairs: Sequence[Paired]) -> str:
+def _headline(record: RunRecord, pairs: Sequence[TaskDifference]) -> str:
     if record.tuned or not record.base:
         return verdict(pairs, record.split)
     return f"{base_verdict(record)} There is no adapter, so nothing to compare with."
@@ -100,7 +101,7 @@ def _scores(record: RunRecord) -> str:
     ]
     lines += [
         f"| {named(p, record)} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {p.delta:+.4f} | "
-        f"{interval(p, 4)} | {p_value(p.p_value).removeprefix('= ')} | {p.test} |"
+        f"{interval(p, 4)} | {p_value(p.difference.p_value).removeprefix('= ')} | {p.difference.test} |"
         for p in pairs
     ]
     if record.split == "locked":
@@ -140,7 +141,7 @@ def _delta(record: RunRecord, task: str, metric: str) -> str:
     return f"{sides[1].value - sides[0].value:+.4f}"
 
 
-def named(pair: Paired, record: RunRecord) -> str:
+def named(pair: TaskDifference, record: RunRecord) -> str:
     """A task's name, and whether it stands outside of the score."""
     return pair.task if pair.task in record.primary else f"{pair.task} (not in the score)"
 

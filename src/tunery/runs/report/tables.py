@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tunery.records import RunRecord
 from tunery.runs.report.markdown import base_verdict, interval, named, number, p_value, verdict, with_error
-from tunery.statistics.paired import Paired, compare_tasks
+from tunery.statistics.paired import TaskDifference, compare_tasks
 
 _SURE = 0.05
 
@@ -26,7 +26,7 @@ def run_table(record: RunRecord) -> RenderableType:
     return Group(_scores(shown, record), said) if shown else said
 
 
-def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
+def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
     table = Table(title="Scores beside the base model's own", title_justify="left")
     for name in ("task", "metric"):
         table.add_column(name)
@@ -48,7 +48,7 @@ def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
             number(pair.tuned, 3),
             Text(f"{pair.delta:+.3f}", style=_colour(pair)),
             interval(pair, 3),
-            p_value(pair.p_value).removeprefix("= "),
+            p_value(pair.difference.p_value).removeprefix("= "),
         )
     return table
 
@@ -62,7 +62,7 @@ def _own_scores(record: RunRecord) -> Table:
     return table
 
 
-def _colour(pair: Paired) -> str:
-    if pair.p_value >= _SURE:
+def _colour(pair: TaskDifference) -> str:
+    if pair.difference.p_value >= _SURE:
         return "dim"
-    return "green" if pair.gain > 0 else "red"
+    return "green" if pair.difference.value > 0 else "red"

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 from rich.markdown import Markdown
 
-from tunery.records import Finalist, Gain, StudyRecord
+from tunery.records import Difference, Finalist, StudyRecord
 from tunery.reporting.text import code, counted, measured_on, shown
 from tunery.runs.report.markdown import number, p_value
 from tunery.search.report.facts import best_first, better_scored, gap, mean, means, winner_of
 from tunery.search.report.tables import signed
-from tunery.statistics.paired import CONFIDENCE
+from tunery.statistics.significance import CONFIDENCE
 
 _SURE = 1 - CONFIDENCE
 
@@ -52,7 +52,7 @@ def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
         return f"{won}{measured_on(first)}."
     if record.over_own.value <= 0:
         return f"{won}{measured_on(first)}, but does not score better than the project's own settings on locked items."
-    if record.over_own.p >= _SURE:
+    if record.over_own.p_value >= _SURE:
         return f"{won}, but its gain in score over the project's own settings may be chance."
     return f"{won} and scores better than the project's own settings."
 
@@ -150,8 +150,10 @@ def _who(one: Finalist) -> str:
     return f"{name}, which could not win," if one.refused else name
 
 
-def gain_text(gain: Gain) -> str:
+def gain_text(gain: Difference) -> str:
     """A gain with its interval and p: "+0.0210 (95% interval +0.0040 to +0.0380, p = 0.016)"."""
     if math.isnan(gain.low):
-        return f"{gain.value:+.4f} (p {p_value(gain.p)})"
-    return f"{gain.value:+.4f} ({CONFIDENCE:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}, p {p_value(gain.p)})"
+        return f"{gain.value:+.4f} (p {p_value(gain.p_value)})"
+    return (
+        f"{gain.value:+.4f} ({CONFIDENCE:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}, p {p_value(gain.p_value)})"
+    )
