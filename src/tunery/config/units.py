@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 
-_STEPS = "KMGTP"
-# As SLURM and most tools read it, a bare letter is binary: 24G is 24 GiB.
-_UNITS = (
-    {"B": 1}
-    | {f"{letter}{end}": 1024 ** (place + 1) for place, letter in enumerate(_STEPS) for end in ("", "IB")}
-    | {f"{letter}B": 1000 ** (place + 1) for place, letter in enumerate(_STEPS)}
-)
-_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 BYTES_RULE = "an amount of memory above 0, a number and a unit such as 24 GiB, 24 GB or 800 MiB"
+_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([KMGTP]?(?:i?B)?)\s*", re.IGNORECASE)
 _MOST_GIB = 100_000  # a plain number above it was meant as bytes
+_BYTES = TypeAdapter(ByteSize)
 
 
 def parse_bytes(text: str) -> int:
@@ -27,11 +22,17 @@ def parse_bytes(text: str) -> int:
         ValueError: If it is no amount above 0.
     """
     found = _AMOUNT.fullmatch(text)
-    scale = _UNITS.get(found[2].upper()) if found else None
-    amount = float(found[1]) * scale if found and scale else 0.0
-    if not math.isfinite(amount) or amount < 1:
+    if found is None or not found[2]:
         raise ValueError(f"{text!r} is not {BYTES_RULE}")
-    return int(amount)
+    # As SLURM and most tools read it, a bare letter is binary; pydantic reads 24G as 24 GB.
+    unit = f"{found[2]}iB" if len(found[2]) == 1 and found[2].upper() != "B" else found[2]
+    try:
+        amount = int(_BYTES.validate_python(f"{found[1]}{unit}"))
+    except (ValidationError, OverflowError):
+        amount = 0
+    if amount < 1:
+        raise ValueError(f"{text!r} is not {BYTES_RULE}")
+    return amount
 
 
 def unit_advice(text: str) -> str:
@@ -44,9 +45,6 @@ def unit_advice(text: str) -> str:
 
 def format_bytes(count: float) -> str:
     """Bytes in the largest binary unit that leaves at least 1: "1.50 GiB"."""
-    size, unit = float(count), "B"
-    for letter in _STEPS:
-        if abs(size) < 1024:
-            break
-        size, unit = size / 1024, f"{letter}iB"
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+    size = ByteSize(count)
+    unit = size.human_readable(separator=" ").split()[1]
+    return f"{size:d} B" if unit == "B" else f"{size.to(unit):.2f} {unit}"

@@ -14,7 +14,7 @@ PERCENTILES = (0, 5, 50, 95, 100)
 
 
 @dataclass
-class Ledger:
+class RowLog:
     """What is known of the rows so far.
 
     Args:
@@ -64,7 +64,7 @@ def check_bad_rows(source: str, bad: Sequence[Drop], rows: int, allowed: float) 
 
 
 def build_report(
-    ledger: Ledger,
+    row_log: RowLog,
     train: Sequence[Example],
     validation: Sequence[Example],
     truncated: Sequence[str],
@@ -73,7 +73,7 @@ def build_report(
     """The report.
 
     Args:
-        ledger: What was noted on the way.
+        row_log: What was noted on the way.
         train: Examples after mixing.
         validation: Examples held out.
         truncated: Origins of the rows that were cut at data.max_length.
@@ -83,17 +83,17 @@ def build_report(
     rows_kept = Counter(conversation.source for conversation in kept)
     tokens = sum(lengths)
     return DataReport(
-        sources=tuple(replace(source, rows_kept=rows_kept[index]) for index, source in enumerate(ledger.sources)),
-        drops=tuple(ledger.drops),
-        changed=dict(ledger.changed),
+        sources=tuple(replace(source, rows_kept=rows_kept[index]) for index, source in enumerate(row_log.sources)),
+        drops=tuple(row_log.drops),
+        changed=dict(row_log.changed),
         train_rows=len(train),
         validation_rows=len(validation),
         train_tokens=tokens,
         token_percentiles={str(percent): _percentile(lengths, percent) for percent in PERCENTILES},
         truncated=tuple(truncated),
         target_share=sum(sum(example.trained) for example in train) / tokens,
-        contaminated=ledger.contaminated,
-        notes=tuple(ledger.notes),
+        contaminated=row_log.contaminated,
+        notes=tuple(row_log.notes),
     )
 
 

@@ -36,8 +36,8 @@ def estimate_run(
     loaded = _project(project, base, overrides)
     device = _device(loaded, size)
     have = available_bytes(resolve_device(device)) if size is None else size
-    said = estimate(loaded, device=device)
-    return estimate_table(loaded, said, largest_fit(loaded, have, device=device), have)
+    needed = estimate(loaded, device=device)
+    return estimate_table(loaded, needed, largest_fit(loaded, have, device=device), have)
 
 
 def _size(memory: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunery.config.project import Project
 from tunery.estimation.architecture import architecture_of
-from tunery.estimation.phases import Moments
+from tunery.estimation.phases import Phases
 from tunery.models.device import resolve_device
 
 # Python with torch, transformers, TRL and lm-eval imported: 533 MiB resident, measured on Linux, rounded up. A CUDA
@@ -23,7 +23,7 @@ _MOST_ROWS, _MOST_TOKENS = 2**16, 2**20
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes at the fullest moment of training and of evaluation.
+    """Bytes at the peak of training and of evaluation.
 
     Args:
         base: base.model.
@@ -35,8 +35,8 @@ class MemoryEstimate:
         length: Tokens a row.
         training: Bytes by part when training needs most; they add up to `training_bytes`.
         evaluation: The same while validating, scoring or generating between steps.
-        moment: What training does when it needs most.
-        doing: What evaluation does when it needs most.
+        training_phase: What training does when it needs most.
+        evaluation_phase: What evaluation does when it needs most.
     """
 
     base: str
@@ -48,8 +48,8 @@ class MemoryEstimate:
     length: int
     training: Mapping[str, int]
     evaluation: Mapping[str, int]
-    moment: str
-    doing: str
+    training_phase: str
+    evaluation_phase: str
 
     @property
     def training_bytes(self) -> int:
@@ -105,7 +105,7 @@ def estimate(
         BaseModelError: If the base is not there or its architecture unknown.
         ConfigError: If the device is not there, or a target matches nothing.
     """
-    counted = Moments(project, architecture_of(project.base, project.folder), device or _device(project))
+    counted = Phases(project, architecture_of(project.base, project.folder), device or _device(project))
     return _estimate(counted, rows or project.training.micro_batch_size, length or project.data.max_length)
 
 
@@ -121,7 +121,7 @@ def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit
         BaseModelError, ConfigError: As `estimate`.
     """
     arch = architecture_of(project.base, project.folder)
-    counted = Moments(project, arch, device or _device(project))
+    counted = Phases(project, arch, device or _device(project))
     own_rows, own_length = project.training.micro_batch_size, project.data.max_length
     longest = arch.positions or _MOST_TOKENS
 
@@ -131,10 +131,10 @@ def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit
     def limit(rows: int, length: int) -> str:
         if length > longest:
             return "positions" if arch.positions else ""
-        said = _estimate(counted, rows, length)
-        if said.total_bytes <= memory_bytes:  # more than anybody asks for
+        needed = _estimate(counted, rows, length)
+        if needed.total_bytes <= memory_bytes:  # more than anybody asks for
             return ""
-        return "training" if said.training_bytes > said.evaluation_bytes else said.doing
+        return "training" if needed.training_bytes > needed.evaluation_bytes else needed.evaluation_phase
 
     micro_batch_size = _largest(lambda rows: fits(rows, own_length), _MOST_ROWS)
     together = _largest(lambda length: fits(own_rows, length), longest)
@@ -167,10 +167,10 @@ def _device(project: Project) -> str:
     return resolve_device(project.training.device)
 
 
-def _estimate(counted: Moments, rows: int, length: int) -> MemoryEstimate:
-    moments, works = counted.training(rows, length), counted.evaluation(rows, length)
-    moment = max(moments, key=lambda name: sum(moments[name].values()))
-    doing = max(works, key=lambda name: works[name])
+def _estimate(counted: Phases, rows: int, length: int) -> MemoryEstimate:
+    phases, works = counted.training(rows, length), counted.evaluation(rows, length)
+    training_phase = max(phases, key=lambda name: sum(phases[name].values()))
+    evaluation_phase = max(works, key=lambda name: works[name])
     return MemoryEstimate(
         base=counted.project.base.model,
         architecture=counted.arch.name,
@@ -179,13 +179,13 @@ def _estimate(counted: Moments, rows: int, length: int) -> MemoryEstimate:
         device=counted.device,
         micro_batch_size=rows,
         length=length,
-        training=_whole(counted, moments[moment]),
-        evaluation=_whole(counted, {doing: works[doing]}),
-        moment=moment,
-        doing=doing,
+        training=_whole(counted, phases[training_phase]),
+        evaluation=_whole(counted, {evaluation_phase: works[evaluation_phase]}),
+        training_phase=training_phase,
+        evaluation_phase=evaluation_phase,
     )
 
 
-def _whole(counted: Moments, moving: Mapping[str, int]) -> dict[str, int]:
+def _whole(counted: Phases, moving: Mapping[str, int]) -> dict[str, int]:
     spare = int(sum(moving.values()) * FRAGMENTATION) if counted.device == "cuda" else 0
     return counted.resident() | dict(moving) | {"runtime": RUNTIME_BYTES[counted.device] + spare}

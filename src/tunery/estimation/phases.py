@@ -1,4 +1,4 @@
-"""Bytes at the moments of a run that may need most: in a step of training, and between steps."""
+"""Bytes in the phases of a run that may need most: in a step of training, and between steps."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tunery.models.device import resolve_dtype, resolve_precision
 ITEM_TOKENS = 256
 
 
-class Moments:
-    """One project on one base, counted by moments; what does not change with rows and length is counted once.
+class Phases:
+    """One project on one base, counted by phases; what does not change with rows and length is counted once.
 
     Args:
         project: The settings.
@@ -63,7 +63,7 @@ class Moments:
         return {"weights": self.weights, "adapter": self.adapter, "optimizer": self.optimizer}
 
     def training(self, rows: int, length: int) -> dict[str, dict[str, int]]:
-        """Bytes that come and go, by part, at the moments of a step that may need most."""
+        """Bytes that come and go, by part, in the phases of a step that may need most."""
         training = self.project.training
         batch = Batch(rows, length, masked=rows > 1 or training.packing)
         kept, one, work = self._layers(batch)

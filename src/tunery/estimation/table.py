@@ -38,39 +38,44 @@ _LIMITS = {
 }
 
 
-def estimate_table(project: Project, said: MemoryEstimate, fit: Fit, memory_bytes: int) -> RenderableType:
+def estimate_table(project: Project, estimate: MemoryEstimate, fit: Fit, memory_bytes: int) -> RenderableType:
     """Bytes by part, whether they fit, and what is the largest that would.
 
     Args:
         project: The settings that were counted.
-        said: Their estimate.
+        estimate: Their estimate.
         fit: The largest run in `memory_bytes`.
         memory_bytes: Of the device.
     """
-    return Group(_heading(said), _parts(project, said), _verdict(project, said, memory_bytes), _largest(said, fit))
+    return Group(
+        _heading(estimate),
+        _parts(project, estimate),
+        _verdict(project, estimate, memory_bytes),
+        _largest(estimate, fit),
+    )
 
 
-def _heading(said: MemoryEstimate) -> Text:
-    share = said.trainable_parameters / said.parameters
-    size = f"{_count(said.parameters)} weights, {_count(said.trainable_parameters)} trained ({share:.2%})"
-    batch = f"{said.micro_batch_size} x {said.length} tokens on {said.device}"
-    return Text(f"{said.base}: {said.architecture}, {size}; {batch}", style="bold")
+def _heading(estimate: MemoryEstimate) -> Text:
+    share = estimate.trainable_parameters / estimate.parameters
+    size = f"{_count(estimate.parameters)} weights, {_count(estimate.trainable_parameters)} trained ({share:.2%})"
+    batch = f"{estimate.micro_batch_size} x {estimate.length} tokens on {estimate.device}"
+    return Text(f"{estimate.base}: {estimate.architecture}, {size}; {batch}", style="bold")
 
 
-def _parts(project: Project, said: MemoryEstimate) -> Table:
+def _parts(project: Project, estimate: MemoryEstimate) -> Table:
     table = Table()
     table.add_column("part")
     table.add_column("training", justify="right")
     table.add_column("evaluation", justify="right")
     table.add_column("what it is")
     for part, what in _PARTS.items():
-        sizes = (said.training.get(part, 0), said.evaluation.get(part, 0))
+        sizes = (estimate.training.get(part, 0), estimate.evaluation.get(part, 0))
         if any(sizes):
             table.add_row(part, *(format_bytes(size) if size else "" for size in sizes), _note(part, what, project))
     table.add_section()
-    totals = (said.training_bytes, said.evaluation_bytes)
-    moments = f"when {said.moment} / during {said.doing}"
-    table.add_row("in all", *map(format_bytes, totals), moments, style="bold")
+    totals = (estimate.training_bytes, estimate.evaluation_bytes)
+    phases = f"when {estimate.training_phase} / during {estimate.evaluation_phase}"
+    table.add_row("in all", *map(format_bytes, totals), phases, style="bold")
     return table
 
 
@@ -83,25 +88,25 @@ def _note(part: str, what: str, project: Project) -> str:
     return f"{what} ({notes[part]})" if notes.get(part) else what
 
 
-def _verdict(project: Project, said: MemoryEstimate, memory_bytes: int) -> Text:
-    room = memory_bytes - said.total_bytes
-    have = f"{format_bytes(said.total_bytes)} of {format_bytes(memory_bytes)}"
+def _verdict(project: Project, estimate: MemoryEstimate, memory_bytes: int) -> Text:
+    room = memory_bytes - estimate.total_bytes
+    have = f"{format_bytes(estimate.total_bytes)} of {format_bytes(memory_bytes)}"
     if room >= 0:
         return Text(f"Fits: {have}, {format_bytes(room)} to spare.", style="bold green")
-    ways = ", ".join(_ways(project, said, memory_bytes))
+    ways = ", ".join(_ways(project, estimate, memory_bytes))
     return Text(f"Does not fit: {have}, {format_bytes(-room)} too much. To lower it: {ways}.", style="bold red")
 
 
-def _ways(project: Project, said: MemoryEstimate, memory_bytes: int) -> Iterator[str]:
-    if said.evaluation_bytes > memory_bytes:
-        if said.doing == "validation":
+def _ways(project: Project, estimate: MemoryEstimate, memory_bytes: int) -> Iterator[str]:
+    if estimate.evaluation_bytes > memory_bytes:
+        if estimate.evaluation_phase == "validation":
             yield "lower training.micro_batch_size (validation uses it too)"
         else:
             yield "lower evaluation.batch_size"
-    if said.training_bytes > memory_bytes:
+    if estimate.training_bytes > memory_bytes:
         if not project.training.gradient_checkpointing:
             yield "training.gradient_checkpointing: true"
-        if said.micro_batch_size > 1 and said.evaluation_bytes <= memory_bytes:
+        if estimate.micro_batch_size > 1 and estimate.evaluation_bytes <= memory_bytes:
             yield "a smaller training.micro_batch_size with more training.gradient_accumulation_steps"
         if project.adapter.method == "full":
             yield "adapter.method: lora"
@@ -112,17 +117,17 @@ def _ways(project: Project, said: MemoryEstimate, memory_bytes: int) -> Iterator
     yield "a smaller data.max_length"
 
 
-def _largest(said: MemoryEstimate, fit: Fit) -> Text:
+def _largest(estimate: MemoryEstimate, fit: Fit) -> Text:
     if not fit.length_alone:
         return Text("Not even one row of one token fits.")
     by_rows, together, alone = (f" ({_LIMITS[limit]})" if limit else "" for limit in fit.limits)
     rows = (
-        f"Largest micro batch at {said.length} tokens: {fit.micro_batch_size}{by_rows}."
+        f"Largest micro batch at {estimate.length} tokens: {fit.micro_batch_size}{by_rows}."
         if fit.micro_batch_size
-        else f"Not one row of {said.length} tokens fits{by_rows}."
+        else f"Not one row of {estimate.length} tokens fits{by_rows}."
     )
     own = (
-        f" Longest rows at micro batch {said.micro_batch_size}: {fit.length} tokens{together};"
+        f" Longest rows at micro batch {estimate.micro_batch_size}: {fit.length} tokens{together};"
         if fit.length
         else " Longest rows:"
     )

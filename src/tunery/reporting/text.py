@@ -24,6 +24,39 @@ def shown(metric: str, value: float | None) -> str:
     return f"{value:+.4f}" if metric.startswith("delta/") else f"{value:.4f}"
 
 
+def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
+    """A number with fixed decimals, or a dash if it is unknown: "0.7125"."""
+    return "–" if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """A difference, always with its sign: "+0.0210"."""
+    return number(value, digits, sign=True)
+
+
+def plus_minus(value: float | None, error: float | None, digits: int = 4, *, sign: bool = False) -> str:
+    """A number with its standard error or deviation, if one is known: "0.7125 ± 0.0083"."""
+    known = error is not None and not math.isnan(error)
+    return f"{number(value, digits, sign=sign)} ± {error:.{digits}f}" if known else number(value, digits, sign=sign)
+
+
+def interval(low: float, high: float, digits: int = 4, *, sign: bool = False) -> str:
+    """An interval: "0.6100 to 0.7000"; a dash if either end is unknown."""
+    if math.isnan(low) or math.isnan(high):
+        return "–"
+    return f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
+
+
+def p_value(value: float) -> str:
+    """A p-value after the letter p in a sentence: "= 0.016", "< 0.001"."""
+    return f"= {value:.3f}" if value >= 0.001 else p_cell(value)
+
+
+def p_cell(value: float | None) -> str:
+    """A p-value alone in a cell: "0.016", "< 0.001"; a dash if nothing was tested."""
+    return "< 0.001" if value is not None and value < 0.001 else number(value, 3)
+
+
 def measured_on(metric: str) -> str:
     """What a metric is measured on, to be said after its name; nothing where that is neither items nor rows."""
     if metric == "validation/nll":

@@ -22,7 +22,7 @@ def test_an_amount_of_memory_is_read_as_people_write_it(text: str, count: int) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "24", "lots", "24 Gb/s", "-1 GiB", "0", "0.2 B", "1e9", "1 2 GiB", "9" * 400 + " GiB"]
+    "text", ["", "24", "lots", "24 Gb/s", "-1 GiB", "0", "0.2 B", "1e9", "1 2 GiB", "24 Gbit", "9" * 400 + " GiB"]
 )
 def test_what_is_no_amount_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"24 GiB"):

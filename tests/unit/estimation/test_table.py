@@ -24,8 +24,8 @@ SAID = MemoryEstimate(
     length=2048,
     training={"weights": 4 * GIB, "adapter": GIB // 8, "optimizer": GIB // 4, "gradients": 0, "activations": 9 * GIB},
     evaluation={"weights": 4 * GIB, "adapter": GIB // 8, "optimizer": GIB // 4, "validation": GIB},
-    moment="the loss is taken",
-    doing="validation",
+    training_phase="the loss is taken",
+    evaluation_phase="validation",
 )
 FIT = Fit(micro_batch_size=7, length=3100, length_alone=8192)
 
@@ -96,7 +96,7 @@ def test_a_run_that_does_not_fit_says_what_would_lower_it(keys: dict[str, str], 
 
 
 def test_scoring_that_does_not_fit_names_its_own_setting() -> None:
-    said = replace(SAID, evaluation={"weights": 4 * GIB, "scoring": 30 * GIB}, doing="scoring")
+    said = replace(SAID, evaluation={"weights": 4 * GIB, "scoring": 30 * GIB}, evaluation_phase="scoring")
     text = shown(said)
     assert "lower evaluation.batch_size" in text
     assert "gradient_checkpointing" not in text

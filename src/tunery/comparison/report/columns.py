@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
-from tunery.comparison.report.conclusions import caveats, p_text, places, signed, span
-from tunery.reporting.text import counted, listed, shown
-from tunery.runs.report.markdown import number
+from tunery.comparison.report.conclusions import caveats, places
+from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
 from tunery.statistics.variance import Difference
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
@@ -99,11 +98,11 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
         ),
         _Column(" seeds", lambda one: str(one.seeds)),
         _Column(" score", lambda one: _with_spread(one.score)),
-        _Column(f" {level}", lambda one: span(one.score.low, one.score.high), needed=False),
+        _Column(f" {level}", lambda one: interval(one.score.low, one.score.high, 3), needed=False),
         _Column(" base", lambda one: number(one.score.base, 3)),
-        _Column(" gain", lambda one: signed(one.score.gain.value) if one.score.gain else "–"),
+        _Column(" gain", lambda one: signed(one.score.gain.value, 3) if one.score.gain else "–"),
         _Column(" gain's interval", lambda one: _span(one.score.gain)),
-        _Column(" p", lambda one: p_text(one.score.gain)),
+        _Column(" p", lambda one: p_cell(one.score.gain.adjusted if one.score.gain else None)),
         _Column(" mean rank", lambda one: f"{one.average_rank:.2f}" if len(board.tasks) > 1 else "–", needed=False),
         *(_cost_column(name, heading) for name, heading in COSTS.items()),
     ]
@@ -126,12 +125,12 @@ def cost(name: str, value: float | None) -> str:
 
 
 def _span(found: Difference | None) -> str:
-    return "–" if found is None else span(found.low, found.high, sign=True)
+    return "–" if found is None else interval(found.low, found.high, 3, sign=True)
 
 
 def _with_spread(cell: Cell) -> str:
     """Mean over seeds with their standard deviation; of one seed the value alone."""
-    return number(cell.value, 3) + ("" if cell.spread is None else f" ± {cell.spread:.3f}")
+    return plus_minus(cell.value, cell.spread, 3)
 
 
 def scores(board: Board, confidence: float) -> TableSection:
@@ -172,7 +171,7 @@ def _score_text(cell: Cell | None, confidence: float) -> str:
     if cell.delta is None:
         return _with_spread(cell)
     star = "*" if cell.gain is not None and cell.gain.is_sure(confidence) else ""
-    return f"{_with_spread(cell)} ({signed(cell.delta)}{star})"
+    return f"{_with_spread(cell)} ({signed(cell.delta, 3)}{star})"
 
 
 def matrix(board: Board) -> TableSection | None:
@@ -200,7 +199,7 @@ def trained_on(board: Board) -> dict[str, list[LeaderboardRow]]:
 
 def _mean_text(cells: Sequence[Cell]) -> str:
     value, delta = mean_of(cells)
-    return "–" if math.isnan(value) else number(value, 3) + ("" if math.isnan(delta) else f" ({signed(delta)})")
+    return "–" if math.isnan(value) else number(value, 3) + ("" if math.isnan(delta) else f" ({signed(delta, 3)})")
 
 
 def mean_of(cells: Sequence[Cell]) -> tuple[float, float]:
@@ -219,8 +218,8 @@ def pairs(board: Board, confidence: float) -> TableSection | None:
         return None
     rows = tuple(
         (
-            pair.one, pair.other, signed(pair.difference.value), _span(pair.difference),
-            p_text(pair.difference), pair.difference.test, str(pair.difference.items or "–"),
+            pair.one, pair.other, signed(pair.difference.value, 3), _span(pair.difference),
+            p_cell(pair.difference.adjusted), pair.difference.test, str(pair.difference.items or "–"),
         )
         for pair in found[:MOST_PAIRS]
     )  # fmt: skip

@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, TestedPair
-from tunery.reporting.text import counted, listed
-from tunery.runs.report.markdown import number, p_value
+from tunery.reporting.text import counted, listed, number, p_value, signed
 from tunery.statistics.variance import Difference
 
 _MOST_NAMED = 4  # in one sentence
@@ -38,29 +37,10 @@ def caveats(board: Board) -> list[str]:
     return [*_untested(board), *_single_seeds(board), *board.notes, *_entry_notes(board)]
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    """A difference with its sign: "+0.040"; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:+.{digits}f}"
-
-
-def span(low: float, high: float, digits: int = 3, sign: bool = False) -> str:
-    """An interval: "0.61 to 0.70"; a dash where there is none."""
-    if math.isnan(low) or math.isnan(high):
-        return "–"
-    return f"{low:{'+' if sign else ''}.{digits}f} to {high:{'+' if sign else ''}.{digits}f}"
-
-
 def places(contender: LeaderboardRow) -> str:
     """Its range of places: "1" or "1–3"."""
     low, high = contender.ranks
     return str(low) if low == high else f"{low}–{high}"
-
-
-def p_text(difference: Difference | None) -> str:
-    """The corrected p-value as a cell shows it; a dash where nothing was tested."""
-    if difference is None or math.isnan(difference.adjusted):
-        return "–"
-    return p_value(difference.adjusted).removeprefix("= ")
 
 
 # ---- sentences
@@ -68,7 +48,7 @@ def p_text(difference: Difference | None) -> str:
 
 def _best(board: Board) -> Iterator[str]:
     best = board.contenders[0]
-    over = f", {signed(best.score.gain.value)} over its base" if best.score.gain else ""
+    over = f", {signed(best.score.gain.value, 3)} over its base" if best.score.gain else ""
     if len(board.contenders) == 1:
         yield f"{best.name} scores {number(best.score.value, 3)}{over}; there is nothing to rank it against."
         return
@@ -235,4 +215,4 @@ def _turned(pair: TestedPair) -> tuple[str, str, Difference]:
 
 def _size(difference: Difference) -> str:
     """How large and how sure: "+0.040, p = 0.003", the p-value after correction."""
-    return f"{signed(difference.value)}, p {p_value(difference.adjusted)}"
+    return f"{signed(difference.value, 3)}, p {p_value(difference.adjusted)}"

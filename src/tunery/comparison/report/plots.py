@@ -15,7 +15,7 @@ from matplotlib.ticker import EngFormatter
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import COSTS, mean_of, shown_tasks, trained_on
-from tunery.comparison.report.conclusions import places, signed
+from tunery.comparison.report.conclusions import places
 from tunery.reporting.figures import (
     BLUE,
     DPI,
@@ -31,6 +31,7 @@ from tunery.reporting.figures import (
     short_label,
     title,
 )
+from tunery.reporting.text import signed
 
 _MOST_ROWS = 30  # of the leaderboard
 _MOST_COSTS = 3  # panels beside one another
@@ -107,7 +108,7 @@ def matrix_plot(board: Board) -> Figure | None:
     for row, name in enumerate(rows):
         for column, task in enumerate(tasks):
             value, delta = means[name, task]
-            text = "–" if math.isnan(value) else f"{value:.3f}\n{signed(delta)}"
+            text = "–" if math.isnan(value) else f"{value:.3f}\n{signed(delta, 3)}"
             dark = abs(gains[row, column]) > 0.6 * most
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "#222222")
     names = [short_label(task, 24) for task in tasks]

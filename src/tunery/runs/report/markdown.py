@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from tunery.records import RunRecord, TaskResult
+from tunery.reporting.text import interval, number, p_cell, p_value, plus_minus, signed
 from tunery.statistics.paired import CONFIDENCE, Paired, compare_tasks
 
 
@@ -39,23 +39,6 @@ def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
     names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.p_value)})" for p in pairs]
     where = "" if split == "all" else f" on the {split} items"
     return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."
-
-
-def p_value(value: float) -> str:
-    """A p-value as people read it: "< 0.001" below a thousandth."""
-    if math.isnan(value):
-        return "n/a"
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
-
-
-def interval(pair: Paired, digits: int) -> str:
-    """An interval as people read it; a dash where there is none."""
-    return "–" if math.isnan(pair.low) else f"{pair.low:+.{digits}f} to {pair.high:+.{digits}f}"
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A number, or a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _heading(record: RunRecord, pairs: Sequence[Paired]) -> str:
@@ -99,8 +82,8 @@ def _scores(record: RunRecord) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
     ]
     lines += [
-        f"| {named(p, record)} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {p.delta:+.4f} | "
-        f"{interval(p, 4)} | {p_value(p.p_value).removeprefix('= ')} | {p.test} |"
+        f"| {named(p, record)} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {signed(p.delta)} | "
+        f"{interval(p.low, p.high, sign=True)} | {p_cell(p.p_value)} | {p.test} |"
         for p in pairs
     ]
     if record.split == "locked":
@@ -137,7 +120,7 @@ def _delta(record: RunRecord, task: str, metric: str) -> str:
     sides = [side[task].scores.get(metric) for side in (record.base, record.tuned) if task in side]
     if len(sides) < 2 or sides[0] is None or sides[1] is None:
         return "–"
-    return f"{sides[1].value - sides[0].value:+.4f}"
+    return signed(sides[1].value - sides[0].value)
 
 
 def named(pair: Paired, record: RunRecord) -> str:
@@ -148,9 +131,7 @@ def named(pair: Paired, record: RunRecord) -> str:
 def with_error(result: TaskResult | None, metric: str) -> str:
     """A score with its standard error: "0.8125 ± 0.0195"; without one where none is defined."""
     score = result.scores.get(metric) if result else None
-    if score is None:
-        return "–"
-    return number(score.value) if score.stderr is None else f"{number(score.value)} ± {number(score.stderr)}"
+    return plus_minus(score.value, score.stderr) if score else "–"
 
 
 def _text(record: RunRecord) -> str:

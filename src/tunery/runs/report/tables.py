@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.records import RunRecord
-from tunery.runs.report.markdown import base_verdict, interval, named, number, p_value, verdict, with_error
+from tunery.reporting.text import interval, number, p_cell, signed
+from tunery.runs.report.markdown import base_verdict, named, verdict, with_error
 from tunery.statistics.paired import Paired, compare_tasks
 
 _SURE = 0.05
@@ -46,9 +47,9 @@ def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
             str(pair.items),
             number(pair.base, 3),
             number(pair.tuned, 3),
-            Text(f"{pair.delta:+.3f}", style=_colour(pair)),
-            interval(pair, 3),
-            p_value(pair.p_value).removeprefix("= "),
+            Text(signed(pair.delta, 3), style=_colour(pair)),
+            interval(pair.low, pair.high, 3, sign=True),
+            p_cell(pair.p_value),
         )
     return table
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from tunery.records import Finalist, StudyRecord
-from tunery.reporting.text import cell, code, linked, listed, measured_on, shown
-from tunery.runs.report.markdown import number
+from tunery.reporting.text import cell, code, linked, listed, measured_on, number, shown, signed
 from tunery.search.report.facts import finalists_first, gap, seeds_of, spread_factors
-from tunery.search.report.tables import gap_text, signed, spread_of, with_spread
+from tunery.search.report.tables import gap_text, spread_of, with_spread
 
 _Column = tuple[str, Callable[[Finalist], str], str]  # its head, what stands below it, what the base has there
 

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.records import Finalist, StudyRecord, TrialRow
-from tunery.reporting.text import duration, one_line, shown
-from tunery.runs.report.markdown import number
+from tunery.reporting.text import duration, number, one_line, plus_minus, shown, signed
 from tunery.search.report.facts import best_first, finalists_first, gap, mean, pareto, seeds_of, spread
 
 _ROWS = 12  # trials that a terminal shows; MLflow has all of them
@@ -130,8 +129,7 @@ def _finalist_cells(one: Finalist, objective: str | None, scored: bool, *, won: 
 
 def with_spread(values: Sequence[float], digits: int = 4) -> str:
     """Mean score over seeds with their standard deviation: "0.712 ± 0.008"."""
-    deviation = spread(values)
-    return number(mean(values), digits) + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
+    return plus_minus(mean(values), spread(values), digits)
 
 
 def spread_of(metric: str, values: Sequence[float]) -> str:
@@ -139,11 +137,6 @@ def spread_of(metric: str, values: Sequence[float]) -> str:
     deviation = spread(values)
     text = shown(metric, mean(values))
     return text if math.isnan(deviation) else f"{text} ± {shown(metric, deviation).lstrip('+')}"
-
-
-def signed(value: float, digits: int = 4) -> str:
-    """A difference with its sign, or a dash where there is none."""
-    return "–" if math.isnan(value) else f"{value:+.{digits}f}"
 
 
 def gap_text(dev: float | None, locked: float | None, digits: int = 3) -> str:

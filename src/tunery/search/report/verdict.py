@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from rich.markdown import Markdown
 
 from tunery.records import Finalist, Gain, StudyRecord
-from tunery.reporting.text import code, counted, measured_on, shown
-from tunery.runs.report.markdown import number, p_value
+from tunery.reporting.text import code, counted, interval, measured_on, number, p_value, shown, signed
 from tunery.search.report.facts import best_first, better_scored, gap, mean, means, winner_of
-from tunery.search.report.tables import signed
 from tunery.statistics.paired import CONFIDENCE
 
 _SURE = 1 - CONFIDENCE
@@ -152,6 +150,6 @@ def _who(one: Finalist) -> str:
 
 def gain_text(gain: Gain) -> str:
     """A gain with its interval and p: "+0.0210 (95% interval +0.0040 to +0.0380, p = 0.016)"."""
-    if math.isnan(gain.low):
-        return f"{gain.value:+.4f} (p {p_value(gain.p)})"
-    return f"{gain.value:+.4f} ({CONFIDENCE:.0%} interval {gain.low:+.4f} to {gain.high:+.4f}, p {p_value(gain.p)})"
+    known = not math.isnan(gain.low)
+    bounds = f"{CONFIDENCE:.0%} interval {interval(gain.low, gain.high, sign=True)}, " if known else ""
+    return f"{signed(gain.value)} ({bounds}p {p_value(gain.p)})"

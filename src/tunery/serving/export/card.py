@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunery.reporting.text import plus_minus
 from tunery.serving.export.card_scores import CardScore, ScoredOn
 
 # An id of the Hub; a folder or builtin:tiny is none, and would make the front matter invalid.
@@ -173,15 +174,18 @@ def _scores(facts: CardFacts) -> str:
         "| task | metric | base | this model | difference |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    lines += [
-        f"| {score.task} | {score.metric} | {_pm(score.base, score.base_stderr)} | {_pm(score.value, score.stderr)} | "
-        f"{_pm(None if score.base is None else score.value - score.base, score.delta_stderr, '+')} |"
-        for score in facts.scores
-    ]
+    lines += [_score_row(score) for score in facts.scores]
     held = f" The weights were held in {facts.held}, as in training." if facts.held else ""
     paired = "; that of the difference is paired, item by item. Both models answered the same items, through lm-eval."
     note = f"± is one standard error{paired if any(score.base is not None for score in facts.scores) else '.'}"
     return "\n".join([*lines, "", f"{note}{_SCORED_ON[facts.scored_on]}{held}", ""])
+
+
+def _score_row(score: CardScore) -> str:
+    base, own = plus_minus(score.base, score.base_stderr), plus_minus(score.value, score.stderr)
+    difference = None if score.base is None else score.value - score.base
+    gained = plus_minus(difference, score.delta_stderr, sign=True)
+    return f"| {score.task} | {score.metric} | {base} | {own} | {gained} |"
 
 
 def _data(facts: CardFacts) -> str:
@@ -222,12 +226,6 @@ def _settings(facts: CardFacts) -> str:
 def _lineage(facts: CardFacts) -> str:
     rows = [f"- {key}: `{value}`" for key, value in facts.lineage.items() if value]
     return "\n".join(["## Lineage", "", *rows, ""]) if rows else ""
-
-
-def _pm(value: float | None, error: float | None, sign: str = "") -> str:
-    if value is None:
-        return "–"
-    return f"{value:{sign}.4f}" if error is None else f"{value:{sign}.4f} ± {error:.4f}"
 
 
 def _text(value: object) -> str:
