@@ -176,7 +176,7 @@ class TaskSettings:
     """What must agree for two scores of a task to be comparable.
 
     Args:
-        prompt: Digest of how the task asks and marks, which result files of lm-eval tell too; "" where nobody knows.
+        prompt: Digest of how the task asks and marks, which lm-eval's result files also give; "" if unknown.
             `version` takes it in, with much that only a loaded task knows.
     """
 
@@ -273,7 +273,7 @@ class RunRecord:
 
     @property
     def shown(self) -> Mapping[str, str]:
-        """The metric of each task that stands in tables and pictures."""
+        """The metric of each task shown in tables and plots."""
         return self.asked or self.primary
 
 
@@ -294,7 +294,7 @@ class TrialRow:
         failure: oom, nan, timeout, infeasible, killed or error.
         reason: A sentence for a person.
         run_id: Its run in MLflow.
-        attempts: How often it was begun.
+        attempts: How often it was started.
         name: What differs from the project's settings.
     """
 

@@ -137,7 +137,7 @@ def _mean_of_means(tasks: Sequence[Sequence[float]]) -> float:
 
 
 def _pooled_stderr(tasks: Sequence[Sequence[float]]) -> float | None:
-    """Error of a mean weighted by size: sqrt(sum((n_i / n)^2 * se_i^2)), each task a stratum of its own."""
+    """Error of a mean weighted by size: sqrt(sum((n_i / n)^2 * se_i^2)), each task being one stratum."""
     items = sum(map(len, tasks))
     return _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
 

@@ -159,7 +159,7 @@ def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
 def _conditions(
     name: str, tree: Mapping[str, Any], leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]
 ) -> dict[str, object]:
-    from tunery.comparison.samples import digest
+    from tunery.evaluation.samples import items_digest
     from tunery.evaluation.task_manager import prompt_digest
 
     config = _part(tree, "configs").get(name)
@@ -175,7 +175,7 @@ def _conditions(
         "count": _count(name, tree, leaves),
     }
     samples = together(leaves, frames)
-    known |= {} if samples is None else {"items": digest(samples["item_id"]), "count": len(samples)}
+    known |= {} if samples is None else {"items": items_digest(samples["item_id"]), "count": len(samples)}
     return {key: value for key, value in known.items() if value is not None or key == "limit"}
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 from tunery.errors import Fault, InputError, Interrupted, Pruned, RefError, RunStopped, TrackingError
 from tunery.tracking.redact import guard_logs, redact
 from tunery.tracking.runlog import RunLog
+from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import Gateway
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from tunery.tracking.search import Run
 
 KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as"
 
@@ -299,13 +300,8 @@ def _foreign(run: Run, kind: str, project: str) -> list[Fault]:
     ]
 
 
-def _recent(store: Store, count: int = 5) -> str:
-    with refusals(store.uri):
-        experiment = store.client.get_experiment_by_name(store.experiment)
-        if experiment is None:
-            return f"none in the experiment {store.experiment!r}"
-        unfinished = "attributes.status != 'FINISHED'"
-        runs = store.client.search_runs([experiment.experiment_id], unfinished, max_results=count)
+def _recent(store: Store) -> str:
+    runs = recent_runs(store, "attributes.status != 'FINISHED'")
     return ", ".join(f"{run.info.run_id} ({run.info.status})" for run in runs) or "none that could be resumed"
 
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import flatten
 from tunery.errors import ConfigError, Fault
-from tunery.evaluation.samples import file_name
+from tunery.evaluation.samples import file_name, items_digest
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
 from tunery.tracking.datasets import dataset_name, evaluation_inputs, training_inputs
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
 from tunery.tracking.retry_queue import Point
-from tunery.tracking.scores import items_digest, score_metrics, task_conditions
+from tunery.tracking.scores import score_metrics, task_conditions, task_params
 from tunery.tracking.store import Store
-from tunery.tracking.writer import Gateway, entity_name, redact_frame, true_name
+from tunery.tracking.writer import Gateway, entity_name, redact_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ class RunLog(ABC):
             What was logged, by name.
         """
         metrics = score_metrics(base, tuned)
-        digests = {task: items_digest(result) for task, result in {**base, **tuned}.items()}
+        digests = {task: items_digest(result.samples["item_id"]) for task, result in {**base, **tuned}.items()}
         if digests:
             self.gateway.datasets(evaluation_inputs({**base, **tuned}))
         now = int(time.time() * 1000)
@@ -228,12 +228,12 @@ class RunLog(ABC):
             counted: Tasks that are part of the run's `score`.
             split: Items that the score is computed on: all, dev or locked.
         """
-        told = {
-            task: {**task_conditions(results[task], metric, counts=task in counted, split=split), **true_name(task)}
+        conditions = {
+            task: task_conditions(results[task], metric, counts=task in counted, split=split)
             for task, metric in asked.items()
             if task in results
         }
-        self.gateway.params({entity_name(f"task.{task}"): json.dumps(facts) for task, facts in told.items()})
+        self.gateway.params(task_params(conditions))
 
     def log_samples(self, results: Mapping[str, TaskResult], folder: str = "samples") -> None:
         """Write samples/<task>.parquet: one row an item."""

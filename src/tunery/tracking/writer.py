@@ -116,11 +116,6 @@ def entity_name(name: str) -> str:
     return re.sub(r"[^/\w.\- ]", "_", name)
 
 
-def true_name(task: str) -> dict[str, str]:
-    """What a param named after a task tells besides, where `entity_name` made it another name."""
-    return {} if task == entity_name(task) else {"task": task}
-
-
 def param_text(value: object) -> str:
     """A param as MLflow keeps it: without secrets, and cut where it is too long."""
     return _cut(redact(_text(value)), _LONGEST_PARAM)
