@@ -22,7 +22,7 @@ from tunery.tracking.redact import redact
 from tunery.tracking.store import Store
 
 LOCK_TAG = "tunery.turn."
-# Work under the lock takes less than a second, but one request to a server that stalls takes 3 minutes with its retries.
+# Work under the lock takes under a second, but one request to a server that stalls takes 3 minutes with its retries.
 # A tag that is older belongs to a dead process. Age is measured by the waiting process: clocks of two hosts may differ.
 LEASE_SECONDS = 300.0
 _PATIENCE_SECONDS = 2 * LEASE_SECONDS
