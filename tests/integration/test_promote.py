@@ -27,8 +27,8 @@ from tunery.promotion.promote import promote
 from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
+from tunery.records import Difference
 from tunery.runs.train import train_run
-from tunery.statistics.noninferiority import Difference
 from tunery.tracking.aliases import PENDING, Aliases, AliasMove, as_tag, current_aliases
 from tunery.tracking.store import Store, connect
 
@@ -116,6 +116,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, gain: float, **changes: Any) -> N
 
     def measured(candidate: Any, champion: int | None, *_: object) -> Measured:
         rivals = ("champion", "base") if champion else ("base",)
+        found = Difference(gain, gain - 0.01, gain + 0.01, items=60, score=0.5 + gain, baseline=0.5)
         plain = Evidence(
             candidate=candidate.label,
             champion=f"small/{champion}" if champion else None,
@@ -123,7 +124,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, gain: float, **changes: Any) -> N
             revision="sha256:" + "ab" * 32,
             license="apache-2.0",
             compared=[
-                Compared(what, rival, Difference(0.5 + gain, 0.5, gain, gain - 0.01, gain + 0.01, 60))  # type: ignore[arg-type]
+                Compared(what, rival, found)  # type: ignore[arg-type]
                 for what in (SCORE, "world_comparison")
                 for rival in rivals
             ],

@@ -73,8 +73,8 @@ def _metrics(verdict: Verdict) -> dict[str, float]:
         found |= {where: one.difference.value, f"{where}_low": one.difference.low, f"{where}_high": one.difference.high}
         if one.what == SCORE:
             found |= {
-                "promotion/score": one.difference.candidate,
-                f"promotion/score_of_{one.against}": one.difference.rival,
+                "promotion/score": one.difference.score,
+                f"promotion/score_of_{one.against}": one.difference.baseline,
             }
     for name, form in verdict.evidence.forms.items():
         if form.drift is not None:

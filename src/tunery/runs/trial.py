@@ -239,4 +239,7 @@ def primary_deltas(record: RunRecord) -> dict[str, float]:
     """delta/<task>: each task's gain over the base on its primary metric; greater is always better."""
     from tunery.statistics.paired import compare_tasks
 
-    return {f"delta/{pair.task}": pair.gain for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")}
+    return {
+        f"delta/{pair.task}": pair.difference.value
+        for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")
+    }
