@@ -142,7 +142,7 @@ def _csv(table: pd.DataFrame) -> str:
 def terminal(comparison: Comparison) -> list[RenderableType]:
     """Tables for a terminal, then the conclusions in words."""
     found: list[RenderableType] = []
-    for part in parts(comparison, narrow=True):
+    for part in parts(comparison, narrow=True, brief=True):
         found.append(_Fitted(part))
         found += [Text(f"  {note}", style="dim") for note in part.notes]
     return [*found, *(Text(sentence, style="bold") for sentence in conclusions(comparison))]
