@@ -1,24 +1,24 @@
 """Everything that tunery raises on purpose.
 
 TuneryError                    exit code 1
-├── InputError                 exit code 2: what was given cannot be used; where, what was got, the rule, advice
+├── InputError                 exit code 2: the input cannot be used; where, what was got, the rule, advice
 │   ├── ConfigError            project.yaml or an override
 │   ├── DataError              a dataset
 │   ├── BaseModelError         a base model or adapter
 │   ├── TaskError              an lm-eval task
 │   ├── RefError               a models:/, runs:/ or folder reference
-│   │   └── RunHeld            a run that another process works on now
+│   │   └── RunHeld            a run that another process is working on
 │   ├── TrackingError          the MLflow store
 │   └── StorageError           the disk
 ├── Refused                    exit code 3: a gate refused a promotion; no alias moved
-│   └── Overtaken              another promotion was faster
+│   └── Overtaken              another promotion came first
 └── RunStopped                 exit code 1: a run that had started did not end well; carries `failure` for MLflow's tag
     ├── NonFiniteLoss          failure = nan
     ├── OutOfMemory            failure = oom
     ├── TimedOut               failure = timeout
     ├── Infeasible             failure = infeasible
     └── Interrupted            failure = killed
-Pruned                         no error: a search ended a trial early, and the run is FINISHED
+Pruned                         not an error: a search ended a trial early, and the run is FINISHED
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Fault:
 
 
 class TuneryError(Exception):
-    """Base of all; the command line prints its text without a traceback and exits with `exit_code`."""
+    """Base class; the command line prints its message without a traceback and exits with `exit_code`."""
 
     exit_code = 1
 
@@ -57,9 +57,9 @@ class InputError(TuneryError):
     """What the user gave cannot be used.
 
     Args:
-        where: File, row, option or address that is at fault.
-        faults: All that is wrong there, so that one reading mends everything. A text is taken as it is.
-        advice: What to do about them together; it is none of them, and is not counted.
+        where: File, row, option or address at fault.
+        faults: Everything that is wrong there, so that all can be fixed at once. A string is used as it is.
+        advice: What to do about all of them; not counted as a fault.
     """
 
     exit_code = 2
@@ -70,7 +70,7 @@ class InputError(TuneryError):
         super().__init__(_describe(where, self.faults, advice))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, list[Fault | str]]]:
-        """As it was made: one that crosses from another process is unpickled by its own arguments."""
+        """Pickle by its own arguments, so that it can cross process boundaries."""
         return type(self), (self.where, self.faults)
 
 
@@ -83,7 +83,7 @@ class DataError(InputError):
 
 
 class BaseModelError(InputError):
-    """A base model or an adapter is not there, or must not or cannot be loaded."""
+    """A base model or an adapter is missing, or must not or cannot be loaded."""
 
 
 class TaskError(InputError):
@@ -91,15 +91,15 @@ class TaskError(InputError):
 
 
 class RefError(InputError):
-    """A reference such as models:/name@alias leads nowhere."""
+    """A reference such as models:/name@alias cannot be resolved."""
 
 
 class RunHeld(RefError):
-    """Another process works on the run now."""
+    """Another process is working on the run."""
 
 
 class TrackingError(InputError):
-    """The MLflow store does not answer or refuses."""
+    """The MLflow store does not answer, or refuses the request."""
 
 
 class StorageError(InputError):
@@ -113,7 +113,7 @@ class Refused(TuneryError):
 
 
 class Overtaken(Refused):
-    """The aliases were moved by somebody else while this promotion was judged."""
+    """Someone else moved the aliases while this promotion was being judged."""
 
 
 class RunStopped(TuneryError):
@@ -142,7 +142,7 @@ _LESS_MEMORY_IN_TRAINING = (
 
 
 class OutOfMemory(RunStopped):
-    """Memory ran out; the text names the settings that lower the need."""
+    """Memory ran out; the message names settings that need less."""
 
     failure = "oom"
 
@@ -174,14 +174,16 @@ class Pruned(TuneryError):
 
 
 class Interrupted(RunStopped):
-    """SIGINT or SIGTERM came; a checkpoint was written where `resumable`."""
+    """SIGINT or SIGTERM arrived; a checkpoint was written if `resumable`."""
 
     failure = "killed"
 
     def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
         self.signal_name, self.step = signal_name, step
         going_on = (
-            "a checkpoint is kept; go on with --resume" if resumable else "nothing to resume from was written yet"
+            "a checkpoint was kept; resume with --resume"
+            if resumable
+            else "no checkpoint was written yet, so it cannot be resumed"
         )
         super().__init__(f"stopped by {signal_name} at optimizer step {step}: {going_on}")
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tunery.comparison.entries import TaskScore
+from tunery.tracking.scores import TASK_PARAM
 from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_PARAM = "task."
 # Where an older run names no metric, and the project neither: what most of lm-eval's tasks count by.
 _USUAL = ("acc", "exact_match", "f1", "acc_norm", "rougeL", "bleu", "word_perplexity", "perplexity")
 
@@ -30,7 +30,7 @@ def task_scores(run: Run) -> dict[str, TaskScore]:
     them.
     """
     metrics, params = metrics_of(run), run.data.params
-    found = {name[len(_PARAM) :]: text for name, text in params.items() if name.startswith(_PARAM)}
+    found = {name[len(TASK_PARAM) :]: text for name, text in params.items() if name.startswith(TASK_PARAM)}
     logged = found or {task: json.dumps(facts, sort_keys=True) for task, facts in _of_older_run(run).items()}
     scores = [_score(task, text, metrics, run) for task, text in logged.items()]
     return {score.task: score for score in scores if score is not None}
@@ -77,7 +77,7 @@ def is_bare(run: Run) -> bool:
 
 def lower_is_better(run: Run, task: str) -> list[str]:
     """Metrics of a task of which less is better, as an import says."""
-    facts = _parsed(run.data.params.get(f"{_PARAM}{entity_name(task)}", "{}"))
+    facts = _parsed(run.data.params.get(f"{TASK_PARAM}{entity_name(task)}", "{}"))
     return list(facts.get("lower_is_better", []))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from tunery.comparison.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
 from tunery.comparison.pairing import answers_of
 from tunery.comparison.records import Apart
+from tunery.evaluation.samples import items_digest
 from tunery.reporting.text import counted, listed
 
 # What must agree, by task: "acc", "5", a digest of item ids. What nobody recorded is missing.
@@ -88,8 +88,7 @@ def conditions_of(run: Entry, task: str, score: TaskScore) -> dict[str, str]:
     if "items" not in known:
         answers = answers_of(run.samples.get(task), score)
         if answers is not None:
-            ids = sorted(map(str, answers.items))
-            known["items"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+            known["items"] = items_digest(answers.items)
     return known
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
 from tunery.evaluation.result import mean_over_tasks
-from tunery.evaluation.samples import file_name
+from tunery.evaluation.samples import file_name, items_digest
 from tunery.tracking.base_scores import EXPERIMENT, KEY
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name
@@ -280,7 +279,7 @@ def restricted(score: TaskScore, frame: pd.DataFrame, to_locked: bool) -> tuple[
     else:
         known, rows = _known(score, frame), frame
     rows = rows.drop(columns="split", errors="ignore").reset_index(drop=True)
-    conditions = {**known.conditions, "items": digest(rows["item_id"])}
+    conditions = {**known.conditions, "items": items_digest(rows["item_id"])}
     return replace(known, items=len(rows), conditions=conditions), rows
 
 
@@ -312,11 +311,6 @@ def _average(frame: pd.DataFrame, score: TaskScore) -> Average | None:
 
     ways: list[Average] = [pooled, alike] if "task" in frame else [pooled]
     return next((way for way in ways if math.isclose(way(frame)[0], score.value, rel_tol=1e-6, abs_tol=1e-9)), None)
-
-
-def digest(item_ids: Iterable[object]) -> str:
-    """As tracking.scores.items_digest: the same items have the same name in every run."""
-    return hashlib.sha256("\n".join(sorted(map(str, item_ids))).encode()).hexdigest()[:32]
 
 
 def contenders(readings: Sequence[RunEntry], most: int) -> list[RunEntry]:

@@ -1,4 +1,4 @@
-"""The section `data`: where conversations come from and what is done to them before they become tokens."""
+"""The section `data`: where conversations come from, and what happens to them before they are tokenised."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ class SourceConfig(Section):
 
     source: str = Field(
         min_length=1,
-        description="Hub id or path; a path is looked for beside project.yaml, then in the working folder.",
+        description="Hub id or path; a path is tried relative to project.yaml, then to the working folder.",
     )
-    format: Format = Field("auto", description="How a row is laid out; auto: detected from the columns, and said.")
+    format: Format = Field("auto", description="How a row is laid out; auto: detected from the columns and reported.")
     split: str = Field("train", description="Split of a hub dataset or of a folder that holds several.")
     subset: str | None = Field(None, description="Configuration name of a hub dataset.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
-    sheet: str | None = Field(
-        None, description="Sheet of a spreadsheet, by name; without it the file must have only one."
-    )
+    sheet: str | None = Field(None, description="Name of a spreadsheet's sheet; required if the file has several.")
     columns: dict[Literal["system", "prompt", "completion"], str] | None = Field(
-        None, description="Which column is the prompt, which the completion: {prompt: Question, completion: Answer}."
+        None,
+        description="Columns of the prompt and the completion: {prompt: Question, completion: Answer}.",
     )
     prompt_template: str | None = Field(
         None, description="Builds the prompt from columns: 'Premise: {premise}\\nHypothesis: {hypothesis}'."
     )
     weight: PositiveNumber = Field(
-        1.0, description="How often each row is seen in an epoch; 0.5 draws half of the rows, 2 shows each twice."
+        1.0, description="How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
     )
 
     @model_validator(mode="after")
@@ -45,34 +44,36 @@ class SourceConfig(Section):
         if self.columns is not None and "prompt" not in self.columns and self.prompt_template is None:
             raise ValueError("columns must name the column of the prompt, or prompt_template must build it")
         if self.prompt_template is not None and self.columns is None:
-            raise ValueError("prompt_template needs columns: {completion: ...} to say what is learned")
+            raise ValueError("prompt_template needs columns: {completion: ...} to name the answer")
         return self
 
 
 class ValidationConfig(Section):
-    """Rows that are never trained on. Either a share of the training rows or a source of its own."""
+    """Rows that are never trained on: a share of the training rows, or a separate source."""
 
     fraction: Probability = Field(
-        0.1, description="Share of the rows held out, chosen by a hash of the row: the same in every run."
+        0.1, description="Share of the rows held out, chosen by a hash of the row, so it is the same in every run."
     )
-    source: SourceConfig | None = Field(None, description="A source of its own; the fraction is then not used.")
+    source: SourceConfig | None = Field(None, description="A separate source; fraction is then ignored.")
 
 
 class CleanConfig(Section):
-    """Changes to rows that are made only when asked for, and counted in the data report."""
+    """Optional changes to rows, each counted in the data report."""
 
     strip_markup: bool = Field(False, description="Remove HTML tags and resolve entities.")
     keep: str | None = Field(
-        None, description="Characters to keep, as the inside of a regular expression's class: 'a-zA-Z0-9\\s'."
+        None,
+        description="Characters to keep, as in a regular expression's character class: 'a-zA-Z0-9\\s'.",
     )
     deduplicate: Literal["none", "exact", "near"] = Field(
-        "none", description="Drop repeated rows: same text after folding case and space, or near by MinHash."
+        "none",
+        description="Drop repeated rows. exact: equal after folding case and white space; near: similar by MinHash.",
     )
     near_threshold: Fraction = Field(
-        0.8, description="Jaccard similarity of word 5-grams from which two rows count as near duplicates."
+        0.8, description="Two rows with at least this Jaccard similarity of word 5-grams are near duplicates."
     )
-    min_characters: CountOrZero = Field(0, description="Drop rows whose conversation is shorter.")
-    max_characters: Count | None = Field(None, description="Drop rows whose conversation is longer.")
+    min_characters: CountOrZero = Field(0, description="Drop rows whose conversation is shorter than this.")
+    max_characters: Count | None = Field(None, description="Drop rows whose conversation is longer than this.")
 
     @field_validator("keep")
     @classmethod
@@ -91,22 +92,26 @@ class DecontaminateConfig(Section):
     action: Annotated[Literal["report", "drop", "off"], WrittenOff] = Field(
         "report", description="What to do with rows that share an n-gram with an evaluation item."
     )
-    ngram: Count = Field(13, description="Words that must agree in a row; items shorter than this are compared whole.")
+    ngram: Count = Field(
+        13, description="Consecutive words that must agree; items shorter than this are compared whole."
+    )
 
 
 class DataConfig(Section):
     """Training rows, validation rows, and how they become token sequences."""
 
-    train: list[SourceConfig] = Field(
-        min_length=1, description="Sources of training rows; several are mixed by weight."
-    )
+    train: list[SourceConfig] = Field(min_length=1, description="Sources of training rows, mixed by weight.")
     validation: ValidationConfig = Field(
-        ValidationConfig(), description="Rows that validation loss and generations are computed on."
+        ValidationConfig(), description="Rows used for validation loss and for generations."
     )
-    max_length: Count = Field(1024, description="Tokens a sequence; longer ones are cut at the end and counted.")
+    max_length: Count = Field(
+        1024, description="Maximum tokens per sequence; longer ones are truncated at the end and counted."
+    )
     template: Literal["chat", "plain"] = Field(
-        "chat", description="chat: the chat template around each turn; plain: prompt, completion and end token."
+        "chat", description="chat: format turns with the chat template; plain: prompt, completion, end token."
     )
     clean: CleanConfig = Field(CleanConfig(), description="Cleaning steps.")
     decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Overlap with evaluation items.")
-    max_bad_rows: Probability = Field(0.01, description="Share of unusable rows from which a dataset stops the run.")
+    max_bad_rows: Probability = Field(
+        0.01, description="The run stops if a larger share of a dataset's rows is unusable."
+    )

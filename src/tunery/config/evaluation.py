@@ -1,4 +1,4 @@
-"""The section `evaluation`: which questions a model is asked, and how."""
+"""The section `evaluation`: what a model is asked, and how."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 
 class GenerationConfig(Section):
-    """Answers written out on held-out prompts, by the base and by the tuned model, side by side."""
+    """Answers to held-out prompts from the base and the tuned model, side by side."""
 
-    prompts: CountOrZero = Field(32, description="How many validation prompts are answered; 0 turns generation off.")
+    prompts: CountOrZero = Field(32, description="Validation prompts to answer; 0 turns generation off.")
     max_new_tokens: Count = Field(128, description="Longest answer, in tokens; decoding is greedy.")
 
 
 class EvaluationConfig(Section):
-    """lm-eval tasks and text metrics; every score stands beside the base model's own on the same items."""
+    """lm-eval tasks and text metrics; every score is reported beside the base model's own on the same items."""
 
     tasks: list[str] = Field([], description="lm-eval tasks or groups, our own tasks, or the name of a suite.")
     primary: dict[str, str] = Field(
         {},
-        description="Metric of each task that counts; their mean is the run's score. Empty: the tasks' first metrics.",
+        description="Metric of each task that counts; their mean is the run's score. Empty: each task's first metric.",
     )
     task_folders: list[str] = Field(
         [],
-        description="Folders with more task YAML files, looked for beside project.yaml; the data_files that such a "
-        "file names start beside it.",
+        description="Folders with more task YAML files, relative to project.yaml; data_files in a YAML file "
+        "are relative to that file.",
     )
     few_shot: CountOrZero | None = Field(
-        None, description="Solved examples before each item; unset: what the task says."
+        None, description="Solved examples before each item; unset: the task's own number."
     )
-    limit: Count | None = Field(None, description="Score only the first so many items of each task.")
+    limit: Count | None = Field(None, description="Score only this many items of each task, from the first.")
     chat_template: bool | Literal["auto"] = Field(
-        "auto", description="Ask through the chat template; auto: when data.template is chat."
+        "auto", description="Format prompts with the chat template; auto: when data.template is chat."
     )
     batch_size: Count = Field(16, description="Requests in one forward pass while scoring.")
     dev_fraction: Fraction = Field(
-        0.5, description="Share of the items that choosing a checkpoint or a trial may look at; the rest stay locked."
+        0.5, description="Share of the items that may be used to choose a checkpoint or a trial; the rest stay locked."
     )
     generation: GenerationConfig = Field(GenerationConfig(), description="Generations on held-out prompts.")
 

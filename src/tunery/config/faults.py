@@ -55,7 +55,7 @@ def _faults(detail: dict[str, Any]) -> list[Fault]:
 
 
 def _nearest(location: tuple[int | str, ...], key: str) -> str:
-    """A dimension lies below a key with dots of its own: there only its own parts can have been meant."""
+    """The nearest known key; inside a search dimension, whose key itself contains dots, only its own parts count."""
     if "[dimension]" in location:
         parts = Dimension.model_fields
         return nearest(str(location[-1]), parts) or f"It may have: {', '.join(parts)}."

@@ -7,7 +7,7 @@ import json
 
 from tunery.config.project import Project, resolved
 
-# Where a run stands or how it is shown does not change what it computes.
+# Where a run is kept or how it is shown does not change what it computes.
 _NOT_DECISIVE = ("search", "promotion", "name")
 
 

@@ -38,7 +38,7 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
 
     Args:
         tree: Plain YAML types; changed by the overrides.
-        where: What faults are said to be in.
+        where: The place that faults are reported under.
         folder: Where its relative paths start.
         overrides: As for load_project.
 
@@ -56,7 +56,7 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
 
 
 def _as_given(faults: list[Fault], overrides: Overrides) -> list[Fault]:
-    """A fault of an option is named as the option, so that nobody looks for it in the file."""
+    """A fault in an option is reported as the option, not as a line of the file."""
     given = [key for key, _ in overrides]
     return [replace(fault, key=_option(fault.key, given)) for fault in faults]
 
@@ -168,6 +168,4 @@ def project_name(project: str) -> str:
     path = Path(project).expanduser()
     if not (path / "project.yaml").is_file() and not (path.is_file() and path.suffix in (".yaml", ".yml")):
         return project
-    pass
-
     return load_project(project, ()).name

@@ -1,4 +1,4 @@
-"""The sections `base` and `adapter`: what is trained, and how little of it."""
+"""The sections `base` and `adapter`: the pretrained model, and the update that is trained."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class BaseConfig(Section):
 
     model: str = Field(min_length=1, description="Hub id, local folder, or builtin:tiny.")
     revision: str = Field(
-        "main", min_length=1, description="Branch, tag or commit on the Hub; recorded as the commit it meant."
+        "main", min_length=1, description="Branch, tag or commit on the Hub; the run records the commit it resolved to."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Type of the weights that are not quantised; auto: bfloat16 where the device has it, else float32.",
+        description="Type of the weights that are not quantised; auto: bfloat16 if the device has it, else float32.",
     )
     quantization: Literal["nf4", "int8", "none"] = Field(
         "nf4",

@@ -1,4 +1,4 @@
-"""The section `promotion`: what a champion must show."""
+"""The section `promotion`: what a new champion must prove."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ Form = Literal["trained", "adapter", "merged"]
 
 
 class PromotionConfig(Section):
-    """What a candidate must show before the alias champion moves. Every score is of locked items, paired one by one."""
+    """What a candidate must prove before the alias `champion` moves. Scores are of locked items, in pairs."""
 
     min_gain: NonNegativeNumber = Field(
         0.0,
-        description="Gain over the champion and over the base on the primary score: the interval must lie above it.",
+        description="Required gain over the champion and the base on the primary score; the interval must be above it.",
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Of the two-sided interval of each paired difference.")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1.0, description="Confidence of the two-sided interval of each paired difference."
+    )
     guard: dict[str, Bound] = Field(
         {},
         description="Tasks that must not fall by more than this, against champion and base: {truthfulqa_mc2: -0.01}; "
-        "the interval must lie above it.",
+        "the interval must be above it.",
     )
     deploy: Form = Field(
         "trained",
-        description="The form that will be used, and that the gates judge: trained (adapter over the base as it was "
-        "trained, nf4, say), adapter (over 16-bit weights) or merged (into 16-bit weights).",
+        description="The form that will be deployed, which the gates judge: trained (adapter on the base as it was "
+        "trained, nf4 for example), adapter (on 16-bit weights) or merged (into 16-bit weights).",
     )
     max_drift: NonNegativeNumber = Field(
-        0.01, description="How far the score of the deployed form may be from the score as trained, on the same items."
+        0.01,
+        description="Largest difference between the deployed form's score and the trained form's, on the same items.",
     )
-    license: str | None = Field(None, min_length=1, description="Licence of the base, where its own card names none.")
+    license: str | None = Field(None, min_length=1, description="Licence of the base, if its own card names none.")

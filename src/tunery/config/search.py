@@ -1,4 +1,4 @@
-"""The section `search`: which settings are searched, how, and what counts as better."""
+"""The section `search`: which settings are searched, how, and what is optimised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Dimension(Section):
     choices: list[Any] | None = Field(None, description="The values themselves.")
     when: dict[str, Any] | None = Field(
         None,
-        description="Search this key only while other keys have these values, one or a list: {adapter.method: lora}.",
+        description="Search this key only if other keys have these values (one or a list): {adapter.method: lora}.",
     )
 
     @model_validator(mode="after")
@@ -60,41 +60,44 @@ Searched = Annotated[
 class SearchConfig(Section):
     """An Optuna study over config keys."""
 
-    trials: Count = Field(20, description="Trials in all; the project's own settings are the first.")
+    trials: Count = Field(20, description="Total number of trials; the first uses the project's own settings.")
     sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = Field(
         "tpe", description="How the next trial is chosen."
     )
     pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = Field(
-        "hyperband", description="How poor trials are ended early; with several objectives none is."
+        "hyperband", description="How poor trials are stopped early; unused with several objectives."
     )
     prune_by: Literal["auto", "score", "validation/nll"] = Field(
         "auto",
-        description="What a pruner compares at each checkpoint; auto: score where checkpoints are scored, else loss.",
+        description="What the pruner compares at each checkpoint; auto: score if checkpoints are scored, else loss.",
     )
-    seed: Seed = Field(0, description="Seed of the sampler; with a trial's place in the study it fixes what is drawn.")
+    seed: Seed = Field(
+        0, description="Seed of the sampler; together with a trial's number it determines what is drawn."
+    )
     space: dict[str, Searched] = Field(
         {},
-        description="Config keys and the values that they may take; a text derives a key: '2 * adapter.rank'.",
+        description="Config keys and the values they may take; a string is an expression: '2 * adapter.rank'.",
     )
     objectives: dict[str, Literal["maximize", "minimize"]] = Field(
         {"score": "maximize"},
-        description="Metrics that a trial is judged by; with several there is a Pareto front, and the first decides.",
+        description="Metrics to optimise; several give a Pareto front, and the first one picks the winner.",
     )
     constraints: dict[str, str] = Field(
-        {}, description="Bounds that a winner must keep: {peak_memory_bytes: '<= 22 GiB', delta/mmlu: '>= -0.01'}."
+        {}, description="Bounds that the winner must meet: {peak_memory_bytes: '<= 22 GiB', delta/mmlu: '>= -0.01'}."
     )
     known_good: list[str] = Field(
-        [], description="Settings to try first: YAML files beside project.yaml (a list of {key: value}), or runs:/ID."
+        [],
+        description="Settings to try first: YAML files relative to project.yaml (a list of {key: value}), or runs:/ID.",
     )
     finalists: CountOrZero = Field(
-        3, description="Best trials that are trained again with other seeds before one wins; 0: none is."
+        3, description="Number of best trials that are retrained with other seeds before a winner is chosen; 0: none."
     )
-    seeds: Count = Field(3, description="Seeds that each finalist, and the project's own settings, are trained with.")
-    timeout_seconds: PositiveNumber | None = Field(None, description="Longest that one trial may take.")
+    seeds: Count = Field(3, description="Number of seeds for each finalist and for the project's own settings.")
+    timeout_seconds: PositiveNumber | None = Field(None, description="Time limit of one trial.")
     memory: NumberOrText | None = Field(
         None,
-        description="Memory that a trial may be estimated to need, with a unit: '24 GiB'; unset: what the device has.",
+        description="Largest estimated memory a trial may need, with a unit: '24 GiB'; unset: the device's memory.",
     )
     storage: str | None = Field(
-        None, description="Optuna storage, such as postgresql://host/name; unset: optuna.db in the working folder."
+        None, description="Optuna storage URL, such as postgresql://host/name; unset: optuna.db in the working folder."
     )

@@ -31,7 +31,7 @@ NonNegativeNumber = Annotated[float, Field(ge=0.0, allow_inf_nan=False), _Number
 Count = Annotated[int, Field(ge=1), _Number]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1), _Number]  # the most that NumPy takes
 CountOrZero = Annotated[int, Field(ge=0), _Number]
-# An amount with a unit: whoever reads it says what a bare number lacks.
+# An amount with a unit; the code that reads it reports a missing unit.
 NumberOrText = Annotated[str, BeforeValidator(_as_text)]
 # For choices with `off` among them, which YAML reads as false.
 WrittenOff = BeforeValidator(_off)

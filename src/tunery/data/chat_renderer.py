@@ -40,7 +40,7 @@ class Rendered:
 class ChatRenderer:
     """Renders conversations with one tokenizer's chat template.
 
-    Roles that the template does not know are told to it another way, found out once by trying: a system turn goes into
+    Roles that the template does not support are folded, which is tested once: a system turn goes into
     the first user turn, a tool's turn becomes a user turn, and turns of one role in a row become one turn. `folded`
     says which of these was needed for some conversation.
 
@@ -106,7 +106,7 @@ class ChatRenderer:
 
     def _start(self, messages: Sequence[Message], place: int, text: str) -> int | None:
         if place == 0:
-            # Nothing stands before the first turn that could be rendered: its header ends where its words begin.
+            # There is nothing to render before the first turn: its header ends where its text begins.
             found = text.find(messages[0].content.strip())
             return found if found >= 0 else None
         try:
@@ -206,12 +206,12 @@ class ChatRenderer:
 
 
 FOLDED: Mapping[str, str] = {
-    "tool": "The chat template does not know the role tool: what tools returned is shown as a user turn.",
-    "system": "The chat template does not know the role system: what it says is put before the first user turn.",
-    "touching": "The plain template puts a line break between a prompt and a completion that would touch.",
-    "repeated": "The chat template wants roles to alternate: turns of one role in a row are joined.",
+    "tool": "The chat template does not know the role tool: tool results are shown as user turns.",
+    "system": "The chat template does not know the role system: system text is put before the first user turn.",
+    "touching": "A line break was put between prompts and completions that would otherwise run together.",
+    "repeated": "The chat template requires alternating roles: consecutive turns of one role are joined.",
 }
-"""What to tell a person, by the names in `ChatRenderer.folded`."""
+"""Notes for the report, by the names in `ChatRenderer.folded`."""
 
 
 def _end_like(specials: Sequence[str]) -> Iterator[str]:

@@ -31,7 +31,7 @@ def find_overlap(
 ) -> dict[str, str]:
     """Rows that share a run of words with an evaluation item.
 
-    Case and punctuation do not count. An item of fewer words than `ngram` must stand in the row whole; one of fewer
+    Case and punctuation do not count. An item of fewer words than `ngram` must occur in the row whole; one of fewer
     than `FEWEST_WORDS` is not looked for. In scripts without spaces, two characters count as a word.
 
     Args:

@@ -25,7 +25,7 @@ def detect(rows: Rows) -> tuple[str, str]:
     """The format of a source, and a sentence that says what it was recognised by.
 
     Raises:
-        DataError: When it cannot be told, with the columns and what to write.
+        DataError: If it cannot be detected; the message lists the columns and what to write.
     """
     name, seen = _recognise(rows)
     if name is None:
@@ -82,4 +82,4 @@ def suggest(columns: Sequence[str]) -> str:
     folded = {column.casefold(): column for column in columns}
     pair = next((pair for pair in _PAIRS if set(pair) <= set(folded)), None)
     prompt, completion = (folded[pair[0]], folded[pair[1]]) if pair else ("<column>", "<column>")
-    return f"Say which is which: columns: {{prompt: {prompt}, completion: {completion}}}."
+    return f"Set columns: {{prompt: {prompt}, completion: {completion}}}."

@@ -61,7 +61,7 @@ def encode_all(
 
     Raises:
         DataError: When there is no chat template or eos token, or the template does not let answers be found.
-        BaseModelError: When the tokenizer cannot tell where tokens stand in the text.
+        BaseModelError: When the tokenizer cannot tell where tokens are in the text.
     """
     tokenise = Tokeniser(tokenizer)
     renderer = PlainRenderer(loss_on) if data.template == "plain" else ChatRenderer(tokenizer, loss_on)
@@ -153,7 +153,7 @@ def _own_bos(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def _trained(places: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[bool]:
-    """Whether each token stands for a learned character.
+    """Whether each token covers a learned character.
 
     A token across the border between prompt and answer is learned: else the answer's first characters would not be.
     Tokens of white space may have an empty place, at the white space's end.

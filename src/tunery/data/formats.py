@@ -79,7 +79,7 @@ def _named(source: SourceConfig) -> str:
 
 
 def _blank_cells(rows: Rows, source: SourceConfig) -> Iterator[str]:
-    """A template may name an optional column; that some rows leave it blank is said, not hidden."""
+    """A template may name an optional column; rows that leave it blank are counted in a note."""
     if source.prompt_template is None:
         return
     for column in parse_template(source.prompt_template).columns:

@@ -45,7 +45,7 @@ def read_hub(source: SourceConfig) -> tuple[Iterator[Numbered], str]:
 
     try:
         found = datasets.load_dataset(source.source, source.subset, split=source.split, revision=source.revision)
-    # datasets raises these, and RuntimeError where a dataset needs code of its own to be run, which tunery never does.
+    # datasets raises these, and RuntimeError for a dataset that needs its own code, which tunery never runs.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(source.source, _hub_fault(error, source)) from None
     return _numbered(found), _digest(found)
@@ -68,9 +68,12 @@ def _hub_fault(error: Exception, source: SourceConfig) -> Fault:
 
 _FAILURES: Mapping[str, tuple[str, str]] = {
     "gated": ("gated dataset", "Accept its terms on the Hub, then set HF_TOKEN."),
-    "scripts are no longer supported": ("needs code of its own to be run", "Use a revision that holds parquet files."),
+    "scripts are no longer supported": (
+        "can only be loaded by running its own code",
+        "Use a revision that holds parquet files.",
+    ),
     "couldn't reach": ("the Hub did not answer", "Check the network, or name a local file."),
-    "offline": ("the Hub was not asked", "Unset HF_HUB_OFFLINE, or name a local file."),
+    "offline": ("the Hub is switched off (offline mode)", "Unset HF_HUB_OFFLINE, or name a local file."),
 }
 
 

@@ -106,7 +106,9 @@ def _check_type(source: SourceConfig, path: Path) -> None:
             raise DataError(
                 source.source,
                 Fault(
-                    "is a folder", "only one saved by datasets' save_to_disk can be read", advice="Name a file in it."
+                    "is a folder",
+                    "only folders saved by datasets' save_to_disk can be read",
+                    advice="Name a file in it.",
                 ),
             )
     elif path.suffix.lower() not in FILE_TYPES:
@@ -117,7 +119,7 @@ def _check_type(source: SourceConfig, path: Path) -> None:
 
 def _read_file(source: SourceConfig, path: Path) -> Rows:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    # The path as the project wrote it, or the name alone of an absolute one: reports must not tell where a home lies.
+    # The path as the project wrote it, or the name alone of an absolute one: reports must not reveal home folders.
     place = path.name if Path(source.source).expanduser().is_absolute() else source.source
     if path.suffix.lower() in _SPREADSHEETS:
         sheet, numbered = readers.read_xlsx(path, source.sheet)

@@ -35,7 +35,7 @@ class PromptTemplate:
 def parse_template(text: str) -> PromptTemplate:
     """Read a template such as "Premise: {premise}".
 
-    What stands in braces is a column's whole name. It is looked up and never evaluated, so `{row.__class__}` or
+    The text in braces is a column's whole name. It is looked up and never evaluated, so `{row.__class__}` or
     `{x:>9}` can only be a column that is called so. `{{` and `}}` are braces.
 
     Raises:

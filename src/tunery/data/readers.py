@@ -39,7 +39,7 @@ def read_jsonl(file: Path) -> Iterator[Numbered]:
 
 
 def _json_lines(text: str) -> Iterator[Numbered]:
-    # Not splitlines(): it also splits at U+2028 and others, which may stand inside a JSON text.
+    # Not splitlines(): it also splits at U+2028 and others, which may occur inside a JSON string.
     for number, line in enumerate(text.rstrip().split("\n"), start=1):
         yield number, _json_object(line) if line.strip() else {}
 
@@ -161,7 +161,7 @@ def _heading(cells: Sequence[object], where: str) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
-            where, Fault(f"the heading names {twice[0]!r} twice", advice="Give every column a name of its own.")
+            where, Fault(f"the heading names {twice[0]!r} twice", advice="Give every column a unique name.")
         )
     return names
 

@@ -95,7 +95,7 @@ def _first(origins: Sequence[str]) -> str:
 class Preview:
     """Some training rows as the model sees them; special tokens are shown as they are written.
 
-    Learned tokens are green on a terminal with colour. Without colour they stand between [[ and ]].
+    Learned tokens are green on a terminal with colour, and between [[ and ]] without.
     """
 
     rows: Sequence[Sequence[tuple[str, bool, bool]]]
@@ -123,7 +123,7 @@ class Preview:
 
 
 def preview(prepared: PreparedData, tokenizer: PreTrainedTokenizerBase, count: int) -> Preview:
-    """The first `count` training rows, token by token, with what is learned told apart."""
+    """The first `count` training rows, token by token, with learned tokens marked."""
     return Preview([list(_pieces(example, tokenizer)) for example in prepared.train[:count]])
 
 

@@ -13,14 +13,14 @@ from tunery.records import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# One private character stands for one special token; the last plane is private use and practically never in text.
+# One private character replaces one special token; the last plane is private use and practically never in text.
 _FIRST_SHIELD = 0x10E000
 _SHIELDED = re.compile(f"[{chr(_FIRST_SHIELD)}-\U0010fffd]")
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids, and the characters of the text that each stands for, shape (tokens,) both."""
+    """Token ids, and the characters of the text that each covers, shape (tokens,) both."""
 
     ids: tuple[int, ...]
     places: tuple[tuple[int, int], ...]

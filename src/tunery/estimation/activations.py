@@ -13,7 +13,7 @@ from itertools import groupby
 from tunery.estimation.architecture import Architecture, Layer, Linear
 
 FP32 = 4
-# TRL's fused output head works on tiles of so many tokens by so many words of the vocabulary.
+# TRL's fused output head works on tiles of this many tokens by this many vocabulary entries.
 TILE_TOKENS, TILE_WORDS = 4096, 32768
 # Without Triton a tile's gradient is taken in fp32 by separate operations, of which seven tensors live at once,
 # and one of truth values (trl.kernels.chunked_logprob._backward_tile).
@@ -84,7 +84,7 @@ def layer_bytes(arch: Architecture, layer: Layer, how: Arithmetic, what: Adaptat
 
 
 def layer_work_bytes(arch: Architecture, layer: Layer, how: Arithmetic, what: Adaptation, batch: Batch) -> int:
-    """Needed besides while one layer's gradient is taken: gradients of its widest tensors, and expanded weights.
+    """Additional bytes while one layer's gradient is computed: gradients of its widest tensors, and expanded weights.
 
     The gradient of the stream and of the normalised stream, three of the MLP's width, and the largest weight in the
     type that its product is taken in; an expansion from 4 bit in another type than the gradient's is there twice.
@@ -195,7 +195,7 @@ def _wide(how: Arithmetic, what: Adaptation) -> int:
 
 
 def _is_cast(how: Arithmetic, what: Adaptation) -> bool:
-    """Whether the adapter's product works on a copy of its input of its own."""
+    """Whether the adapter's product works on its own copy of its input."""
     narrow = 2 if how.autocast else FP32
     return how.stream != narrow or (how.autocast and _wide(how, what) != narrow)
 

@@ -1,4 +1,4 @@
-"""How much memory a run would need, asked before it is begun."""
+"""How much memory a run would need, before it starts."""
 
 from __future__ import annotations
 

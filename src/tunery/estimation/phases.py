@@ -89,7 +89,7 @@ class Phases:
         }
 
     def _layers(self, batch: Batch) -> tuple[int, int, int]:
-        """Bytes kept by all layers, by the largest one, and the most that one needs besides."""
+        """Bytes kept by all layers, by the largest one, and the most that one needs in addition."""
         each = [
             (layer_bytes(self.arch, layer, self.how, self.what, batch), count) for layer, count in self._kinds.values()
         ]

@@ -1,4 +1,4 @@
-"""What lies in memory between steps, in bytes: weights as they are stored, what is trained, and the optimizer's states.
+"""Bytes that stay in memory between steps: stored weights, what is trained, and the optimizer's states.
 
 Source: QLoRA, arXiv:2305.14314 (NF4, double quantisation); 8-bit optimizers, arXiv:2110.02861; Adafactor,
 arXiv:1804.04235; LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353.
@@ -85,7 +85,7 @@ def optimizer_bytes(optimizer: str, shapes: Iterable[Shape]) -> int:
 
 
 def step_bytes(optimizer: str, shapes: Sequence[Shape]) -> int:
-    """Needed besides while the optimizer moves its largest tensor: Adafactor makes its update beside the gradient."""
+    """Additional bytes while the optimizer moves its largest tensor: Adafactor makes its update beside the gradient."""
     return 2 * FP32 * max(map(prod, shapes), default=0) if optimizer == "adafactor" else 0
 
 

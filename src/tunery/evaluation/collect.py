@@ -18,14 +18,14 @@ from tunery.records import Score, TaskResult, TaskSettings
 def collect(
     found: Mapping[str, Any], tasks: Tasks, chosen: Mapping[str, Sequence[int]], dev_fraction: float, limit: int | None
 ) -> dict[str, TaskResult]:
-    """Results of every scored leaf task, and of every group, tag or name that stands for several.
+    """Results of every scored leaf task, and of every group, tag or name that means several.
 
     Args:
         found: What lm-eval's `evaluate` returned.
         tasks: The tasks that were scored.
         chosen: Numbers of the documents that were scored, by leaf task.
         dev_fraction: Share of the items in the split dev.
-        limit: Cap of this scoring, besides evaluation.limit.
+        limit: Cap of this scoring, in addition to evaluation.limit.
     """
     results = {
         name: TaskResult(

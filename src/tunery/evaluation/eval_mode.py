@@ -77,7 +77,7 @@ def _generators(model: Any) -> Iterator[None]:
 
     device = next(model.parameters()).device
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    # fork_rng keeps the CPU's generator and those of CUDA devices; MPS has a single one, with functions of its own.
+    # fork_rng keeps the CPU's generator and those of CUDA devices; MPS has a single one, with its own functions.
     mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

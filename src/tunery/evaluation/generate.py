@@ -15,7 +15,7 @@ from tunery.records import Conversation, Drop, Example, Message
 if TYPE_CHECKING:
     import torch
 
-# Any answer will do: only what stands before it is used.
+# Any answer will do: only the text before it is used.
 _ANSWER = "answer"
 _UNCUT_TOKENS = 2**31
 
@@ -79,7 +79,7 @@ def generate(
 def encode_prompts(
     tokenizer: Any, prompts: Sequence[Sequence[Message]], template: Literal["chat", "plain"]
 ) -> list[list[int]]:
-    """Token ids of prompts exactly as training saw them: what stands before the first learned token of an answer.
+    """Token ids of prompts exactly as training saw them: everything before the first learned token of an answer.
 
     Raises:
         DataError: If the chat template refuses a prompt.

@@ -28,7 +28,7 @@ class Leaf:
     Args:
         name: The task's name.
         task: lm-eval's Task; it keeps the requests of its last scoring, so it is only lent out by `lent`.
-        limit: Score only the first so many documents.
+        limit: Score only this many documents, from the first.
     """
 
     name: str

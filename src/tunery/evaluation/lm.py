@@ -113,7 +113,7 @@ class Scorer(HFLM):  # type: ignore[misc]
         return written
 
     def _apart(self, requests: list[Any], answer: Callable[[list[Any]], list[Answer]]) -> list[Answer]:
-        """Answers of dev requests and of the others, each split in batches of its own, in the order of the requests."""
+        """Answers of dev requests and of the others, each split batched separately, in the order of the requests."""
         if not self._dev:
             return answer(requests)
         answers: dict[int, Answer] = {}

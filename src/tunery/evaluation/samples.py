@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -50,6 +51,15 @@ def read_folder(folder: Path) -> dict[str, pd.DataFrame]:
 def file_name(task: str) -> str:
     """A file's name for a task; lm-eval names some of its tasks `group::task`, which not every file system takes."""
     return f"{quote(task, safe=' ')}.parquet"
+
+
+def items_digest(item_ids: Iterable[object]) -> str:
+    """Hash of the items that were scored, in any order: two scores with one digest are of the same items.
+
+    Returns:
+        32 hex digits; MLflow takes at most 36 characters as a dataset's digest.
+    """
+    return hashlib.sha256("\n".join(sorted(map(str, item_ids))).encode()).hexdigest()[:32]
 
 
 def _write(samples: pd.DataFrame, path: Path) -> Path:

@@ -45,10 +45,10 @@ def score_model(
         tasks: Loaded tasks; requests and token ids are kept in them.
         evaluation: The section `evaluation`.
         split: Which items: dev for choosing, locked for reporting, or all.
-        limit: Score only the first so many items of each task's split.
+        limit: Score only this many items of each task's split, from the first.
 
     Returns:
-        Results of every leaf task and of every name in evaluation.tasks that stands for several.
+        Results of every leaf task and of every name in evaluation.tasks that means several.
 
     Raises:
         OutOfMemory: If a batch does not fit.

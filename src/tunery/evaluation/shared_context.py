@@ -1,7 +1,7 @@
 """Log-likelihoods with one row a document: its context once, then every option, which sees the context and itself.
 
 Stock HFLM runs the context again for each option of several tokens, and computes logits at every position. Here the
-options stand side by side behind the context; a 4-D attention mask keeps them from seeing each other, their positions
+options follow the context side by side; a 4-D attention mask keeps them from seeing each other, their positions
 start again after the context, and logits are computed from the context's last token on. In fp32 the sums are within
 1e-4 of stock's (benchmarks/scoring.py).
 """
@@ -42,7 +42,7 @@ class DocumentRow:
 
     @property
     def single_width(self) -> int:
-        """Tokens of the longest request, were each in a row of its own."""
+        """Tokens of the longest request if each had its own row."""
         return len(self.context) + max(len(option) for option in self.options.values()) - 1
 
 
@@ -95,7 +95,7 @@ def answer(model: Any, rows: Sequence[DocumentRow], batch_size: int, device: Any
     Args:
         model: A causal language model in evaluation mode.
         rows: Rows, widest first.
-        batch_size: Requests in one forward pass, were each in a row of its own; a batch holds as many tokens.
+        batch_size: Requests in one forward pass if each had its own row; a batch holds as many tokens.
         device: Where the model takes its input.
         padding: Id of any token; it is not seen.
     """

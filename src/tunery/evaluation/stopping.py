@@ -19,7 +19,7 @@ def end_of_turn(tokenizer: Any) -> int | None:
     """The special token that the chat template writes after an assistant's answer; None when it writes none.
 
     A base's end-of-text token is seldom what a chat template closes a turn with, and an answer that is not stopped
-    there goes on with an invented next question.
+    there continues with an invented next question.
     """
     if not tokenizer.chat_template:
         return None

@@ -22,7 +22,7 @@ class OwnTask:
 
     Args:
         path: The YAML file; for a tag, the file of one of its tasks.
-        members: Names that a group or tag stands for; empty for a task.
+        members: Names in a group or tag; empty for a task.
         items: Files that a task reads its items from.
     """
 
@@ -52,7 +52,7 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
     """Every task, group and tag that YAML files of these folders declare; later folders win, as in lm-eval.
 
     Raises:
-        TaskError: If a file does not parse, or a group stands for itself.
+        TaskError: If a file does not parse, or a group contains itself.
     """
     found: dict[str, OwnTask] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml")) if path.is_file()):
@@ -69,12 +69,12 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
 
 
 def all_own(names: Iterable[str], own: Mapping[str, OwnTask]) -> bool:
-    """Whether the names and all that they stand for are ours, so that lm-eval's own index is not needed."""
+    """Whether the names and all their members are ours, so that lm-eval's own index is not needed."""
     return all(name in own and all_own(own[name].members, own) for name in names)
 
 
 def absent_items(names: Iterable[str], own: Mapping[str, OwnTask]) -> Iterator[Fault]:
-    """Files of items that are not there, of our own tasks among the names and of all that those stand for."""
+    """Files of items that are not there, of our own tasks among the names and their members."""
     for name in names:
         if name in own:
             yield from absent_items(own[name].members, own)
@@ -85,11 +85,11 @@ def absent_items(names: Iterable[str], own: Mapping[str, OwnTask]) -> Iterator[F
 
 
 def unknown_task(name: str, known: Iterable[str]) -> Fault:
-    """The fault of a task that nobody knows, with the nearest names."""
+    """The fault of an unknown task, with the nearest names."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     advice = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`lm-eval ls tasks` lists lm-eval's."
     return Fault(
-        f"evaluation.tasks names {name!r}, which neither lm-eval nor evaluation.task_folders know", advice=advice
+        f"evaluation.tasks names {name!r}, which is in neither lm-eval nor evaluation.task_folders", advice=advice
     )
 
 
@@ -109,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _items(config: Mapping[str, Any], folder: Path) -> Iterator[Path]:
-    """Of a task that reads JSON files; whatever else may stand there, lm-eval and `datasets` look at."""
+    """Files of a task that reads JSON; lm-eval and `datasets` check anything else."""
     settings = config.get("dataset_kwargs")
     files = settings.get("data_files") if isinstance(settings, Mapping) else None
     lists = files.values() if isinstance(files, Mapping) else [files]
@@ -124,7 +124,7 @@ def _members(task: object) -> list[str]:
 
 
 def _check_loops(own: Mapping[str, OwnTask]) -> None:
-    """Refuse groups and tags that stand for themselves, themselves or by way of others: they would never end."""
+    """Refuse groups and tags that contain themselves, directly or through others: expanding them would never end."""
     for name, declared in own.items():
         below, found = list(declared.members), set[str]()
         while below:
@@ -133,7 +133,7 @@ def _check_loops(own: Mapping[str, OwnTask]) -> None:
                 below.extend(own[member].members)
             found.add(member)
         if name in found:
-            fault = Fault("task", f"names of other tasks: {name!r} stands for itself", list(declared.members))
+            fault = Fault("task", f"names of other tasks: {name!r} contains itself", list(declared.members))
             raise TaskError(str(declared.path), fault)
 
 

@@ -40,7 +40,7 @@ class Tasks:
         settings: Of every leaf task and of every name.
         primary: The metric of each name that counts, as its scores call it.
         higher_is_better: By leaf task and name, then metric.
-        members: The leaf tasks that each name stands for.
+        members: The leaf tasks of each name.
         leaves: Leaf tasks, by name.
         groups: lm-eval's groups, by name.
         encoded: Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
@@ -146,9 +146,9 @@ def _configured(task: Any, evaluation: EvaluationConfig) -> Any:
     """Set the task's few-shot number by lm-eval's rule: a 0 in the task's own file stays 0."""
     where = f"evaluation.tasks: {task.task_name}"
     if getattr(task, "UNSAFE_CODE", False):
-        raise TaskError(where, "runs code that the model writes, which is not done here. Leave the task out.")
+        raise TaskError(where, "runs code that the model writes, which tunery does not do. Leave the task out.")
     if getattr(task, "MULTIMODAL", False):
-        raise TaskError(where, "asks about images or sound, which a text model cannot see. Leave the task out.")
+        raise TaskError(where, "uses images or sound, which a text model cannot read. Leave the task out.")
     for metric in (metric for metric, aggregation in task.aggregation().items() if aggregation is None):
         raise TaskError(where, f"the aggregation of its metric {metric!r} is unknown to lm-eval. Try mean.")
     own = task.get_config("num_fewshot")

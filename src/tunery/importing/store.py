@@ -9,7 +9,7 @@ import posixpath
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tunery.errors import Fault
 from tunery.evaluation.samples import file_name
 from tunery.tracking.redact import redact
+from tunery.tracking.run import KIND, PROJECT
+from tunery.tracking.scores import TASK_PARAM, task_params
+from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import entity_name, param_text, redact_frame, true_name
+from tunery.tracking.writer import entity_name, param_text, redact_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
 Entity = TypeVar("Entity")
 
-_PAGE = 1000
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # MLflow refuses more in one request
 
 
@@ -62,7 +64,7 @@ class ImportedTask:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedRun:
     """One run of somebody else's.
 
     Args:
@@ -100,29 +102,11 @@ def known_imports(store: Store) -> dict[str, tuple[str, str]]:
     Raises:
         TrackingError: If the store does not answer.
     """
-    client, wanted = store.client, "tags.`tunery.kind` = 'import' and attributes.status = 'FINISHED'"
-    with refusals(store.uri):
-        experiments = _all(lambda token: client.search_experiments(max_results=_PAGE, page_token=token))
-        everywhere = [experiment.experiment_id for experiment in experiments]
-        runs = _all(lambda token: client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token))
-        tags = {run.info.run_id: run.data.tags for run in runs}
-    return {
-        found[DIGEST]: (run_id, found.get("tunery.project", "")) for run_id, found in tags.items() if DIGEST in found
-    }
+    tags = {run.info.run_id: run.data.tags for run in search_runs(store, is_tagged(KIND, "import"), FINISHED)}
+    return {found[DIGEST]: (run_id, found.get(PROJECT, "")) for run_id, found in tags.items() if DIGEST in found}
 
 
-def _all(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    """What a search finds on all of its pages."""
-    token = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def keep_import(store: Store, imported: Imported, project: str) -> str:
+def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
     """Keep a run in the store's experiment.
 
     Returns:
@@ -171,7 +155,7 @@ def score_of(tasks: Mapping[str, ImportedTask]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _tags(imported: Imported, project: str) -> dict[str, str]:
+def _tags(imported: ImportedRun, project: str) -> dict[str, str]:
     tags = {
         "tunery.kind": "import",
         "tunery.project": project,
@@ -186,29 +170,29 @@ def _tags(imported: Imported, project: str) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def param_values(imported: Imported) -> dict[str, str]:
+def param_values(imported: ImportedRun) -> dict[str, str]:
     """Params of the run, by the name that the source gives them."""
     own = {} if imported.seed is None else {"seed": str(imported.seed)}
     # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
     own |= {"name": imported.name} if imported.name_counts or not own else {}
     values = {f"import.{key}": value for key, value in {**imported.settings, **own}.items()}
-    return values | {f"task.{task}": json.dumps(_conditions(task, result)) for task, result in imported.tasks.items()}
+    return values | task_params({task: _conditions(result) for task, result in imported.tasks.items()})
 
 
-def _params(imported: Imported) -> Iterator[Param]:
+def _params(imported: ImportedRun) -> Iterator[Param]:
     from mlflow.entities import Param
 
     for key, value in redact(param_values(imported)).items():
         yield Param(entity_name(key), param_text(value))
 
 
-def _conditions(name: str, task: ImportedTask) -> dict[str, object]:
-    told: dict[str, object] = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts}
-    told |= {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
-    return {"split": "all", **task.conditions, **told, **true_name(name)}
+def _conditions(task: ImportedTask) -> dict[str, object]:
+    lower: dict[str, object] = {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
+    own = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts, **lower}
+    return {"split": "all", **task.conditions, **own}
 
 
-def metric_values(imported: Imported) -> dict[str, float]:
+def metric_values(imported: ImportedRun) -> dict[str, float]:
     """Metrics of the run but its curves, by the name that the source gives them."""
     values = dict(imported.metrics)
     for task, result in imported.tasks.items():
@@ -223,7 +207,7 @@ def metric_values(imported: Imported) -> dict[str, float]:
     return values | ({} if imported.train_rows is None else {"train_rows": imported.train_rows})
 
 
-def _metrics(imported: Imported) -> Iterator[Metric]:
+def _metrics(imported: ImportedRun) -> Iterator[Metric]:
     from mlflow.entities import Metric
 
     now = imported.time_ms or int(time.time() * 1000)
@@ -234,7 +218,7 @@ def _metrics(imported: Imported) -> Iterator[Metric]:
             yield Metric(entity_name(key), float(value), now, step)
 
 
-def _upload(store: Store, run_id: str, imported: Imported) -> None:
+def _upload(store: Store, run_id: str, imported: ImportedRun) -> None:
     kept = {task: result.samples for task, result in imported.tasks.items() if result.samples is not None}
     if not kept:
         return
@@ -256,10 +240,10 @@ def digest_of(*parts: Any) -> str:
 
 _LONGEST = 250  # characters of a name; MLflow refuses longer ones
 _LISTED = 8
-_PREFIXES = ("import.", "task.", "lm_eval/")
+_PREFIXES = ("import.", TASK_PARAM, "lm_eval/")
 
 
-def lost_in_store(runs: Sequence[Imported]) -> list[Fault]:
+def store_faults(runs: Sequence[ImportedRun]) -> list[Fault]:
     """Faults of runs that were read from one file.
 
     Args:
@@ -297,9 +281,9 @@ def _of_source(key: str) -> str:
     return key.removeprefix(prefix)
 
 
-def _twins(runs: Sequence[Imported]) -> Iterable[Fault]:
+def _twins(runs: Sequence[ImportedRun]) -> Iterable[Fault]:
     """Repetitions without a number: a comparison takes the latest of a configuration and seed, and drops the others."""
-    groups: dict[Hashable, list[Imported]] = defaultdict(list)
+    groups: dict[Hashable, list[ImportedRun]] = defaultdict(list)
     for run in runs:
         settings = {key: value for key, value in param_values(run).items() if key.startswith("import.")}
         if run.method == "none":

@@ -74,7 +74,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool =
         StorageError: If the disk is full or cannot be written, or `folder` is not empty and may not be replaced; what
             was at `folder` is still there.
     """
-    # An empty folder is filled, not replaced: it may be a mount point, or the one that the shell stands in.
+    # An empty folder is filled, not replaced: it may be a mount point, or the shell's working folder.
     inside = not replace and folder.is_dir()
     partial = folder / f".partial-{os.getpid()}" if inside else _beside(folder, "partial")
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
-# What the assistant says, its end token included, lies in {% generation %}: this is what loss_on: assistant reads.
+# The assistant's text and end token are inside {% generation %}, which loss_on: assistant reads.
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"

@@ -58,9 +58,9 @@ def check_names(model: str, names: set[str]) -> None:
 
 
 def check_remote_code(model: str, config: dict[str, Any], allowed: bool) -> None:
-    """Refuse a model whose config asks for Python code of its own, unless base.trust_remote_code allows it."""
+    """Refuse a model whose config brings its own Python code, unless base.trust_remote_code allows it."""
     if config.get("auto_map") and not allowed:
-        rule = "true for this model: its config names Python files of its own (auto_map) that would run on this machine"
+        rule = "true for this model: its config names Python files (auto_map) that would run on this machine"
         advice = "Read that code first, then set base.trust_remote_code: true."
         raise BaseModelError(model, Fault("base.trust_remote_code", rule, False, advice))
 

@@ -20,7 +20,7 @@ _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """A base whose files lie in `folder`; `revision` is a commit or a hash of the folder's files."""
+    """A base whose files are in `folder`; `revision` is a commit or a hash of the folder's files."""
 
     model: str
     folder: Path

@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 from tunery.evaluation.samples import file_name
 from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
 from tunery.tracking.redact import redact
+from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name, param_text, redact_frame
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import Metric, Param
+
+    from tunery.tracking.search import Run
 
 EXPERIMENT = "tunery-base-scores"
 KEY = "tunery.base_key"
 _RESULT = "result.json"
-_SEVERAL = 10
+_TRIED = 10  # runs of one key that are read before the result counts as lost
 
 
 def find(store: Store, key: str) -> TaskResult | None:
@@ -38,7 +41,8 @@ def find(store: Store, key: str) -> TaskResult | None:
     Raises:
         TrackingError: If the store does not answer.
     """
-    return next((result for run in _runs(store, key) if (result := _read(store, run)) is not None), None)
+    kept = search_runs(store, is_tagged(KEY, key), FINISHED, limit=_TRIED)
+    return next((result for run in kept if (result := _read(store, run)) is not None), None)
 
 
 def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> str:
@@ -75,15 +79,6 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
         finally:
             client.set_terminated(run_id, ends)
     return run_id
-
-
-def _runs(store: Store, key: str) -> list[Run]:
-    with refusals(store.uri):
-        everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
-        wanted = f"tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'"
-        return list(
-            store.client.search_runs(everywhere, wanted, max_results=_SEVERAL, order_by=["attributes.start_time DESC"])
-        )
 
 
 def _read(store: Store, run: Run) -> TaskResult | None:

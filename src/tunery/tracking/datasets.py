@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunery.evaluation.samples import items_digest
 from tunery.records import DataReport, SourceReport, TaskResult
 from tunery.tracking.redact import redact
-from tunery.tracking.scores import items_digest
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -30,7 +30,7 @@ def evaluation_inputs(results: Mapping[str, TaskResult]) -> list[DatasetInput]:
     return [
         _input(
             task,
-            items_digest(result),
+            items_digest(result.samples["item_id"]),
             {"task": task, "version": result.settings.version},
             {"items": len(result.samples)},
             "evaluation",

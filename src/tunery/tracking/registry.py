@@ -13,6 +13,7 @@ from tunery.errors import Fault, RefError
 from tunery.tracking.flavor.adapters import LoggedAdapter
 from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
+from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
 
 _FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>"
@@ -216,10 +217,7 @@ def _inventory(store: Store, name: str) -> str:
 
 
 def _recent_runs(store: Store) -> str:
-    with refusals(store.uri):
-        experiment = store.client.get_experiment_by_name(store.experiment)
-        runs = store.client.search_runs([experiment.experiment_id], max_results=5) if experiment else []
-    known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in runs) or "none"
+    known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in recent_runs(store)) or "none"
     return f"latest of {store.experiment!r}: {known}"
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tunery.evaluation.result import Averaging, averaging, mean_over_tasks, pair_items
+from tunery.evaluation.samples import items_digest
 from tunery.records import Score, TaskResult
+from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TASK_PARAM = "task."
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,6 @@ def paired_stderr(base: pd.DataFrame, tuned: pd.DataFrame, metric: str, averagin
     return float(both["difference"].std(ddof=1) / math.sqrt(len(both)))
 
 
-def items_digest(result: TaskResult) -> str:
-    """Hash of the items that a result was measured on, whatever their order; at most 36 characters, as MLflow asks."""
-    ids = sorted(map(str, result.samples["item_id"])) if "item_id" in result.samples.columns else []
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
-
-
 def task_conditions(result: TaskResult, metric: str, *, counts: bool, split: str) -> dict[str, object]:
     """What must agree for two runs' scores of a task to be compared, and which of its metrics is meant.
 
@@ -86,11 +84,19 @@ def task_conditions(result: TaskResult, metric: str, *, counts: bool, split: str
     return {
         **{name: value for name, value in asdict(settings).items() if name != "task"},
         "split": split,
-        "items": items_digest(result),
+        "items": items_digest(result.samples["item_id"]),
         "count": len(result.samples),
         "metric": metric,
         "higher_is_better": score is None or score.higher_is_better,
         "counts": counts,
+    }
+
+
+def task_params(conditions: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """Conditions by task as a run's params, named task.<name>; the value holds the name where MLflow changes it."""
+    return {
+        f"{TASK_PARAM}{task}": json.dumps(dict(known) if task == entity_name(task) else {**known, "task": task})
+        for task, known in conditions.items()
     }
 
 

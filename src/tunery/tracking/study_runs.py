@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from tunery.errors import Pruned
 from tunery.evaluation.samples import file_name
 from tunery.records import TaskResult
-from tunery.tracking.run import ERROR, FAILURE, ending_of
+from tunery.tracking.run import ERROR, FAILURE, run_end_of
+from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name, redact_frame
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-_MOST_CHILDREN = 10_000
+    from tunery.tracking.search import Run
 
 
 def children(store: Store, parent: str) -> list[Run]:
@@ -29,16 +28,7 @@ def children(store: Store, parent: str) -> list[Run]:
     """
     with refusals(store.uri):
         experiment = store.client.get_run(parent).info.experiment_id
-        found: list[Run] = []
-        token = None
-        while True:
-            page = store.client.search_runs(
-                [experiment], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1000, page_token=token
-            )
-            found += page
-            token = page.token
-            if not token or len(found) >= _MOST_CHILDREN:
-                return found
+    return list(search_runs(store, is_tagged("mlflow.parentRunId", parent), within=[experiment]))
 
 
 def run_tagged(store: Store, tag: str, value: str) -> str | None:
@@ -47,11 +37,8 @@ def run_tagged(store: Store, tag: str, value: str) -> str | None:
     Raises:
         TrackingError: If the store does not answer.
     """
-    with refusals(store.uri):
-        experiments = [found.experiment_id for found in store.client.search_experiments()]
-        order = ["attributes.start_time ASC"]
-        found = store.client.search_runs(experiments, f"tags.`{tag}` = '{value}'", max_results=1, order_by=order)
-    return str(found[0].info.run_id) if found else None
+    found = next(search_runs(store, is_tagged(tag, value), oldest_first=True, limit=1), None)
+    return None if found is None else str(found.info.run_id)
 
 
 def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, trial: str) -> str | None:
@@ -78,7 +65,7 @@ def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, 
 def finish_child(store: Store, run_id: str, pruned: Pruned | None = None) -> None:
     """Mark a run as FINISHED whose worker died after all was logged, or after its pruner had ended it."""
     with refusals(store.uri):
-        for tag, text in ending_of(pruned).tags.items():
+        for tag, text in run_end_of(pruned).tags.items():
             store.client.set_tag(run_id, tag, text)
         if store.client.get_run(run_id).info.status != "FINISHED":
             for tag in (FAILURE, ERROR):

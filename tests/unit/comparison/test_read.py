@@ -16,10 +16,10 @@ from tunery.comparison.read import read
 from tunery.comparison.samples import contenders, with_answers, with_curves
 from tunery.comparison.selection import Selection, is_project, is_study
 from tunery.errors import InputError, RefError
+from tunery.evaluation.samples import items_digest
 from tunery.records import TaskSettings
 from tunery.tracking import base_scores
 from tunery.tracking.run import EVALUATED_MODEL
-from tunery.tracking.scores import items_digest
 from tunery.tracking.store import Store
 
 
@@ -48,7 +48,7 @@ def test_a_run_is_read_with_its_score_base_conditions_and_costs(store: Store) ->
     assert (score.metric, score.value, score.base, score.items, score.counts) == ("acc", 0.75, 0.25, 4, True)
     assert score.conditions == {
         "version": "1.0", "settings": "abc", "prompt": "p", "few_shot": "0", "limit": "all", "chat_template": "true",
-        "split": "all", "items": items_digest(result(TUNED)),
+        "split": "all", "items": items_digest(result(TUNED).samples["item_id"]),
     }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_a_run_from_before_tasks_were_params_is_read_from_its_inputs_and_setting
     [entry] = entries(read(store, Selection()))
     score = entry.tasks["quiz"]
     assert (score.metric, score.value, score.base, score.items) == ("acc", 0.75, 0.25, 4)
-    assert score.conditions["items"] == items_digest(result(TUNED))
+    assert score.conditions["items"] == items_digest(result(TUNED).samples["item_id"])
     assert (score.conditions["version"], score.conditions["limit"]) == ("1.0", "all")
     assert "few_shot" not in score.conditions, "the task's own number was asked, and nobody recorded it"
 

@@ -75,7 +75,7 @@ def test_an_unknown_layout_lists_the_columns_and_what_to_write() -> None:
 
 def test_a_named_format_without_its_columns_is_refused() -> None:
     with pytest.raises(
-        DataError, match=r"needs the columns instruction, output; the columns are question, answer\. Say"
+        DataError, match=r"needs the columns instruction, output; the columns are question, answer\. Set columns"
     ):
         convert({"question": "q", "answer": "a"}, format="alpaca")
 

@@ -122,7 +122,10 @@ def test_a_hub_dataset_is_asked_for_with_subset_split_and_revision(
             "split is 'dev', but must be one that the dataset has",
         ),
         (ValueError("BuilderConfig 'y' not found. Available: ['main']"), "subset is 'y', but must be .*main"),
-        (RuntimeError("Dataset scripts are no longer supported, but found b.py"), "needs code of its own"),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found b.py"),
+            "can only be loaded by running its own code",
+        ),
     ],
 )
 def test_what_the_hub_refuses_is_one_clear_sentence(

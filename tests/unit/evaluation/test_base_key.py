@@ -105,14 +105,14 @@ def test_a_task_has_the_same_version_in_every_folder(tmp_path: Path, write_task:
 @pytest.mark.parametrize("text", ["group: ring\ntask: [ring]\n", "task: ring\ntag: ring\ndataset_path: json\n"])
 def test_a_group_or_tag_that_stands_for_itself_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "ring.yaml").write_text(text)
-    with pytest.raises(TaskError, match=r"ring\.yaml: task is \['ring'\].*'ring' stands for itself"):
+    with pytest.raises(TaskError, match=r"ring\.yaml: task is \['ring'\].*'ring' contains itself"):
         check_tasks(EvaluationConfig(tasks=["ring"], task_folders=["."]), tmp_path)
 
 
 def test_groups_that_stand_for_each_other_are_refused(tmp_path: Path) -> None:
     for name, member in (("ring", "rang"), ("rang", "ring")):
         (tmp_path / f"{name}.yaml").write_text(f"group: {name}\ntask: [{member}]\n")
-    with pytest.raises(TaskError, match="stands for itself"):
+    with pytest.raises(TaskError, match="contains itself"):
         check_tasks(EvaluationConfig(tasks=["ring"], task_folders=["."]), tmp_path)
 
 

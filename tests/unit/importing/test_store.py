@@ -14,17 +14,24 @@ from tunery.comparison.read import read
 from tunery.comparison.samples import with_answers
 from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
-from tunery.importing import store as imports
-from tunery.importing.store import Imported, ImportedTask, keep_import, known_imports
-from tunery.tracking.scores import items_digest
+from tunery.evaluation.samples import items_digest
+from tunery.importing import store as import_store
+from tunery.importing.store import ImportedRun, ImportedTask, keep_import, known_imports
+from tunery.tracking import search
 from tunery.tracking.store import Store
 
 
-def imported(**changes: Any) -> Imported:
+def imported(**changes: Any) -> ImportedRun:
     samples = result(BASE).samples
-    conditions = {"version": "1.0", "few_shot": 0, "prompt": "p", "items": items_digest(result(BASE)), "count": 4}
+    conditions = {
+        "version": "1.0",
+        "few_shot": 0,
+        "prompt": "p",
+        "items": items_digest(result(BASE).samples["item_id"]),
+        "count": 4,
+    }
     task = ImportedTask("f1", {"f1": 0.25, "acc": 0.25}, {"acc": 0.25}, {"acc": 0.2}, {}, conditions, samples)
-    whole = Imported(
+    whole = ImportedRun(
         "theirs", "digest1", "results.json", "acme/base", "lora", {"quiz": task}, trained_on="theirs.jsonl", seed=5,
         train_rows=70, settings={"adapter.r": "32"}, metrics={"train_seconds": 3.0}, time_ms=1_700_000_000_000,
         curves={"train/loss": [(1, 0.9), (2, 0.5)]}, note="a note",
@@ -77,7 +84,7 @@ def test_beside_our_own_runs_an_import_is_scored_by_their_metric_and_pairs_with_
 
 
 def test_imports_are_found_on_every_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imports, "_PAGE", 1)
+    monkeypatch.setattr(search, "_PAGE", 1)
     for number in range(3):
         keep_import(replace(store, experiment=f"place {number}"), imported(digest=f"digest{number}"), "imports")
     assert sorted(known_imports(store)) == ["digest0", "digest1", "digest2"]
@@ -118,7 +125,7 @@ def test_an_import_that_broke_off_is_no_whole_one(store: Store, monkeypatch: pyt
         raise TrackingError("store", "the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(imports, "_upload", broken)
+        patch.setattr(import_store, "_upload", broken)
         with pytest.raises(TrackingError):
             keep_import(store, imported(), "imports")
     assert known_imports(store) == {}

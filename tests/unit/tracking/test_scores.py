@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.tracking.scores import items_digest, paired_stderr, score_metrics
+from tunery.tracking.scores import paired_stderr, score_metrics
 
 
 def test_paired_stderr_is_that_of_a_paired_t_test(make_result: Any) -> None:
@@ -37,19 +34,3 @@ def test_a_task_that_the_base_was_not_scored_on_has_no_difference(make_result: A
         "lm_eval/quiz/acc",
         "lm_eval/quiz/acc_stderr",
     }
-
-
-@given(st.permutations(list(range(6))))
-def test_the_digest_of_items_does_not_depend_on_their_order(order: list[int]) -> None:
-    import pandas as pd
-
-    from tunery.records import TaskResult, TaskSettings
-
-    def result(items: list[str]) -> TaskResult:
-        return TaskResult(TaskSettings("quiz", "1", 0, None, True), {}, pd.DataFrame({"item_id": items}))
-
-    ids = [f"item{number}" for number in range(6)]
-    assert items_digest(result([ids[number] for number in order])) == items_digest(result(ids))
-    assert items_digest(result(ids[:-1])) != items_digest(result(ids))
-    assert len(items_digest(result(ids))) <= 36
-    assert math.log2(16) * len(items_digest(result(ids))) >= 128

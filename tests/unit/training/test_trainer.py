@@ -111,7 +111,7 @@ class InterruptedRows(tuple[Any, ...]):
 def test_a_run_stopped_before_its_first_step_has_nothing_to_resume_from(bench: Any) -> None:
     made = bench()
     made.data = dataclasses.replace(made.data, train=InterruptedRows(made.data.train))
-    with pytest.raises(Interrupted, match="SIGINT at optimizer step 0: nothing to resume from"):
+    with pytest.raises(Interrupted, match="SIGINT at optimizer step 0: no checkpoint was written yet"):
         made.fit()
     assert latest_checkpoint(made.out) is None
 
