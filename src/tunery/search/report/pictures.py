@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import optuna.visualization.matplotlib as drawn
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.importance import BaseImportanceEvaluator
 from optuna.study import Study
 
@@ -67,7 +65,7 @@ def importances(study: Study, objective: str, evaluator: BaseImportanceEvaluator
 def slices(study: Study, objective: str) -> Figure:
     """The objective against each searched setting, on the scale on which it was drawn; the darker, the later."""
     panels = np.atleast_1d(np.asarray(drawn.plot_slice(study, target_name=objective)))
-    figure = panels[0].figure
+    figure: Figure = panels[0].figure
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     _resized(figure, (max(5.0, 3.1 * columns + 0.9), 2.9 * rows + 0.8))
@@ -83,7 +81,7 @@ def slices(study: Study, objective: str) -> Figure:
         if isinstance(found[label], CategoricalDistribution):
             _choice_ticks(axes)
         else:
-            _ticks(axes.xaxis, whole=isinstance(found[label].low, int))
+            _ticks(axes.xaxis, whole=isinstance(found[label], IntDistribution))
         in_unit(axes.yaxis, objective)
     figure.suptitle("")
     figure.axes[-1].set_ylabel("trial")
@@ -115,7 +113,7 @@ def parallel(study: Study, record: StudyRecord, heading: str) -> Figure:
 
 def front(study: Study, record: StudyRecord) -> Figure:
     """The values of every trial, the trials on the Pareto front by their numbers."""
-    axes = drawn.plot_pareto_front(study)
+    axes: Any = drawn.plot_pareto_front(study)  # of two or three dimensions
     names = list(record.objectives)
     words = {"maximize": "more is better", "minimize": "less is better"}
     labels = [f"{name} ({words[direction]})" for name, direction in record.objectives.items()]
@@ -139,16 +137,16 @@ def front(study: Study, record: StudyRecord) -> Figure:
     return _dressed(axes, names[1], (8.0, 5.0 + len(names) - 2), (labels[0], labels[1]), heading)
 
 
-def _name(points: PathCollection, label: str) -> None:
+def _name(points: Any, label: str) -> None:
     """Name points in the legend, if there are any."""
     points.set_label(label if len(points.get_offsets()) else "_")
 
 
 def _dressed(
-    axes: Axes, metric: str, size: tuple[float, float], labels: tuple[str, str], heading: str, *, legend: bool = True
+    axes: Any, metric: str, size: tuple[float, float], labels: tuple[str, str], heading: str, *, legend: bool = True
 ) -> Figure:
     """The figure on white, its upright axis in the metric's unit, its legend below."""
-    figure: Any = axes.figure
+    figure: Figure = axes.figure
     if axes.get_legend() is not None:
         axes.get_legend().remove()
     _resized(figure, size)
@@ -180,7 +178,7 @@ def _ticks(axis: Axis, *, whole: bool = False) -> None:
     axis.set_major_formatter(FixedFormatter([setting(float(place)) for place in places]))
 
 
-def _choice_ticks(axes: Axes) -> None:
+def _choice_ticks(axes: Any) -> None:
     axes.figure.draw_without_rendering()  # the labels of choices are known only then
     labels = [short_label(label.get_text().strip("'"), 18) for label in axes.get_xticklabels()]
     turned = sum(map(len, labels)) + 2 * len(labels) > 32
