@@ -64,7 +64,7 @@ def test_an_import_reads_back_as_an_entry(store: Store) -> None:
         5,
     )
     assert (entry.trained_on, entry.train_rows, entry.costs) == ("theirs.jsonl", 70, {"train_seconds": 3.0})
-    assert entry.notes == ("imported from results.json", "a note")
+    assert (entry.source, entry.notes) == ("results.json", ("a note",))
     score = entry.tasks["quiz"]
     assert (score.metric, score.value, score.items) == ("f1", 0.25, 4)
     assert "chat_template" not in score.conditions, "what the file does not tell is missing"
