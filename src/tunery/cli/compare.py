@@ -12,12 +12,12 @@ _LIST = "; several with commas, or the option again"
 
 
 def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    """`mlflow run -P run=a,b` gives an option once: commas separate."""
+    """`mlflow run -P run=a,b` passes an option once: commas separate."""
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
 def _given(values: tuple[str, ...]) -> tuple[str, ...]:
-    """What is said at all: `mlflow run` gives an empty project where none is meant. Only the store knows its commas."""
+    """Values that are not empty, as `mlflow run` passes them. Only the store knows whether a comma separates names."""
     return tuple(value for value in values if value.strip())
 
 
@@ -52,7 +52,7 @@ def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     type=click.IntRange(min=2),
     default=50,
     show_default=True,
-    help="Configurations at most that are tested against one another, item by item where answers are kept: the best.",
+    help="How many of the best configurations are tested against one another, item by item if answers are kept.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for CSV, LaTeX, Markdown, HTML and plots."
@@ -78,11 +78,11 @@ def compare(
     tracking_uri: str | None,
     run_name: str | None,
 ) -> None:
-    """Rank runs across datasets and tasks, each beside its base, with what chance allows to say.
+    """Rank runs across datasets and tasks, each beside its base, and test which differences are more than chance.
 
-    REF is a run id, runs:/id, models:/name/3 or name@alias, and is added to what the options find. Values of one option
-    add up, different options narrow. Without any, all finished runs of the store are compared: the latest of each
-    configuration and seed.
+    REF is a run id, runs:/id, models:/name/3 or name@alias, and is added to what the options find. Several values of
+    one option add runs, different options narrow the choice. Without any, all finished runs of the store are compared:
+    the latest of each configuration and seed.
     """
     from tunery.cli.terminal import Terminal
     from tunery.comparison.compare import CompareOptions, compare_runs

@@ -18,7 +18,7 @@ from tunery.runs.observer import Observer, SilentObserver
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tunery.comparison.entries import Entry
+    from tunery.comparison.entries import RunEntry
     from tunery.comparison.records import Comparison
     from tunery.comparison.selection import Selection
     from tunery.tracking.run import Tracker
@@ -119,7 +119,7 @@ def _several(value: str | Sequence[str]) -> tuple[str, ...]:
     return ((value,) if value else ()) if isinstance(value, str) else tuple(value)
 
 
-def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[Entry], list[str]]:
+def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[RunEntry], list[str]]:
     """The selected runs, with the answers of those that are tested item by item, and notes for the reader.
 
     Raises:
@@ -144,7 +144,7 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
     return [by_id.get(entry.run_id, entry) for entry in entries], notes
 
 
-def _refuse_named_nan(entries: Sequence[Entry]) -> None:
+def _refuse_named_nan(entries: Sequence[RunEntry]) -> None:
     """A run that was asked for by name is not set apart silently.
 
     Raises:
@@ -207,7 +207,7 @@ def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
 def _record(
     store: Store,
     comparison: Comparison,
-    entries: Sequence[Entry],
+    entries: Sequence[RunEntry],
     notes: Sequence[str],
     options: CompareOptions,
     selection: Selection,
@@ -228,13 +228,13 @@ def _record(
         return str(tracker.run_id)
 
 
-def _project(entries: Sequence[Entry]) -> str:
+def _project(entries: Sequence[RunEntry]) -> str:
     """The project of all runs; a comparison of several projects, or of none, has an experiment of its own."""
     projects = {entry.project.strip() for entry in entries}
     return (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
 
 
-def _log(comparison: Comparison, entries: Sequence[Entry], notes: Sequence[str], tracker: Tracker) -> None:
+def _log(comparison: Comparison, entries: Sequence[RunEntry], notes: Sequence[str], tracker: Tracker) -> None:
     from tunery.comparison.report.plots import figures
     from tunery.comparison.report.tables import frame
     from tunery.tracking.provenance import collect
@@ -253,13 +253,13 @@ def _log(comparison: Comparison, entries: Sequence[Entry], notes: Sequence[str],
     tracker.log_provenance(collect())
 
 
-def _links(entries: Sequence[Entry]) -> str:
+def _links(entries: Sequence[RunEntry]) -> str:
     """The runs as links that the MLflow UI follows; below the report, since a description is cut at its end."""
     lines = [f"- [{code(entry.name)}](#/experiments/{entry.experiment_id}/runs/{entry.run_id})" for entry in entries]
     return "\n".join(["## Runs", "", *lines, ""])
 
 
-def _listed(entry: Entry) -> dict[str, object]:
+def _listed(entry: RunEntry) -> dict[str, object]:
     seed = {} if entry.seed is None else {"seed": entry.seed}
     names = ("run_id", "experiment_id", "name", "kind")
     return {**{name: getattr(entry, name) for name in names}, **seed}

@@ -16,10 +16,10 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from tunery.comparison.conditions import conditions_of, conflicts
-from tunery.comparison.entries import Entry, TaskScore, Votes, configuration_of, repetitions
+from tunery.comparison.entries import RunEntry, TaskScore, Votes, configuration_of, repetitions
 from tunery.comparison.groups import Group, remarks
 from tunery.comparison.pairing import answers_of, averaged
-from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
+from tunery.comparison.records import SCORE, LeaderboardRow, ScoreCell, WinRate
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
@@ -44,7 +44,7 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class Level:
+class TestOptions:
     """How sure things must be, and the seed of the permutation tests."""
 
     confidence: float
@@ -52,7 +52,7 @@ class Level:
 
 
 def candidates(
-    group: Group, names: Mapping[tuple[str, ...], str], level: Level
+    group: Group, names: Mapping[tuple[str, ...], str], options: TestOptions
 ) -> tuple[list[Configuration], list[ItemClusters], list[str]]:
     """One candidate a configuration.
 
@@ -69,7 +69,7 @@ def candidates(
     found: list[Configuration] = []
     for key, runs in rows.items():
         extra = [task for name, task in more.items() if all(run.run_id in others[name] for run in runs)]
-        contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), level)
+        contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), options)
         found.append(Configuration(contender, side))
     return (
         _with_corrected_gains(found),
@@ -78,13 +78,13 @@ def candidates(
     )
 
 
-def named(runs: Sequence[Entry]) -> dict[tuple[str, ...], str]:
+def named(runs: Sequence[RunEntry]) -> dict[tuple[str, ...], str]:
     """A name for each configuration: that of its runs, or what their names begin with; told apart where equal."""
-    rows: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    rows: dict[tuple[str, ...], list[RunEntry]] = defaultdict(list)
     for run in runs:
         rows[configuration_of(run)].append(run)
     names = {key: _common_name([run.name for run in members]) for key, members in rows.items()}
-    tellers: list[Callable[[Entry], str]] = [
+    tellers: list[Callable[[RunEntry], str]] = [
         lambda run: run.trained_on,
         lambda run: run.method,
         lambda run: run.version or "",
@@ -112,9 +112,9 @@ def _common_name(names: Sequence[str]) -> str:
     return shared if len(shared) > 2 else f"{names[0]} and {counted(len(names) - 1, 'more seed')}"
 
 
-def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[Entry]], list[str]]:
+def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[RunEntry]], list[str]]:
     """Runs by configuration, the latest of each seed; and notes on those that are left out."""
-    kept: dict[tuple[str, ...], list[Entry]] = {configuration_of(run): [] for run in group.runs}
+    kept: dict[tuple[str, ...], list[RunEntry]] = {configuration_of(run): [] for run in group.runs}
     earlier: dict[str, int] = defaultdict(int)
     for runs in repetitions(group.runs):
         kept[configuration_of(runs[0])].append(runs[0])
@@ -146,7 +146,7 @@ def _agreeing(group: Group) -> dict[str, set[str]]:
 # ---- arrays
 
 
-def _task(name: str, runs: Sequence[Entry]) -> _Task:
+def _task(name: str, runs: Sequence[RunEntry]) -> _Task:
     # Runs that know which items share a passage speak for those that do not.
     first = sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ()))
     found = (answers_of(run.samples.get(name), run.tasks[name]) for run in first)
@@ -154,27 +154,27 @@ def _task(name: str, runs: Sequence[Entry]) -> _Task:
     return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.values.index, answers.clusters)
 
 
-def _side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> ScoreMatrix:
+def _side(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> ScoreMatrix:
     scores = np.array([[_sign(run, task) * run.tasks[task.name].value for task in tasks] for run in runs], dtype=float)
     errors = np.array([_mean_error([run.tasks[task.name].stderr for run in runs]) for task in tasks])
     answers = [_answers([(run.samples.get(task.name), run.tasks[task.name]) for run in runs], task) for task in tasks]
     return ScoreMatrix(scores, errors, answers)
 
 
-def _base_side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> ScoreMatrix:
+def _base_side(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> ScoreMatrix:
     """The base as it was scored beside these runs; a task without a base score is NaN."""
     scores = np.array([[_sign(runs[0], task) * _base_value(runs, task) for task in tasks]])
     errors = np.array([_mean_error([run.tasks[task.name].base_stderr for run in runs]) for task in tasks])
     return ScoreMatrix(scores, errors, [_base_answers(runs, task) for task in tasks])
 
 
-def _base_value(runs: Sequence[Entry], task: _Task) -> float:
+def _base_value(runs: Sequence[RunEntry], task: _Task) -> float:
     values = [run.tasks[task.name].base for run in runs]
     known = [value for value in values if value is not None and math.isfinite(value)]
     return statistics.fmean(known) if known else math.nan
 
 
-def _base_answers(runs: Sequence[Entry], task: _Task) -> Floats | None:
+def _base_answers(runs: Sequence[RunEntry], task: _Task) -> Floats | None:
     """Of the first run that keeps them: every seed is beside the same base."""
     for run in runs:
         score = run.tasks[task.name]
@@ -190,7 +190,7 @@ def _answers(kept: Sequence[tuple[pd.DataFrame | None, TaskScore]], task: _Task)
     return averaged([answers_of(samples, score) for samples, score in kept], task.order, sign)
 
 
-def _sign(run: Entry, task: _Task) -> int:
+def _sign(run: RunEntry, task: _Task) -> int:
     return 1 if run.tasks[task.name].higher_is_better else -1
 
 
@@ -204,7 +204,7 @@ def _mean_error(errors: Sequence[float | None]) -> float:
 
 
 def _contender(
-    name: str, runs: Sequence[Entry], tasks: Sequence[_Task], ranked: int, level: Level
+    name: str, runs: Sequence[RunEntry], tasks: Sequence[_Task], ranked: int, options: TestOptions
 ) -> tuple[LeaderboardRow, ScoreMatrix]:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
     side, base = _side(runs, tasks), _base_side(runs, tasks)
@@ -212,35 +212,37 @@ def _contender(
     bare = runs[0].kind == "base"
     cells = {
         task.name: _in_own_direction(
-            _measured(side.on(number), base.on(number), [task.clusters], level, bare), runs[0].tasks[task.name]
+            _measured(side.on(number), base.on(number), [task.clusters], options, bare), runs[0].tasks[task.name]
         )
         for number, task in enumerate(tasks)
     }
     counting = range(ranked)
-    score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], level, bare)
-    row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
+    score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], options, bare)
+    row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, options.confidence))
     return row, side.on(*counting)
 
 
-def _measured(side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
+def _measured(
+    side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], options: TestOptions, bare: bool
+) -> ScoreCell:
     """A side's score with its interval, and its gain over the base; greater is better.
 
     Args:
         bare: Whether the side is a base itself, which has no gain over itself.
     """
     found = own_estimate(side, clusters)
-    low, high = found.interval(level.confidence)  # NaN if no error is known, or if it is 0
+    low, high = found.interval(options.confidence)  # NaN if no error is known, or if it is 0
     by_seed = side.scores.mean(axis=1)
     known = not math.isnan(base.score)
-    return Cell(
+    return ScoreCell(
         SCORE, "mean", side.score, float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
         low, high, None if math.isnan(low) else found.error,
         sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
-        gain=difference(side, base, clusters, level.confidence, level.seed) if known and not bare else None,
+        gain=difference(side, base, clusters, options.confidence, options.seed) if known and not bare else None,
     )  # fmt: skip
 
 
-def _in_own_direction(cell: Cell, score: TaskScore) -> Cell:
+def _in_own_direction(cell: ScoreCell, score: TaskScore) -> ScoreCell:
     """A cell of one task: values as the metric has them; `gain` stays above 0 where the base is beaten."""
     found = dataclasses.replace(
         cell, task=score.task, metric=score.metric, items=score.items or cell.items,
@@ -252,7 +254,7 @@ def _in_own_direction(cell: Cell, score: TaskScore) -> Cell:
     return dataclasses.replace(found, value=-cell.value, low=-cell.high, high=-cell.low, base=base)
 
 
-def _costs(runs: Sequence[Entry]) -> dict[str, float]:
+def _costs(runs: Sequence[RunEntry]) -> dict[str, float]:
     known: dict[str, list[float]] = defaultdict(list)
     for run in runs:
         for name, value in run.costs.items():
@@ -261,7 +263,7 @@ def _costs(runs: Sequence[Entry]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in known.items()}
 
 
-def _win_rate(runs: Sequence[Entry], confidence: float) -> WinRate | None:
+def _win_rate(runs: Sequence[RunEntry], confidence: float) -> WinRate | None:
     """Wins among the votes that chose, with Wilson's interval; None where nobody chose."""
     given = [run.votes for run in runs if run.votes is not None]
     votes = Votes(*(sum(getattr(one, name) for one in given) for name in ("wins", "ties", "losses")))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tunery.comparison.conditions import by_metric, conditions_of, conflicts
-from tunery.comparison.entries import Entry, TaskScore, repetitions
+from tunery.comparison.entries import RunEntry, TaskScore, repetitions
 
 
-def by_one_metric(entries: Sequence[Entry]) -> list[Entry]:
+def by_one_metric(entries: Sequence[RunEntry]) -> list[RunEntry]:
     """Imports by the metric that our own runs are scored by: a result file does not say which of several counts."""
     chosen: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries:
@@ -21,7 +21,7 @@ def by_one_metric(entries: Sequence[Entry]) -> list[Entry]:
     return [entry if entry.imported is None else _by(entry, usual) for entry in entries]
 
 
-def _by(entry: Entry, usual: dict[str, str]) -> Entry:
+def _by(entry: RunEntry, usual: dict[str, str]) -> RunEntry:
     assert entry.imported is not None
     tasks = {
         task: by_metric(score, usual[task], entry.imported) if usual.get(task, score.metric) != score.metric else score
@@ -30,10 +30,10 @@ def _by(entry: Entry, usual: dict[str, str]) -> Entry:
     return replace(entry, tasks=tasks)
 
 
-def with_evaluations(entries: Sequence[Entry]) -> list[Entry]:
+def with_evaluations(entries: Sequence[RunEntry]) -> list[RunEntry]:
     """Tasks that `tunery evaluate` added later go into the entry of the run that trained the model."""
     trained = {model: entry for entry in entries for model in entry.models if not entry.evaluated}
-    later: dict[str, list[Entry]] = defaultdict(list)
+    later: dict[str, list[RunEntry]] = defaultdict(list)
     others = []
     for entry in entries:
         home = trained.get(entry.evaluated) if entry.evaluated else None
@@ -44,7 +44,7 @@ def with_evaluations(entries: Sequence[Entry]) -> list[Entry]:
     return [one for entry in others for one in _merged([entry, *later.get(entry.run_id, [])])]
 
 
-def latest(entries: Sequence[Entry]) -> list[Entry]:
+def latest(entries: Sequence[RunEntry]) -> list[RunEntry]:
     """The latest run of each configuration and seed; runs that a person named are all kept."""
     groups = repetitions(entry for entry in entries if not entry.named)
     merged = {one.run_id: one for group in groups for one in _merged(group)}
@@ -52,9 +52,9 @@ def latest(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in kept if entry is not None]
 
 
-def _merged(entries: Sequence[Entry]) -> list[Entry]:
+def _merged(entries: Sequence[RunEntry]) -> list[RunEntry]:
     """Runs of one model as one entry, or as several if a task was scored under other conditions."""
-    kept: list[Entry] = []
+    kept: list[RunEntry] = []
     for entry in entries:
         place = next((place for place, one in enumerate(kept) if not _conflict(one, entry)), None)
         if place is None:
@@ -64,7 +64,7 @@ def _merged(entries: Sequence[Entry]) -> list[Entry]:
     return kept
 
 
-def _conflict(one: Entry, other: Entry) -> bool:
+def _conflict(one: RunEntry, other: RunEntry) -> bool:
     return any(_differ(one.tasks[task], other.tasks[task]) for task in one.tasks.keys() & other.tasks.keys())
 
 
@@ -75,7 +75,7 @@ def _differ(one: TaskScore, other: TaskScore) -> bool:
     return bool(set(conflicts(mine, theirs)) - ({"split"} if part_of_the_other else set()))
 
 
-def _together(entry: Entry, more: Entry) -> Entry:
+def _together(entry: RunEntry, more: RunEntry) -> RunEntry:
     """The entry, with the tasks that only the other has."""
     return replace(
         entry,

@@ -66,7 +66,7 @@ class SamplesLocation:
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """One run as a comparison sees it.
 
     Args:
@@ -123,25 +123,25 @@ class Entry:
     imported: Run | None = None
 
 
-def configuration_of(run: Entry) -> tuple[str, ...]:
+def configuration_of(run: RunEntry) -> tuple[str, ...]:
     """Equal for runs that differ in their seed alone; a run without a known configuration is like no other."""
     return (run.configuration or run.run_id, run.base, run.base_revision, run.trained_on)
 
 
-def repetitions(runs: Iterable[Entry]) -> list[list[Entry]]:
+def repetitions(runs: Iterable[RunEntry]) -> list[list[RunEntry]]:
     """Runs of one configuration and seed together, the latest first."""
-    groups: dict[object, list[Entry]] = defaultdict(list)
+    groups: dict[object, list[RunEntry]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.started_ms, run.run_id), reverse=True):
         groups[configuration_of(run), run.seed].append(run)
     return list(groups.values())
 
 
-def counting(run: Entry) -> dict[str, TaskScore]:
+def counting(run: RunEntry) -> dict[str, TaskScore]:
     """The tasks that make a run's score; all of its tasks if none is marked."""
     return {name: score for name, score in run.tasks.items() if score.counts} or dict(run.tasks)
 
 
-def counting_anywhere(runs: Iterable[Entry]) -> set[str]:
+def counting_anywhere(runs: Iterable[RunEntry]) -> set[str]:
     """The tasks that count in any of the runs; imports decide only where there is nothing else."""
     tasks: dict[bool, set[str]] = {True: set(), False: set()}
     for run in runs:
@@ -149,7 +149,7 @@ def counting_anywhere(runs: Iterable[Entry]) -> set[str]:
     return tasks[False] or tasks[True]
 
 
-def ranked_by(run: Entry, tasks: Collection[str]) -> dict[str, TaskScore]:
+def ranked_by(run: RunEntry, tasks: Collection[str]) -> dict[str, TaskScore]:
     """The scores that a run is ranked by beside others.
 
     Two projects may have scored each other's tasks without counting them; they are then ranked by the tasks of both.

@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunery.comparison.conditions import SETTLED_BY_ITEMS, conditions_of, conflicts
-from tunery.comparison.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
-from tunery.comparison.records import Apart
+from tunery.comparison.entries import RunEntry, TaskScore, counting, counting_anywhere, ranked_by
+from tunery.comparison.records import UnrankedRun
 from tunery.reporting.text import counted, listed
 
-# What must agree, by task: "acc", "5", a digest of item ids. What nobody recorded is missing.
+# What must agree, by task: "acc", "5", a digest of item ids. What was not recorded is missing.
 Conditions = Mapping[str, Mapping[str, str]]
 
-_MOST_BOARDS = 8  # those who agree with nobody are listed, not ranked
+_MOST_BOARDS = 8  # runs that agree with none of these are listed, not ranked
 _ANCHORS = 20  # conditions that are tried as the ones most runs agree on
 _SPLITS = {
-    "locked": ": scores that runs logged of all items differ from these",
-    "dev": ", which a search looks at to choose: the best of many trials looks better there than it is",
+    "locked": ": scores that runs logged of all items differ",
+    "dev": ", by which a search chooses: the best of many trials looks better on them than it is",
 }
 
 
@@ -28,18 +28,18 @@ class Group:
     """Runs that may be ranked together by the mean of `tasks`.
 
     Args:
-        reason: Why they do not stand on the main board; empty for the main board.
+        reason: Why they are not on the main board; empty for the main board.
         unrecorded: Conditions that some of them recorded and others did not.
     """
 
     tasks: tuple[str, ...]
-    runs: tuple[Entry, ...]
+    runs: tuple[RunEntry, ...]
     conditions: Conditions
     reason: str = ""
     unrecorded: tuple[str, ...] = ()
 
 
-def group_runs(runs: Sequence[Entry]) -> tuple[list[Group], list[Apart]]:
+def group_runs(runs: Sequence[RunEntry]) -> tuple[list[Group], list[UnrankedRun]]:
     """Split runs into those that may be ranked together, the largest set first.
 
     A set is larger when it has more scores: runs times tasks, of the tasks that count in any run's project. A condition
@@ -49,7 +49,7 @@ def group_runs(runs: Sequence[Entry]) -> tuple[list[Group], list[Apart]]:
     Returns:
         The sets, and the runs that fit into none: no score, or one that is no number.
     """
-    refused = [Apart(run, reason) for run in runs if (reason := _refusal(run))]
+    refused = [UnrankedRun(run, reason) for run in runs if (reason := _refusal(run))]
     unfit = {id(one.run) for one in refused}
     fit = [run for run in runs if id(run) not in unfit]
     tasks = counting_anywhere(fit)
@@ -62,19 +62,19 @@ def group_runs(runs: Sequence[Entry]) -> tuple[list[Group], list[Apart]]:
             del left[id(run)]
     for run, conditions in left.values():
         alone = _against(groups[0], Group(tuple(conditions), (run,), conditions))
-        refused.append(Apart(run, alone.reason))
+        refused.append(UnrankedRun(run, alone.reason))
     return groups, refused
 
 
-def _refusal(run: Entry) -> str:
+def _refusal(run: RunEntry) -> str:
     tasks = counting(run)
     if not tasks:
-        return "it has no score of any task"
+        return "it has no score on any task"
     wrong = [f"{name} is {score.value}" for name, score in tasks.items() if not math.isfinite(score.value)]
-    return f"its score of {listed(wrong, 3)}, which is no number to rank by" if wrong else ""
+    return f"its score on {listed(wrong, 3)}, which cannot be ranked" if wrong else ""
 
 
-def _conditions(run: Entry, tasks: Collection[str]) -> dict[str, dict[str, str]]:
+def _conditions(run: RunEntry, tasks: Collection[str]) -> dict[str, dict[str, str]]:
     return {name: conditions_of(score) for name, score in ranked_by(run, tasks).items()}
 
 
@@ -82,16 +82,16 @@ def _conditions(run: Entry, tasks: Collection[str]) -> dict[str, dict[str, str]]
 
 
 def remarks(group: Group) -> list[str]:
-    """What the scores of a set are of, where that is not plain from the tables."""
+    """What a reader should know of the scores of a set."""
     return [*_splits(group), *_counted(group), *_unrecorded(group)]
 
 
 def _splits(group: Group) -> Iterator[str]:
-    """Said where only some items count: the runs' own scores may be of all of them, and a search looks at dev items."""
+    """If only some items count: the runs' own scores may be of all of them, and a search chooses by dev items."""
     for split, words in _SPLITS.items():
         tasks = [name for name in group.tasks if any(_split(run.tasks[name]) == split for run in group.runs)]
         if tasks:
-            yield f"Scored on the {split} items of {listed(tasks)} alone{words}."
+            yield f"Scored on the {split} items of {listed(tasks)} only{words}."
 
 
 def _split(score: TaskScore) -> str | None:
@@ -99,23 +99,23 @@ def _split(score: TaskScore) -> str | None:
 
 
 def _counted(group: Group) -> Iterator[str]:
-    """Said where a run's own score is of other tasks, so that nobody looks for it here."""
+    """If a run's own score is of other tasks: it is then another number than here."""
     if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
-        yield f"Ranked by the mean of {listed(group.tasks)}: not all of them count in every run's own project."
+        yield f"Ranked by the mean of {listed(group.tasks)}; not all of these tasks count in every run's own project."
 
 
 def _unrecorded(group: Group) -> Iterator[str]:
     if group.unrecorded:
         names = listed([name.replace("_", " ") for name in group.unrecorded])
-        yield f"Not every run says under which {names} it was scored; those that do not are taken to agree."
+        yield f"Some runs did not record: {names}. They are taken to agree."
 
 
 # ---- the largest set that agrees
 
 
-def _largest(left: Sequence[tuple[Entry, dict[str, dict[str, str]]]]) -> Group:
+def _largest(left: Sequence[tuple[RunEntry, dict[str, dict[str, str]]]]) -> Group:
     """The set with the most scores; of equal ones that with more runs, then the one found first."""
-    kinds: dict[str, list[Entry]] = defaultdict(list)
+    kinds: dict[str, list[RunEntry]] = defaultdict(list)
     meant: dict[str, dict[str, dict[str, str]]] = {}
     for run, conditions in left:
         key = repr(conditions)
@@ -123,7 +123,7 @@ def _largest(left: Sequence[tuple[Entry, dict[str, dict[str, str]]]]) -> Group:
         meant[key] = conditions
     counts = Counter({key: len(members) for key, members in kinds.items()})
     anchors = [key for key, _ in counts.most_common(_ANCHORS)]
-    # Those who recorded most come first, so that a silent run cannot bring together two that differ.
+    # Runs that recorded most come first, so that one without records cannot bring together two that differ.
     meant = dict(sorted(meant.items(), key=lambda kind: (-_recorded(kind[1]), kind[0])))
     candidates = [
         _around(meant[anchor], tasks, kinds, meant)
@@ -137,10 +137,10 @@ def _largest(left: Sequence[tuple[Entry, dict[str, dict[str, str]]]]) -> Group:
 def _around(
     anchor: Conditions,
     tasks: tuple[str, ...],
-    kinds: Mapping[str, list[Entry]],
+    kinds: Mapping[str, list[RunEntry]],
     meant: Mapping[str, Mapping[str, Mapping[str, str]]],
 ) -> Group:
-    """All runs that agree with the anchor on `tasks` and, where the anchor says nothing, with one another.
+    """All runs that agree with the anchor on `tasks` and, where the anchor recorded nothing, with one another.
 
     Args:
         kinds: Runs by their conditions, in the order of the runs.

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tunery.comparison.contenders import Configuration, Level, candidates, named
-from tunery.comparison.entries import Entry
+from tunery.comparison.contenders import Configuration, TestOptions, candidates, named
+from tunery.comparison.entries import RunEntry
 from tunery.comparison.groups import Group, group_runs
 from tunery.comparison.records import SCORE, Board, Comparison, TestedPair
 from tunery.errors import Fault, InputError
@@ -22,7 +22,9 @@ from tunery.statistics.variance import ItemClusters
 MOST_TESTED = 50
 
 
-def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0, tested: int = MOST_TESTED) -> Comparison:
+def rank(
+    entries: Sequence[RunEntry], *, confidence: float = 0.95, seed: int = 0, tested: int = MOST_TESTED
+) -> Comparison:
     """Set apart what differs in kind, make a row of each configuration, test every pair, and order by score.
 
     Args:
@@ -46,18 +48,18 @@ def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0, t
     runs = list({entry.run_id: entry for entry in entries}.values())
     if not runs:
         raise InputError("compare", Fault("there is nothing to compare", advice="Name runs that were scored."))
-    groups, apart = group_runs(runs)
+    groups, unranked = group_runs(runs)
     if not groups:
-        faults = [Fault(f"{one.run.name} ({one.run.run_id})", one.reason) for one in apart]
+        faults = [Fault(f"{one.run.name} ({one.run.run_id})", one.reason) for one in unranked]
         raise InputError("compare: no run can be ranked", faults)
     names = named([run for group in groups for run in group.runs])
-    boards = tuple(_board(group, names, Level(confidence, seed), tested) for group in groups)
-    return Comparison(boards, tuple(apart), confidence)
+    boards = tuple(_board(group, names, TestOptions(confidence, seed), tested) for group in groups)
+    return Comparison(boards, tuple(unranked), confidence)
 
 
-def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, most: int) -> Board:
+def _board(group: Group, names: Mapping[tuple[str, ...], str], options: TestOptions, most: int) -> Board:
     """One board: contenders by score, each beside its base, pairs tested, places with what is open about them."""
-    found, clusters, notes = candidates(group, names, level)
+    found, clusters, notes = candidates(group, names, options)
     ordered = sorted(found, key=lambda one: (-one.side.score, one.contender.name))
     order = [one.contender.name for one in ordered]
     tested = ordered[:most]
@@ -65,9 +67,9 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
     if len(order) > len(tested):
         family = len(order) * (len(order) - 1) // 2
         notes.append(f"Only the best {most} of {len(order)} were tested against one another.")
-    pairs = _pairs(tested, group.tasks, clusters, level, family)
+    pairs = _pairs(tested, group.tasks, clusters, options, family)
     board = Board(group.tasks, (), pairs, (), None, group.reason, tuple(notes))
-    better = _better(board.over_all, level.confidence)
+    better = _better(board.over_all, options.confidence)
     values = pd.DataFrame([one.side.scores.mean(axis=0) for one in ordered], index=order, columns=list(group.tasks)).T
     ranks = average_ranks(values)
     contenders = tuple(
@@ -76,7 +78,7 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
         )
         for place, (name, one) in enumerate(zip(order, ordered, strict=True), start=1)
     )
-    across = across_tasks(values, level.confidence) if len(order) == len(tested) else None
+    across = across_tasks(values, options.confidence) if len(order) == len(tested) else None
     ties = too_close(order[: len(tested)], better)
     return dataclasses.replace(board, contenders=contenders, ties=ties, across=across)
 
@@ -85,7 +87,7 @@ def _pairs(
     ordered: Sequence[Configuration],
     tasks: Sequence[str],
     clusters: Sequence[ItemClusters],
-    level: Level,
+    options: TestOptions,
     family: int | None,
 ) -> tuple[TestedPair, ...]:
     """Every two candidates on the score, corrected together, and on each task, corrected over tasks and pairs.
@@ -94,7 +96,7 @@ def _pairs(
         family: Pairs that there would be, where not all candidates are given.
     """
     twos = list(itertools.combinations(ordered, 2))
-    whole = [difference(one.side, other.side, clusters, level.confidence, level.seed) for one, other in twos]
+    whole = [difference(one.side, other.side, clusters, options.confidence, options.seed) for one, other in twos]
     over_all = SCORE if len(tasks) > 1 else tasks[0]
     pairs = [
         TestedPair(over_all, one.contender.name, other.contender.name, found)
@@ -104,7 +106,7 @@ def _pairs(
         return tuple(pairs)
     places = [(number, one, other) for number in range(len(tasks)) for one, other in twos]
     single = [
-        difference(one.side.on(number), other.side.on(number), [clusters[number]], level.confidence, level.seed)
+        difference(one.side.on(number), other.side.on(number), [clusters[number]], options.confidence, options.seed)
         for number, one, other in places
     ]
     pairs += [

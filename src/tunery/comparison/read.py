@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import is_bare, metrics_of, task_scores
 from tunery.comparison.deduplicate import by_one_metric, latest, with_evaluations
-from tunery.comparison.entries import Entry, SamplesLocation, TaskScore, Votes
+from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.reporting.text import settings_text
 from tunery.tracking.run import EVALUATED_MODEL
@@ -30,7 +30,7 @@ _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.b
 _NOT_DECISIVE = (_SEED, "cfg.training.device", "import.seed")
 
 
-def read(store: Store, selection: Selection) -> tuple[list[Entry], list[str]]:
+def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]:
     """Read the selected runs: the latest of each configuration, seed and way of asking.
 
     Returns:
@@ -53,14 +53,14 @@ def read(store: Store, selection: Selection) -> tuple[list[Entry], list[str]]:
     return with_names(_with_votes(store, kept)), notes
 
 
-def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> Entry:
+def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
     tags, params, metrics = run.data.tags, run.data.params, metrics_of(run)
     bare, is_import = is_bare(run), tags.get("tunery.kind") == "import"
     settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
     configuration = _configuration(run, settings)
     tasks = task_scores(run)
     outputs = run.outputs.model_outputs if run.outputs is not None else []
-    return Entry(
+    return RunEntry(
         run_id=run.info.run_id,
         name=str(run.info.run_name),
         kind=sys.intern(tags.get("tunery.kind", "")),
@@ -148,13 +148,13 @@ def _whole(text: str | None) -> int | None:
 # ---- votes
 
 
-def _with_votes(store: Store, entries: Sequence[Entry]) -> list[Entry]:
+def _with_votes(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
     """With the choices that people made between a model's answers and its base's."""
     votes = _votes(store)
     return [replace(entry, votes=votes_of(entry, votes)) for entry in entries] if votes else list(entries)
 
 
-def votes_of(entry: Entry, votes: Mapping[str, Votes]) -> Votes | None:
+def votes_of(entry: RunEntry, votes: Mapping[str, Votes]) -> Votes | None:
     """The run's own votes, else those of all of its models together.
 
     Args:
@@ -188,12 +188,12 @@ _SHOWN_ELSEWHERE = re.compile(
 )
 
 
-def with_names(entries: Sequence[Entry]) -> list[Entry]:
+def with_names(entries: Sequence[RunEntry]) -> list[RunEntry]:
     """Replace a name that MLflow invented by one that says in which settings the run differs from the others.
 
     What all of them share, such as the data, is left out: a name would be cut before it differs.
     """
-    alike: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[RunEntry]] = defaultdict(list)
     for entry in entries:
         alike[_family(entry)].append(entry)
     differing = {family: _differing([one.settings for one in members]) for family, members in alike.items()}
@@ -201,7 +201,7 @@ def with_names(entries: Sequence[Entry]) -> list[Entry]:
     return [_with_name(entry, differing[_family(entry)], *several) for entry in entries]
 
 
-def _family(entry: Entry) -> tuple[str, ...]:
+def _family(entry: RunEntry) -> tuple[str, ...]:
     return entry.project, entry.base, entry.method, entry.trained_on
 
 
@@ -212,7 +212,7 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key in keys if len({one.get(key) for one in distinct}) > 1]
 
 
-def _with_name(entry: Entry, keys: Sequence[str], several_models: bool, several_data: bool) -> Entry:
+def _with_name(entry: RunEntry, keys: Sequence[str], several_models: bool, several_data: bool) -> RunEntry:
     if not _BY_MLFLOW.fullmatch(entry.name):
         return entry
     shown = [key for key in keys if key in entry.settings][:_MOST_SETTINGS]
@@ -222,7 +222,7 @@ def _with_name(entry: Entry, keys: Sequence[str], several_models: bool, several_
     return replace(entry, name=" ".join(word for word in words if word) or entry.name)
 
 
-def _model(entry: Entry) -> str:
+def _model(entry: RunEntry) -> str:
     return entry.method if entry.method not in ("", "none") else entry.base
 
 

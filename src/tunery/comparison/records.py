@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunery.comparison.entries import Entry, Votes
+from tunery.comparison.entries import RunEntry, Votes
 from tunery.records import Difference
 from tunery.statistics.ranks import Across
 
-SCORE = "score"  # the mean over a board's tasks, beside the tasks' own names
+SCORE = "score"  # the mean over a board's tasks; other keys are names of tasks
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreCell:
     """One contender on one task; its score where `task` is SCORE.
 
     Args:
@@ -75,9 +75,9 @@ class LeaderboardRow:
     """
 
     name: str
-    runs: tuple[Entry, ...]
-    cells: Mapping[str, Cell]
-    score: Cell
+    runs: tuple[RunEntry, ...]
+    cells: Mapping[str, ScoreCell]
+    score: ScoreCell
     costs: Mapping[str, float] = field(default_factory=dict)
     win_rate: WinRate | None = None
     place: int = 0
@@ -85,7 +85,7 @@ class LeaderboardRow:
     average_rank: float = math.nan
 
     @property
-    def first(self) -> Entry:
+    def first(self) -> RunEntry:
         """The run that speaks for what all of them share: base, method, data."""
         return self.runs[0]
 
@@ -115,8 +115,8 @@ class Board:
         pairs: Every two contenders on every task, and on SCORE where there are several tasks.
         ties: Contenders of neighbouring places that are too close to call, best group first.
         across: None where there are too few tasks or contenders.
-        reason: Why these runs do not stand on the main board; empty for the main board.
-        notes: What a reader should know: conditions that nobody recorded, a seed held twice, ...
+        reason: Why these runs are not on the main board; empty for the main board.
+        notes: What a reader should know: conditions that were not recorded, a seed that was trained twice, ...
     """
 
     tasks: tuple[str, ...]
@@ -135,10 +135,10 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Apart:
+class UnrankedRun:
     """A run that is not ranked, and why."""
 
-    run: Entry
+    run: RunEntry
     reason: str
 
 
@@ -148,12 +148,12 @@ class Comparison:
 
     Args:
         boards: The main board, then those that were set apart, each ranked by itself.
-        apart: Runs that stand on no board: scores that are no numbers, nothing scored, ...
+        unranked: Runs that are on no board: scores that are no numbers, nothing scored, ...
         confidence: Of every interval and every "better".
     """
 
     boards: tuple[Board, ...]
-    apart: tuple[Apart, ...]
+    unranked: tuple[UnrankedRun, ...]
     confidence: float
 
     @property
@@ -162,7 +162,7 @@ class Comparison:
         return self.boards[0]
 
     @property
-    def runs(self) -> Sequence[Entry]:
+    def runs(self) -> Sequence[RunEntry]:
         """Every run of the comparison, ranked or not."""
         ranked = [run for board in self.boards for contender in board.contenders for run in contender.runs]
-        return [*ranked, *(one.run for one in self.apart)]
+        return [*ranked, *(one.run for one in self.unranked)]

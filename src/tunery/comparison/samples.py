@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.comparison.conditions import metrics_of
-from tunery.comparison.entries import Entry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
+from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
 from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
 from tunery.tracking.artifacts import artifact
@@ -29,7 +29,7 @@ _AT_ONCE = 8  # downloads from a remote artifact store
 CURVES = ("train/loss", "validation/nll")
 
 
-def best_configurations(entries: Sequence[Entry], most: int) -> list[Entry]:
+def best_configurations(entries: Sequence[RunEntry], most: int) -> list[RunEntry]:
     """The runs that are tested item by item: the best configurations of the largest set with the same tasks.
 
     Args:
@@ -37,7 +37,7 @@ def best_configurations(entries: Sequence[Entry], most: int) -> list[Entry]:
         most: How many configurations at most, each with all of its seeds.
     """
     tasks = counting_anywhere(entries)
-    sets: dict[frozenset[str], dict[str, list[Entry]]] = {}
+    sets: dict[frozenset[str], dict[str, list[RunEntry]]] = {}
     for entry in entries:
         scored = frozenset(ranked_by(entry, tasks))
         sets.setdefault(scored, {}).setdefault(entry.configuration, []).append(entry)
@@ -50,7 +50,7 @@ def best_configurations(entries: Sequence[Entry], most: int) -> list[Entry]:
     return [entry for group in best[:most] for entry in group]
 
 
-def _mean_score(group: Sequence[Entry], tasks: Collection[str]) -> float:
+def _mean_score(group: Sequence[RunEntry], tasks: Collection[str]) -> float:
     """Mean over tasks and seeds, greater is better; -inf if one of them is no number."""
     values = [
         score.value if score.higher_is_better else -score.value
@@ -60,13 +60,13 @@ def _mean_score(group: Sequence[Entry], tasks: Collection[str]) -> float:
     return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf
 
 
-def with_curves(store: Store, entries: Sequence[Entry], names: Sequence[str] = CURVES) -> list[Entry]:
+def with_curves(store: Store, entries: Sequence[RunEntry], names: Sequence[str] = CURVES) -> list[RunEntry]:
     """The same entries with their loss curves: one request a curve, so only for a few runs."""
     with refusals(store.uri):
         return [replace(entry, curves=_curves(store, entry, names)) for entry in entries]
 
 
-def _curves(store: Store, entry: Entry, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+def _curves(store: Store, entry: RunEntry, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     if entry.kind not in ("train", "trial", "import"):
         return {}
     found = {}
@@ -81,7 +81,7 @@ def _curves(store: Store, entry: Entry, names: Sequence[str]) -> dict[str, list[
 # ---- answers
 
 
-def with_answers(store: Store, entries: Sequence[Entry]) -> list[Entry]:
+def with_answers(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
     """The same entries with their answers and those of their bases.
 
     If the score of one of them is of locked items, because it was chosen on dev items, the others are scored on their
@@ -107,7 +107,7 @@ class _Answers:
     bases: Sequence[KeptBase]
     _of_bases: dict[tuple[str, str], pd.DataFrame | None] = field(default_factory=dict)
 
-    def of(self, entry: Entry, locked: Collection[str]) -> Entry:
+    def of(self, entry: RunEntry, locked: Collection[str]) -> RunEntry:
         """The entry with its answers, and with the items, errors and base scores that they show."""
         missing = []
         tasks, samples, base_samples = dict(entry.tasks), {}, {}
@@ -274,7 +274,7 @@ def _kept(run: Run) -> KeptBase:
 # ---- energy
 
 
-def _energy(store: Store, entry: Entry) -> dict[str, float]:
+def _energy(store: Store, entry: RunEntry) -> dict[str, float]:
     """Joules that the GPUs drew during the run, if MLflow's system metrics hold their power."""
     if "energy_joules" in entry.costs or not entry.power:
         return {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tunery.comparison.entries import Entry, TaskScore
+from tunery.comparison.entries import RunEntry, TaskScore
 from tunery.evaluation.samples import items_digest
 
 CONDITIONS = {"version": "1.0", "few_shot": "0", "chat_template": "true", "split": "all"}
@@ -41,7 +41,7 @@ def run(
     items: int = ITEMS,
     configuration: str | None = None,
     **facts: object,
-) -> Entry:
+) -> RunEntry:
     """A run that answers each task's items with a chance raised by its gain over the base."""
     samples, base_samples, tasks = {}, {}, {}
     for number, (task, gain) in enumerate(gains.items()):
@@ -51,7 +51,7 @@ def run(
         samples[task] = answers(task, easy + (1 - easy) * gain / 0.5, draw)
         base_samples[task] = answers(task, easy, 7 + number)
         tasks[task] = score_of(task, samples[task], base_samples[task])
-    made = Entry(
+    made = RunEntry(
         run_id=f"{name}-{data}-{seed}".replace(" ", "_"), name=name, kind="train", project="quickstart",
         base="builtin:tiny", method="lora", trained_on=data, configuration=configuration or f"{name} {data}",
         seed=seed, tasks=tasks, samples=samples, base_samples=base_samples, train_rows=400,
@@ -69,12 +69,12 @@ def curves(draw: int) -> dict[str, list[tuple[int, float]]]:
     return {"train/loss": train, "validation/nll": [(step, floor + 0.1 + 2.5 / step) for step in (10, 20, 30, 39)]}
 
 
-def seeds(name: str, gains: Mapping[str, float], count: int = 3, **facts: object) -> list[Entry]:
+def seeds(name: str, gains: Mapping[str, float], count: int = 3, **facts: object) -> list[RunEntry]:
     """One run a seed."""
     return [run(name, gains, seed, **facts) for seed in range(1, count + 1)]  # type: ignore[arg-type]
 
 
-def with_conditions(entry: Entry, task: str, **conditions: str | None) -> Entry:
+def with_conditions(entry: RunEntry, task: str, **conditions: str | None) -> RunEntry:
     """The same run with other conditions; None removes one."""
     score = entry.tasks[task]
     known = {**score.conditions, **conditions}
@@ -82,7 +82,7 @@ def with_conditions(entry: Entry, task: str, **conditions: str | None) -> Entry:
     return dataclasses.replace(entry, tasks={**entry.tasks, task: dataclasses.replace(score, conditions=kept)})
 
 
-def without_samples(entry: Entry) -> Entry:
+def without_samples(entry: RunEntry) -> RunEntry:
     """The same run as a published result: scores and errors alone."""
     tasks = {
         name: dataclasses.replace(score, conditions={k: v for k, v in score.conditions.items() if k != "items"})
@@ -91,13 +91,13 @@ def without_samples(entry: Entry) -> Entry:
     return dataclasses.replace(entry, tasks=tasks, samples={}, base_samples={})
 
 
-def valued(entry: Entry, task: str, value: float, **facts: object) -> Entry:
+def valued(entry: RunEntry, task: str, value: float, **facts: object) -> RunEntry:
     """The same run with another score of a task."""
     score = dataclasses.replace(entry.tasks[task], value=value, **facts)  # type: ignore[arg-type]
     return dataclasses.replace(entry, tasks={**entry.tasks, task: score})
 
 
-def quickstart() -> Sequence[Entry]:
+def quickstart() -> Sequence[RunEntry]:
     """Three configurations with three seeds on each of two datasets, an import, and some that do not fit."""
     low, high = {"world_facts": 0.05, "world_comparison": 0.02}, {"world_facts": 0.3, "world_comparison": 0.15}
     middle = {"world_facts": 0.28, "world_comparison": 0.16}

@@ -11,7 +11,7 @@ from tests.unit.comparison.entries_made import run
 
 from tunery.comparison import compare
 from tunery.comparison.compare import CompareOptions, compare_runs, texts, write
-from tunery.comparison.entries import Entry, TaskScore
+from tunery.comparison.entries import RunEntry, TaskScore
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
 from tunery.comparison.report.plots import figures
@@ -23,7 +23,7 @@ from tunery.tracking import store as stores
 ODD = "![x](http://evil.example/x.png) <img src=x>"
 
 
-def with_task(entry: Entry, value: float, counts: bool, named: bool) -> Entry:
+def with_task(entry: RunEntry, value: float, counts: bool, named: bool) -> RunEntry:
     extra = TaskScore("extra", "acc", value, None, 9, counts=counts)
     return dataclasses.replace(entry, tasks={**entry.tasks, "extra": extra}, named=named)
 

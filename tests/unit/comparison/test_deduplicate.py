@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunery.comparison.deduplicate import latest, with_evaluations
-from tunery.comparison.entries import Entry, SamplesLocation, TaskScore
+from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore
 
 
-def entry(run_id: str, tasks: Mapping[str, Mapping[str, str]], started: int = 0, **facts: Any) -> Entry:
+def entry(run_id: str, tasks: Mapping[str, Mapping[str, str]], started: int = 0, **facts: Any) -> RunEntry:
     """A run of the same configuration and seed as all others here; conditions by task."""
     scores = {
         task: TaskScore(task, conditions.get("metric", "acc"), 0.5, 0.01, 100, conditions=conditions)
         for task, conditions in tasks.items()
     }
     locations = dict.fromkeys(scores, SamplesLocation(run_id, "file:///none", "samples", "b", "", None))
-    return Entry(
+    return RunEntry(
         run_id, run_id, "train", "p", "b", "lora", "d", "c", 0, scores, started_ms=started, locations=locations, **facts
     )
 
 
-def tasks_of(rows: list[Entry]) -> dict[str, list[str]]:
+def tasks_of(rows: list[RunEntry]) -> dict[str, list[str]]:
     return {one.run_id: list(one.tasks) for one in rows}
 
 

@@ -11,29 +11,29 @@ from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
 from tunery.comparison.conditions import conflicts
-from tunery.comparison.entries import Entry
+from tunery.comparison.entries import RunEntry
 from tunery.comparison.groups import group_runs
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
 
 
-def names(runs: tuple[Entry, ...]) -> list[str]:
+def names(runs: tuple[RunEntry, ...]) -> list[str]:
     return [one.name for one in runs]
 
 
-def three() -> list[Entry]:
+def three() -> list[RunEntry]:
     return [run(name, GAINS) for name in ("a", "b", "c")]
 
 
-def odd(**conditions: str | None) -> Entry:
+def odd(**conditions: str | None) -> RunEntry:
     return with_conditions(run("odd", GAINS), "world_facts", **conditions)
 
 
 def test_runs_that_agree_stand_on_one_board() -> None:
-    groups, apart = group_runs(three())
+    groups, unranked = group_runs(three())
     assert [names(group.runs) for group in groups] == [["a", "b", "c"]]
     assert groups[0].tasks == ("world_comparison", "world_facts")
-    assert not apart
+    assert not unranked
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_a_silent_run_does_not_bring_together_two_that_differ() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_score_that_is_no_number_is_set_apart(value: float) -> None:
-    groups, apart = group_runs([*three(), valued(run("lost", GAINS), "world_facts", value)])
+    groups, unranked = group_runs([*three(), valued(run("lost", GAINS), "world_facts", value)])
     assert names(groups[0].runs) == ["a", "b", "c"]
-    assert [one.reason for one in apart] == [f"its score of world_facts is {value}, which is no number to rank by"]
+    assert [one.reason for one in unranked] == [f"its score on world_facts is {value}, which cannot be ranked"]
 
 
 def test_a_run_that_was_not_scored_is_set_apart() -> None:
-    _, apart = group_runs([*three(), dataclasses.replace(run("new", GAINS), tasks={})])
-    assert [one.reason for one in apart] == ["it has no score of any task"]
+    _, unranked = group_runs([*three(), dataclasses.replace(run("new", GAINS), tasks={})])
+    assert [one.reason for one in unranked] == ["it has no score on any task"]
 
 
 def test_a_task_outside_of_the_score_sets_nobody_apart() -> None:
@@ -132,7 +132,7 @@ def test_a_task_outside_of_the_score_sets_nobody_apart() -> None:
     assert "guard" not in groups[0].tasks
 
 
-def counted(entry: Entry, *tasks: str) -> Entry:
+def counted(entry: RunEntry, *tasks: str) -> RunEntry:
     """The same run of a project in which only these tasks count."""
     scores = {name: dataclasses.replace(score, counts=name in tasks) for name, score in entry.tasks.items()}
     return dataclasses.replace(entry, tasks=scores)
@@ -140,9 +140,9 @@ def counted(entry: Entry, *tasks: str) -> Entry:
 
 def test_two_projects_that_scored_each_others_tasks_stand_on_one_board() -> None:
     facts, comparison = counted(run("a", GAINS), "world_facts"), counted(run("b", GAINS), "world_comparison")
-    groups, apart = group_runs([facts, comparison])
+    groups, unranked = group_runs([facts, comparison])
     assert [(group.tasks, names(group.runs)) for group in groups] == [(("world_comparison", "world_facts"), ["a", "b"])]
-    assert not apart
+    assert not unranked
 
 
 def test_an_import_has_no_say_in_what_counts() -> None:
@@ -153,18 +153,18 @@ def test_an_import_has_no_say_in_what_counts() -> None:
 
 def test_a_task_that_does_not_count_and_is_no_number_sets_nobody_apart() -> None:
     lost = valued(counted(run("a", GAINS), "world_facts"), "world_comparison", math.nan)
-    groups, apart = group_runs([lost, *three()])
+    groups, unranked = group_runs([lost, *three()])
     assert names(groups[0].runs) == ["a", "b", "c"]
     assert groups[1].reason == "not scored on world_comparison"
-    assert not apart
+    assert not unranked
 
 
 def test_those_who_agree_with_nobody_are_listed_with_their_reasons() -> None:
     alone = [with_conditions(run(f"r{n}", GAINS), "world_facts", few_shot=str(n)) for n in range(1, 13)]
-    groups, apart = group_runs([*three(), *alone])
+    groups, unranked = group_runs([*three(), *alone])
     assert len(groups) == 8
-    assert sum(len(group.runs) for group in groups) + len(apart) == 15
-    assert all("solved example" in one.reason for one in apart)
+    assert sum(len(group.runs) for group in groups) + len(unranked) == 15
+    assert all("solved example" in one.reason for one in unranked)
 
 
 @given(
@@ -176,8 +176,8 @@ def test_no_two_runs_of_a_board_conflict_and_none_is_lost(conditions: list[tuple
         with_conditions(dataclasses.replace(bare, run_id=f"r{n}"), "world_facts", few_shot=few, version=version)
         for n, (few, version) in enumerate(conditions)
     ]
-    groups, apart = group_runs(runs)
-    found = [one.run_id for group in groups for one in group.runs] + [one.run.run_id for one in apart]
+    groups, unranked = group_runs(runs)
+    found = [one.run_id for group in groups for one in group.runs] + [one.run.run_id for one in unranked]
     assert sorted(found) == sorted(one.run_id for one in runs)
     for group in groups:
         known = [one.tasks["world_facts"].conditions for one in group.runs]

@@ -14,7 +14,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from tests.unit.comparison.entries_made import quickstart, run, seeds, valued, with_conditions, without_samples
 
-from tunery.comparison.entries import Entry, TaskScore, Votes
+from tunery.comparison.entries import RunEntry, TaskScore, Votes
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison, LeaderboardRow
 from tunery.comparison.report.conclusions import caveats, conclusions
@@ -102,7 +102,7 @@ def test_a_base_has_no_gain_over_itself() -> None:
 
 
 def test_less_is_better_is_turned_and_shown_as_it_is() -> None:
-    def perplexity(name: str, value: float) -> Entry:
+    def perplexity(name: str, value: float) -> RunEntry:
         score = TaskScore("wiki", "perplexity", value, 0.1, 50, base=20.0, base_stderr=0.1, higher_is_better=False)
         return dataclasses.replace(run(name, FACTS), tasks={"wiki": score}, samples={}, base_samples={})
 
@@ -135,7 +135,7 @@ def test_a_large_real_gain_is_called_one() -> None:
     assert [one.ranks for one in comparison.main.contenders] == [(1, 1), (2, 2)]
     assert comparison.main.ties == ()
     said = conclusions(comparison)
-    assert said[0].endswith("The data allow it place 1 alone.")
+    assert said[0].endswith("The data allow only place 1.")
     assert any(sentence.startswith("good is better than poor (+") and "on world_facts" in sentence for sentence in said)
 
 
@@ -168,10 +168,10 @@ def test_runs_without_answers_and_errors_are_only_listed() -> None:
     runs = [valued(without_samples(run(name, FACTS)), "world_facts", 0.7, stderr=None) for name in "ab"]
     board = rank(runs).main
     assert math.isnan(board.pairs[0].difference.p_value)
-    assert any("only listed" in sentence for sentence in caveats(board))
+    assert any("listed but not tested" in sentence for sentence in caveats(board))
 
 
-def unknown(name: str, value: float, base: float | None = None) -> Entry:
+def unknown(name: str, value: float, base: float | None = None) -> RunEntry:
     """A published score without an error."""
     return valued(without_samples(run(name, FACTS)), "world_facts", value, stderr=None, base=base)
 
@@ -212,7 +212,7 @@ def test_answers_that_do_not_average_to_the_score_are_not_paired() -> None:
 
 
 def test_only_the_split_that_was_scored_is_paired() -> None:
-    def locked(name: str, seed: int) -> Entry:
+    def locked(name: str, seed: int) -> RunEntry:
         entry = run(name, FACTS, seed)
         samples = entry.samples["world_facts"].assign(split=["locked", "dev"] * 60)
         base = entry.base_samples["world_facts"].assign(split=["locked", "dev"] * 60)
@@ -225,15 +225,15 @@ def test_only_the_split_that_was_scored_is_paired() -> None:
     assert (board.pairs[0].difference.test, board.pairs[0].difference.items) == ("exact McNemar", 60)
 
 
-@pytest.mark.parametrize(("split", "word"), [("locked", "logged of all items"), ("dev", "a search looks at")])
+@pytest.mark.parametrize(("split", "word"), [("locked", "logged of all items"), ("dev", "a search chooses")])
 def test_a_board_says_that_only_some_items_count(split: str, word: str) -> None:
     (note,) = rank([with_conditions(run("a", FACTS), "world_facts", split=split)]).main.notes
-    assert note.startswith(f"Scored on the {split} items of world_facts alone")
+    assert note.startswith(f"Scored on the {split} items of world_facts only")
     assert word in note
 
 
 def test_a_shared_passage_makes_one_unit_of_its_items() -> None:
-    def reading(name: str) -> Entry:
+    def reading(name: str) -> RunEntry:
         entry = run(name, FACTS)
         samples = entry.samples["world_facts"].assign(passage=[f"text {n // 6}" for n in range(120)])
         return dataclasses.replace(entry, samples={"world_facts": samples})
@@ -272,16 +272,16 @@ def test_few_votes_say_nothing(votes: Votes, said: str) -> None:
 
 def test_a_row_without_a_base_says_why() -> None:
     said = conclusions(rank([unknown("a", 0.9), unknown("b", 0.8, base=0.5)]))
-    assert "Beside no base, for none was scored on the same items in the same precision: a." in said
+    assert "No base score on the same items in the same precision: a." in said
 
 
 def test_whoever_may_be_first_is_named_wherever_it_stands() -> None:
     runs = [run("a", {"world_facts": 0.45}), run("b", {"world_facts": 0.0}), unknown("c", 0.01)]
-    assert "The first place may also be that of c." in conclusions(rank(runs))
+    assert "First place may also belong to c." in conclusions(rank(runs))
 
 
 def test_a_guarded_task_stands_beside_the_score() -> None:
-    def guarded(name: str, few_shot: str) -> Entry:
+    def guarded(name: str, few_shot: str) -> RunEntry:
         entry = run(name, {**FACTS, "guard": 0.1})
         score = dataclasses.replace(entry.tasks["guard"], counts=False)
         entry = dataclasses.replace(entry, tasks={**entry.tasks, "guard": score})
@@ -313,7 +313,7 @@ def test_of_many_contenders_the_best_are_tested() -> None:
 
 def test_boards_set_apart_are_ranked_by_themselves(whole: Comparison) -> None:
     assert [one.name for one in whole.boards[1].contenders] == ["five-shot"]
-    assert [one.run.name for one in whole.apart] == ["diverged"]
+    assert [one.run.name for one in whole.unranked] == ["diverged"]
 
 
 def test_nothing_to_compare_is_an_error() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.compared import TUNED, logged, result
 
-from tunery.comparison.entries import Entry, Votes
+from tunery.comparison.entries import RunEntry, Votes
 from tunery.comparison.read import read, votes_of, with_names
 from tunery.comparison.selection import Selection
 from tunery.evaluation.samples import items_digest
@@ -123,12 +123,12 @@ def test_a_row_has_its_own_votes_and_else_those_of_all_of_its_models() -> None:
     assert votes_of(made("nothing"), votes) is None
 
 
-def made(name: str, method: str = "lora", **settings: str) -> Entry:
+def made(name: str, method: str = "lora", **settings: str) -> RunEntry:
     keys = {key.replace("__", "."): value for key, value in settings.items()}
-    return Entry(name, name, "train", "small", "acme/base", method, "facts.jsonl", "c", 0, {}, settings=keys)
+    return RunEntry(name, name, "train", "small", "acme/base", method, "facts.jsonl", "c", 0, {}, settings=keys)
 
 
-def names(*entries: Entry) -> list[str]:
+def names(*entries: RunEntry) -> list[str]:
     return [entry.name for entry in with_names(entries)]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tests.compared import BASE, TUNED, logged, result
 
-from tunery.comparison.entries import Entry
+from tunery.comparison.entries import RunEntry
 from tunery.comparison.read import read
 from tunery.comparison.samples import with_answers
 from tunery.comparison.selection import Selection
@@ -39,7 +39,7 @@ def imported(**changes: Any) -> ImportedRun:
     return replace(whole, **changes)
 
 
-def only(store: Store, selection: Selection | None = None) -> Entry:
+def only(store: Store, selection: Selection | None = None) -> RunEntry:
     [entry] = with_answers(store, read(store, selection or Selection())[0])
     return entry
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
+from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
 from tunery.records import Difference
 from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
@@ -67,7 +67,7 @@ def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> 
         pairs(main, comparison.confidence),
         votes(main, comparison.confidence),
         *(leaderboard(board, comparison.confidence, narrow, brief) for board in comparison.boards[1:]),
-        apart(comparison),
+        unranked(comparison),
     ]
     return [part for part in found if part is not None]
 
@@ -129,7 +129,7 @@ def _span(found: Difference | None) -> str:
     return "–" if found is None else interval(found.low, found.high, 3, sign=True)
 
 
-def _with_spread(cell: Cell) -> str:
+def _with_spread(cell: ScoreCell) -> str:
     """Mean over seeds with their standard deviation; of one seed the value alone."""
     return plus_minus(cell.value, cell.spread, 3)
 
@@ -156,7 +156,7 @@ def shown_tasks(board: Board) -> list[str]:
     return list(dict.fromkeys([*board.tasks, *(task for one in board.contenders for task in one.cells)]))
 
 
-def cell_of(board: Board, task: str) -> Cell:
+def cell_of(board: Board, task: str) -> ScoreCell:
     """Any contender's cell: all of a task's cells share metric and direction."""
     return next(one.cells[task] for one in board.contenders if task in one.cells)
 
@@ -166,7 +166,7 @@ def _named(board: Board, task: str) -> str:
     return f"{task} ({cell_of(board, task).metric}{beside})"
 
 
-def _score_text(cell: Cell | None, confidence: float) -> str:
+def _score_text(cell: ScoreCell | None, confidence: float) -> str:
     if cell is None:
         return "–"
     if cell.delta is None:
@@ -198,12 +198,12 @@ def trained_on(board: Board) -> dict[str, list[LeaderboardRow]]:
     return {name: [one for one in board.contenders if one.first.trained_on == name] for name in names}
 
 
-def _mean_text(cells: Sequence[Cell]) -> str:
+def _mean_text(cells: Sequence[ScoreCell]) -> str:
     value, delta = mean_of(cells)
     return "–" if math.isnan(value) else number(value, 3) + ("" if math.isnan(delta) else f" ({signed(delta, 3)})")
 
 
-def mean_of(cells: Sequence[Cell]) -> tuple[float, float]:
+def mean_of(cells: Sequence[ScoreCell]) -> tuple[float, float]:
     """Mean value and mean delta; NaN where there is none."""
     deltas = [cell.delta for cell in cells if cell.delta is not None]
     return (
@@ -249,7 +249,7 @@ def votes(board: Board, confidence: float) -> TableSection | None:
     )
 
 
-def apart(comparison: Comparison) -> TableSection | None:
+def unranked(comparison: Comparison) -> TableSection | None:
     """Runs that cannot be ranked at all."""
-    rows = tuple((one.run.name, one.run.run_id, one.reason) for one in comparison.apart)
+    rows = tuple((one.run.name, one.run.run_id, one.reason) for one in comparison.unranked)
     return TableSection("Not ranked", ("run", "id", "reason"), rows) if rows else None

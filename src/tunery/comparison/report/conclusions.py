@@ -1,4 +1,4 @@
-"""What a comparison found, in sentences: who is better than whom, what is too close, what could not be compared."""
+"""What a comparison found, in sentences: what is better, what is too close to call, what could not be compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WHY = "since no error is known"
 
 
 def conclusions(comparison: Comparison) -> list[str]:
-    """The main board in sentences, most important first; then what stands beside it."""
+    """The main board in sentences, most important first."""
     board, confidence = comparison.main, comparison.confidence
     return [
         *_best(board),
@@ -59,12 +59,12 @@ def _best(board: Board) -> Iterator[str]:
         yield f"{best.name} scores {number(best.score.value, 3)}{over}; there is nothing to rank it against."
         return
     many = len(board.contenders)
-    allowed = "place 1 alone" if best.ranks == (1, 1) else f"places {best.ranks[0]} to {best.ranks[1]} of {many}"
-    yield f"{best.name} scores best: {number(best.score.value, 3)}{over}. The data allow it {allowed}."
+    allowed = "only place 1" if best.ranks == (1, 1) else f"places {best.ranks[0]} to {best.ranks[1]} of {many}"
+    yield f"{best.name} scores best: {number(best.score.value, 3)}{over}. The data allow {allowed}."
     close = board.ties[0] if board.ties and board.ties[0][0] == best.name else ()
     rivals = [one.name for one in board.contenders[1:] if one.ranks[0] == 1 and one.name not in close]
     if rivals:
-        yield f"The first place may also be that of {listed(rivals, _MOST_NAMED)}."
+        yield f"First place may also belong to {listed(rivals, _MOST_NAMED)}."
 
 
 def _close(board: Board) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
         said = [f"{win} is better than {lose} ({_size(size)})" for win, lose, size in map(_turned, largest)]
         yield f"On {task}: {listed(said, _MOST_NAMED)}."
     if len(sure) > _MOST_SENTENCES:
-        yield f"There are sure differences on {listed(sure[_MOST_SENTENCES:])} too."
+        yield f"Differences are sure on {listed(sure[_MOST_SENTENCES:])} too."
     yield from _on_other_tasks(board, sure)
 
 
@@ -127,7 +127,7 @@ def _over_base(board: Board, confidence: float) -> Iterator[str]:
         "Worse than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value < 0],
         "Not surely different from the base": [name for name, gain in gains if gain.adjusted > 1 - confidence],
         f"Not tested against the base, {_WHY}": [name for name, gain in gains if math.isnan(gain.adjusted)],
-        "Beside no base, for none was scored on the same items in the same precision": [
+        "No base score on the same items in the same precision": [
             one.name
             for one in board.contenders
             if one.score.base is None and one.first.method not in ("", "none", "unknown")
@@ -163,8 +163,8 @@ def _votes(board: Board) -> Iterator[str]:
 
 def _set_apart(comparison: Comparison) -> Iterator[str]:
     number_apart = sum(one.seeds for board in comparison.boards[1:] for one in board.contenders)
-    if number_apart + len(comparison.apart):
-        yield f"{counted(number_apart + len(comparison.apart), 'run')} set apart; the reasons are given with each."
+    if number_apart + len(comparison.unranked):
+        yield f"{counted(number_apart + len(comparison.unranked), 'run')} set apart, each listed with its reason."
 
 
 def _untested(board: Board) -> Iterator[str]:
@@ -173,19 +173,19 @@ def _untested(board: Board) -> Iterator[str]:
     unknown = sum(math.isnan(pair.difference.p_value) for pair in pairs)
     if unpaired:
         yield (
-            f"{unpaired} of {counted(len(pairs), 'pair')} compared without answers item by item (unpaired z): a real "
-            "difference is seen less often than with them."
+            f"{unpaired} of {counted(len(pairs), 'pair')} compared without answers (unpaired z): real differences are "
+            "found less often than item by item."
         )
     if unknown:
-        yield f"{unknown} of {counted(len(pairs), 'pair')} only listed, not tested: no error of a score is known."
+        yield f"{unknown} of {counted(len(pairs), 'pair')} listed but not tested: no standard error is known."
 
 
 def _single_seeds(board: Board) -> Iterator[str]:
     alone = sum(one.seeds == 1 and one.first.method not in ("", "none") for one in board.contenders)
     if alone:
         yield (
-            f"{counted(alone, 'configuration')} with one seed: what is said holds for that adapter, another seed of "
-            "the same configuration may do otherwise."
+            f"{counted(alone, 'configuration')} with one seed: the result holds for that adapter; another seed of the "
+            "same configuration may differ."
         )
 
 
@@ -224,7 +224,7 @@ def _by_note(board: Board, sources: bool = True) -> dict[str, list[str]]:
 
 
 def _wins(pairs: Sequence[TestedPair], confidence: float) -> dict[str, list[tuple[str, Difference]]]:
-    """By winner, those whom it surely beats, in the board's order."""
+    """By winner, the configurations that it surely beats, in the board's order."""
     found: dict[str, list[tuple[str, Difference]]] = defaultdict(list)
     for pair in pairs:
         if pair.difference.is_sure(confidence):

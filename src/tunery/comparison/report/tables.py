@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
+from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.records import Difference
@@ -44,7 +45,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     rows += [
         {"name": one.run.name, "run_ids": one.run.run_id, "reason": one.reason, "base": one.run.base,
          "method": one.run.method, "trained_on": one.run.trained_on}
-        for one in comparison.apart
+        for one in comparison.unranked
     ]  # fmt: skip
     found = pd.DataFrame(rows)
     counts = ["board", "place", "rank_low", "rank_high", "seeds", "train_rows"]
@@ -79,14 +80,14 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _of_task(key: str, found: Cell) -> dict[str, object]:
+def _of_task(key: str, found: ScoreCell) -> dict[str, object]:
     return {
         **_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta,
         **{f"delta/{key}_{name}": value for name, value in _bounds(found).items()},
     }  # fmt: skip
 
 
-def _bounds(found: Cell) -> dict[str, float]:
+def _bounds(found: ScoreCell) -> dict[str, float]:
     """The delta's interval in the metric's own direction, and its corrected p."""
     gain = found.gain
     if gain is None:
@@ -95,7 +96,7 @@ def _bounds(found: Cell) -> dict[str, float]:
     return {"low": low, "high": high, "p": gain.adjusted}
 
 
-def _measured(key: str, found: Cell) -> dict[str, object]:
+def _measured(key: str, found: ScoreCell) -> dict[str, object]:
     return {
         key: found.value, f"{key}_stderr": found.stderr, f"{key}_sd": found.spread, f"{key}_low": found.low,
         f"{key}_high": found.high,
@@ -233,26 +234,15 @@ def _prose(text: str) -> str:
 
 def latex(comparison: Comparison) -> str:
     """Every table as a booktabs `tabular` in a `table`, with the columns that a page has room for."""
-    head = "% \\usepackage{booktabs}\n"
-    return head + "\n".join(_latex_table(part) for part in parts(comparison, narrow=True))
-
-
-def _latex_table(part: TableSection) -> str:
-    columns = "".join("r" if heading.startswith(" ") else "l" for heading in part.headings)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(part.title)}}}", rf"\begin{{tabular}}{{{columns}}}"]
-    lines += [r"\toprule", _latex_row([heading.strip() for heading in part.headings]), r"\midrule"]
-    for place, row in enumerate(part.rows):
-        lines += [r"\midrule"] if place in part.groups else []
-        lines.append(_latex_row(row))
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_tex(note)}" for note in part.notes]
-    return "\n".join([*lines, r"\end{table}", ""])
-
-
-def _latex_row(row: list[str] | tuple[str, ...]) -> str:
-    cells = " & ".join(map(_tex, row)) + r" \\"
-    # The row before ends in \\ or \midrule, which would take these for an option of theirs.
-    return f"{{}}{cells}" if cells.startswith(("[", "*")) else cells
+    templates = Environment(
+        loader=PackageLoader("tunery.comparison", "report"),
+        variable_start_string="<<",  # braces are LaTeX's own
+        variable_end_string=">>",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters["tex"] = _tex
+    return templates.get_template("tables.tex.jinja").render(tables=parts(comparison, narrow=True))
 
 
 def _tex(text: str) -> str:

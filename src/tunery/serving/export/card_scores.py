@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from tunery.comparison.entries import Entry
+    from tunery.comparison.entries import RunEntry
     from tunery.tracking.run_facts import RunFacts
     from tunery.tracking.store import Store
 
@@ -73,7 +73,7 @@ def _beside_locked_base(scores: Sequence[CardScore], run: RunFacts, store: Store
     return [score if entry is None else _paired(score, entry) for score in scores]
 
 
-def _answers(run: RunFacts, store: Store) -> Entry | None:
+def _answers(run: RunFacts, store: Store) -> RunEntry | None:
     """The run as a comparison reads it, with its own and its base's answers."""
     from tunery.comparison.read import read
     from tunery.comparison.samples import with_answers
@@ -87,7 +87,7 @@ def _answers(run: RunFacts, store: Store) -> Entry | None:
         return None
 
 
-def _paired(score: CardScore, entry: Entry) -> CardScore:
+def _paired(score: CardScore, entry: RunEntry) -> CardScore:
     from tunery.evaluation.result import averaging_of
     from tunery.tracking.scores import paired_stderr
 

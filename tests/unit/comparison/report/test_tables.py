@@ -73,7 +73,7 @@ def test_the_frame_has_a_row_a_configuration_and_keeps_what_was_set_apart(compar
     table = frame(comparison)
     assert len(table) == 7 + 1 + 1
     assert list(table["place"][:7]) == [1, 2, 3, 4, 5, 6, 7]
-    assert table.loc[8, "reason"].startswith("its score of world_facts is nan")
+    assert table.loc[8, "reason"].startswith("its score on world_facts is nan")
     first = table.iloc[0]
     assert first["delta/world_facts/acc"] == pytest.approx(first["world_facts/acc"] - first["base/world_facts/acc"])
     assert first["delta/world_facts/acc_low"] < first["delta/world_facts/acc"] < first["delta/world_facts/acc_high"]
