@@ -10,20 +10,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.comparison.entries import Entry, TaskScore, Votes
-from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
-from tunery.comparison.pairing import answers_of, averaged, layout_of
+from tunery.comparison.conditions import conditions_of, conflicts
+from tunery.comparison.entries import Entry, TaskScore, Votes, configuration_of, repetitions
+from tunery.comparison.groups import Group, remarks
+from tunery.comparison.pairing import answers_of, averaged
 from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
-from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_error, reach
+from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_estimate
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class _Task:
     """What the contenders of a board share on one task: the order of its items and how they hang together."""
 
     name: str
-    order: pd.Index[Any] | None
-    layout: ItemClusters
+    order: pd.Index | None
+    clusters: ItemClusters
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ class Level:
 
     confidence: float
     seed: int
-
-
-def configuration_of(run: Entry) -> tuple[str, ...]:
-    """Equal for runs that differ in their seed alone; a run without a known configuration stands alone."""
-    return (run.configuration or run.run_id, run.base, run.base_revision, run.trained_on)
 
 
 def candidates(
@@ -65,7 +60,7 @@ def candidates(
         names: By `configuration_of`.
 
     Returns:
-        Candidates in the order of their first runs, a layout for each of the board's tasks, and notes.
+        Candidates in the order of their first runs, the clusters of each of the board's tasks, and notes.
     """
     rows, notes = _rows(group)
     tasks = [_task(name, group.runs) for name in group.tasks]
@@ -78,7 +73,7 @@ def candidates(
         found.append(Configuration(contender, side))
     return (
         _with_corrected_gains(found),
-        [task.layout for task in tasks],
+        [task.clusters for task in tasks],
         [*notes, *remarks(group)],
     )
 
@@ -118,24 +113,20 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[Entry]], list[str]]:
-    """Runs by configuration; of two with the same seed the one that was started later."""
-    rows: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
-    for run in group.runs:
-        rows[configuration_of(run)].append(run)
-    kept, notes = {}, []
-    for key, members in rows.items():
-        by_seed = {run.run_id if run.seed is None else run.seed: run for run in sorted(members, key=_started)}
-        if len(by_seed) < len(members):
-            left = len(members) - len(by_seed)
-            notes.append(
-                f"{members[0].name}: {counted(left, 'earlier run')} of a seed that was trained again left out."
-            )
-        kept[key] = sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed or 0, run.run_id))
+    """Runs by configuration, the latest of each seed; and notes on those that are left out."""
+    kept: dict[tuple[str, ...], list[Entry]] = {configuration_of(run): [] for run in group.runs}
+    earlier: dict[str, int] = defaultdict(int)
+    for runs in repetitions(group.runs):
+        kept[configuration_of(runs[0])].append(runs[0])
+        earlier[runs[0].name] += len(runs) - 1
+    notes = [
+        f"{name}: {counted(number, 'earlier run')} of the same configuration and seed left out."
+        for name, number in earlier.items()
+        if number
+    ]
+    for seeds in kept.values():
+        seeds.sort(key=lambda run: (run.seed is None, run.seed or 0, run.run_id))
     return kept, notes
-
-
-def _started(run: Entry) -> tuple[int, str]:
-    return run.started_ms, run.run_id
 
 
 def _agreeing(group: Group) -> dict[str, set[str]]:
@@ -146,7 +137,7 @@ def _agreeing(group: Group) -> dict[str, set[str]]:
         for name, score in run.tasks.items():
             if name in group.tasks or not math.isfinite(score.value):
                 continue
-            conditions = conditions_of(run, name, score)
+            conditions = conditions_of(score)
             if not conflicts(conditions, first.setdefault(name, conditions)):
                 holders[name].add(run.run_id)
     return holders
@@ -160,7 +151,7 @@ def _task(name: str, runs: Sequence[Entry]) -> _Task:
     first = sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ()))
     found = (answers_of(run.samples.get(name), run.tasks[name]) for run in first)
     answers = next((one for one in found if one is not None), None)
-    return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.ids, layout_of(answers))
+    return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.values.index, answers.clusters)
 
 
 def _side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> ScoreMatrix:
@@ -217,35 +208,35 @@ def _contender(
 ) -> tuple[LeaderboardRow, ScoreMatrix]:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
     side, base = _side(runs, tasks), _base_side(runs, tasks)
-    layouts = [task.layout for task in tasks]
+    clusters = [task.clusters for task in tasks]
     bare = runs[0].kind == "base"
     cells = {
         task.name: _in_own_direction(
-            _measured(side.on(number), base.on(number), [task.layout], level, bare), runs[0].tasks[task.name]
+            _measured(side.on(number), base.on(number), [task.clusters], level, bare), runs[0].tasks[task.name]
         )
         for number, task in enumerate(tasks)
     }
     counting = range(ranked)
-    score = _measured(side.on(*counting), base.on(*counting), layouts[:ranked], level, bare)
+    score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], level, bare)
     row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
     return row, side.on(*counting)
 
 
-def _measured(side: ScoreMatrix, base: ScoreMatrix, layouts: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
+def _measured(side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
     """A side's score with its interval, and its gain over the base; greater is better.
 
     Args:
         bare: Whether the side is a base itself, which has no gain over itself.
     """
-    error, freedom = own_error(side, layouts)
-    far = reach(error, freedom, level.confidence)  # NaN where no error is known, or where it is 0
+    found = own_estimate(side, clusters)
+    low, high = found.interval(level.confidence)  # NaN if no error is known, or if it is 0
     by_seed = side.scores.mean(axis=1)
     known = not math.isnan(base.score)
     return Cell(
         SCORE, "mean", side.score, float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-        side.score - far, side.score + far, None if math.isnan(far) else error,
+        low, high, None if math.isnan(low) else found.error,
         sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
-        gain=difference(side, base, layouts, level.confidence, level.seed) if known and not bare else None,
+        gain=difference(side, base, clusters, level.confidence, level.seed) if known and not bare else None,
     )  # fmt: skip
 
 

@@ -52,24 +52,34 @@ def restrict(result: TaskResult, split: Literal["dev", "locked"]) -> TaskResult:
 
 
 def averaging(result: TaskResult, metric: str) -> Averaging | None:
+    """How one of a task's scores is made of its items; None if it has no such score."""
+    score = result.scores.get(metric)
+    return None if score is None else averaging_of(result.samples, metric, score.value)
+
+
+def averaging_of(samples: pd.DataFrame, metric: str, value: float) -> Averaging | None:
     """How a score is made of its items.
 
     Returns:
         "items": the mean over all items; "tasks": the mean of the leaf tasks' means, whatever their sizes; None:
         neither (a perplexity, say), so that nothing can be said item by item.
     """
-    score = result.scores.get(metric)
-    if score is None or metric not in result.samples:
-        return None
-    values = _by_task(result.samples, metric)
-    if _close(_pooled_mean(values), score.value):
+    values = _by_task(samples, metric) if metric in samples else []
+    if _close(_pooled_mean(values), value):
         return "items"
-    return "tasks" if _close(_mean_of_means(values), score.value) else None
+    return "tasks" if _close(_mean_of_means(values), value) else None
 
 
 def mean_over_tasks(samples: pd.DataFrame, column: str) -> tuple[float, float | None]:
     """Mean of the leaf tasks' means of a column, and its standard error (None where a task has a single item)."""
+    return average(samples, column, "tasks")
+
+
+def average(samples: pd.DataFrame, column: str, averaging: Averaging) -> tuple[float, float | None]:
+    """Mean of a column and its standard error, each leaf task a stratum; NaN and None if no item has a value."""
     values = _by_task(samples, column)
+    if averaging == "items":
+        return _pooled_mean(values), _pooled_stderr(values)
     return _mean_of_means(values), _stderr_of_means(values)
 
 
@@ -97,16 +107,11 @@ def pair_items(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> pd.DataF
 
 
 def _restricted(score: Score, samples: pd.DataFrame, part: pd.DataFrame) -> Score | None:
-    whole, rest = _by_task(samples, score.metric), _by_task(part, score.metric)
-    if not rest:
+    items, how = int(part[score.metric].count()), averaging_of(samples, score.metric, score.value)
+    if how is None or not items:
         return None
-    if _close(_pooled_mean(whole), score.value):
-        value, stderr = _pooled_mean(rest), _pooled_stderr(rest)
-    elif _close(_mean_of_means(whole), score.value):
-        value, stderr = _mean_of_means(rest), _stderr_of_means(rest)
-    else:
-        return None
-    return dataclasses.replace(score, value=value, stderr=stderr, items=sum(map(len, rest)))
+    value, stderr = average(part, score.metric, how)
+    return dataclasses.replace(score, value=value, stderr=stderr, items=items)
 
 
 def _by_task(samples: pd.DataFrame, metric: str) -> list[list[float]]:
@@ -139,11 +144,15 @@ def _mean_of_means(tasks: Sequence[Sequence[float]]) -> float:
 def _pooled_stderr(tasks: Sequence[Sequence[float]]) -> float | None:
     """Error of a mean weighted by size: sqrt(sum((n_i / n)^2 * se_i^2)), each task being one stratum."""
     items = sum(map(len, tasks))
-    return _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
+    return (
+        None
+        if not tasks
+        else _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
+    )
 
 
 def _stderr_of_means(tasks: Sequence[Sequence[float]]) -> float | None:
-    return _root(math.fsum(_variance_of_mean(values) for values in tasks) / len(tasks) ** 2)
+    return _root(math.fsum(map(_variance_of_mean, tasks)) / len(tasks) ** 2) if tasks else None
 
 
 def _root(variance: float) -> float | None:
@@ -151,4 +160,5 @@ def _root(variance: float) -> float | None:
 
 
 def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    # Scores of imported results are rounded to fewer digits than a double has.
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
