@@ -18,7 +18,8 @@ from statsmodels.stats.proportion import proportion_confint
 from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
 from tunery.comparison.pairing import answers_of, averaged
-from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
+from tunery.comparison.records import Cell, LeaderboardRow, WinRate
+from tunery.records import SCORE
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
