@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.servers import mlflow_server
 from tunery.errors import Overtaken
-from tunery.tracking.aliases import Move, Standing, mend, move, standing
+from tunery.tracking.aliases import Aliases, AliasMove, current_aliases, finish_pending, move_aliases
 from tunery.tracking.store import Store, connect
 
 
@@ -26,31 +26,31 @@ def model(store: Store, name: str, versions: int) -> None:
         store.client.create_model_version(name, "s3://bucket/nowhere")
 
 
-def wanted(store: Store, name: str, version: int) -> Move:
+def wanted(store: Store, name: str, version: int) -> AliasMove:
     page = "# why\n" + "x" * 7000
     run = store.client.create_run(store.experiment_id(), tags={"mlflow.note.content": page})
-    before = standing(store, name)
+    before = current_aliases(store, name)
     tags = {f"tunery.promotion.{number}": "я" * 1000 for number in range(4)}
-    return Move(before, Standing(version, before.champion), run.info.run_id, "2026-01-02T03:04:05+00:00", tags)
+    return AliasMove(before, Aliases(version, before.champion), run.info.run_id, "2026-01-02T03:04:05+00:00", tags)
 
 
 def test_a_long_report_and_long_evidence_fit(store: Store) -> None:
     model(store, "long", 2)
-    move(store, "long", wanted(store, "long", 1))
-    move(store, "long", wanted(store, "long", 2))
+    move_aliases(store, "long", wanted(store, "long", 1))
+    move_aliases(store, "long", wanted(store, "long", 2))
     version = store.client.get_model_version("long", "2")
-    assert standing(store, "long") == Standing(2, 1)
+    assert current_aliases(store, "long") == Aliases(2, 1)
     assert (version.description[:5], len(version.description), len(version.tags)) == ("# why", 5000, 4)
-    assert mend(store, "long") is None
+    assert finish_pending(store, "long") is None
 
 
 def test_of_five_that_move_at_once_one_wins(store: Store) -> None:
     model(store, "busy", 5)
     moves = [wanted(store, "busy", version) for version in range(1, 6)]
 
-    def tried(one: Move) -> int | None:
+    def tried(one: AliasMove) -> int | None:
         try:
-            move(store, "busy", one)
+            move_aliases(store, "busy", one)
         except Overtaken:
             return None
         return one.after.champion
@@ -58,5 +58,5 @@ def test_of_five_that_move_at_once_one_wins(store: Store) -> None:
     with ThreadPoolExecutor(5) as pool:
         won = [version for version in pool.map(tried, moves) if version is not None]
     assert len(won) == 1
-    assert standing(store, "busy") == Standing(won[0], None)
+    assert current_aliases(store, "busy") == Aliases(won[0], None)
     assert store.client.get_registered_model("busy").tags == {}

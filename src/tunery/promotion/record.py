@@ -15,7 +15,7 @@ from tunery.records import SCORE
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases import Standing
+    from tunery.tracking.aliases import Aliases
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -25,16 +25,16 @@ _LONGEST = 1000  # characters of a version's tag; evidence.json has the full tex
 
 def finish_interrupted(name: str, store: Store, observer: Observer) -> None:
     """Finish the alias move of a process that died in the middle of it."""
-    from tunery.tracking.aliases import mend
+    from tunery.tracking.aliases import finish_pending
 
-    left = mend(store, name)
+    left = finish_pending(store, name)
     if left is not None:
         observer.step(
             f"finished the promotion of run {left.run_id}: {version_name(name, left.after.champion)} is the champion"
         )
 
 
-def log_verdict(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> None:
+def log_verdict(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> None:
     """Log the decision, its evidence and its rules to the promotion's run."""
     from tunery.promotion.store import log_decision
 
@@ -51,7 +51,7 @@ def _reason(verdict: Verdict) -> str:
     return f"not passed: {names}" if names else f"passed all {len(verdict.decision.gates)} gates"
 
 
-def decision_tags(name: str, version: int | None, before: Standing, decision: str, reason: str) -> dict[str, object]:
+def decision_tags(name: str, version: int | None, before: Aliases, decision: str, reason: str) -> dict[str, object]:
     """Tags by which `tunery history` finds the promotions of a model."""
     from tunery.promotion.store import BY, CHAMPION, DECISION, MODEL, REASON, VERSION
 

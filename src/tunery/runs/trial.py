@@ -125,7 +125,7 @@ def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, err
     with open_run(store, "trial", name, plan.resume, plan.name, plan.parent, plan.tags) as tracker:
         plan.began(tracker.run_id)
         tracker.tag(**{"mlflow.note.content": f"{_link(plan, tracker)}\n\n{error}"})
-        tracker.gateway.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
+        tracker.writer.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
         raise error
 
 
