@@ -1,10 +1,13 @@
-.PHONY: check test slow format
+.PHONY: check docs test slow format
 
-check:  ## format, lint, types, layers
+check: docs  ## format, lint, types, layers, and the site without a warning
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
+
+docs:  ## the documentation site, in build/site; `mkdocs serve` shows it while you write
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 test:  ## the tests that the README names
 	pytest

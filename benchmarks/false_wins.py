@@ -129,15 +129,8 @@ def by_passage(rng: np.random.Generator, gain: float, passages: int = 40, questi
 def over_three_tasks(rng: np.random.Generator, gain: float) -> TWO:
     """Mean of three tasks of unequal size."""
     draws = [of_seeds(1, 1, items)(rng, gain) for items in (50, 100, 300)]
-    sides = [
-        ScoreMatrix(
-            np.hstack([draw[place].scores for draw in draws]),
-            np.concatenate([draw[place].errors for draw in draws]),
-            [draw[place].answers[0] for draw in draws],
-        )
-        for place in (0, 1)
-    ]
-    return sides[0], sides[1], [ItemClusters()] * 3
+    one, other = (ScoreMatrix.joined([draw[place] for draw in draws]) for place in (0, 1))
+    return one, other, [ItemClusters()] * 3
 
 
 def over_leaves(*sizes: int) -> Callable[[np.random.Generator, float], TWO]:
@@ -206,9 +199,9 @@ def _false_wins(rng: np.random.Generator, comparisons: int) -> Table:
         for _ in range(comparisons):
             two = case.draw(rng, 0.0)
             found = difference(*two)
-            wrong += found.p <= LEVEL
+            wrong += found.p_value <= LEVEL
             inside += found.low <= 0 <= found.high
-            naive += case.naive is not None and difference(*case.naive(two)).p <= LEVEL
+            naive += case.naive is not None and difference(*case.naive(two)).p_value <= LEVEL
             test = found.test
         overlooked = f"{naive / comparisons:.2%} ({case.overlooked})" if case.naive else "–"
         table.add_row(case.name, test, *_share(wrong, comparisons), f"{inside / comparisons:.2%}", overlooked)
@@ -236,7 +229,7 @@ def _power(rng: np.random.Generator, comparisons: int) -> Table:
         shares = []
         for gain in gains:
             found = (difference(*case.draw(rng, gain)) for _ in range(comparisons))
-            shares.append(sum(one.p <= LEVEL and one.value > 0 for one in found) / comparisons)
+            shares.append(sum(one.p_value <= LEVEL and one.value > 0 for one in found) / comparisons)
         table.add_row(case.name, *(f"{share:.1%}" for share in shares))
     return table
 
@@ -259,7 +252,7 @@ def _families(rng: np.random.Generator, boards: int, candidates: int = 20) -> Ta
             equal = [(a < better) == (b < better) for a, b in itertools.combinations(range(candidates), 2)]
             found = corrected([difference(a, b, [ItemClusters()]) for a, b in itertools.combinations(sides, 2)])
             holm += any(one.adjusted <= LEVEL for one, alike in zip(found, equal, strict=True) if alike)
-            plain += any(one.p <= LEVEL for one, alike in zip(found, equal, strict=True) if alike)
+            plain += any(one.p_value <= LEVEL for one, alike in zip(found, equal, strict=True) if alike)
         table.add_row(name, f"{count:,}", *_share(holm, count), f"{plain / count:.1%}")
     return table
 

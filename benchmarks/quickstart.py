@@ -19,7 +19,7 @@ from tunery.config.load import load_project
 from tunery.records import StepMetrics
 from tunery.runs.report.markdown import p_value
 from tunery.runs.train import train_run
-from tunery.statistics.paired import Paired, compare_tasks
+from tunery.statistics.paired import TaskDifference, compare_tasks
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "quickstart"
 TASKS = {"world_facts": "acc", "world_comparison": "acc"}
@@ -73,8 +73,8 @@ def _rows(uri: str, seeds: int) -> Iterator[list[str]]:
             yield [project.name, str(seed), *map(_cell, pairs), trained, f"{seconds:.1f}"]
 
 
-def _cell(pair: Paired) -> str:
-    return f"{pair.base:.3f} {pair.tuned:.3f} {pair.delta:+.3f} {p_value(pair.p_value)}"
+def _cell(pair: TaskDifference) -> str:
+    return f"{pair.base:.3f} {pair.tuned:.3f} {pair.delta:+.3f} {p_value(pair.difference.p_value)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Take the README's pictures: a run's pages in the MLflow UI, through headless Chromium.
+"""Take the documentation's pictures: a run's pages in the MLflow UI, through headless Chromium.
 
 python docs/screenshot.py RUN_ID --store sqlite:///mlflow.db     # of a training, study, comparison or promotion
 

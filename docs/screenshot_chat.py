@@ -1,4 +1,4 @@
-"""Take the README's picture of the chat page: two questions and a vote, through headless Chromium.
+"""Take the documentation's picture of the chat page: two questions and a vote, through headless Chromium.
 
 python docs/screenshot_chat.py models:/quickstart/1 --store sqlite:///mlflow.db
 

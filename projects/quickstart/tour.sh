@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nineteen trainings and another tool's results to the adapter that earned it: train, import, compare, promote,
-# roll back. About a quarter of an hour on two cores; all of it stays in FOLDER.
+# roll back. About a quarter of an hour on two cores; everything it makes is in FOLDER.
 #
 #   projects/quickstart/tour.sh [FOLDER]          # default: a temporary one; SEEDS="0 1" trains fewer
 set -euo pipefail
@@ -8,7 +8,7 @@ python=${PYTHON:-python}
 place=${1:-$(mktemp -d)}
 mkdir -p "$place"
 place=$(cd "$place" && pwd)
-[[ -z $(ls -A "$place") ]] || { echo "$place: holds something, but must be empty: versions are counted from 1. Name another folder." >&2; exit 2; }
+[[ -z $(ls -A "$place") ]] || { echo "$place is not empty, but must be: versions are counted from 1. Name another folder." >&2; exit 2; }
 cd "$(dirname "$0")/../.."
 export MLFLOW_TRACKING_URI="sqlite:///$place/mlflow.db" TUNERY_HOME="$place/home" PYTHONPATH="$PWD/src"
 
@@ -72,4 +72,4 @@ champion 2
 tunery rollback quickstart --reason "the tour's last stop"
 champion 3
 tunery history quickstart --refused
-echo "== all of it is in $place; look at it: mlflow ui --backend-store-uri $MLFLOW_TRACKING_URI"
+echo "== everything is in $place; look at it: mlflow ui --backend-store-uri $MLFLOW_TRACKING_URI"

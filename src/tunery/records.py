@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,6 +208,46 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How much better one model is than another: above 0 the first is better, whatever the metric's direction.
+
+    Args:
+        value: First - second, with the sign turned where less is better.
+        low, high: Its confidence interval; NaN if no error is known.
+        p_value: Two-sided, for "no difference"; NaN if nothing could be tested.
+        test: Name of the test that gave the p-value, or why there is none.
+        items: Items that both sides answered; 0 if they were not paired.
+        changed: How many of these have another value.
+        passages: Texts that the items ask about, where items share texts; the fewest of any task. None otherwise.
+        stderr: Standard error of the value; NaN if unknown.
+        score, baseline: Mean of the first side and of the second, turned like `value`.
+        adjusted: p-value after the correction for all comparisons of its kind; NaN before it.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float = math.nan
+    test: str = ""
+    items: int = 0
+    changed: int = 0
+    passages: int | None = None
+    stderr: float = math.nan
+    score: float = math.nan
+    baseline: float = math.nan
+    adjusted: float = math.nan
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a number to judge, with an interval."""
+        return all(map(math.isfinite, (self.value, self.low, self.high)))
+
+    def is_sure(self, confidence: float) -> bool:
+        """Whether chance is ruled out at this confidence after the correction; what cannot be tested is not sure."""
+        return self.adjusted <= 1 - confidence
+
+
+@dataclass(frozen=True)
 class Generation:
     """One held-out prompt with the reference and both answers."""
 
@@ -340,16 +381,6 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A difference on locked items, paired item by item, with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-
-
-@dataclass(frozen=True)
 class StudyRecord:
     """Everything that a study's report shows.
 
@@ -377,8 +408,8 @@ class StudyRecord:
     winner: int | None = None
     base_dev: float | None = None
     base_locked: float | None = None
-    over_base: Gain | None = None
-    over_own: Gain | None = None
+    over_base: Difference | None = None
+    over_own: Difference | None = None
     model_version: str | None = None
     seconds: float = 0.0
     notes: Sequence[str] = ()

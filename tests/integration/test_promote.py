@@ -27,10 +27,9 @@ from tunery.promotion.promote import promote
 from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
+from tunery.records import Difference
 from tunery.runs.train import train_run
-from tunery.statistics.noninferiority import Difference
-from tunery.tracking.aliases import INTENT, Standing, standing, written
-from tunery.tracking.aliases import Move as AliasMove
+from tunery.tracking.aliases import PENDING, Aliases, AliasMove, as_tag, current_aliases
 from tunery.tracking.store import Store, connect
 
 FACTS = Path(__file__).parents[2] / "projects" / "quickstart" / "data" / "facts.jsonl"
@@ -117,6 +116,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, gain: float, **changes: Any) -> N
 
     def measured(candidate: Any, champion: int | None, *_: object) -> Measured:
         rivals = ("champion", "base") if champion else ("base",)
+        found = Difference(gain, gain - 0.01, gain + 0.01, items=60, score=0.5 + gain, baseline=0.5)
         plain = Evidence(
             candidate=candidate.label,
             champion=f"small/{champion}" if champion else None,
@@ -124,7 +124,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, gain: float, **changes: Any) -> N
             revision="sha256:" + "ab" * 32,
             license="apache-2.0",
             compared=[
-                Compared(what, rival, Difference(0.5 + gain, 0.5, gain, gain - 0.01, gain + 0.01, 60))  # type: ignore[arg-type]
+                Compared(what, rival, found)  # type: ignore[arg-type]
                 for what in (SCORE, "world_comparison")
                 for rival in rivals
             ],
@@ -144,7 +144,7 @@ def test_a_real_gain_becomes_the_first_champion_and_its_evidence_is_kept(store: 
     verdict = promote(STRONG, None, [], watched, tracking_uri=store.uri)
     assert isinstance(verdict, Verdict)
     assert verdict.word == "accepted"
-    assert standing(store, "small") == Standing(2, None)
+    assert current_aliases(store, "small") == Aliases(2, None)
 
     forms = verdict.evidence.forms
     assert set(forms) == {"trained", "adapter", "merged"}
@@ -179,7 +179,7 @@ def test_what_learned_nothing_is_refused_and_no_alias_moves(store: Store) -> Non
             tracking_uri=store.uri,
         )
     assert told.value.exit_code == 3
-    assert standing(store, "small") == Standing(2, None)
+    assert current_aliases(store, "small") == Aliases(2, None)
     (kept,) = promotions(store, "small")
     assert (kept.decision, kept.applied, kept.rival) == ("refused", None, 2)
     assert store.client.get_run(kept.run_id).info.status == "FINISHED"
@@ -206,7 +206,7 @@ def test_an_adapter_that_does_not_load_is_refused_with_the_reason(
     monkeypatch.setattr(measure, "_own_files", damaged)
     with pytest.raises(Refused, match="loads in a fresh process, no pickle in the folder"):
         promote(STRONG, None, [], Watched(), tracking_uri=store.uri)
-    assert standing(store, "small") == Standing()
+    assert current_aliases(store, "small") == Aliases()
 
 
 def test_a_champion_whose_files_are_gone_is_no_rival_but_no_obstacle_to_force(
@@ -239,7 +239,7 @@ def test_a_dry_run_leaves_nothing_behind(store: Store, monkeypatch: pytest.Monke
     verdict = promote(STRONG, None, [], Watched(), dry_run=True, tracking_uri=store.uri)
     assert verdict is not None
     assert verdict.word == "accepted"
-    assert (standing(store, "small"), kinds(store)) == (Standing(), before)
+    assert (current_aliases(store, "small"), kinds(store)) == (Aliases(), before)
 
 
 def test_a_dry_run_of_a_refused_candidate_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_who_is_overtaken_while_being_judged_is_told_and_moves_nothing(
     other = Watched(on={"run ": lambda: promote(WEAK, None, [], Watched(), tracking_uri=store.uri)})  # type: ignore[dict-item]
     with pytest.raises(Refused, match="nobody was faster"):
         promote(STRONG, None, [], other, tracking_uri=store.uri)
-    assert standing(store, "small") == Standing(1, None)
+    assert current_aliases(store, "small") == Aliases(1, None)
     decided = {one.version: (one.decision, one.applied is not None) for one in promotions(store, "small")}
     assert decided == {1: ("accepted", True), 2: ("refused", False)}
 
@@ -297,7 +297,7 @@ def test_a_run_that_is_no_version_yet_becomes_one_only_if_it_passes(
     assert len(store.client.search_model_versions("name = 'small'")) == 1
     judged_as(monkeypatch, 0.1)
     verdict = promote(f"runs:/{run_id}", None, [], Watched(), tracking_uri=store.uri)
-    champion = standing(store, "small").champion
+    champion = current_aliases(store, "small").champion
     assert verdict is not None
     assert verdict.evidence.candidate == f"small/{champion}"
     assert store.client.get_model_version("small", str(champion)).run_id == run_id
@@ -309,7 +309,7 @@ def test_a_study_leads_to_its_winners_version(store: Store, monkeypatch: pytest.
     tags = {"tunery.kind": "study", "tunery.study": "nightly", "tunery.registered_version": "small/2"}
     study = store.client.create_run(store.experiment_id(), tags=tags, run_name="nightly")
     promote("nightly" if by == "name" else study.info.run_id, None, [], Watched(), tracking_uri=store.uri)
-    assert standing(store, "small").champion == 2
+    assert current_aliases(store, "small").champion == 2
 
 
 def test_a_rollback_restores_the_champion_before_and_another_undoes_it(
@@ -319,9 +319,9 @@ def test_a_rollback_restores_the_champion_before_and_another_undoes_it(
     promote(WEAK, None, [], Watched(), tracking_uri=store.uri)
     promote(STRONG, None, [], Watched(), tracking_uri=store.uri)
     page = store.client.get_model_version("small", "1").description
-    assert standing(store, "small") == Standing(2, 1)
+    assert current_aliases(store, "small") == Aliases(2, 1)
     assert rollback("small", Watched(), reason="it\n# swears<br>", tracking_uri=store.uri) == 1
-    assert standing(store, "small") == Standing(1, 2)
+    assert current_aliases(store, "small") == Aliases(1, 2)
     assert store.client.get_model_version("small", "1").description == page
     assert rollback("small", Watched(), tracking_uri=store.uri) == 2
 
@@ -349,7 +349,7 @@ def test_a_rollback_to_a_version_whose_files_are_gone_changes_nothing(
     monkeypatch.setattr(type(store.client), "list_logged_model_artifacts", lambda *_: [])
     with pytest.raises(RefError, match="models:/small/1: its files are gone"):
         rollback("small", Watched(), tracking_uri=store.uri)
-    assert (standing(store, "small"), kinds(store)) == (Standing(2, 1), before)
+    assert (current_aliases(store, "small"), kinds(store)) == (Aliases(2, 1), before)
 
 
 def test_the_next_command_finishes_what_a_dead_one_had_begun(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,13 +357,13 @@ def test_the_next_command_finishes_what_a_dead_one_had_begun(store: Store, monke
         store.experiment_id(),
         tags={"tunery.kind": "promotion", "tunery.promotion.model": "small", DECISION: "accepted"},
     )
-    left = AliasMove(Standing(), Standing(1, None), run.info.run_id, "2026-01-02T03:04:05+00:00")
-    store.client.set_registered_model_tag("small", INTENT, written(left))
+    left = AliasMove(Aliases(), Aliases(1, None), run.info.run_id, "2026-01-02T03:04:05+00:00")
+    store.client.set_registered_model_tag("small", PENDING, as_tag(left))
     judged_as(monkeypatch, 0.1)
     watched = Watched()
     promote(STRONG, None, [], watched, tracking_uri=store.uri)
     assert "small/1 is the champion" in watched.said[0]
-    assert standing(store, "small") == Standing(2, 1)
+    assert current_aliases(store, "small") == Aliases(2, 1)
     assert [one.decision for one in promotions(store, "small") if one.applied] == ["accepted", "accepted"]
 
 
@@ -415,7 +415,7 @@ def test_a_reference_that_cannot_be_promoted(store: Store, spoil: Callable[[Stor
     with pytest.raises(RefError, match=told) as error:
         promote(ref, None, [], Watched(), tracking_uri=store.uri)
     assert error.value.exit_code == 2
-    assert (standing(store, "small"), kinds(store)) == (Standing(), before)
+    assert (current_aliases(store, "small"), kinds(store)) == (Aliases(), before)
 
 
 def test_a_run_without_answers_cannot_be_promoted(

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binomtest
 
 from tunery.promotion.store import promotions
-from tunery.tracking.aliases import standing
+from tunery.tracking.aliases import current_aliases
 from tunery.tracking.store import Store, connect
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def test_the_tour_ends_with_the_champion_that_it_promises(tmp_path: Path, monkey
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
     store = connect(f"sqlite:///{tmp_path}/mlflow.db", "quickstart")
-    now = standing(store, "quickstart")
+    now = current_aliases(store, "quickstart")
     assert (now.champion, now.previous) == (3, 2)
     decided = [(one.version, one.decision) for one in promotions(store, "quickstart")]
     assert decided == [

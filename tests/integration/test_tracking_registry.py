@@ -22,7 +22,7 @@ from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import StepMetrics
-from tunery.tracking.aliases import Move, Standing, mend, move, standing
+from tunery.tracking.aliases import Aliases, AliasMove, current_aliases, finish_pending, move_aliases
 from tunery.tracking.flavor.adapters import LoggedAdapter, log_adapter
 from tunery.tracking.registry import download, register, resolve
 from tunery.tracking.run import open_run
@@ -270,31 +270,31 @@ def _with_versions(store: Store, name: str, versions: int) -> None:
         store.client.create_model_version(name, "s3://bucket/nowhere")
 
 
-def _wanted(store: Store, name: str, version: int) -> Move:
+def _wanted(store: Store, name: str, version: int) -> AliasMove:
     page = "# why\n" + "x" * 7000
     run = store.client.create_run(store.experiment_id(), tags={"mlflow.note.content": page})
-    before = standing(store, name)
+    before = current_aliases(store, name)
     tags = {f"tunery.promotion.{number}": "я" * 1000 for number in range(4)}
-    return Move(before, Standing(version, before.champion), run.info.run_id, "2026-01-02T03:04:05+00:00", tags)
+    return AliasMove(before, Aliases(version, before.champion), run.info.run_id, "2026-01-02T03:04:05+00:00", tags)
 
 
 def test_a_long_report_and_long_evidence_fit(server_store: Store) -> None:
     _with_versions(server_store, "long", 2)
-    move(server_store, "long", _wanted(server_store, "long", 1))
-    move(server_store, "long", _wanted(server_store, "long", 2))
+    move_aliases(server_store, "long", _wanted(server_store, "long", 1))
+    move_aliases(server_store, "long", _wanted(server_store, "long", 2))
     version = server_store.client.get_model_version("long", "2")
-    assert standing(server_store, "long") == Standing(2, 1)
+    assert current_aliases(server_store, "long") == Aliases(2, 1)
     assert (version.description[:5], len(version.description), len(version.tags)) == ("# why", 5000, 4)
-    assert mend(server_store, "long") is None
+    assert finish_pending(server_store, "long") is None
 
 
 def test_of_five_that_move_at_once_one_wins(server_store: Store) -> None:
     _with_versions(server_store, "busy", 5)
     moves = [_wanted(server_store, "busy", version) for version in range(1, 6)]
 
-    def tried(one: Move) -> int | None:
+    def tried(one: AliasMove) -> int | None:
         try:
-            move(server_store, "busy", one)
+            move_aliases(server_store, "busy", one)
         except Overtaken:
             return None
         return one.after.champion
@@ -302,5 +302,5 @@ def test_of_five_that_move_at_once_one_wins(server_store: Store) -> None:
     with ThreadPoolExecutor(5) as pool:
         won = [version for version in pool.map(tried, moves) if version is not None]
     assert len(won) == 1
-    assert standing(server_store, "busy") == Standing(won[0], None)
+    assert current_aliases(server_store, "busy") == Aliases(won[0], None)
     assert server_store.client.get_registered_model("busy").tags == {}

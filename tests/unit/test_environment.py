@@ -18,7 +18,15 @@ def test_conda_declares_the_versions_of_pyproject() -> None:
 
 
 def test_every_version_is_exact() -> None:
-    assert [name for name in PYPROJECT["dependencies"] if "==" not in name] == []
+    extras = [name for group in PYPROJECT["optional-dependencies"].values() for name in group]
+    named = [name for name in (*PYPROJECT["dependencies"], *extras) if not name.startswith("tunery[")]
+    assert [name for name in named if "==" not in name] == []
+
+
+def test_an_extra_names_extras_that_exist() -> None:
+    extras = PYPROJECT["optional-dependencies"]
+    named = {part for group in extras.values() for name in group if (part := name.removeprefix("tunery[")) != name}
+    assert {name for part in named for name in part.removesuffix("]").split(",")} <= set(extras)
 
 
 def test_conda_has_the_oldest_python_that_is_supported() -> None:

@@ -8,7 +8,7 @@ from tunery.cli.options import OverridableCommand, overrides_of
 
 _DEFAULT_PROJECT = "projects/quickstart"
 _EPILOG = """Any key of project.yaml is an option too: --base.quantization none, --data.max_length 4096.
-How it is counted, and how far off it was: docs/estimate.md."""
+How it is counted, and how far off it was: docs/guides/memory.md."""
 
 
 @click.command(cls=OverridableCommand, epilog=_EPILOG)

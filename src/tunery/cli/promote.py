@@ -7,7 +7,7 @@ import click
 from tunery.cli.options import OverridableCommand, overrides_of, store_options, tracking_option
 
 _EPILOG = """The rules are the section `promotion` of project.yaml; any of its keys is an option too:
---promotion.min_gain 0.01. What each gate asks, and how it is tested: docs/promotion.md.
+--promotion.min_gain 0.01. What each gate asks, and how it is tested: docs/guides/promoting.md.
 Exit codes: 0 the alias moved, or the candidate is the champion already; 3 a gate refused; 2 bad input."""
 
 

@@ -249,7 +249,7 @@ def _log(
     tracker.log_table(frame_of(comparison), "comparison.json")
     for name, figure in _figures(comparison).items():
         tracker.log_figure(figure, f"plots/{name}.png")
-    tracker.gateway.params(
+    tracker.writer.params(
         {"compare.selection": str(selection), "compare.confidence": options.confidence, "compare.seed": options.seed}
     )
     main = comparison.main

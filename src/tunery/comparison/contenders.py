@@ -10,7 +10,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,12 @@ from statsmodels.stats.proportion import proportion_confint
 
 from tunery.comparison.entries import Entry, TaskScore, Votes
 from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
-from tunery.comparison.pairing import answers_of, averaged, layout_of
+from tunery.comparison.pairing import answers_of, averaged
 from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
-from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_error, reach
+from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_estimate
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class _Task:
     """What the contenders of a board share on one task: the order of its items and how they hang together."""
 
     name: str
-    order: pd.Index[Any] | None
-    layout: ItemClusters
+    order: pd.Index | None
+    clusters: ItemClusters
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def candidates(
         names: By `configuration_of`.
 
     Returns:
-        Candidates in the order of their first runs, a layout for each of the board's tasks, and notes.
+        Candidates in the order of their first runs, the clusters of each of the board's tasks, and notes.
     """
     rows, notes = _rows(group)
     tasks = [_task(name, group.runs) for name in group.tasks]
@@ -78,7 +77,7 @@ def candidates(
         found.append(Configuration(contender, side))
     return (
         _with_corrected_gains(found),
-        [task.layout for task in tasks],
+        [task.clusters for task in tasks],
         [*notes, *remarks(group)],
     )
 
@@ -160,7 +159,7 @@ def _task(name: str, runs: Sequence[Entry]) -> _Task:
     first = sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ()))
     found = (answers_of(run.samples.get(name), run.tasks[name]) for run in first)
     answers = next((one for one in found if one is not None), None)
-    return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.ids, layout_of(answers))
+    return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.values.index, answers.clusters)
 
 
 def _side(runs: Sequence[Entry], tasks: Sequence[_Task]) -> ScoreMatrix:
@@ -217,35 +216,35 @@ def _contender(
 ) -> tuple[LeaderboardRow, ScoreMatrix]:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
     side, base = _side(runs, tasks), _base_side(runs, tasks)
-    layouts = [task.layout for task in tasks]
+    clusters = [task.clusters for task in tasks]
     bare = runs[0].kind == "base"
     cells = {
         task.name: _in_own_direction(
-            _measured(side.on(number), base.on(number), [task.layout], level, bare), runs[0].tasks[task.name]
+            _measured(side.on(number), base.on(number), [task.clusters], level, bare), runs[0].tasks[task.name]
         )
         for number, task in enumerate(tasks)
     }
     counting = range(ranked)
-    score = _measured(side.on(*counting), base.on(*counting), layouts[:ranked], level, bare)
+    score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], level, bare)
     row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
     return row, side.on(*counting)
 
 
-def _measured(side: ScoreMatrix, base: ScoreMatrix, layouts: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
+def _measured(side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
     """A side's score with its interval, and its gain over the base; greater is better.
 
     Args:
         bare: Whether the side is a base itself, which has no gain over itself.
     """
-    error, freedom = own_error(side, layouts)
-    far = reach(error, freedom, level.confidence)  # NaN where no error is known, or where it is 0
+    found = own_estimate(side, clusters)
+    low, high = found.interval(level.confidence)  # NaN if no error is known, or if it is 0
     by_seed = side.scores.mean(axis=1)
     known = not math.isnan(base.score)
     return Cell(
         SCORE, "mean", side.score, float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-        side.score - far, side.score + far, None if math.isnan(far) else error,
+        low, high, None if math.isnan(low) else found.error,
         sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
-        gain=difference(side, base, layouts, level.confidence, level.seed) if known and not bare else None,
+        gain=difference(side, base, clusters, level.confidence, level.seed) if known and not bare else None,
     )  # fmt: skip
 
 

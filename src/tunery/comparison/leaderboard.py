@@ -57,7 +57,7 @@ def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0, t
 
 def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, most: int) -> Board:
     """One board: contenders by score, each beside its base, pairs tested, places with what is open about them."""
-    found, layouts, notes = candidates(group, names, level)
+    found, clusters, notes = candidates(group, names, level)
     ordered = sorted(found, key=lambda one: (-one.side.score, one.contender.name))
     order = [one.contender.name for one in ordered]
     tested = ordered[:most]
@@ -65,7 +65,7 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
     if len(order) > len(tested):
         family = len(order) * (len(order) - 1) // 2
         notes.append(f"Only the best {most} of {len(order)} were tested against one another.")
-    pairs = _pairs(tested, group.tasks, layouts, level, family)
+    pairs = _pairs(tested, group.tasks, clusters, level, family)
     board = Board(group.tasks, (), pairs, (), None, group.reason, tuple(notes))
     better = _better(board.over_all, level.confidence)
     values = pd.DataFrame([one.side.scores.mean(axis=0) for one in ordered], index=order, columns=list(group.tasks)).T
@@ -84,7 +84,7 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
 def _pairs(
     ordered: Sequence[Configuration],
     tasks: Sequence[str],
-    layouts: Sequence[ItemClusters],
+    clusters: Sequence[ItemClusters],
     level: Level,
     family: int | None,
 ) -> tuple[TestedPair, ...]:
@@ -94,7 +94,7 @@ def _pairs(
         family: Pairs that there would be, where not all candidates are given.
     """
     twos = list(itertools.combinations(ordered, 2))
-    whole = [difference(one.side, other.side, layouts, level.confidence, level.seed) for one, other in twos]
+    whole = [difference(one.side, other.side, clusters, level.confidence, level.seed) for one, other in twos]
     over_all = SCORE if len(tasks) > 1 else tasks[0]
     pairs = [
         TestedPair(over_all, one.contender.name, other.contender.name, found)
@@ -104,7 +104,7 @@ def _pairs(
         return tuple(pairs)
     places = [(number, one, other) for number in range(len(tasks)) for one, other in twos]
     single = [
-        difference(one.side.on(number), other.side.on(number), [layouts[number]], level.confidence, level.seed)
+        difference(one.side.on(number), other.side.on(number), [clusters[number]], level.confidence, level.seed)
         for number, one, other in places
     ]
     pairs += [

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tunery.comparison.entries import TaskScore
+from tunery.evaluation.result import averaging_of
+from tunery.statistics.paired import item_ids
 from tunery.statistics.variance import Floats, ItemClusters
 
 
@@ -19,81 +19,50 @@ class ItemScores:
     """The items that a score is the mean of.
 
     Args:
-        ids: Unlike one another; an item that a task holds twice has a number at its end the second time.
         items: The item ids as they were stored.
-        values: The metric on each item, shape (items,).
-        leaves: Each item's leaf task, where leaf tasks count alike whatever their sizes.
+        values: The metric on each item, by `item_ids`.
         passages: Each item's shared text, where items have one.
+        leaves: Each item's leaf task, where leaf tasks count alike whatever their sizes.
     """
 
-    ids: pd.Index[Any]
-    items: pd.Series[Any]
-    values: Floats
-    leaves: pd.Series[Any] | None = None
-    passages: pd.Series[Any] | None = None
+    items: pd.Series
+    values: pd.Series
+    passages: pd.Series | None = None
+    leaves: pd.Series | None = None
+
+    @property
+    def clusters(self) -> ItemClusters:
+        """Which items are not independent, in the order of `values`."""
+        return ItemClusters.of(self.passages, self.leaves)
 
 
 def answers_of(samples: pd.DataFrame | None, score: TaskScore) -> ItemScores | None:
     """The items behind a score.
 
     Args:
-        samples: One row an item, of all splits; None where a run keeps none.
+        samples: One row an item, of all splits; None if a run keeps none.
 
     Returns:
-        None where the items' mean is not the score, so that nothing can be said item by item.
+        None if the items' mean is not the score, so that nothing can be said item by item.
     """
     if samples is None or samples.empty or not {"item_id", score.metric} <= set(samples.columns):
         return None
-    rows = samples[samples[score.metric].notna()]
-    if score.conditions.get("split") in ("dev", "locked") and "split" in rows:
-        rows = rows[rows["split"] == score.conditions["split"]]
-    values = rows[score.metric].to_numpy(float)
-    passages = rows.get("passage")
-    if len(values) and _close(values.mean(), score.value):
-        return ItemScores(_distinct(rows["item_id"]), rows["item_id"], values, None, passages)
-    if "task" in rows and _close(rows.groupby("task")[score.metric].mean().mean(), score.value):
-        return ItemScores(_distinct(rows["item_id"]), rows["item_id"], values, rows["task"], passages)
-    return None
+    if score.conditions.get("split") in ("dev", "locked") and "split" in samples:
+        samples = samples[samples["split"] == score.conditions["split"]]
+    rows = samples.set_axis(item_ids(samples)).dropna(subset=[score.metric])
+    averaging = averaging_of(rows, score.metric, score.value)
+    if averaging is None:
+        return None
+    leaves = rows["task"] if averaging == "tasks" else None
+    return ItemScores(rows["item_id"], rows[score.metric].astype(float), rows.get("passage"), leaves)
 
 
-def _distinct(items: pd.Series[Any]) -> pd.Index[Any]:
-    found: pd.Index[Any] = pd.Index(items)
-    if found.is_unique:
-        return found
-    nth = items.groupby(items).cumcount()
-    return found.where(nth == 0, found.astype(str) + " #" + nth.astype(str).to_numpy())
-
-
-def layout_of(answers: ItemScores) -> ItemClusters:
-    """How the items hang together: numbers for their passages and their leaf tasks."""
-    leaves = None if answers.leaves is None else pd.factorize(answers.leaves)[0]
-    passages = None
-    if answers.passages is not None:
-        alone = pd.Series([f"item {number}" for number in range(len(answers.ids))], index=answers.passages.index)
-        passages = pd.factorize(answers.passages.astype(object).where(answers.passages.notna(), alone))[0]
-        if len(np.unique(passages)) == len(passages):
-            passages = None  # every item has a text of its own
-    return ItemClusters(passages, leaves)
-
-
-def averaged(answers: Sequence[ItemScores | None], order: pd.Index[Any], sign: int) -> Floats | None:
+def averaged(answers: Sequence[ItemScores | None], order: pd.Index, sign: int) -> Floats | None:
     """Each item's value, mean over seeds, in `order`; None unless every seed answered exactly these items."""
-    values = [None if one is None else _ordered(one, order) for one in answers]
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    known = [one.values for one in answers if one is not None]
+    if not known or len(known) < len(answers):
         return None
-    mean: Floats = sign * np.mean(known, axis=0)
+    if any(len(values) != len(order) or not order.isin(values.index).all() for values in known):
+        return None
+    mean: Floats = sign * np.mean([values.reindex(order).to_numpy() for values in known], axis=0)
     return mean
-
-
-def _ordered(answers: ItemScores, order: pd.Index[Any]) -> Floats | None:
-    if answers.ids.equals(order):
-        return answers.values
-    if len(answers.ids) != len(order):
-        return None
-    places = answers.ids.get_indexer(order)
-    return None if (places < 0).any() else answers.values[places]
-
-
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)

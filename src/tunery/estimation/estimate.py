@@ -1,6 +1,6 @@
 """How much memory a run needs, from its settings and the base's config alone; nothing is loaded.
 
-The formulas and what they assume: docs/estimate.md.
+The formulas and what they assume: docs/guides/memory.md.
 """
 
 from __future__ import annotations

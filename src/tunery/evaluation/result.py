@@ -52,19 +52,22 @@ def restrict(result: TaskResult, split: Literal["dev", "locked"]) -> TaskResult:
 
 
 def averaging(result: TaskResult, metric: str) -> Averaging | None:
+    """How one of a task's scores is made of its items; None if it has no such score."""
+    score = result.scores.get(metric)
+    return None if score is None else averaging_of(result.samples, metric, score.value)
+
+
+def averaging_of(samples: pd.DataFrame, metric: str, value: float) -> Averaging | None:
     """How a score is made of its items.
 
     Returns:
         "items": the mean over all items; "tasks": the mean of the leaf tasks' means, whatever their sizes; None:
         neither (a perplexity, say), so that nothing can be said item by item.
     """
-    score = result.scores.get(metric)
-    if score is None or metric not in result.samples:
-        return None
-    values = _by_task(result.samples, metric)
-    if _close(_pooled_mean(values), score.value):
+    values = _by_task(samples, metric) if metric in samples else []
+    if _close(_pooled_mean(values), value):
         return "items"
-    return "tasks" if _close(_mean_of_means(values), score.value) else None
+    return "tasks" if _close(_mean_of_means(values), value) else None
 
 
 def mean_over_tasks(samples: pd.DataFrame, column: str) -> tuple[float, float | None]:
@@ -151,4 +154,5 @@ def _root(variance: float) -> float | None:
 
 
 def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    # Scores of imported results are rounded to fewer digits than a double has.
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
-from tunery.importing.faults import NotTaken
+from tunery.importing.faults import NotAResultFile
 
 if TYPE_CHECKING:
-    from tunery.importing.store import Imported, ImportedTask
+    from tunery.importing.store import ImportedRun, ImportedTask
 
 _EMPTY = ("", "-", "–", "n/a", "na", "none", "null")
 
 
-def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list[Imported]:
+def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list[ImportedRun]:
     """Every row as a run.
 
     Args:
@@ -30,7 +30,7 @@ def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list
         task: What the column `score` is the score of; by default the file's name.
 
     Raises:
-        NotTaken: If it cannot be read, or columns do not map.
+        NotAResultFile: If it cannot be read, or columns do not map.
         InputError: If rows do not fit the heading, or a number breaks its rule; all faults at once.
     """
     header, lines = _read(file)
@@ -54,9 +54,11 @@ def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         advice = "Save it as a table in UTF-8: the first line names columns, each other is a run."
-        raise NotTaken(str(file), Fault(f"cannot be read ({error})", advice=advice)) from error
+        raise NotAResultFile(str(file), Fault(f"cannot be read ({error})", advice=advice)) from error
     if len(lines) < 2:
-        raise NotTaken(str(file), Fault("holds no rows", advice="The first line names columns, each other is a run."))
+        raise NotAResultFile(
+            str(file), Fault("holds no rows", advice="The first line names columns, each other is a run.")
+        )
     return lines[0][1], lines[1:]
 
 
@@ -81,7 +83,7 @@ def _misshapen(header: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]]
     ]
 
 
-def _told_apart(runs: Sequence[Imported]) -> list[Imported]:
+def _told_apart(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
     """Rows that are equal to the last cell are as many runs; their digests count them."""
     from tunery.importing.store import digest_of
 
@@ -101,8 +103,8 @@ def _run(
     fields: Mapping[str, str],
     scores: Sequence[Column],
     faults: list[Fault],
-) -> Imported | None:
-    from tunery.importing.store import Imported, digest_of
+) -> ImportedRun | None:
+    from tunery.importing.store import ImportedRun, digest_of
 
     told = {ours: row[theirs] for ours, theirs in fields.items() if row.get(theirs, "").lower() not in _EMPTY}
     before = len(faults)
@@ -119,7 +121,7 @@ def _run(
         faults.append(Fault(f"line {number}: no score", advice="Fill it in, or delete the row."))
         return None
     used = {*fields.values(), *(column.name for column in scores)}
-    return Imported(
+    return ImportedRun(
         name=told.get("name", f"{file.stem} line {number}"),
         digest=digest_of(row, sorted(fields.items()), [vars(column) for column in scores]),
         source=f"{file.name}:{number}",
@@ -250,7 +252,7 @@ def columns_of(
     """Fields by our name, and the columns of scores.
 
     Raises:
-        NotTaken: With every mapping that cannot be, or if no score is found.
+        NotAResultFile: With every mapping that cannot be, or if no score is found.
     """
     faults = [
         Fault(f"--column {ours}={theirs}: there is no column {theirs!r}", advice=_found(header, theirs))
@@ -263,19 +265,21 @@ def columns_of(
         if ours not in _FIELDS and not _SCORE.fullmatch(ours)
     ]
     if faults:
-        raise NotTaken(str(file), faults)
+        raise NotAResultFile(str(file), faults)
     taken = set(columns.values())
     meant = {**{name: name for name in header if name not in taken}, **columns}
     fields = {ours: theirs for ours, theirs in meant.items() if ours in _FIELDS and "score" not in ours}
     scores = [column for ours, theirs in meant.items() if (column := _score_column(ours, theirs, task)) is not None]
     if not any(column.part == "value" for column in scores):
         advice = f"Say which: --column score=<column>, or --column world_facts/acc=<column>. {_found(header)}"
-        raise NotTaken(str(file), Fault("no column is known as a score", advice=advice))
+        raise NotAResultFile(str(file), Fault("no column is known as a score", advice=advice))
     places = [(one.task, one.metric, one.part) for one in scores]
     twice = [one for one, place in zip(scores, places, strict=True) if places.count(place) > 1]
     if twice:
         names = ", ".join(repr(one.name) for one in twice)
-        raise NotTaken(str(file), Fault(f"the columns {names} hold one number twice", advice="Delete all but one."))
+        raise NotAResultFile(
+            str(file), Fault(f"the columns {names} hold one number twice", advice="Delete all but one.")
+        )
     return fields, scores
 
 

@@ -12,11 +12,11 @@ from tunery.errors import Fault, InputError
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
-class NotTaken(InputError):
+class NotAResultFile(InputError):
     """The file cannot be read as results; a fault where it was named, and passed over in a folder."""
 
 
-class Unrelated(NotTaken):
+class UnrelatedFile(NotAResultFile):
     """The file is whole, and of another kind: a model's config.json beside its results."""
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
 from tunery.importing.csv_table import read_table
-from tunery.importing.faults import NotTaken, Unrelated, well_formed
+from tunery.importing.faults import NotAResultFile, UnrelatedFile, well_formed
 from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
-    from tunery.importing.store import Imported
+    from tunery.importing.store import ImportedRun
 
 _TABLES = (".csv", ".tsv")
 _FORMS = "a results_*.json of lm-eval, a result of PEFT's method comparison, or a CSV table"
@@ -91,13 +91,13 @@ def import_results(
     return made
 
 
-def read_results(places: Sequence[Path], options: ImportOptions, observer: Observer) -> list[Imported]:
+def read_results(places: Sequence[Path], options: ImportOptions, observer: Observer) -> list[ImportedRun]:
     """Read every file.
 
     Raises:
         InputError: With the faults of all files.
     """
-    found: list[Imported] = []
+    found: list[ImportedRun] = []
     faults: list[InputError] = []
     for place in places:
         try:
@@ -109,22 +109,22 @@ def read_results(places: Sequence[Path], options: ImportOptions, observer: Obser
     return found
 
 
-def _folder(folder: Path, options: ImportOptions, observer: Observer) -> list[Imported]:
+def _folder(folder: Path, options: ImportOptions, observer: Observer) -> list[ImportedRun]:
     """Result files below a folder; others in it are no fault, unless there is nothing else."""
     files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
-    found: list[Imported] = []
-    passed: list[NotTaken] = []
+    found: list[ImportedRun] = []
+    passed: list[NotAResultFile] = []
     faults: list[InputError] = []
     for file in files:
         try:
             found += _file(file, options)
-        except NotTaken as error:
+        except NotAResultFile as error:
             passed.append(error)
         except InputError as error:
             faults.append(error)
     _raise_together(str(folder), faults)
     # Why: of each file that may have been meant; a model's own files are only named.
-    reasons = [str(error) for error in passed if not isinstance(error, Unrelated)]
+    reasons = [str(error) for error in passed if not isinstance(error, UnrelatedFile)]
     held = ", ".join([Path(error.where).name for error in passed][:_LISTED])
     if not found:
         nothing = f"holds no result file; it holds {held or 'no .json and no .csv'}"
@@ -136,18 +136,18 @@ def _folder(folder: Path, options: ImportOptions, observer: Observer) -> list[Im
     return found
 
 
-def _file(file: Path, options: ImportOptions) -> list[Imported]:
-    from tunery.importing.store import lost_in_store
+def _file(file: Path, options: ImportOptions) -> list[ImportedRun]:
+    from tunery.importing.store import store_faults
 
     with well_formed(file):
         found = [_with_options(imported, options) for imported in _runs(file, options)]
-    faults = lost_in_store(found)
+    faults = store_faults(found)
     if faults:
         raise InputError(str(file), faults)
     return found
 
 
-def _runs(file: Path, options: ImportOptions) -> list[Imported]:
+def _runs(file: Path, options: ImportOptions) -> list[ImportedRun]:
     if not file.is_file():
         raise InputError(str(file), Fault("is not there", advice="Name a result file, or a folder of them."))
     if file.suffix in _TABLES:
@@ -158,7 +158,7 @@ def _runs(file: Path, options: ImportOptions) -> list[Imported]:
     if is_peft(tree):
         return [read_peft(file, tree)]
     keys = f"its keys are {', '.join(sorted(tree)[:_LISTED])}" if isinstance(tree, dict) else "it is no JSON object"
-    raise Unrelated(str(file), Fault(f"is no result file: {keys}", advice=f"Wanted is {_FORMS}."))
+    raise UnrelatedFile(str(file), Fault(f"is no result file: {keys}", advice=f"Wanted is {_FORMS}."))
 
 
 def _tree(file: Path) -> Any:
@@ -169,10 +169,10 @@ def _tree(file: Path) -> Any:
             advice = "Name the results_*.json beside it: its samples are found from there."
         else:
             advice = f"Wanted is {_FORMS}."
-        raise NotTaken(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
+        raise NotAResultFile(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
 
 
-def _with_options(imported: Imported, options: ImportOptions) -> Imported:
+def _with_options(imported: ImportedRun, options: ImportOptions) -> ImportedRun:
     """What the command line says, over what the file says; another statement is another import."""
     from tunery.importing.store import digest_of
 
@@ -193,7 +193,7 @@ def _with_options(imported: Imported, options: ImportOptions) -> Imported:
     return replace(imported, **told, tasks=tasks, digest=digest_of(imported.digest, said), name_counts=named)
 
 
-def _refuse_unknown(lower: Sequence[str], found: Sequence[Imported]) -> None:
+def _refuse_unknown(lower: Sequence[str], found: Sequence[ImportedRun]) -> None:
     known = sorted({metric for imported in found for task in imported.tasks.values() for metric in task.values})
     faults = [
         Fault(f"there is no metric {name!r}", advice=f"{nearest(name, known)} Found are: {', '.join(known)}.".strip())

@@ -14,7 +14,7 @@ from tunery.importing.lm_eval_samples import sample_files, sample_frame, togethe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tunery.importing.store import Imported, ImportedTask
+    from tunery.importing.store import ImportedRun, ImportedTask
 
 _ADAPTER_ARGUMENTS = ("peft", "delta")
 _NEVER = 2**40  # seconds: no date; a store's milliseconds would overflow
@@ -30,13 +30,13 @@ def is_lm_eval(tree: Any) -> bool:
     )
 
 
-def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> Imported:
+def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
     """One run from a result file and the samples beside it.
 
     Raises:
         InputError: If it holds no score, or one that is no number.
     """
-    from tunery.importing.store import Imported, digest_of
+    from tunery.importing.store import ImportedRun, digest_of
 
     samples = sample_files(file)
     frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
@@ -47,7 +47,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> Imported:
     adapter = next((arguments[key] for key in _ADAPTER_ARGUMENTS if key in arguments), None)
     base = str(arguments.get("pretrained", model))
     texts = [path.read_bytes() for path in samples.values()]
-    return Imported(
+    return ImportedRun(
         name=_short_name(adapter or model),
         digest=digest_of(tree, *texts),
         source=file.name,

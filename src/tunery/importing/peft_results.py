@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import flatten
 from tunery.errors import Fault, InputError
-from tunery.importing.faults import NotTaken
+from tunery.importing.faults import NotAResultFile
 
 if TYPE_CHECKING:
-    from tunery.importing.store import Imported, ImportedTask
+    from tunery.importing.store import ImportedRun, ImportedTask
 
 _TASK, _METRIC, _SCORE = "gsm8k", "accuracy", "test accuracy"
 _TEST_ITEMS = 1319  # all of GSM8K's test split, which that comparison asks
@@ -33,19 +33,19 @@ def is_peft(tree: Any) -> bool:
     return isinstance(tree, dict) and all(isinstance(tree.get(key), dict) for key in ("run_info", "train_info"))
 
 
-def read_peft(file: Path, tree: Mapping[str, Any]) -> Imported:
+def read_peft(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
     """One run from a result file.
 
     Raises:
-        NotTaken: If the experiment did not end well, or is another comparison of PEFT's.
+        NotAResultFile: If the experiment did not end well, or is another comparison of PEFT's.
         InputError: If its score is no share.
     """
-    from tunery.importing.store import Imported, digest_of
+    from tunery.importing.store import ImportedRun, digest_of
 
     run, train, meta = tree["run_info"], tree["train_info"], tree.get("meta_info") or {}
     last = _last(file, train)
     config = run.get("train_config") or {}
-    return Imported(
+    return ImportedRun(
         name=str(run.get("experiment_name") or file.stem),
         digest=digest_of(tree),
         source=file.name,
@@ -68,12 +68,12 @@ def _last(file: Path, train: Mapping[str, Any]) -> Mapping[str, Any]:
     """The row of the end, which holds the test score."""
     if train.get("status") != "success":
         fault = Fault("train_info.status", "'success'", train.get("status"), "Run the experiment again.")
-        raise NotTaken(str(file), fault)
+        raise NotAResultFile(str(file), fault)
     rows = [row for row in train.get("metrics") or [] if _SCORE in row]
     if not rows:
         there = ", ".join(sorted({key for row in train.get("metrics") or [] for key in row})) or "nothing"
         fault = Fault(f"train_info.metrics has no {_SCORE!r}; it has {there}", advice="Only MetaMathQA's can be read.")
-        raise NotTaken(str(file), fault)
+        raise NotAResultFile(str(file), fault)
     score = rows[-1][_SCORE]
     if not isinstance(score, int | float) or not 0 <= score <= 1:
         raise InputError(str(file), Fault(_SCORE, "a share from 0 to 1", score, "Run the experiment again."))

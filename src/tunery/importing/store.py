@@ -64,7 +64,7 @@ class ImportedTask:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedRun:
     """One run of somebody else's.
 
     Args:
@@ -106,7 +106,7 @@ def known_imports(store: Store) -> dict[str, tuple[str, str]]:
     return {found[DIGEST]: (run_id, found.get(PROJECT, "")) for run_id, found in tags.items() if DIGEST in found}
 
 
-def keep_import(store: Store, imported: Imported, project: str) -> str:
+def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
     """Keep a run in the store's experiment.
 
     Returns:
@@ -155,7 +155,7 @@ def score_of(tasks: Mapping[str, ImportedTask]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _tags(imported: Imported, project: str) -> dict[str, str]:
+def _tags(imported: ImportedRun, project: str) -> dict[str, str]:
     tags = {
         "tunery.kind": "import",
         "tunery.project": project,
@@ -170,7 +170,7 @@ def _tags(imported: Imported, project: str) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def param_values(imported: Imported) -> dict[str, str]:
+def param_values(imported: ImportedRun) -> dict[str, str]:
     """Params of the run, by the name that the source gives them."""
     own = {} if imported.seed is None else {"seed": str(imported.seed)}
     # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
@@ -179,7 +179,7 @@ def param_values(imported: Imported) -> dict[str, str]:
     return values | task_params({task: _conditions(result) for task, result in imported.tasks.items()})
 
 
-def _params(imported: Imported) -> Iterator[Param]:
+def _params(imported: ImportedRun) -> Iterator[Param]:
     from mlflow.entities import Param
 
     for key, value in redact(param_values(imported)).items():
@@ -192,7 +192,7 @@ def _conditions(task: ImportedTask) -> dict[str, object]:
     return {"split": "all", **task.conditions, **own}
 
 
-def metric_values(imported: Imported) -> dict[str, float]:
+def metric_values(imported: ImportedRun) -> dict[str, float]:
     """Metrics of the run but its curves, by the name that the source gives them."""
     values = dict(imported.metrics)
     for task, result in imported.tasks.items():
@@ -207,7 +207,7 @@ def metric_values(imported: Imported) -> dict[str, float]:
     return values | ({} if imported.train_rows is None else {"train_rows": imported.train_rows})
 
 
-def _metrics(imported: Imported) -> Iterator[Metric]:
+def _metrics(imported: ImportedRun) -> Iterator[Metric]:
     from mlflow.entities import Metric
 
     now = imported.time_ms or int(time.time() * 1000)
@@ -218,7 +218,7 @@ def _metrics(imported: Imported) -> Iterator[Metric]:
             yield Metric(entity_name(key), float(value), now, step)
 
 
-def _upload(store: Store, run_id: str, imported: Imported) -> None:
+def _upload(store: Store, run_id: str, imported: ImportedRun) -> None:
     kept = {task: result.samples for task, result in imported.tasks.items() if result.samples is not None}
     if not kept:
         return
@@ -243,7 +243,7 @@ _LISTED = 8
 _PREFIXES = ("import.", TASK_PARAM, "lm_eval/")
 
 
-def lost_in_store(runs: Sequence[Imported]) -> list[Fault]:
+def store_faults(runs: Sequence[ImportedRun]) -> list[Fault]:
     """Faults of runs that were read from one file.
 
     Args:
@@ -281,9 +281,9 @@ def _of_source(key: str) -> str:
     return key.removeprefix(prefix)
 
 
-def _twins(runs: Sequence[Imported]) -> Iterable[Fault]:
+def _twins(runs: Sequence[ImportedRun]) -> Iterable[Fault]:
     """Repetitions without a number: a comparison takes the latest of a configuration and seed, and drops the others."""
-    groups: dict[Hashable, list[Imported]] = defaultdict(list)
+    groups: dict[Hashable, list[ImportedRun]] = defaultdict(list)
     for run in runs:
         settings = {key: value for key, value in param_values(run).items() if key.startswith("import.")}
         if run.method == "none":

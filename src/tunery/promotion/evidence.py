@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunery.config.promotion import Form
-from tunery.statistics.noninferiority import Difference
+from tunery.records import Difference
 
 Rival = Literal["champion", "base"]
 SCORE = "score"

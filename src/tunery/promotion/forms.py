@@ -13,7 +13,7 @@ from tunery.config.promotion import Form
 from tunery.promotion.evidence import FormScore
 from tunery.promotion.forms_process import FormAnswers, FormJob, follow, score_trained, score_unquantised
 from tunery.records import TaskResult
-from tunery.statistics.noninferiority import Results, compare
+from tunery.statistics.paired import Results, compare_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
@@ -96,25 +96,18 @@ def form_scores(answers: FormAnswers, primary: Mapping[str, str], confidence: fl
 
 
 def _form_score(trained: Results, results: Results, primary: Mapping[str, str], confidence: float) -> FormScore:
-    difference = compare(trained, results, primary, confidence)
+    difference = compare_scores([trained], [results], primary, confidence)
     if difference is None:
         return FormScore(None, fault="its score is no mean over items")
-    changed = sum(_changed(trained[task], results[task], metric) for task, metric in primary.items())
     logs = [_farthest(trained[task], results[task]) for task in primary]
     known = [value for value in logs if value is not None]
     return FormScore(
-        score=difference.candidate,
+        score=difference.score,
         drift=difference.value,
         items=difference.items,
-        changed=changed,
+        changed=difference.changed,
         loglikelihood=max(known, default=None),
     )
-
-
-def _changed(one: TaskResult, other: TaskResult, metric: str) -> int:
-    from tunery.evaluation.result import pair_items
-
-    return int((pair_items(one.samples, other.samples, metric)["difference"] != 0).sum())
 
 
 def _farthest(one: TaskResult, other: TaskResult) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from tunery.config.promotion import PromotionConfig
 from tunery.promotion.evidence import SCORE, Evidence, Rival
-from tunery.statistics.noninferiority import Difference
+from tunery.records import Difference
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 # Errors clustered by fewer passages are too small: of equal models, 2.5 % may be found better; it was 6.9 % at 3
@@ -120,7 +120,9 @@ def _above(name: str, difference: Difference | None, bound: float, noun: str, ev
         said = f"not surely above {_bound(bound)}: {difference.items} items cannot tell"
     interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
     reason = f"{noun} {difference.value:+.4f} {interval} on {difference.items} locked items, {said}"
-    figures = {name: getattr(difference, name) for name in ("candidate", "rival", "value", "low", "high", "items")}
+    figures = {
+        name: getattr(difference, name) for name in ("score", "baseline", "value", "low", "high", "p_value", "items")
+    }
     return Gate(name, passed, reason, {**figures, "bound": bound})
 
 

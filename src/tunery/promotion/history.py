@@ -33,7 +33,7 @@ def history(
         RefError: If there is no registered model of that name.
     """
     from tunery.promotion.store import promotions
-    from tunery.tracking.aliases import check_model, standing
+    from tunery.tracking.aliases import check_model, current_aliases
     from tunery.tracking.store import connect
 
     name = name_of(project)
@@ -41,7 +41,7 @@ def history(
     check_model(store, name)
     known = promotions(store, name)
     events = _events(name, known, refused)
-    observer.show(history_table(name, events, _notes(name, known, standing(store, name).champion)))
+    observer.show(history_table(name, events, _notes(name, known, current_aliases(store, name).champion)))
     return events
 
 

@@ -18,7 +18,7 @@ from tunery.promotion.forms import Asking, form_scores
 from tunery.promotion.forms_process import FormAnswers, FormJob
 from tunery.promotion.gates import is_known_license
 from tunery.runs.observer import Observer
-from tunery.statistics.noninferiority import Results, compare
+from tunery.statistics.paired import Results, compare_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
@@ -180,13 +180,13 @@ def _compared(candidate: Candidate, answers: FormAnswers, rivals: Mapping[Rival,
     """The deployed form against everybody: the primary score, then every guarded task."""
     ours, confidence = answers.results[candidate.rules.deploy], candidate.rules.confidence
     for rival, theirs in rivals.items():
-        difference = compare(theirs, ours, answers.primary, confidence)
+        difference = compare_scores([theirs], [ours], answers.primary, confidence)
         if difference is not None:
             yield Compared(SCORE, rival, difference)
     for task in candidate.rules.guard:
         metric = answers.metrics[task]
         for rival, theirs in rivals.items():
-            difference = compare(theirs, ours, {task: metric}, confidence)
+            difference = compare_scores([theirs], [ours], {task: metric}, confidence)
             if difference is not None:
                 yield Compared(task, rival, difference, metric)
 
@@ -197,7 +197,7 @@ def _recorded(candidate: Candidate, answers: FormAnswers) -> float | None:
     then = {task: replace(now[task], samples=candidate.recorded[task]) for task in now if task in candidate.recorded}
     if any(metric not in then[task].samples for task, metric in answers.primary.items() if task in then):
         return None
-    difference = compare(then, now, answers.primary, candidate.rules.confidence)
+    difference = compare_scores([then], [now], answers.primary, candidate.rules.confidence)
     return None if difference is None else difference.value
 
 

@@ -17,7 +17,7 @@ from tunery.promotion.report import Verdict, gates_table
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases import Standing
+    from tunery.tracking.aliases import Aliases
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -52,14 +52,14 @@ def promote(
         InputError: If the reference, its run, the rules or the questions cannot be used; nothing was changed.
         Refused: If a gate refused it, or another promotion was faster; no alias moved.
     """
-    from tunery.tracking.aliases import standing
+    from tunery.tracking.aliases import current_aliases
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, "promotion")
     candidate = find_candidate(ref, project, overrides, store)
     if not dry_run:
         finish_interrupted(candidate.name, store, observer)
-    before = standing(store, candidate.name)
+    before = current_aliases(store, candidate.name)
     if candidate.version is not None and candidate.version == before.champion:
         observer.step(f"{candidate.label} is the champion already: nothing to do")
         return None
@@ -79,7 +79,7 @@ def promote(
 
 
 def _recorded(
-    candidate: Candidate, before: Standing, store: Store, observer: Observer, force: str | None, run_name: str | None
+    candidate: Candidate, before: Aliases, store: Store, observer: Observer, force: str | None, run_name: str | None
 ) -> Verdict:
     """Judge and, if it may, move, in a run of kind promotion that keeps all of it."""
     from tunery.promotion.store import log_answers
@@ -119,16 +119,16 @@ def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tup
     return candidate, replace(verdict, evidence=replace(verdict.evidence, candidate=candidate.label))
 
 
-def _moved(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> Verdict:
+def _moved(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> Verdict:
     """Move the aliases; a verdict that was overtaken is refused after all, and the run says so."""
-    from tunery.tracking.aliases import Move, Standing, move
+    from tunery.tracking.aliases import Aliases, AliasMove, move_aliases
 
-    after = Standing(candidate.version, before.champion if before.champion is not None else before.previous)
+    after = Aliases(candidate.version, before.champion if before.champion is not None else before.previous)
     try:
-        move(
+        move_aliases(
             tracker.store,
             candidate.name,
-            Move(before, after, tracker.run_id, verdict.at, version_tags(verdict, tracker.run_id)),
+            AliasMove(before, after, tracker.run_id, verdict.at, version_tags(verdict, tracker.run_id)),
         )
     except Overtaken as error:
         evidence = replace(verdict.evidence, overtaken=str(error))

@@ -15,7 +15,7 @@ from tunery.promotion.report import Verdict, markdown
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
-    from tunery.tracking.aliases import Standing
+    from tunery.tracking.aliases import Aliases
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -25,16 +25,16 @@ _LONGEST = 1000  # characters of a version's tag; the whole is in evidence.json
 
 def finish_interrupted(name: str, store: Store, observer: Observer) -> None:
     """Finish a move that a process began and died in."""
-    from tunery.tracking.aliases import mend
+    from tunery.tracking.aliases import finish_pending
 
-    left = mend(store, name)
+    left = finish_pending(store, name)
     if left is not None:
         observer.step(
             f"finished what run {left.run_id} had begun: {version_name(name, left.after.champion)} is the champion"
         )
 
 
-def tell(candidate: Candidate, before: Standing, verdict: Verdict, tracker: Tracker) -> None:
+def tell(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> None:
     """Tell the promotion's run what was decided, on what evidence, by which rules."""
     from tunery.promotion.store import log_decision
 
@@ -51,7 +51,7 @@ def _why(verdict: Verdict) -> str:
     return f"not passed: {names}" if names else f"passed all {len(verdict.decision.gates)} gates"
 
 
-def decision_tags(name: str, version: int | None, before: Standing, decision: str, reason: str) -> dict[str, object]:
+def decision_tags(name: str, version: int | None, before: Aliases, decision: str, reason: str) -> dict[str, object]:
     """Tags by which the promotions of a model are found, and its history is told."""
     from tunery.promotion.store import BY, DECISION, MODEL, REASON, RIVAL, VERSION
 
@@ -73,8 +73,8 @@ def _metrics(verdict: Verdict) -> dict[str, float]:
         found |= {where: one.difference.value, f"{where}_low": one.difference.low, f"{where}_high": one.difference.high}
         if one.what == SCORE:
             found |= {
-                "promotion/score": one.difference.candidate,
-                f"promotion/score_of_{one.against}": one.difference.rival,
+                "promotion/score": one.difference.score,
+                f"promotion/score_of_{one.against}": one.difference.baseline,
             }
     for name, form in verdict.evidence.forms.items():
         if form.drift is not None:

@@ -124,7 +124,7 @@ def _score_rows(evidence: Evidence) -> Iterator[str]:
         what = SCORE if one.what == SCORE else f"{one.what} ({one.metric})"
         d = one.difference
         yield (
-            f"| {_cell(what)} | {one.against} | {d.items} | {d.candidate:.4f} | {d.rival:.4f} | {d.value:+.4f} | "
+            f"| {_cell(what)} | {one.against} | {d.items} | {d.score:.4f} | {d.baseline:.4f} | {d.value:+.4f} | "
             f"{d.low:+.4f} to {d.high:+.4f} |"
         )
 

@@ -29,7 +29,7 @@ def rollback(
         Overtaken: If somebody else moved the aliases meanwhile.
     """
     from tunery.promotion.store import check_files, log_decision
-    from tunery.tracking.aliases import Move, Standing, check_model, move, standing
+    from tunery.tracking.aliases import Aliases, AliasMove, check_model, current_aliases, move_aliases
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
@@ -37,7 +37,7 @@ def rollback(
     store = connect(tracking_uri, name)
     check_model(store, name)
     finish_interrupted(name, store, observer)
-    before = standing(store, name)
+    before = current_aliases(store, name)
     back = before.previous
     if back is None or back == before.champion:
         raise RefError(name, Fault("there is nothing to go back to", "no version has the alias `previous`"))
@@ -49,6 +49,6 @@ def rollback(
         log_decision(
             tracker, decision_tags(name, back, before, "rolled back", reason or said), {}, {"reason": reason}, page
         )
-        move(store, name, Move(before, Standing(back, before.champion), tracker.run_id, at))
+        move_aliases(store, name, AliasMove(before, Aliases(back, before.champion), tracker.run_id, at))
     observer.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")
     return back

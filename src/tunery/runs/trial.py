@@ -125,7 +125,7 @@ def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, err
     with open_run(store, "trial", name, plan.resume, plan.name, plan.parent, plan.tags) as tracker:
         plan.began(tracker.run_id)
         tracker.tag(**{"mlflow.note.content": f"{_link(plan, tracker)}\n\n{error}"})
-        tracker.gateway.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
+        tracker.writer.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
         raise error
 
 
@@ -239,4 +239,7 @@ def primary_deltas(record: RunRecord) -> dict[str, float]:
     """delta/<task>: each task's gain over the base on its primary metric; greater is always better."""
     from tunery.statistics.paired import compare_tasks
 
-    return {f"delta/{pair.task}": pair.gain for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")}
+    return {
+        f"delta/{pair.task}": pair.difference.value
+        for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")
+    }

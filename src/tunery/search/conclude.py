@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
-from tunery.records import Finalist, Gain, StudyRecord, TaskResult, TrialRow
+from tunery.records import Difference, Finalist, StudyRecord, TaskResult, TrialRow
 from tunery.runs.locked import locked_base, primary_of, score_locked
 from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
@@ -25,7 +25,7 @@ from tunery.search.space.checks import pruner_note
 from tunery.search.study.progress import ELAPSED
 from tunery.search.study.rows import best_of, rows
 from tunery.search.workers.worker import Worker
-from tunery.statistics.paired import gain
+from tunery.statistics.paired import compare_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.run import Tracker
@@ -101,8 +101,8 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
         record,
         finalists=scored,
         base_locked=headline(base, worker.project.evaluation),
-        over_base=gain([base], won, primary),
-        over_own=gain(locked[own], won, primary) if own is not None and own != record.winner else None,
+        over_base=compare_scores([base], won, primary),
+        over_own=compare_scores(locked[own], won, primary) if own is not None and own != record.winner else None,
         notes=[*record.notes, *_looked_before(looks)],
     )
 
@@ -241,7 +241,7 @@ def kept_record(trial: FrozenTrial) -> StudyRecord | None:
 
 def read_record(tree: Mapping[str, Any]) -> StudyRecord:
     """A record from its plain form, as asdict and JSON leave it."""
-    gains = {key: Gain(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
+    gains = {key: Difference(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
     trials = [TrialRow(**row) for row in tree["trials"]]
     entrants = [_read_finalist(one) for one in tree["finalists"]]
     return StudyRecord(**{**tree, **gains, "trials": trials, "finalists": entrants})

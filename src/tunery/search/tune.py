@@ -182,7 +182,7 @@ def _study_run(
             yield tracker
         except BaseException:
             if not is_one_host(url) and _is_worked_on(study):
-                tracker.leave()
+                tracker.hand_over()
             raise
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tunery.statistics.variance import Difference
+from tunery.records import Difference
 
 # Below, the chi-square of Friedman's test is a poor guide (benchmarks/false_wins.py measures it at exactly this many).
 FEWEST_TASKS, FEWEST_CONTENDERS = 6, 3
@@ -28,10 +28,10 @@ def corrected(differences: Sequence[Difference], family: int | None = None) -> l
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
-    tested = [place for place, one in enumerate(differences) if not math.isnan(one.p)]
+    tested = [place for place, one in enumerate(differences) if not math.isnan(one.p_value)]
     if not tested:
         return list(differences)
-    p = np.array([differences[place].p for place in tested])
+    p = np.array([differences[place].p_value for place in tested])
     adjusted = multipletests(p, method="holm")[1] if family is None else np.minimum(p * family, 1.0)
     known = dict(zip(tested, map(float, adjusted), strict=True))
     return [dataclasses.replace(one, adjusted=known.get(place, math.nan)) for place, one in enumerate(differences)]

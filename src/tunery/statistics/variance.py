@@ -1,7 +1,6 @@
 """How far a score or a difference may be off: the items that were asked, and the seeds that were trained with.
 
-The sources of error add up as `Part`s, each with the degrees of freedom that it was estimated with; docs/statistics.md
-has the reasoning and sources.
+Each source of error is a `Stratum`; their variances add up. docs/statistics.md has the reasoning and sources.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
-from statsmodels.stats.weightstats import DescrStatsW
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -25,19 +24,29 @@ _ROUNDING = 1e-12  # an error below is that of values which do not vary
 
 @dataclass(frozen=True)
 class ItemClusters:
-    """How the items of a task hang together.
+    """Which items of a task are not independent, and which count more than others.
 
     Args:
-        passages: Number of each item's shared text, shape (items,); None where every item stands alone.
+        passages: Number of each item's shared text, shape (items,); None if every item is independent.
         leaves: Number of each item's leaf task, shape (items,), where leaf tasks count alike whatever their sizes.
     """
 
     passages: Integers | None = None
     leaves: Integers | None = None
 
+    @classmethod
+    def of(cls, passages: pd.Series | None, leaves: pd.Series | None) -> ItemClusters:
+        """Number named passages and leaf tasks; an item without a passage is independent of all others."""
+        numbers = None
+        if passages is not None and passages.dropna().duplicated().any():
+            numbers = pd.factorize(passages)[0]
+            alone = numbers < 0
+            numbers[alone] = numbers.max() + 1 + np.arange(alone.sum())
+        return cls(numbers, None if leaves is None else pd.factorize(leaves)[0])
+
     @property
     def is_plain(self) -> bool:
-        """Whether every item stands alone and counts alike."""
+        """Whether every item is independent and counts alike."""
         return self.passages is None and self.leaves is None
 
     @cached_property
@@ -46,6 +55,18 @@ class ItemClusters:
         if self.passages is None or self.leaves is None:
             return False
         return len(set(zip(self.passages.tolist(), self.leaves.tolist(), strict=True))) > len(np.unique(self.passages))
+
+    @cached_property
+    def fewest_passages(self) -> int | None:
+        """Number of texts, in the leaf task with the fewest; None where no items share one."""
+        if self.passages is None:
+            return None
+        leaves = 0 if self.leaves is None else self.leaves
+        counts = (
+            pd.DataFrame({"passage": self.passages, "leaf": leaves}).groupby("leaf")["passage"].agg(["nunique", "size"])
+        )
+        shared = counts.loc[counts["nunique"] < counts["size"], "nunique"]
+        return int(shared.min()) if len(shared) else len(np.unique(self.passages))
 
     def weights(self, items: int) -> Floats:
         """What each item adds to the task's score, shape (items,); their sum is 1."""
@@ -57,13 +78,13 @@ class ItemClusters:
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """One configuration, or a base, on the tasks of a board. Greater is better throughout.
+    """The scores and answers of one configuration, or of a base. Greater is better throughout.
 
     Args:
         scores: Shape (seeds, tasks).
-        errors: Standard error of one run's score, shape (tasks,); NaN where nobody says.
-        answers: By task, each item's value averaged over the seeds, shape (items,); None where answers were not kept.
-            Items come in the same order on every side.
+        errors: Standard error of one run's score, shape (tasks,); NaN if unknown.
+        answers: By task, each item's value averaged over the seeds, shape (items,); None if answers were not kept.
+            Both sides of a comparison have the items in the same order.
     """
 
     scores: Floats
@@ -80,24 +101,45 @@ class ScoreMatrix:
         chosen = list(tasks)
         return ScoreMatrix(self.scores[:, chosen], self.errors[chosen], [self.answers[task] for task in chosen])
 
+    @classmethod
+    def joined(cls, parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
+        """Several tasks of the same seeds, side by side."""
+        answers = [task for part in parts for task in part.answers]
+        return cls(np.hstack([part.scores for part in parts]), np.concatenate([part.errors for part in parts]), answers)
+
 
 @dataclass(frozen=True)
 class Stratum:
-    """One source of error: a variance of the difference, and how many degrees of freedom it was estimated with."""
+    """One source of error: what it estimates, its variance, and the degrees of freedom of that variance."""
 
+    mean: float
     variance: float
     freedom: float
 
-
-def own_error(side: ScoreMatrix, layouts: Sequence[ItemClusters]) -> tuple[float, float]:
-    """Standard error of one side's own score, and its degrees of freedom; NaN where nothing is known."""
-    nothing = ScoreMatrix(np.zeros((1, side.scores.shape[1])), np.zeros(len(side.errors)), [None] * len(side.errors))
-    return error_of(side, nothing, side.answers, layouts)
+    def times(self, weight: float) -> Stratum:
+        """The same as a part of a weighted sum."""
+        return Stratum(weight * self.mean, weight**2 * self.variance, self.freedom)
 
 
-def reach(error: float, freedom: float, confidence: float) -> float:
-    """How far an interval goes to either side; NaN where nothing varied, which says nothing about the next item."""
-    return error * _quantile((1 + confidence) / 2, freedom) if freedom > 0 and error > _ROUNDING else math.nan
+@dataclass(frozen=True)
+class Estimate:
+    """A sum of strata.
+
+    Args:
+        error: Its standard error; NaN if unknown.
+        freedom: Degrees of freedom after Welch and Satterthwaite; 0 if the error is unknown.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The t interval; NaN where nothing varied, which says nothing about the next item."""
+        if not (self.freedom > 0 and self.error > _ROUNDING):
+            return math.nan, math.nan
+        width = self.error * _quantile((1 + confidence) / 2, self.freedom)
+        return self.mean - width, self.mean + width
 
 
 @lru_cache(maxsize=4096)
@@ -105,39 +147,77 @@ def _quantile(share: float, freedom: float) -> float:
     return float(stats.t.ppf(share, freedom))
 
 
-def error_of(
-    one: ScoreMatrix, other: ScoreMatrix, pairs: Sequence[Floats | None], layouts: Sequence[ItemClusters]
-) -> tuple[float, float]:
-    """Standard error and degrees of freedom of the mean difference over tasks."""
-    tasks = len(pairs)
+def own_estimate(side: ScoreMatrix, clusters: Sequence[ItemClusters]) -> Estimate:
+    """One side's own score with its error."""
+    tasks = len(clusters)
+    nothing = ScoreMatrix(np.zeros((1, tasks)), np.zeros(tasks), [None] * tasks)
+    return estimate(side, nothing, side.answers, clusters)
+
+
+def estimate(
+    one: ScoreMatrix,
+    other: ScoreMatrix,
+    pairs: Sequence[Floats | None],
+    clusters: Sequence[ItemClusters],
+    adjusted: bool = False,
+) -> Estimate:
+    """The mean difference over tasks with its error.
+
+    Args:
+        pairs: By task, `one` - `other` item by item, shape (items,); None where they are not paired.
+        clusters: One a task.
+        adjusted: Whether a won and a lost item are added to each stratum of items, see `_adjusted`.
+    """
     parts = [
-        part
-        for task, (pair, layout) in enumerate(zip(pairs, layouts, strict=True))
-        for part in ([_unpaired(one.errors[task], other.errors[task])] if pair is None else _items(pair, layout))
+        part.times(1 / len(pairs))
+        for task, (pair, layout) in enumerate(zip(pairs, clusters, strict=True))
+        for part in ([_unpaired(one, other, task)] if pair is None else _items(pair, layout, adjusted))
     ]
-    shares = [Stratum(part.variance / tasks**2, part.freedom) for part in parts]
-    return _combined([*shares, *_seeds(one), *_seeds(other)])
+    return _combined([*parts, *_seeds(one), *_seeds(other)])
 
 
-def _items(pair: Floats, layout: ItemClusters) -> Iterator[Stratum]:
-    """Variance of the mean of differences, shape (items,); passages as clusters, leaf tasks as strata."""
-    if layout.leaves is None or layout.is_crossed:
-        yield _pooled(pair, layout)
+def _items(pair: Floats, clusters: ItemClusters, adjusted: bool) -> Iterator[Stratum]:
+    """The mean of paired differences, shape (items,); passages as clusters, leaf tasks as strata."""
+    if clusters.leaves is None or clusters.is_crossed:
+        yield _stratum(pair, clusters, adjusted)
         return
     # Each leaf by itself: the small ones make most of the variance. Pooled, leaves of 3 x 5 and 3 x 500 items had
     # 10.7 % false wins at a level of 5 %.
-    leaves = np.unique(layout.leaves)
+    leaves = np.unique(clusters.leaves)
     for leaf in leaves:
-        inside = layout.leaves == leaf
-        part = _pooled(pair[inside], ItemClusters(None if layout.passages is None else layout.passages[inside]))
-        yield Stratum(part.variance / len(leaves) ** 2, part.freedom)
+        inside = clusters.leaves == leaf
+        passages = None if clusters.passages is None else clusters.passages[inside]
+        yield _stratum(pair[inside], ItemClusters(passages), adjusted).times(1 / len(leaves))
 
 
-def _pooled(pair: Floats, layout: ItemClusters) -> Stratum:
-    """The same in one part."""
-    if layout.passages is not None:
-        return _clustered(pair, layout.passages, layout.leaves)
-    return Stratum(float(DescrStatsW(pair).std_mean) ** 2, len(pair) - 1) if len(pair) > 1 else Stratum(math.nan, 0)
+def _stratum(pair: Floats, clusters: ItemClusters, adjusted: bool) -> Stratum:
+    if adjusted:
+        pair, clusters = _adjusted(pair, clusters)
+    if clusters.passages is not None:
+        return _clustered(pair, clusters.passages, clusters.leaves)
+    if len(pair) < 2:
+        return Stratum(float(pair.mean()), math.nan, 0)
+    return Stratum(float(pair.mean()), float(pair.var(ddof=1)) / len(pair), len(pair) - 1)
+
+
+def _adjusted(pair: Floats, clusters: ItemClusters) -> tuple[Floats, ItemClusters]:
+    """One item won and one item lost added to each leaf task, each with a passage of its own.
+
+    Plain intervals have no width where all answers agree: eight equal answers would prove that nothing was lost. With
+    the two added, an interval reaches about 2.8 / n to each side.
+
+    Source: Bonett and Price (2012), Adjusted Wald confidence interval for a difference of binomial proportions based on
+    paired data, J. Educ. Behav. Stat. 37(4).
+    """
+    unit = max(1.0, float(np.abs(pair).max()))  # a whole item's worth; more only for metrics above 1
+    leaves = [0] if clusters.leaves is None else np.unique(clusters.leaves)
+    added = np.tile([unit, -unit], len(leaves))
+    passages, of_leaf = clusters.passages, clusters.leaves
+    if passages is not None:
+        passages = np.concatenate([passages, passages.max() + 1 + np.arange(len(added))])
+    if of_leaf is not None:
+        of_leaf = np.concatenate([of_leaf, np.repeat(leaves, 2)])
+    return np.concatenate([pair, added]), ItemClusters(passages, of_leaf)
 
 
 def _clustered(pair: Floats, passages: Integers, leaves: Integers | None) -> Stratum:
@@ -147,16 +227,17 @@ def _clustered(pair: Floats, passages: Integers, leaves: Integers | None) -> Str
     design = np.eye(codes.max() + 1)[codes]
     units, strata = int(groups.max()) + 1, design.shape[1]
     if units <= strata or (np.bincount(codes) < 2).any():
-        return Stratum(math.nan, 0)
+        return Stratum(float(pair.mean()), math.nan, 0)
     fitted = sm.OLS(pair, design).fit(cov_type="cluster", cov_kwds={"groups": groups})
     mean = np.full(strata, 1 / strata)
-    return Stratum(float(mean @ fitted.cov_params() @ mean), units - strata)
+    return Stratum(float(mean @ fitted.params), float(mean @ fitted.cov_params() @ mean), units - strata)
 
 
-def _unpaired(one: float, other: float) -> Stratum:
-    variance = one**2 + other**2
+def _unpaired(one: ScoreMatrix, other: ScoreMatrix, task: int) -> Stratum:
+    value = float(one.scores[:, task].mean() - other.scores[:, task].mean())
+    variance = float(one.errors[task] ** 2 + other.errors[task] ** 2)
     # Without answers an error of 0 (all right, or all wrong) says nothing about how far chance reaches.
-    return Stratum(variance, math.inf) if variance > 0 else Stratum(math.nan, 0)
+    return Stratum(value, variance, math.inf) if variance > 0 else Stratum(value, math.nan, 0)
 
 
 def _seeds(side: ScoreMatrix) -> Iterator[Stratum]:
@@ -164,41 +245,15 @@ def _seeds(side: ScoreMatrix) -> Iterator[Stratum]:
     seeds = len(side.scores)
     if seeds > 1:
         # Over the tasks' mean: a seed that does well on one task may do so on all.
-        yield Stratum(float(side.scores.mean(axis=1).var(ddof=1)) / seeds, seeds - 1)
+        yield Stratum(0.0, float(side.scores.mean(axis=1).var(ddof=1)) / seeds, seeds - 1)
 
 
-def _combined(parts: Sequence[Stratum]) -> tuple[float, float]:
+def _combined(parts: Sequence[Stratum]) -> Estimate:
     """Root of the summed variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946)."""
-    variance = sum(part.variance for part in parts)
+    mean, variance = sum(part.mean for part in parts), sum(part.variance for part in parts)
     if math.isnan(variance):
-        return math.nan, 0
+        return Estimate(mean, math.nan, 0)
     if variance == 0:
-        return 0.0, math.inf
+        return Estimate(mean, 0.0, math.inf)
     spread = sum(part.variance**2 / part.freedom for part in parts)
-    return math.sqrt(variance), variance**2 / spread if spread else math.inf
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better one side is than another: above 0 the first is better, whatever the metric's direction.
-
-    Args:
-        value: First - second, turned where less is better.
-        low, high: Its confidence interval; NaN where no error is known.
-        p: Two-sided p-value for "no difference"; NaN where nothing could be tested.
-        adjusted: p after the correction for all comparisons of its kind.
-        test: Name of the test that gave p, or why there is none.
-        items: Items that both sides answered; 0 where they were not paired.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    test: str
-    items: int = 0
-    adjusted: float = math.nan
-
-    def is_sure(self, confidence: float) -> bool:
-        """Whether chance is ruled out at this confidence after the correction; what cannot be tested is not sure."""
-        return self.adjusted <= 1 - confidence
+    return Estimate(mean, math.sqrt(variance), variance**2 / spread if spread else math.inf)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Overtaken, RefError, TrackingError
-from tunery.tracking.lock import turn
+from tunery.tracking.lock import model_lock
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.study_runs import finish_child
 
@@ -27,7 +27,7 @@ _NOTE = "mlflow.note.content"
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
-def standing(store: Store, name: str) -> Standing:
+def current_aliases(store: Store, name: str) -> Aliases:
     """Who has the aliases; a move that was written down counts, whether it was finished or not.
 
     Args:
@@ -44,15 +44,15 @@ def standing(store: Store, name: str) -> Standing:
             model = store.client.get_registered_model(name)
         except MlflowException as error:
             if error.error_code == _ABSENT:
-                return Standing()
+                return Aliases()
             raise
-        intent, now = intent_of(model), standing_of(model)
+        intent, now = pending_of(model), aliases_of(model)
         if intent is None or not is_between(now, intent):
             return now
         return _settled(store, name, now, intent)
 
 
-def move(store: Store, name: str, wanted: Move) -> None:
+def move_aliases(store: Store, name: str, wanted: AliasMove) -> None:
     """Move the aliases, both or none.
 
     Raises:
@@ -60,21 +60,21 @@ def move(store: Store, name: str, wanted: Move) -> None:
         TrackingError: If the store refuses or stops answering. What was written down before is finished by the next,
             and the text says so.
     """
-    wanted = fitting(wanted)
-    with refusals(store.uri), turn(store, name):
+    wanted = shortened(wanted)
+    with refusals(store.uri), model_lock(store, name):
         _finish(store, name)
-        now = standing_of(store.client.get_registered_model(name))
+        now = aliases_of(store.client.get_registered_model(name))
         if now != wanted.before:
             raise Overtaken(f"{name}: {now} by now, not {wanted.before}. Another promotion was faster.")
         if not _versions_are_there(store, name, wanted.after):
             raise Overtaken(f"{name}: a version of {wanted.after} was deleted meanwhile.")
-        store.client.set_registered_model_tag(name, INTENT, written(wanted))
+        store.client.set_registered_model_tag(name, PENDING, as_tag(wanted))
         with _counting(store):
             if not _carry_out(store, name, wanted) and not _was_applied(store, wanted):
                 raise Overtaken(f"{name}: the aliases were set by somebody else while this process stood still.")
 
 
-def mend(store: Store, name: str) -> Move | None:
+def finish_pending(store: Store, name: str) -> AliasMove | None:
     """Finish the move of a process that died in it.
 
     Returns:
@@ -84,14 +84,14 @@ def mend(store: Store, name: str) -> Move | None:
 
     with refusals(store.uri):
         try:
-            pending = intent_of(store.client.get_registered_model(name)) is not None
+            pending = pending_of(store.client.get_registered_model(name)) is not None
         except MlflowException as error:
             if error.error_code == _ABSENT:
                 return None
             raise
         if not pending:
             return None
-        with turn(store, name):  # not before: it may be the move of a process that is alive
+        with model_lock(store, name):  # not before: it may be the move of a process that is alive
             return _finish(store, name)
 
 
@@ -106,13 +106,13 @@ def _counting(store: Store) -> Iterator[None]:
         raise TrackingError(error.where, error.faults, advice) from error
 
 
-def _finish(store: Store, name: str) -> Move | None:
+def _finish(store: Store, name: str) -> AliasMove | None:
     model = store.client.get_registered_model(name)
-    left, now = intent_of(model), standing_of(model)
+    left, now = pending_of(model), aliases_of(model)
     if left is None or not is_between(now, left):
         # Written by hand, or an alias was set by hand since: that is the later word.
-        if INTENT in model.tags:
-            store.client.delete_registered_model_tag(name, INTENT)
+        if PENDING in model.tags:
+            store.client.delete_registered_model_tag(name, PENDING)
         return None
     settled = _settled(store, name, now, left)
     if settled != left.after:
@@ -123,24 +123,24 @@ def _finish(store: Store, name: str) -> Move | None:
     return left if _carry_out(store, name, left) else None
 
 
-def _settled(store: Store, name: str, now: Standing, left: Move) -> Standing:
+def _settled(store: Store, name: str, now: Aliases, left: AliasMove) -> Aliases:
     """Where the aliases belong: as before, if a version was deleted since and the champion has not moved yet."""
     if _versions_are_there(store, name, left.after):
         return left.after
     return now if now.champion == left.after.champion else _left_of(store, name, left.before)
 
 
-def _take_back(store: Store, name: str, settled: Standing) -> None:
+def _take_back(store: Store, name: str, settled: Aliases) -> None:
     """A version of the move was deleted since, so that it cannot be finished."""
     for alias, version in ((PREVIOUS, settled.previous), (CHAMPION, settled.champion)):
         if version is None:
             store.client.delete_registered_model_alias(name, alias)
         else:
             store.client.set_registered_model_alias(name, alias, str(version))
-    store.client.delete_registered_model_tag(name, INTENT)
+    store.client.delete_registered_model_tag(name, PENDING)
 
 
-def _carry_out(store: Store, name: str, wanted: Move) -> bool:
+def _carry_out(store: Store, name: str, wanted: AliasMove) -> bool:
     """Do what was written down. Every step may be done twice, so that the whole may be begun again.
 
     Returns:
@@ -148,23 +148,23 @@ def _carry_out(store: Store, name: str, wanted: Move) -> bool:
     """
     # Champion is the last of the two: whoever reads the new one finds the one to go back to in its place.
     for alias, version in ((PREVIOUS, wanted.after.previous), (CHAMPION, wanted.after.champion)):
-        if not _stands(store, name, wanted):
+        if not _is_pending(store, name, wanted):
             return False
         if version is not None:
             store.client.set_registered_model_alias(name, alias, str(version))
     _say_why(store, name, wanted)
-    if _stands(store, name, wanted):
-        store.client.delete_registered_model_tag(name, INTENT)
+    if _is_pending(store, name, wanted):
+        store.client.delete_registered_model_tag(name, PENDING)
     return True
 
 
-def _stands(store: Store, name: str, wanted: Move) -> bool:
+def _is_pending(store: Store, name: str, wanted: AliasMove) -> bool:
     """Whether this move, and no other, is still the one to be carried out."""
     model = store.client.get_registered_model(name)
-    return intent_of(model) == wanted and is_between(standing_of(model), wanted)
+    return pending_of(model) == wanted and is_between(aliases_of(model), wanted)
 
 
-def _say_why(store: Store, name: str, wanted: Move) -> None:
+def _say_why(store: Store, name: str, wanted: AliasMove) -> None:
     """The evidence goes to the new champion's version, and the run learns that its decision was carried out."""
     champion = str(wanted.after.champion)
     _keep_evidence(store, name, champion, wanted.tags)
@@ -191,17 +191,17 @@ def _page(store: Store, run_id: str) -> str:
     return whole if len(whole) <= LONGEST_TEXT else f"{whole[: LONGEST_TEXT - len(more)]}{more}"
 
 
-def _versions_are_there(store: Store, name: str, one: Standing) -> bool:
+def _versions_are_there(store: Store, name: str, one: Aliases) -> bool:
     return _left_of(store, name, one) == one
 
 
-def _left_of(store: Store, name: str, one: Standing) -> Standing:
+def _left_of(store: Store, name: str, one: Aliases) -> Aliases:
     """A standing without the versions that were deleted."""
     there = [
         version if version is not None and _version_is_there(store, name, version) else None
         for version in (one.champion, one.previous)
     ]
-    return Standing(*there)
+    return Aliases(*there)
 
 
 def _version_is_there(store: Store, name: str, version: int) -> bool:
@@ -216,7 +216,7 @@ def _version_is_there(store: Store, name: str, version: int) -> bool:
     return True
 
 
-def _was_applied(store: Store, wanted: Move) -> bool:
+def _was_applied(store: Store, wanted: AliasMove) -> bool:
     """Whether another process carried the move out."""
     if not _run_is_there(store, wanted.run_id):
         return False
@@ -252,12 +252,12 @@ def check_model(store: Store, name: str) -> None:
 
 
 CHAMPION, PREVIOUS = "champion", "previous"
-INTENT = "tunery.move"
+PENDING = "tunery.move"
 LONGEST_TEXT = 5000  # characters: MLflow's columns on PostgreSQL; SQLite takes more without a word
 
 
 @dataclass(frozen=True)
-class Standing:
+class Aliases:
     """Which versions have the two aliases; None where there is none."""
 
     champion: int | None = None
@@ -269,7 +269,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Move:
+class AliasMove:
     """Aliases as they were and as they shall be.
 
     Args:
@@ -280,47 +280,47 @@ class Move:
         tags: Evidence for the new champion's version, as tags.
     """
 
-    before: Standing
-    after: Standing
+    before: Aliases
+    after: Aliases
     run_id: str
     at: str
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def written(wanted: Move) -> str:
-    """A move as the tag INTENT holds it."""
+def as_tag(wanted: AliasMove) -> str:
+    """A move as the tag PENDING holds it."""
     return json.dumps(asdict(wanted), ensure_ascii=False)  # \uXXXX would make six characters of a letter
 
 
-def fitting(wanted: Move) -> Move:
+def shortened(wanted: AliasMove) -> AliasMove:
     """The same move with its longest tags cut until it can be written into one tag."""
     tags = dict(wanted.tags)
     for key in sorted(tags, key=lambda one: len(tags[one]), reverse=True):
-        over = len(written(replace(wanted, tags=tags))) - LONGEST_TEXT
+        over = len(as_tag(replace(wanted, tags=tags))) - LONGEST_TEXT
         if over > 0:
             tags[key] = f"{tags[key][: max(0, len(tags[key]) - over - 1)]}…"
     return replace(wanted, tags=tags)
 
 
-def intent_of(model: RegisteredModel) -> Move | None:
+def pending_of(model: RegisteredModel) -> AliasMove | None:
     """The move that was written down; None where there is none, or it cannot be read."""
-    text = model.tags.get(INTENT)
+    text = model.tags.get(PENDING)
     if text is None:
         return None
     try:
         tree: dict[str, Any] = json.loads(text)
-        return Move(**{**tree, **{side: Standing(**tree[side]) for side in ("before", "after")}})
+        return AliasMove(**{**tree, **{side: Aliases(**tree[side]) for side in ("before", "after")}})
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def standing_of(model: RegisteredModel) -> Standing:
+def aliases_of(model: RegisteredModel) -> Aliases:
     """Where the aliases are now."""
     found = {alias: int(version) for alias, version in model.aliases.items() if alias in (CHAMPION, PREVIOUS)}
-    return Standing(found.get(CHAMPION), found.get(PREVIOUS))
+    return Aliases(found.get(CHAMPION), found.get(PREVIOUS))
 
 
-def is_between(now: Standing, left: Move) -> bool:
+def is_between(now: Aliases, left: AliasMove) -> bool:
     """Whether each alias is where it was before the move, or where the move puts it."""
     return now.champion in (left.before.champion, left.after.champion) and now.previous in (
         left.before.previous,

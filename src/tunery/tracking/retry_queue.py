@@ -25,7 +25,7 @@ _POINTS_A_REQUEST = 500  # MLflow takes 1000
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricValue:
     """One value of a curve. `step` is the optimizer step; model and dataset link a score to what it is a score of."""
 
     key: str
@@ -45,7 +45,7 @@ class Delivery:
     send: Callable[[MlflowClient], None]
 
 
-class Outbox:
+class RetryQueue:
     """Points and deliveries of one run on their way.
 
     Points never block: a thread sends them in batches. A delivery is sent at once; when the server is away it is kept
@@ -59,7 +59,7 @@ class Outbox:
 
     def __init__(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         self._client, self._run_id, self.folder = client, run_id, folder
-        self._points: list[Point] = []
+        self._points: list[MetricValue] = []
         self._kept: list[Delivery] = []
         self._lock = threading.RLock()  # guards the two lists
         self._sending = threading.Lock()  # one batch at a time: a second would send the same points
@@ -67,10 +67,10 @@ class Outbox:
         self._closing = False
         self._away_since: float | None = None
         self._refused: TrackingError | None = None
-        self._thread = threading.Thread(target=self._work, name="tunery-outbox", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="tunery-retry-queue", daemon=True)
         self._thread.start()
 
-    def post(self, points: Sequence[Point]) -> None:
+    def post(self, points: Sequence[MetricValue]) -> None:
         """Take points; they are sent within about a second."""
         with self._lock:
             self._points.extend(points)
@@ -210,7 +210,7 @@ def _mlflow_errors() -> tuple[type[Exception], ...]:
     return MlflowException, requests.RequestException, OSError
 
 
-def _send_batch(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
+def _send_batch(client: MlflowClient, run_id: str, points: Sequence[MetricValue]) -> None:
     from mlflow.entities import Metric
 
     metrics = [

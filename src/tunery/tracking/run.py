@@ -17,7 +17,7 @@ from tunery.tracking.redact import guard_logs, redact
 from tunery.tracking.runlog import RunLog
 from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import Gateway
+from tunery.tracking.writer import RunWriter
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run
@@ -83,14 +83,14 @@ class Tracker(RunLog):
         self._asked: str | None = None
 
     @property
-    def gateway(self) -> Gateway:
+    def writer(self) -> RunWriter:
         """The way to MLflow; closed to a process that was asked to stop and goes on all the same.
 
         A signal's exception is lost where Python raises it in a destructor or a lock's callback, as imports have many.
         """
         if self._asked is not None:
             raise KeyboardInterrupt(f"stopped by {self._asked}")
-        return self._gateway
+        return self._writer
 
     def __enter__(self) -> Self:
         guard_logs()
@@ -98,7 +98,7 @@ class Tracker(RunLog):
         self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
         self.run_name = str(run.info.run_name)
         try:
-            self._gateway = Gateway(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
+            self._writer = RunWriter(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
             self.prepare(run)
             self.tag(**{KIND: self.kind, PROJECT: self.project, **self._tags})
             self._catch_signals()
@@ -113,16 +113,16 @@ class Tracker(RunLog):
     ) -> None:
         self._release_signals()
         self._asked = None
-        end = ending_of(error, self._former_ending())
+        end = run_end_of(error, self._former_ending())
         lost: list[str] = []
         try:
             self._stop_monitor()
             if end.tags and not self._left:
                 self.tag(**end.tags)
-            lost = self.gateway.outbox.close(PATIENCE_SECONDS)
+            lost = self.writer.retry_queue.close(PATIENCE_SECONDS)
         except BaseException as late:
             # The last points were refused, or a signal came now: the run still must not stay RUNNING.
-            self._terminate(end if error else ending_of(late))
+            self._terminate(end if error else run_end_of(late))
             if error is None:
                 raise
             error.add_note(redact(str(late)))
@@ -134,15 +134,15 @@ class Tracker(RunLog):
         """Say that all which could be wrong with a resume has been looked at: from here the run's end is a new one."""
         self._former = None
 
-    def leave(self) -> None:
+    def hand_over(self) -> None:
         """Let other processes end the run, which they go on with: this one's end is not the run's."""
         self._left = True
 
-    def _former_ending(self) -> Ending | None:
+    def _former_ending(self) -> RunEnd | None:
         if self._former is None:
             return None
         kept = {key: value for key, value in self._former.data.tags.items() if key in (FAILURE, ERROR)}
-        return Ending(self._former.info.status, kept, self._former.info.end_time)
+        return RunEnd(self._former.info.status, kept, self._former.info.end_time)
 
     def _begin(self) -> Run:
         with refusals(self.store.uri):
@@ -186,7 +186,7 @@ class Tracker(RunLog):
             )
         return client.get_run(run_id)
 
-    def _terminate(self, end: Ending) -> bool:
+    def _terminate(self, end: RunEnd) -> bool:
         """Whether the server knows the end. Tried for a while: a run that stays RUNNING misleads everyone."""
         from mlflow.exceptions import MlflowException
 
@@ -217,7 +217,7 @@ class Tracker(RunLog):
     def _tell_lost(self, lost: list[str], error: BaseException | None) -> None:
         told = Fault(
             f"the tracking server stopped answering, and did not get: {', '.join(lost)}",
-            advice=f"Points of the curves are in {self.gateway.outbox.folder}. {self._where_adapter_lies()}",
+            advice=f"Points of the curves are in {self.writer.retry_queue.folder}. {self._where_adapter_lies()}",
         )
         failure = TrackingError(f"run {self.run_id} at {redact(self.store.uri)}", told)
         if error is None:
@@ -309,7 +309,7 @@ FAILURE, ERROR, PRUNED = "tunery.failure", "tunery.error", "tunery.pruned"
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunEnd:
     """A run's last status (FINISHED, FAILED or KILLED), the tags that say why, and when it was (None: now)."""
 
     status: str
@@ -317,7 +317,7 @@ class Ending:
     time_ms: int | None = None
 
 
-def ending_of(error: BaseException | None, former: Ending | None = None) -> Ending:
+def run_end_of(error: BaseException | None, former: RunEnd | None = None) -> RunEnd:
     """The ending that an exception means; None is a good one.
 
     Args:
@@ -331,13 +331,13 @@ def ending_of(error: BaseException | None, former: Ending | None = None) -> Endi
     if former is not None and isinstance(error, InputError):
         return former
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return Ending("FINISHED")
+        return RunEnd("FINISHED")
     if isinstance(error, Pruned):
-        return Ending("FINISHED", {PRUNED: f"step {error.step}"})
+        return RunEnd("FINISHED", {PRUNED: f"step {error.step}"})
     if isinstance(error, Interrupted | KeyboardInterrupt):
-        return Ending("KILLED", {FAILURE: Interrupted.failure, ERROR: _first_line(error)})
+        return RunEnd("KILLED", {FAILURE: Interrupted.failure, ERROR: _first_line(error)})
     failure = error.failure if isinstance(error, RunStopped) else "error"
-    return Ending("FAILED", {FAILURE: failure, ERROR: _first_line(error)})
+    return RunEnd("FAILED", {FAILURE: failure, ERROR: _first_line(error)})
 
 
 def _first_line(error: BaseException) -> str:

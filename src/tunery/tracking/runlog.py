@@ -1,4 +1,4 @@
-"""What a run tells MLflow: config, curves, data, artifacts, scores. All of it passes the gateway."""
+"""What a run tells MLflow: config, curves, data, artifacts, scores. All of it passes the writer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tunery.records import DataReport, Generation, StepMetrics, TaskResult
 from tunery.tracking.datasets import dataset_name, evaluation_inputs, training_inputs
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
-from tunery.tracking.retry_queue import Point
+from tunery.tracking.retry_queue import MetricValue
 from tunery.tracking.scores import score_metrics, task_conditions, task_params
 from tunery.tracking.store import Store
-from tunery.tracking.writer import Gateway, entity_name, redact_frame
+from tunery.tracking.writer import RunWriter, entity_name, redact_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ class RunLog(ABC):
 
     @property
     @abstractmethod
-    def gateway(self) -> Gateway:
+    def writer(self) -> RunWriter:
         """The way to MLflow."""
 
     def prepare(self, run: Run) -> None:
@@ -69,7 +69,7 @@ class RunLog(ABC):
         if first:
             params = {key: value for key, value in params.items() if key not in self._known_params}
         self._refuse_changes(params)
-        self.gateway.params(params)
+        self.writer.params(params)
         base, adapter = resolved.get("base", {}), resolved.get("adapter", {})
         self.tag(
             **{
@@ -90,7 +90,7 @@ class RunLog(ABC):
         """
         params = {entity_name(f"input.{key}"): digest for key, digest in digests.items()}
         self._refuse_changes(params)
-        self.gateway.params(params)
+        self.writer.params(params)
 
     def log_provenance(self, provenance: Provenance) -> None:
         """Log commit, uncommitted changes, packages, hardware and command line."""
@@ -100,7 +100,7 @@ class RunLog(ABC):
 
     def log_dataset(self, report: DataReport) -> None:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
-        self.gateway.datasets(training_inputs(report))
+        self.writer.datasets(training_inputs(report))
         self.tag(**{"tunery.datasets": ", ".join(dataset_name(source) for source in report.sources)})
         self.log_metrics({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
@@ -115,7 +115,7 @@ class RunLog(ABC):
     def tag(self, **tags: object) -> None:
         """Set tags: tracker.tag(**{"tunery.base": "builtin:tiny"})."""
         if tags:
-            self.gateway.tags(tags)
+            self.writer.tags(tags)
 
     # ---- curves
 
@@ -123,26 +123,30 @@ class RunLog(ABC):
         """Take the values of an optimizer step; never waits. Steps that a resumed run holds already are left out."""
         now = int(time.time() * 1000)
         names = {entity_name(key): float(value) for key, value in metrics.values.items()}
-        self.gateway.points(
-            [Point(key, value, metrics.step, now) for key, value in names.items() if self._is_new(key, metrics.step)]
+        self.writer.points(
+            [
+                MetricValue(key, value, metrics.step, now)
+                for key, value in names.items()
+                if self._is_new(key, metrics.step)
+            ]
         )
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
         """Log numbers that are not a curve, linked to a logged model if one is named."""
         now = int(time.time() * 1000)
-        self.gateway.points(
-            [Point(entity_name(key), float(value), step, now, model_id) for key, value in values.items()]
+        self.writer.points(
+            [MetricValue(entity_name(key), float(value), step, now, model_id) for key, value in values.items()]
         )
 
     def flush(self) -> bool:
         """Send what waits; whether all arrived."""
-        return self.gateway.outbox.flush()
+        return self.writer.retry_queue.flush()
 
     # ---- artifacts
 
     def log_text(self, text: str, name: str) -> None:
         """Write a text artifact."""
-        self.gateway.text(text, name)
+        self.writer.text(text, name)
 
     def log_dict(self, tree: Mapping[str, Any], name: str) -> None:
         """Write a tree as JSON, or as YAML if `name` ends so."""
@@ -156,22 +160,22 @@ class RunLog(ABC):
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file into a folder of the run's artifacts."""
-        self.gateway.file(path, folder)
+        self.writer.file(path, folder)
 
     def log_folder(self, path: Path, folder: str | None = None) -> None:
         """Upload what a folder holds."""
-        self.gateway.file(path, folder)
+        self.writer.file(path, folder)
 
     def log_figure(self, figure: Figure, name: str) -> None:
         """Save a figure as the artifact `name`, for instance plots/loss.png."""
         with tempfile.TemporaryDirectory(prefix="tunery-figure-") as folder:
             path = Path(folder) / Path(name).name
             figure.savefig(path, bbox_inches="tight", dpi=120)
-            self.gateway.file(path, _folder_of(name))
+            self.writer.file(path, _folder_of(name))
 
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Log a table that the MLflow UI shows and compares between runs; `name` ends in .json."""
-        self.gateway.table(frame, name)
+        self.writer.table(frame, name)
 
     # ---- results
 
@@ -200,13 +204,13 @@ class RunLog(ABC):
         metrics = score_metrics(base, tuned)
         digests = {task: items_digest(result.samples["item_id"]) for task, result in {**base, **tuned}.items()}
         if digests:
-            self.gateway.datasets(evaluation_inputs({**base, **tuned}))
+            self.writer.datasets(evaluation_inputs({**base, **tuned}))
         now = int(time.time() * 1000)
         points = [
-            Point(entity_name(m.key), m.value, step, now, _owner(m.key, model_id), m.task, digests[m.task])
+            MetricValue(entity_name(m.key), m.value, step, now, _owner(m.key, model_id), m.task, digests[m.task])
             for m in metrics
         ]
-        self.gateway.points(points)
+        self.writer.points(points)
         heads = {
             "score": score,
             "base/score": base_score,
@@ -233,7 +237,7 @@ class RunLog(ABC):
             for task, metric in asked.items()
             if task in results
         }
-        self.gateway.params(task_params(conditions))
+        self.writer.params(task_params(conditions))
 
     def log_samples(self, results: Mapping[str, TaskResult], folder: str = "samples") -> None:
         """Write samples/<task>.parquet: one row an item."""
@@ -241,7 +245,7 @@ class RunLog(ABC):
             for task, result in results.items():
                 path = Path(place) / file_name(task)
                 redact_frame(result.samples).to_parquet(path, index=False)
-                self.gateway.file(path, folder)
+                self.writer.file(path, folder)
 
     def log_generations(self, generations: Sequence[Generation], name: str = "generations.json") -> None:
         """Log base and tuned answers side by side as an MLflow table."""

@@ -99,7 +99,7 @@ def connect(uri: str | None, experiment: str) -> Store:
     for name, value in {**_PATIENCE, **_QUIET}.items():
         os.environ.setdefault(name, value)
     address = _absolute(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}")
-    check_reachable(address)
+    check_connection(address)
 
     import mlflow
 
@@ -188,7 +188,7 @@ _DRIVERS = "For PostgreSQL: pip install psycopg2-binary, and write postgresql+ps
 _HANDLED_BY_MLFLOW = ("databricks", "databricks-uc", "uc")
 
 
-def check_reachable(uri: str) -> None:
+def check_connection(uri: str) -> None:
     """Nothing if the store answers.
 
     Raises:

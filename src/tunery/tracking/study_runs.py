@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tunery.errors import Pruned
 from tunery.evaluation.samples import file_name
 from tunery.records import TaskResult
-from tunery.tracking.run import ERROR, FAILURE, ending_of
+from tunery.tracking.run import ERROR, FAILURE, run_end_of
 from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name, redact_frame
@@ -65,7 +65,7 @@ def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, 
 def finish_child(store: Store, run_id: str, pruned: Pruned | None = None) -> None:
     """Mark a run as FINISHED whose worker died after all was logged, or after its pruner had ended it."""
     with refusals(store.uri):
-        for tag, text in ending_of(pruned).tags.items():
+        for tag, text in run_end_of(pruned).tags.items():
             store.client.set_tag(run_id, tag, text)
         if store.client.get_run(run_id).info.status != "FINISHED":
             for tag in (FAILURE, ERROR):

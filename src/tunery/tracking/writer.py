@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.tracking.redact import redact
-from tunery.tracking.retry_queue import Delivery, Outbox, Point
+from tunery.tracking.retry_queue import Delivery, MetricValue, RetryQueue
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")
 _RACES = 5
 
 
-class Gateway:
+class RunWriter:
     """A run's door to MLflow.
 
     Args:
@@ -42,11 +42,11 @@ class Gateway:
 
     def __init__(self, store: Store, run_id: str, unsent: Path) -> None:
         self.run_id = run_id
-        self.outbox = Outbox(store.client, run_id, unsent)
+        self.retry_queue = RetryQueue(store.client, run_id, unsent)
 
-    def points(self, points: Sequence[Point]) -> None:
+    def points(self, points: Sequence[MetricValue]) -> None:
         """Take values of curves; sent in the background."""
-        self.outbox.post(points)
+        self.retry_queue.post(points)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log params; a value that is too long ends in an ellipsis."""
@@ -76,8 +76,8 @@ class Gateway:
         what = f"the artifact {'/'.join(filter(None, [folder, path.name]))}"
         place = [_without_secrets(path)]
         self._deliver(what, lambda client: getattr(client, upload)(self.run_id, str(place[0]), folder))
-        if what in self.outbox.waiting():
-            place[0] = _copy(place[0], self.outbox.folder)  # the caller may delete the file before it can be sent
+        if what in self.retry_queue.waiting():
+            place[0] = _copy(place[0], self.retry_queue.folder)  # the caller may delete the file before it can be sent
         elif place[0] != path:
             shutil.rmtree(place[0].parent.parent)
 
@@ -91,7 +91,7 @@ class Gateway:
         self._deliver("dataset inputs", lambda client: _insist(lambda: client.log_inputs(self.run_id, list(inputs))))
 
     def _deliver(self, what: str, send: Any) -> None:
-        self.outbox.deliver(Delivery(what, send))
+        self.retry_queue.deliver(Delivery(what, send))
 
 
 def _insist(send: Callable[[], Any]) -> None:

@@ -19,7 +19,8 @@ from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison, LeaderboardRow
 from tunery.comparison.report.conclusions import caveats, conclusions
 from tunery.errors import InputError
-from tunery.statistics.paired import compare_items
+from tunery.records import Score, TaskResult, TaskSettings
+from tunery.statistics.paired import compare_tasks
 
 FACTS = {"world_facts": 0.25}
 TWO = {"world_facts": 0.25, "world_comparison": 0.1}
@@ -80,11 +81,17 @@ def test_the_name_of_seeds_is_what_their_names_share() -> None:
 def test_one_seed_against_its_base_is_the_test_of_a_single_run() -> None:
     entry = run("lora", FACTS)
     gain = rank([entry]).main.contenders[0].score.gain
-    pair = compare_items(entry.base_samples["world_facts"], entry.samples["world_facts"], "world_facts", "acc")
+    sides = []
+    for samples in (entry.base_samples["world_facts"], entry.samples["world_facts"]):
+        score = Score("world_facts", "acc", float(samples["acc"].mean()), None, len(samples))
+        sides.append(
+            {"world_facts": TaskResult(TaskSettings("world_facts", "1", 0, None, True), {"acc": score}, samples)}
+        )
+    (pair,) = compare_tasks(*sides, {"world_facts": "acc"})
     assert gain is not None
-    assert pair is not None
-    assert (gain.value, gain.low, gain.high, gain.p) == pytest.approx((pair.delta, pair.low, pair.high, pair.p_value))
-    assert gain.test == pair.test
+    assert dataclasses.asdict(gain) == pytest.approx(
+        {**dataclasses.asdict(pair.difference), "adjusted": gain.p_value}, nan_ok=True
+    )
 
 
 def test_a_base_has_no_gain_over_itself() -> None:
@@ -120,7 +127,7 @@ def test_equal_runs_are_too_close_to_call() -> None:
     board = rank([same, dataclasses.replace(same, run_id="b", name="b", configuration="b")]).main
     assert board.ties == (("a", "b"),)
     assert [one.ranks for one in board.contenders] == [(1, 2), (1, 2)]
-    assert board.pairs[0].difference.p == 1.0
+    assert board.pairs[0].difference.p_value == 1.0
 
 
 def test_a_large_real_gain_is_called_one() -> None:
@@ -135,9 +142,9 @@ def test_a_large_real_gain_is_called_one() -> None:
 def test_pairs_of_single_tasks_are_corrected_for_all_tasks(whole: Comparison) -> None:
     board = whole.main
     single = [pair.difference for pair in board.pairs if pair.task in board.tasks]
-    smallest = min(single, key=lambda found: found.p)
+    smallest = min(single, key=lambda found: found.p_value)
     pairs = math.comb(len(board.contenders), 2)
-    assert smallest.adjusted == pytest.approx(min(1.0, smallest.p * pairs * len(board.tasks)))
+    assert smallest.adjusted == pytest.approx(min(1.0, smallest.p_value * pairs * len(board.tasks)))
 
 
 def test_every_pair_is_there_once(whole: Comparison) -> None:
@@ -153,14 +160,14 @@ def test_runs_without_answers_are_compared_unpaired_and_it_is_said() -> None:
     scores = [entry.tasks["world_facts"] for entry in (one, other)]
     error = math.hypot(*(score.stderr or 0 for score in scores))
     assert found.test == "unpaired z"
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(scores[0].value - scores[1].value) / error))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(scores[0].value - scores[1].value) / error))
     assert any("unpaired z" in sentence for sentence in caveats(board))
 
 
 def test_runs_without_answers_and_errors_are_only_listed() -> None:
     runs = [valued(without_samples(run(name, FACTS)), "world_facts", 0.7, stderr=None) for name in "ab"]
     board = rank(runs).main
-    assert math.isnan(board.pairs[0].difference.p)
+    assert math.isnan(board.pairs[0].difference.p_value)
     assert any("only listed" in sentence for sentence in caveats(board))
 
 
@@ -300,7 +307,7 @@ def test_of_many_contenders_the_best_are_tested() -> None:
     board = rank([run(f"r{n}", {"world_facts": 0.1 * n}) for n in range(5)], tested=3).main
     assert len(board.pairs) == 3
     assert board.notes == ("Only the best 3 of 5 were tested against one another.",)
-    assert all(pair.difference.adjusted == min(1.0, pair.difference.p * 10) for pair in board.pairs)
+    assert all(pair.difference.adjusted == min(1.0, pair.difference.p_value * 10) for pair in board.pairs)
     assert all(len(group) <= 3 for group in board.ties)
 
 
@@ -337,7 +344,9 @@ def test_the_same_runs_give_the_same_comparison_in_any_order() -> None:
     runs = [*seeds("a", TWO), *seeds("b", {"world_facts": 0.2, "world_comparison": 0.2}), run("c", TWO)]
     first, second = rank(runs).main, rank(runs[::-1]).main
     assert [one.name for one in first.contenders] == [one.name for one in second.contenders]
-    assert [pair.difference.p for pair in first.pairs] == pytest.approx([pair.difference.p for pair in second.pairs])
+    assert [pair.difference.p_value for pair in first.pairs] == pytest.approx(
+        [pair.difference.p_value for pair in second.pairs]
+    )
 
 
 def test_ranking_loads_neither_torch_nor_mlflow() -> None:

@@ -14,7 +14,7 @@ from tunery.errors import InputError
 from tunery.evaluation.items import item_id
 from tunery.importing import store as imports
 from tunery.importing.importer import ImportOptions, import_results, read_results
-from tunery.importing.store import Imported
+from tunery.importing.store import ImportedRun
 from tunery.runs.observer import SilentObserver
 from tunery.tracking import store
 
@@ -109,7 +109,7 @@ def peft_tree(**train: Any) -> dict[str, Any]:
     return {"run_info": run, "train_info": {**info, **train}, "meta_info": meta}
 
 
-def read(*places: Path, **options: Any) -> list[Imported]:
+def read(*places: Path, **options: Any) -> list[ImportedRun]:
     return read_results(places, ImportOptions(**options), SilentObserver())
 
 
@@ -633,7 +633,7 @@ def test_faults_of_several_files_are_told_together(tmp_path: Path) -> None:
 def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[str, tuple[str, str]] = {}
 
-    def keep(_store: object, imported: Imported, project: str) -> str:
+    def keep(_store: object, imported: ImportedRun, project: str) -> str:
         known[imported.digest] = (imported.name, project)
         return imported.name
 

@@ -16,12 +16,12 @@ from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
 from tunery.evaluation.samples import items_digest
 from tunery.importing import store as import_store
-from tunery.importing.store import Imported, ImportedTask, keep_import, known_imports
+from tunery.importing.store import ImportedRun, ImportedTask, keep_import, known_imports
 from tunery.tracking import search
 from tunery.tracking.store import Store
 
 
-def imported(**changes: Any) -> Imported:
+def imported(**changes: Any) -> ImportedRun:
     samples = result(BASE).samples
     conditions = {
         "version": "1.0",
@@ -31,7 +31,7 @@ def imported(**changes: Any) -> Imported:
         "count": 4,
     }
     task = ImportedTask("f1", {"f1": 0.25, "acc": 0.25}, {"acc": 0.25}, {"acc": 0.2}, {}, conditions, samples)
-    whole = Imported(
+    whole = ImportedRun(
         "theirs", "digest1", "results.json", "acme/base", "lora", {"quiz": task}, trained_on="theirs.jsonl", seed=5,
         train_rows=70, settings={"adapter.r": "32"}, metrics={"train_seconds": 3.0}, time_ms=1_700_000_000_000,
         curves={"train/loss": [(1, 0.9), (2, 0.5)]}, note="a note",

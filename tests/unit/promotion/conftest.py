@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
-from tunery.statistics.noninferiority import Difference
+from tunery.records import Difference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def difference(value: float, low: float | None = None, high: float | None = None, items: int = 200) -> Difference:
     reach = 0.02
-    return Difference(
-        0.5 + value, 0.5, value, value - reach if low is None else low, value + reach if high is None else high, items
-    )
+    ends = value - reach if low is None else low, value + reach if high is None else high
+    return Difference(value, *ends, items=items, score=0.5 + value, baseline=0.5)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.unit.promotion.conftest import COMMIT, difference
 from tunery.config.promotion import PromotionConfig
 from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
 from tunery.promotion.gates import decide
-from tunery.statistics.noninferiority import Difference
+from tunery.records import Difference
 
 RULES = PromotionConfig(guard={"truthfulqa": -0.01})
 GATES = [
@@ -157,7 +157,7 @@ numbers = st.floats(-1, 1, allow_nan=False)
 @st.composite
 def differences(draw: st.DrawFn) -> Difference:
     low, value, high = sorted(draw(st.tuples(numbers, numbers, numbers)))
-    return Difference(0.5 + value, 0.5, value, low, high, draw(st.integers(1, 10_000)))
+    return Difference(value, low, high, items=draw(st.integers(1, 10_000)), score=0.5 + value, baseline=0.5)
 
 
 @st.composite

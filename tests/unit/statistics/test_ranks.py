@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tunery.records import Difference
 from tunery.statistics.ranks import (
     FEWEST_TASKS,
     across_tasks,
@@ -21,7 +22,6 @@ from tunery.statistics.ranks import (
     rank_range,
     too_close,
 )
-from tunery.statistics.variance import Difference
 
 
 def differences(*p: float) -> list[Difference]:

@@ -18,16 +18,16 @@ from tunery.errors import Overtaken, RefError, TrackingError
 from tunery.tracking import lock
 from tunery.tracking.aliases import (
     APPLIED,
-    INTENT,
     LONGEST_TEXT,
-    Move,
-    Standing,
+    PENDING,
+    Aliases,
+    AliasMove,
+    as_tag,
     check_model,
-    fitting,
-    mend,
-    move,
-    standing,
-    written,
+    current_aliases,
+    finish_pending,
+    move_aliases,
+    shortened,
 )
 from tunery.tracking.store import _PATIENCE, Store, connect
 
@@ -79,11 +79,11 @@ def model(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def wanted(store: Store, champion: int = 3) -> Move:
+def wanted(store: Store, champion: int = 3) -> AliasMove:
     run = store.client.create_run(store.experiment_id(), tags={"mlflow.note.content": f"why {champion}"})
-    before = standing(store, NAME)
-    after = Standing(champion, before.champion)
-    return Move(before, after, run.info.run_id, "2026-01-02T03:04:05+00:00", {"tunery.promotion": "accepted"})
+    before = current_aliases(store, NAME)
+    after = Aliases(champion, before.champion)
+    return AliasMove(before, after, run.info.run_id, "2026-01-02T03:04:05+00:00", {"tunery.promotion": "accepted"})
 
 
 def aliases_of(store: Store) -> dict[str, int]:
@@ -97,7 +97,7 @@ def tags_of(store: Store) -> dict[str, str]:
 
 def test_both_aliases_move_and_the_version_keeps_its_evidence(model: Store) -> None:
     made = wanted(model)
-    move(model, NAME, made)
+    move_aliases(model, NAME, made)
     version = model.client.get_model_version(NAME, "3")
     assert aliases_of(model) == {"champion": 3, "previous": 2}
     assert (version.tags, version.description) == ({"tunery.promotion": "accepted"}, "why 3")
@@ -108,7 +108,7 @@ def test_both_aliases_move_and_the_version_keeps_its_evidence(model: Store) -> N
 def test_the_evidence_of_an_earlier_promotion_is_replaced_not_mixed(model: Store) -> None:
     for key in ("tunery.promotion.forced", "tunery.project"):
         model.client.set_model_version_tag(NAME, "3", key, "old")
-    move(model, NAME, wanted(model))
+    move_aliases(model, NAME, wanted(model))
     tags = model.client.get_model_version(NAME, "3").tags
     assert tags == {"tunery.promotion": "accepted", "tunery.project": "old"}
 
@@ -116,7 +116,7 @@ def test_the_evidence_of_an_earlier_promotion_is_replaced_not_mixed(model: Store
 def test_the_first_champion_has_none_before_it(store: Store) -> None:
     store.client.create_registered_model(NAME)
     store.client.create_model_version(NAME, "s3://nowhere")
-    move(store, NAME, wanted(store, champion=1))
+    move_aliases(store, NAME, wanted(store, champion=1))
     assert aliases_of(store) == {"champion": 1}
 
 
@@ -129,19 +129,19 @@ def test_a_crash_at_any_write_leaves_both_aliases_moved_or_none(model: Store) ->
         made = wanted(model)
         dying = Dying(client, writes)
         try:
-            move(replace(model, client=dying), NAME, made)  # type: ignore[arg-type]
+            move_aliases(replace(model, client=dying), NAME, made)  # type: ignore[arg-type]
             died = False
         except Crash:
             died = True
-        told = standing(model, NAME)
-        finished = mend(model, NAME)
+        told = current_aliases(model, NAME)
+        finished = finish_pending(model, NAME)
         now = aliases_of(model)
         assert now in ({"champion": 2, "previous": 1}, {"champion": 3, "previous": 2}), writes
-        assert told == Standing(now["champion"], now["previous"]), "what is told is what the next one finds"
+        assert told == Aliases(now["champion"], now["previous"]), "what is told is what the next one finds"
         if now["champion"] == 3:
             assert model.client.get_run(made.run_id).data.tags[APPLIED] == made.at
             assert model.client.get_model_version(NAME, "3").description == "why 3"
-        assert INTENT not in tags_of(model)
+        assert PENDING not in tags_of(model)
         outcomes.add((died, finished is not None, now["champion"]))
         if not died:
             break
@@ -152,39 +152,39 @@ def test_a_crash_at_any_write_leaves_both_aliases_moved_or_none(model: Store) ->
 def test_a_move_that_was_left_is_finished_before_the_next_is_judged(model: Store) -> None:
     made = wanted(model)
     with pytest.raises(Crash):
-        move(replace(model, client=Dying(model.client, 2)), NAME, made)  # type: ignore[arg-type]
+        move_aliases(replace(model, client=Dying(model.client, 2)), NAME, made)  # type: ignore[arg-type]
     assert aliases_of(model) == {"champion": 2, "previous": 1}
     with pytest.raises(Overtaken, match="champion 3 and previous 2 by now, not champion 2 and previous 1"):
-        move(model, NAME, replace(made, after=Standing(1, 2)))
+        move_aliases(model, NAME, replace(made, after=Aliases(1, 2)))
     assert aliases_of(model) == {"champion": 3, "previous": 2}
     assert model.client.get_run(made.run_id).info.status == "FINISHED"
 
 
 def test_an_alias_set_by_hand_after_a_crash_is_the_later_word(model: Store) -> None:
     with pytest.raises(Crash):
-        move(replace(model, client=Dying(model.client, 2)), NAME, wanted(model))  # type: ignore[arg-type]
+        move_aliases(replace(model, client=Dying(model.client, 2)), NAME, wanted(model))  # type: ignore[arg-type]
     model.client.set_registered_model_alias(NAME, "champion", "1")
-    assert standing(model, NAME) == Standing(1, 1)
-    assert mend(model, NAME) is None
-    assert (aliases_of(model), tags_of(model).get(INTENT)) == ({"champion": 1, "previous": 1}, None)
+    assert current_aliases(model, NAME) == Aliases(1, 1)
+    assert finish_pending(model, NAME) is None
+    assert (aliases_of(model), tags_of(model).get(PENDING)) == ({"champion": 1, "previous": 1}, None)
 
 
 @pytest.mark.parametrize("writes", [2, 3], ids=["nothing moved yet", "previous moved"])
 def test_a_move_to_a_version_deleted_after_a_crash_is_taken_back(model: Store, writes: int) -> None:
     with pytest.raises(Crash):
-        move(replace(model, client=Dying(model.client, writes)), NAME, wanted(model))  # type: ignore[arg-type]
+        move_aliases(replace(model, client=Dying(model.client, writes)), NAME, wanted(model))  # type: ignore[arg-type]
     model.client.delete_model_version(NAME, "3")
-    assert standing(model, NAME) == Standing(2, 1)
-    assert mend(model, NAME) is None
-    assert (aliases_of(model), tags_of(model).get(INTENT)) == ({"champion": 2, "previous": 1}, None)
+    assert current_aliases(model, NAME) == Aliases(2, 1)
+    assert finish_pending(model, NAME) is None
+    assert (aliases_of(model), tags_of(model).get(PENDING)) == ({"champion": 2, "previous": 1}, None)
 
 
 def test_what_was_deleted_after_the_champion_moved_takes_nothing_back(model: Store) -> None:
     with pytest.raises(Crash):
-        move(replace(model, client=Dying(model.client, 4)), NAME, wanted(model))  # type: ignore[arg-type]
+        move_aliases(replace(model, client=Dying(model.client, 4)), NAME, wanted(model))  # type: ignore[arg-type]
     model.client.set_registered_model_alias(NAME, "previous", "1")
     model.client.delete_model_version(NAME, "2")
-    assert mend(model, NAME) is None
+    assert finish_pending(model, NAME) is None
     assert aliases_of(model) == {"champion": 3, "previous": 1}
 
 
@@ -192,7 +192,7 @@ def test_a_version_deleted_while_it_was_judged_moves_nothing(model: Store) -> No
     made = wanted(model)
     model.client.delete_model_version(NAME, "3")
     with pytest.raises(Overtaken, match="a version of champion 3 and previous 2 was deleted meanwhile"):
-        move(model, NAME, made)
+        move_aliases(model, NAME, made)
     assert (aliases_of(model), tags_of(model)) == ({"champion": 2, "previous": 1}, {})
 
 
@@ -204,12 +204,13 @@ def test_a_process_that_sleeps_through_its_turn_overwrites_nothing(model: Store,
         set_alias(*words)
         if not slept:
             slept.append(words)
-            mend(model, NAME)  # the lease is over: another process goes in, finishes the move, and promotes version 1
-            move(model, NAME, wanted(model, 1))
+            # The lease is over: another process goes in, finishes the move, and promotes version 1.
+            finish_pending(model, NAME)
+            move_aliases(model, NAME, wanted(model, 1))
 
     monkeypatch.setattr(client, "set_registered_model_alias", set_and_sleep)
     made = wanted(model)
-    move(model, NAME, made)
+    move_aliases(model, NAME, made)
     assert aliases_of(model) == {"champion": 1, "previous": 3}
     assert client.get_run(made.run_id).data.tags[APPLIED] == made.at
 
@@ -223,7 +224,7 @@ def test_a_process_that_sleeps_while_an_alias_is_set_by_hand_is_told(model: Stor
 
     monkeypatch.setattr(model.client, "set_registered_model_alias", set_and_sleep)
     with pytest.raises(Overtaken, match="set by somebody else while this process stood still"):
-        move(model, NAME, wanted(model))
+        move_aliases(model, NAME, wanted(model))
     assert aliases_of(model)["champion"] == 1
 
 
@@ -242,30 +243,30 @@ def test_a_store_that_refuses_after_the_move_was_written_down_says_that_it_count
     with monkeypatch.context() as patch:
         patch.setattr(model.client, "update_model_version", away)
         with pytest.raises(TrackingError, match=r"away.* The move is written down and counts"):
-            move(model, NAME, wanted(model))
-    assert mend(model, NAME) is not None
-    assert (standing(model, NAME), tags_of(model)) == (Standing(3, 2), {})
+            move_aliases(model, NAME, wanted(model))
+    assert finish_pending(model, NAME) is not None
+    assert (current_aliases(model, NAME), tags_of(model)) == (Aliases(3, 2), {})
 
 
 @pytest.mark.parametrize("text", ["причина " * 125, '"' * 1000])
 def test_a_move_is_cut_to_what_a_tag_holds(text: str) -> None:
     tags = {f"tunery.promotion.{number}": text for number in range(5)}
-    cut = fitting(Move(Standing(2, 1), Standing(3, 2), "r" * 32, "now", tags))
-    assert len(written(cut)) <= LONGEST_TEXT
+    cut = shortened(AliasMove(Aliases(2, 1), Aliases(3, 2), "r" * 32, "now", tags))
+    assert len(as_tag(cut)) <= LONGEST_TEXT
     assert set(cut.tags) == set(tags)
 
 
 def test_a_long_reason_in_another_script_is_kept_whole() -> None:
-    made = Move(Standing(2, 1), Standing(3, 2), "r" * 32, "now", {"tunery.promotion.forced": "причина " * 125})
-    assert fitting(made) == made
+    made = AliasMove(Aliases(2, 1), Aliases(3, 2), "r" * 32, "now", {"tunery.promotion.forced": "причина " * 125})
+    assert shortened(made) == made
 
 
 def test_a_run_deleted_after_a_crash_does_not_hold_the_move_up(model: Store) -> None:
     made = wanted(model)
     with pytest.raises(Crash):
-        move(replace(model, client=Dying(model.client, 2)), NAME, made)  # type: ignore[arg-type]
+        move_aliases(replace(model, client=Dying(model.client, 2)), NAME, made)  # type: ignore[arg-type]
     model.client.delete_run(made.run_id)
-    assert mend(model, NAME) == made
+    assert finish_pending(model, NAME) == made
     assert aliases_of(model) == {"champion": 3, "previous": 2}
 
 
@@ -273,7 +274,7 @@ def test_a_decision_made_on_another_champion_moves_nothing(model: Store) -> None
     made = wanted(model)
     model.client.set_registered_model_alias(NAME, "champion", "1")
     with pytest.raises(Overtaken, match="Another promotion was faster"):
-        move(model, NAME, made)
+        move_aliases(model, NAME, made)
     assert (aliases_of(model), tags_of(model)) == ({"champion": 1, "previous": 1}, {})
 
 
@@ -281,34 +282,34 @@ def test_who_is_overtaken_is_told_of_both_aliases(model: Store) -> None:
     made = wanted(model)
     model.client.set_registered_model_alias(NAME, "previous", "3")
     with pytest.raises(Overtaken, match="champion 2 and previous 3 by now, not champion 2 and previous 1"):
-        move(model, NAME, made)
+        move_aliases(model, NAME, made)
 
 
 def test_nobody_stands_anywhere_in_a_model_that_is_not_there(store: Store) -> None:
-    assert standing(store, "nobody") == Standing()
-    assert mend(store, "nobody") is None
+    assert current_aliases(store, "nobody") == Aliases()
+    assert finish_pending(store, "nobody") is None
     store.client.create_registered_model("other")
     with pytest.raises(RefError, match=r"nobody: no registered model of this name\. There are: other"):
         check_model(store, "nobody")
 
 
-# ---- turns
+# ---- the lock
 
 
 def test_the_flag_of_a_process_that_is_dead_does_not_hold_others_up(model: Store, monkeypatch: Any) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 3600.0)
     gone = json.dumps({"host": lock._host(), "pid": 2**22 + 1})
-    model.client.set_registered_model_tag(NAME, f"{lock.FLAG}gone", gone)
-    with lock.turn(model, NAME):
+    model.client.set_registered_model_tag(NAME, f"{lock.LOCK_TAG}gone", gone)
+    with lock.model_lock(model, NAME):
         assert len(tags_of(model)) == 1
     assert tags_of(model) == {}
 
 
 def test_the_flag_of_another_host_holds_others_up_until_its_lease_is_over(model: Store, monkeypatch: Any) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 0.5)
-    model.client.set_registered_model_tag(NAME, f"{lock.FLAG}far", json.dumps({"host": "elsewhere", "pid": 1}))
+    model.client.set_registered_model_tag(NAME, f"{lock.LOCK_TAG}far", json.dumps({"host": "elsewhere", "pid": 1}))
     began = time.monotonic()
-    with lock.turn(model, NAME):
+    with lock.model_lock(model, NAME):
         assert time.monotonic() - began >= 0.5
 
 
@@ -318,7 +319,7 @@ def _compete(uri: str, version: int, ready: Any, told: Any) -> None:
     made = wanted(store, version)
     ready.wait()
     try:
-        move(store, NAME, made)
+        move_aliases(store, NAME, made)
         told.put((version, "won"))
     except Overtaken:
         told.put((version, "told"))
@@ -340,9 +341,9 @@ def test_of_two_processes_that_move_at_once_one_wins_and_the_other_is_told(model
 
 def _hold(uri: str, entered: Any) -> None:
     store = connect(uri, "quickstart")
-    with lock.turn(store, NAME):
+    with lock.model_lock(store, NAME):
         move_left = wanted(store)
-        store.client.set_registered_model_tag(NAME, INTENT, written(move_left))
+        store.client.set_registered_model_tag(NAME, PENDING, as_tag(move_left))
         entered.set()
         os._exit(9)
 
@@ -355,7 +356,7 @@ def test_what_a_killed_process_left_is_finished_at_once(model: Store, monkeypatc
     process.start()
     process.join(120)
     assert process.exitcode == 9
-    assert mend(model, NAME) is not None
+    assert finish_pending(model, NAME) is not None
     assert aliases_of(model) == {"champion": 3, "previous": 2}
     assert tags_of(model) == {}
 

@@ -60,7 +60,7 @@ def stopped_study(store: Store, run_id: str | None = None, *, leaves: bool = Fal
     with suppress(Interrupted), open_run(store, "study", "quickstart", run_id) as tracker:
         tracker.accept_resume()
         if leaves:
-            tracker.leave()
+            tracker.hand_over()
         raise Interrupted("SIGTERM", 3, resumable=True)
     return tracker.run_id
 

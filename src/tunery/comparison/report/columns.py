@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
 from tunery.comparison.report.conclusions import caveats, places
+from tunery.records import Difference
 from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
-from tunery.statistics.variance import Difference
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
 MOST_PAIRS = 45  # of ten contenders; the others stand in the CSV of pairs
@@ -213,7 +213,7 @@ def mean_of(cells: Sequence[Cell]) -> tuple[float, float]:
 
 def pairs(board: Board, confidence: float) -> TableSection | None:
     """The pairs that places rest on, the surest first."""
-    found = sorted(board.over_all, key=lambda pair: (math.isnan(pair.difference.p), pair.difference.p))
+    found = sorted(board.over_all, key=lambda pair: (math.isnan(pair.difference.p_value), pair.difference.p_value))
     if not found:
         return None
     rows = tuple(

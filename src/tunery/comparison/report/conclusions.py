@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, TestedPair
+from tunery.records import Difference
 from tunery.reporting.text import counted, listed, number, p_value, signed
-from tunery.statistics.variance import Difference
 
 _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind
@@ -62,7 +62,7 @@ def _best(board: Board) -> Iterator[str]:
 
 
 def _close(board: Board) -> Iterator[str]:
-    untested = {(pair.one, pair.other): math.isnan(pair.difference.p) for pair in board.over_all}
+    untested = {(pair.one, pair.other): math.isnan(pair.difference.p_value) for pair in board.over_all}
     for group in board.ties[:_MOST_SENTENCES]:
         unknown = [untested[two] for two in itertools.combinations(group, 2)]
         first = " for the first place" if group[0] == board.contenders[0].name else ""
@@ -104,7 +104,7 @@ def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
 
 def _on_other_tasks(board: Board, sure: Collection[str]) -> Iterator[str]:
     """The tasks on which no difference is sure, apart from those on which none could be."""
-    tested = {pair.task for pair in board.pairs if not math.isnan(pair.difference.p)}
+    tested = {pair.task for pair in board.pairs if not math.isnan(pair.difference.p_value)}
     unsure = [task for task in board.tasks if task in tested and task not in sure]
     if unsure:
         yield f"No difference between any two is sure on {listed(unsure)}."
@@ -164,7 +164,7 @@ def _set_apart(comparison: Comparison) -> Iterator[str]:
 def _untested(board: Board) -> Iterator[str]:
     pairs = board.over_all
     unpaired = sum(pair.difference.test.startswith("unpaired") for pair in pairs)
-    unknown = sum(math.isnan(pair.difference.p) for pair in pairs)
+    unknown = sum(math.isnan(pair.difference.p_value) for pair in pairs)
     if unpaired:
         yield (
             f"{unpaired} of {counted(len(pairs), 'pair')} compared without answers item by item (unpaired z): a real "

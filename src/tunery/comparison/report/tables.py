@@ -14,8 +14,8 @@ from rich.text import Text
 from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
+from tunery.records import Difference
 from tunery.reporting.text import cell
-from tunery.statistics.variance import Difference
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -112,7 +112,7 @@ def pairs_frame(comparison: Comparison) -> pd.DataFrame:
         {
             "board": number, "task": pair.task, "first": pair.one, "second": pair.other,
             "difference": pair.difference.value, "low": pair.difference.low, "high": pair.difference.high,
-            "p": pair.difference.p, "p_corrected": pair.difference.adjusted, "test": pair.difference.test,
+            "p": pair.difference.p_value, "p_corrected": pair.difference.adjusted, "test": pair.difference.test,
             "items": pair.difference.items,
         }
         for number, board in enumerate(comparison.boards)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from tunery.records import RunRecord, TaskResult
 from tunery.reporting.text import interval, number, p_cell, p_value, plus_minus, signed
-from tunery.statistics.paired import CONFIDENCE, Paired, compare_tasks
+from tunery.statistics.paired import TaskDifference, compare_tasks
+from tunery.statistics.significance import CONFIDENCE
 
 
 def run_report(record: RunRecord) -> str:
@@ -24,7 +25,7 @@ def run_report(record: RunRecord) -> str:
     return "\n".join(part for part in parts if part).rstrip() + "\n"
 
 
-def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
+def verdict(pairs: Sequence[TaskDifference], split: str = "all") -> str:
     """One sentence: did the adapter beat its base, and could that be chance?"""
     if not pairs:
         return "Nothing was scored."
@@ -36,12 +37,12 @@ def verdict(pairs: Sequence[Paired], split: str = "all") -> str:
             [sign * p.tuned for sign, p in zip(signs, pairs, strict=True)],
         )
     )
-    names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.p_value)})" for p in pairs]
+    names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.difference.p_value)})" for p in pairs]
     where = "" if split == "all" else f" on the {split} items"
     return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."
 
 
-def _heading(record: RunRecord, pairs: Sequence[Paired]) -> str:
+def _heading(record: RunRecord, pairs: Sequence[TaskDifference]) -> str:
     identity = record.identity
     how = "as it is" if identity.quantization == "none" else identity.quantization
     lines = [f"# {record.project}", "", f"**{_headline(record, pairs)}**", ""]
@@ -56,7 +57,7 @@ def _short(revision: str) -> str:
     return f"{kind}{colon}{digits[:12]}"
 
 
-def _headline(record: RunRecord, pairs: Sequence[Paired]) -> str:
+def _headline(record: RunRecord, pairs: Sequence[TaskDifference]) -> str:
     if record.tuned or not record.base:
         return verdict(pairs, record.split)
     return f"{base_verdict(record)} There is no adapter, so nothing to compare with."
@@ -83,7 +84,7 @@ def _scores(record: RunRecord) -> str:
     ]
     lines += [
         f"| {named(p, record)} | {p.metric} | {p.items} | {number(p.base)} | {number(p.tuned)} | {signed(p.delta)} | "
-        f"{interval(p.low, p.high, sign=True)} | {p_cell(p.p_value)} | {p.test} |"
+        f"{interval(p.low, p.high, sign=True)} | {p_cell(p.difference.p_value)} | {p.difference.test} |"
         for p in pairs
     ]
     if record.split == "locked":
@@ -123,7 +124,7 @@ def _delta(record: RunRecord, task: str, metric: str) -> str:
     return signed(sides[1].value - sides[0].value)
 
 
-def named(pair: Paired, record: RunRecord) -> str:
+def named(pair: TaskDifference, record: RunRecord) -> str:
     """A task's name, and whether it stands outside of the score."""
     return pair.task if pair.task in record.primary else f"{pair.task} (not in the score)"
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tunery.records import StepMetrics
 from tunery.reporting.figures import BLUE, GREY, ORANGE, PALE, finish, one_axes
-from tunery.statistics.paired import Paired
+from tunery.statistics.paired import TaskDifference
 
 _HEIGHT_INCHES, _WIDTH_INCHES = 4.0, 7.0
 
@@ -58,7 +58,7 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     return figure
 
 
-def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
+def scores_plot(pairs: Sequence[TaskDifference]) -> Figure | None:
     """Base and tuned score of each task as two dots on a line; None when nothing was scored."""
     if not pairs:
         return None
@@ -69,7 +69,7 @@ def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
         axes.errorbar(
             pair.tuned,
             row,
-            xerr=_reach(pair),
+            xerr=_error_bars(pair),
             color=BLUE,
             marker="o",
             markersize=8,
@@ -84,8 +84,8 @@ def scores_plot(pairs: Sequence[Paired]) -> Figure | None:
     return figure
 
 
-def _reach(pair: Paired) -> list[list[float]] | None:
-    """How far the interval goes to each side; None where one item gives no interval."""
+def _error_bars(pair: TaskDifference) -> list[list[float]] | None:
+    """How far the interval goes to each side; None without an interval."""
     if math.isnan(pair.low):
         return None
     return [[max(0.0, pair.delta - pair.low)], [max(0.0, pair.high - pair.delta)]]

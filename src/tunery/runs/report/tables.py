@@ -11,7 +11,7 @@ from rich.text import Text
 from tunery.records import RunRecord
 from tunery.reporting.text import interval, number, p_cell, signed
 from tunery.runs.report.markdown import base_verdict, named, verdict, with_error
-from tunery.statistics.paired import Paired, compare_tasks
+from tunery.statistics.paired import TaskDifference, compare_tasks
 
 _SURE = 0.05
 
@@ -27,7 +27,7 @@ def run_table(record: RunRecord) -> RenderableType:
     return Group(_scores(shown, record), said) if shown else said
 
 
-def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
+def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
     table = Table(title="Scores beside the base model's own", title_justify="left")
     for name in ("task", "metric"):
         table.add_column(name)
@@ -49,7 +49,7 @@ def _scores(pairs: Sequence[Paired], record: RunRecord) -> Table:
             number(pair.tuned, 3),
             Text(signed(pair.delta, 3), style=_colour(pair)),
             interval(pair.low, pair.high, 3, sign=True),
-            p_cell(pair.p_value),
+            p_cell(pair.difference.p_value),
         )
     return table
 
@@ -63,7 +63,7 @@ def _own_scores(record: RunRecord) -> Table:
     return table
 
 
-def _colour(pair: Paired) -> str:
-    if pair.p_value >= _SURE:
+def _colour(pair: TaskDifference) -> str:
+    if pair.difference.p_value >= _SURE:
         return "dim"
-    return "green" if pair.gain > 0 else "red"
+    return "green" if pair.difference.value > 0 else "red"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from rich.markdown import Markdown
 
-from tunery.records import Finalist, Gain, StudyRecord
+from tunery.records import Difference, Finalist, StudyRecord
 from tunery.reporting.text import code, counted, interval, measured_on, number, p_value, shown, signed
 from tunery.search.report.facts import best_first, better_scored, gap, mean, means, winner_of
-from tunery.statistics.paired import CONFIDENCE
+from tunery.statistics.significance import CONFIDENCE
 
 _SURE = 1 - CONFIDENCE
 
@@ -50,7 +50,7 @@ def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
         return f"{won}{measured_on(first)}."
     if record.over_own.value <= 0:
         return f"{won}{measured_on(first)}, but does not score better than the project's own settings on locked items."
-    if record.over_own.p >= _SURE:
+    if record.over_own.p_value >= _SURE:
         return f"{won}, but its gain in score over the project's own settings may be chance."
     return f"{won} and scores better than the project's own settings."
 
@@ -148,8 +148,8 @@ def _who(one: Finalist) -> str:
     return f"{name}, which could not win," if one.refused else name
 
 
-def gain_text(gain: Gain) -> str:
+def gain_text(gain: Difference) -> str:
     """A gain with its interval and p: "+0.0210 (95% interval +0.0040 to +0.0380, p = 0.016)"."""
     known = not math.isnan(gain.low)
     bounds = f"{CONFIDENCE:.0%} interval {interval(gain.low, gain.high, sign=True)}, " if known else ""
-    return f"{signed(gain.value)} ({bounds}p {p_value(gain.p)})"
+    return f"{signed(gain.value)} ({bounds}p {p_value(gain.p_value)})"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from scipy import stats
 
-from tunery.records import Finalist, Gain, StudyRecord, TrialRow
+from tunery.records import Difference, Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import code, duration, short_names, shown
 from tunery.search.report.facts import best_first, pareto, spread_factors
 from tunery.search.report.markdown import study_report
@@ -58,8 +58,8 @@ def study() -> StudyRecord:
             finalist(1, (0.70, 0.72, 0.71), (0.66, 0.68, 0.67)), finalist(2, (0.69, 0.70, 0.71), (0.68, 0.69, 0.67)),
             finalist(0, (0.60, 0.61, 0.62), (0.58, 0.60, 0.62), own=True),
         ],
-        winner=1, base_dev=0.31, base_locked=0.30, over_base=Gain(0.37, 0.30, 0.44, 1e-9),
-        over_own=Gain(0.07, 0.02, 0.12, 0.012), model_version="quickstart/3", seconds=260.0,
+        winner=1, base_dev=0.31, base_locked=0.30, over_base=Difference(0.37, 0.30, 0.44, 1e-9),
+        over_own=Difference(0.07, 0.02, 0.12, 0.012), model_version="quickstart/3", seconds=260.0,
         notes=("data/facts.jsonl changed.",),
     )  # fmt: skip
 
@@ -85,19 +85,25 @@ def test_the_study_tables_are_the_golden_ones(study: StudyRecord) -> None:
 
 
 def test_when_the_own_settings_win_the_report_says_that_nothing_beat_them(study: StudyRecord) -> None:
-    page = study_report(dataclasses.replace(study, winner=0, over_own=None, over_base=Gain(0.3, 0.2, 0.4, 1e-6)))
+    page = study_report(dataclasses.replace(study, winner=0, over_own=None, over_base=Difference(0.3, 0.2, 0.4, 1e-6)))
     assert "**No configuration beat the project's own settings.** They score 0.6100 on dev items" in page
 
 
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
-        (Gain(-0.01, -0.05, 0.03, 0.6), "won on dev items, but does not score better than the project's own settings"),
-        (Gain(0.01, -0.03, 0.05, 0.6), "won, but its gain in score over the project's own settings may be chance"),
-        (Gain(0.07, 0.02, 0.12, 0.01), "won and scores better than the project's own settings"),
+        (
+            Difference(-0.01, -0.05, 0.03, 0.6),
+            "won on dev items, but does not score better than the project's own settings",
+        ),
+        (
+            Difference(0.01, -0.03, 0.05, 0.6),
+            "won, but its gain in score over the project's own settings may be chance",
+        ),
+        (Difference(0.07, 0.02, 0.12, 0.01), "won and scores better than the project's own settings"),
     ],
 )
-def test_a_gain_is_called_what_it_is(study: StudyRecord, gain: Gain, said: str) -> None:
+def test_a_gain_is_called_what_it_is(study: StudyRecord, gain: Difference, said: str) -> None:
     assert said in headline(dataclasses.replace(study, over_own=gain))
 
 
@@ -173,7 +179,7 @@ def by_loss(study: StudyRecord) -> StudyRecord:
     return dataclasses.replace(
         study, objectives={"validation/nll": "minimize"}, constraints={}, finalists=entered,
         trials=[with_loss(trial(n, 0.4), loss) for n, loss in enumerate((8.8, 7.1, 7.0))],
-        over_own=Gain(0.03, -0.15, 0.21, 0.9),
+        over_own=Difference(0.03, -0.15, 0.21, 0.9),
     )  # fmt: skip
 
 
