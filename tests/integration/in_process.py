@@ -46,25 +46,27 @@ def tunery(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -
 @contextlib.contextmanager
 def as_own_process(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """In this folder and with this environment; afterwards all is as it was."""
-    here, before = Path.cwd(), dict(os.environ)
-    mlflow = sys.modules.get("mlflow")
-    uri = mlflow.get_tracking_uri() if mlflow is not None and mlflow.is_tracking_uri_set() else None
+    here, before, uri = Path.cwd(), dict(os.environ), _tracking_uri()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     os.chdir(folder)
-    _set_environment(environment)
+    _set_environment(environment, None)
     try:
         yield
     finally:
         os.chdir(here)
-        _set_environment(before)
+        _set_environment(before, uri)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if (mlflow := sys.modules.get("mlflow")) is not None:
-            mlflow.set_tracking_uri(uri)
-            _set_environment(before)  # MLflow has set its variable, too
 
 
-def _set_environment(wanted: Mapping[str, str]) -> None:
+def _tracking_uri() -> str | None:
+    mlflow = sys.modules.get("mlflow")
+    return str(mlflow.get_tracking_uri()) if mlflow is not None and mlflow.is_tracking_uri_set() else None
+
+
+def _set_environment(wanted: Mapping[str, str], uri: str | None) -> None:
+    if (mlflow := sys.modules.get("mlflow")) is not None:
+        mlflow.set_tracking_uri(uri)  # before the environment, in which MLflow repeats it
     os.environ.clear()
     os.environ.update(wanted)
 
