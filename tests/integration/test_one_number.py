@@ -17,7 +17,7 @@ from tunery.promotion.promote import promote
 from tunery.promotion.report import markdown
 from tunery.records import SCORE, Difference
 from tunery.runs.report.markdown import run_report
-from tunery.runs.train import train_run
+from tunery.runs.train import train
 from tunery.statistics.paired import compare_tasks
 
 FACTS = Path(__file__).parents[2] / "projects" / "quickstart" / "data" / "facts.jsonl"
@@ -65,7 +65,7 @@ def test_train_compare_and_promote_find_one_number(place: Place, monkeypatch: py
         },
         promotion={"min_gain": 0.0, "guard": dict.fromkeys(TASKS, -0.5)},
     )
-    record = train_run(load_project(file), Quiet(), tracking_uri=place.uri)
+    record = train(load_project(file), Quiet(), tracking_uri=place.uri)
     options = CompareOptions(record=False, curves=False)
     comparison = compare_runs(Selection(runs=(record.run_id,)), options, Quiet(), tracking_uri=place.uri)
     verdict = promote(f"runs:/{record.run_id}", None, [], Quiet(), dry_run=True, tracking_uri=place.uri)
