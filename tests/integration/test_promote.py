@@ -28,7 +28,7 @@ from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
 from tunery.records import Difference
-from tunery.runs.train import train_run
+from tunery.runs.train import train
 from tunery.tracking.aliases import PENDING, Aliases, AliasMove, as_tag, current_aliases
 from tunery.tracking.store import Store, connect
 
@@ -88,7 +88,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
                 },
                 promotion={"min_gain": 0.0, "guard": {"world_comparison": -0.25}},
             )
-            train_run(load_project(file), Watched(), tracking_uri=place.uri)
+            train(load_project(file), Watched(), tracking_uri=place.uri)
     return place
 
 

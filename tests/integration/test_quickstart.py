@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.quickstart import Silent
 
 from tunery.config.load import load_project
-from tunery.runs.train import train_run
+from tunery.runs.observer import Observer
+from tunery.runs.train import train
 from tunery.statistics.paired import compare_tasks
 
 PROJECTS = Path(__file__).parents[2] / "projects" / "quickstart"
@@ -25,7 +25,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(("file", "task"), [("project.yaml", "world_facts"), ("comparison.yaml", "world_comparison")])
 def test_the_gain_is_large_and_no_accident(uri: str, file: str, task: str, seed: int) -> None:
     project = load_project(PROJECTS / file, [("training.seed", str(seed))])
-    record = train_run(project, Silent(), tracking_uri=uri)
+    record = train(project, Observer(), tracking_uri=uri)
     direct, other = compare_tasks(record.base, record.tuned, {task: "acc", OTHER[task]: "acc"})
     assert direct.items >= 400
     assert direct.delta >= 0.25

@@ -94,6 +94,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     from tunery.config.load import load_project
     from tunery.errors import ConfigError
     from tunery.models import base
+    from tunery.runs.observer import StudyObserver
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
@@ -105,7 +106,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     options = StudyOptions(workers=3, tracking_uri=place.uri)
     with pytest.raises(ConfigError, match=r"--workers is 3, but must be at most 2, one a card\. Use fewer"):
-        tune(load_project(place.folder), options, _Silent())
+        tune(load_project(place.folder), options, StudyObserver())
     assert "RUNNING" not in {run.info.status for run in runs(place)}
 
 
@@ -113,6 +114,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
 def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """`tune` in this process, with another engine or overrides of the project."""
     from tunery.config.load import load_project
+    from tunery.runs.observer import StudyObserver
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
@@ -121,7 +123,7 @@ def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ob
 
     def _tune(engine: Any = None, **overrides: str) -> object:
         project = load_project(place.folder, [(key.replace("__", "."), value) for key, value in overrides.items()])
-        return tune(project, StudyOptions(tracking_uri=place.uri), _Silent(), engine)
+        return tune(project, StudyOptions(tracking_uri=place.uri), StudyObserver(), engine)
 
     return _tune
 
@@ -185,13 +187,6 @@ def test_a_mistake_that_no_trial_was_trained_with_may_be_mended(
     assert {run.info.status for run in runs(place)} == {"FAILED", "FINISHED"}
     there = [run for run in runs(place) if run.info.status == "FINISHED"]
     assert_exact(place, there, 1)
-
-
-class _Silent:
-    """Shows nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
 
 
 def test_a_setting_that_the_device_cannot_have_is_one_trials_result(place: Place, runs: Runs) -> None:

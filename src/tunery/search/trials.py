@@ -18,7 +18,7 @@ from tunery.search.space.space import OWN_SLOT, Settings, draw, name_of, with_se
 from tunery.search.study import queue
 from tunery.search.study.rows import NAME, SETTINGS
 from tunery.search.workers.deadline import deadline
-from tunery.search.workers.worker import Repeated, TrialWatch, Worker
+from tunery.search.workers.worker import Repeated, TrialObserver, Worker
 
 # What does not depend on the moment: the same settings would end so again.
 _NEVER_FIT = ("infeasible", "oom")
@@ -117,7 +117,7 @@ def run(
         report=worker.steps(trial, project, prune=prune),
         limit=lambda: deadline(worker.project.search.timeout_seconds, worker.clock.before),
     )
-    return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, known[queue.SLOT]))
+    return run_trial(plan, worker.resident, worker.store, TrialObserver(worker.progress, known[queue.SLOT]))
 
 
 def _plan(

@@ -16,14 +16,14 @@ from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
 from tunery.records import StudyRecord
-from tunery.runs.train import check
+from tunery.runs.train import check_project
 from tunery.search.conclude import conclude, keep_record, kept_record
 from tunery.search.finals import finals_name
 from tunery.search.session import SEARCHED, Engine, Session, StudyOptions, in_this_process, worker_of
 from tunery.search.space.checks import check_space
 from tunery.search.space.space import Settings
 from tunery.search.study import queue
-from tunery.search.study.progress import ELAPSED, StudyProgress, View
+from tunery.search.study.progress import ELAPSED, StudyProgress
 from tunery.search.study.storage import answering, away, held, is_one_host, open_storage, storage_url
 from tunery.search.study.study import (
     STUDY_RUN,
@@ -41,6 +41,7 @@ from tunery.search.study.study import (
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+    from tunery.runs.observer import StudyObserver
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -58,7 +59,7 @@ class _StudyStopped(Interrupted):
         RunStopped.__init__(self, f"study {study}: stopped by {self.signal_name}. The same command goes on with it.")
 
 
-def tune(project: Project, options: StudyOptions, view: View, engine: Engine | None = None) -> StudyRecord:
+def tune(project: Project, options: StudyOptions, view: StudyObserver, engine: Engine | None = None) -> StudyRecord:
     """Search a project's settings; the same command again goes on, and does only what is missing.
 
     Args:
@@ -77,7 +78,7 @@ def tune(project: Project, options: StudyOptions, view: View, engine: Engine | N
     from tunery.tracking.store import connect
 
     url = storage_url(project.search.storage if options.storage is None else options.storage)
-    check(project)
+    check_project(project)
     check_space(project)
     store = connect(options.tracking_uri, project.name)
     extra = known_configurations(project, store)

@@ -15,7 +15,7 @@ from tunery.evaluation.items import item_id
 from tunery.importing import store as imports
 from tunery.importing.importer import ImportOptions, import_results, read_results
 from tunery.importing.store import ImportedRun
-from tunery.runs.observer import SilentObserver
+from tunery.runs.observer import Observer
 from tunery.tracking import store
 
 DATE = "2026-11-21T15-41-08.760945"
@@ -110,10 +110,10 @@ def peft_tree(**train: Any) -> dict[str, Any]:
 
 
 def read(*places: Path, **options: Any) -> list[ImportedRun]:
-    return read_results(places, ImportOptions(**options), SilentObserver())
+    return read_results(places, ImportOptions(**options), Observer())
 
 
-class Told(SilentObserver):
+class Told(Observer):
     """A watch that keeps what it is told."""
 
     def __init__(self) -> None:

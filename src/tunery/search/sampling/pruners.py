@@ -34,14 +34,9 @@ def prune_metric(project: Project) -> PruneMetric | None:
         return None
     if project.search.prune_by != "auto":
         return project.search.prune_by
-    if scores_checkpoints(project):
+    if project.training.scores_checkpoints:
         return "score"
     return "validation/nll" if has_validation(project) else None
-
-
-def scores_checkpoints(project: Project) -> bool:
-    """Whether training scores dev items at its checkpoints."""
-    return project.training.score_checkpoints or project.training.keep_best_by == "score"
 
 
 def has_validation(project: Project) -> bool:

@@ -13,7 +13,7 @@ from tunery.config.search import Dimension
 from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.search.objectives import objective_faults
-from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes, scores_checkpoints
+from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes
 from tunery.search.space.expressions import Expression, ExpressionError, parse
 from tunery.search.space.grid import LARGEST_GRID, grid_points, grid_size
 from tunery.search.space.known_good import known_good
@@ -211,7 +211,7 @@ def pruner_note(project: Project) -> str | None:
         return None
     if not prunes(search):
         return f"no trial is pruned: search.pruner ({search.pruner}) compares by one objective, and there are several"
-    if search.prune_by == "auto" and not scores_checkpoints(project) and not has_validation(project):
+    if search.prune_by == "auto" and not project.training.scores_checkpoints and not has_validation(project):
         return f"no trial is pruned: nothing is measured at checkpoints for search.pruner ({search.pruner}) to compare"
     return None
 
@@ -244,7 +244,7 @@ def _pruner_faults(project: Project) -> Iterator[Fault]:
     search, checkpoints = project.search, project.training.checkpoints
     if not prunes(search):
         return
-    if search.prune_by == "score" and not scores_checkpoints(project):
+    if search.prune_by == "score" and not project.training.scores_checkpoints:
         advice = "Set training.score_checkpoints: true."
         yield Fault("search.prune_by", "validation/nll when checkpoints are not scored", "score", advice)
     if search.prune_by == "validation/nll" and not has_validation(project):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -16,7 +16,7 @@ from tunery.search.study.rows import best_of, row_of, rows
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunery.records import TrialRow
+    from tunery.runs.observer import StudyObserver
 
 
 # User attribute of the study: how long its commands took, in all.
@@ -25,35 +25,10 @@ ELAPSED = "elapsed_seconds"
 _SECONDS_BETWEEN_NOTES = 10.0
 
 
-class View(Protocol):
-    """What a person sees of a study."""
-
-    def begin(self, name: str, total: int, done: int) -> None:
-        """So many trials are to be, so many are."""
-
-    def trial_began(self, number: int, name: str, worker: int) -> None:
-        """A trial has begun."""
-
-    def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
-        """An optimizer step of a trial is done."""
-
-    def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
-        """A trial has ended; `best` of all so far."""
-
-    def phase(self, text: str) -> None:
-        """Something else begins."""
-
-    def step(self, text: str) -> None:
-        """A stage begins."""
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table or a text is ready."""
-
-
 class StudyProgress:
     """Tells a view of each trial once, whichever process ran it."""
 
-    def __init__(self, project: Project, view: View | None = None) -> None:
+    def __init__(self, project: Project, view: StudyObserver | None = None) -> None:
         self._project, self._view = project, view
         self._begun: set[int] = set()
         self._ended: set[int] = set()

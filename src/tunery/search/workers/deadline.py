@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 import optuna
 
 from tunery.errors import Interrupted, TimedOut
 from tunery.search.study.rows import SECONDS
+from tunery.training.stop import SignalHandler
 
 # So much of an attempt is forgotten at most where its worker was killed; each note is a write to the storage.
 _SECONDS_BETWEEN_NOTES = 10.0
@@ -56,27 +56,26 @@ def deadline(seconds: float | None, spent: float = 0.0) -> Iterator[None]:
     if spent >= seconds:
         raise TimedOut(seconds)
 
-    def ring(number: int, frame: FrameType | None) -> None:
+    def ring(_: str) -> None:
         # While the first one is on its way, a second would only interrupt what cleans up after it.
         if not _comes_from_alarm(sys.exception()):
             raise TimedOut(seconds)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds - spent, _SECONDS_BETWEEN_RINGS)
-    try:
+    with SignalHandler(ring, ["SIGALRM"]):
+        signal.setitimer(signal.ITIMER_REAL, seconds - spent, _SECONDS_BETWEEN_RINGS)
         try:
-            yield
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except (TimedOut, Interrupted):
+            raise
+        except Exception as error:  # what a library made of the alarm
+            if _comes_from_alarm(error):
+                raise TimedOut(seconds) from error
+            raise
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    except (TimedOut, Interrupted):
-        raise
-    except Exception as error:  # what a library made of the alarm
-        if _comes_from_alarm(error):
-            raise TimedOut(seconds) from error
-        raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _comes_from_alarm(error: BaseException | None) -> bool:

@@ -18,7 +18,7 @@ import optuna
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
 from tunery.search.study.storage import is_one_host
-from tunery.search.workers.pool import Stop, Team, cause, order_for
+from tunery.search.workers.pool import StopCount, Team, cause, order_for
 from tunery.search.workers.worker import name_of_process
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def in_processes(session: Session, study: optuna.Study) -> None:
         Interrupted: After a signal, when every worker has written a checkpoint and ended.
     """
     places = places_for(session.project, session.options.workers)
-    with shared(session.url) as url, Stop() as stop:
+    with shared(session.url) as url, StopCount() as stop:
         team = _Team(session, study, url, places)
         try:
             team.run(stop)

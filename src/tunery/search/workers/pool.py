@@ -13,7 +13,6 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import optuna
@@ -23,7 +22,7 @@ from tunery.config.project import resolved
 from tunery.errors import Fault, InputError, Interrupted, RunStopped
 from tunery.search.finals import finals_name
 from tunery.search.study import queue
-from tunery.training.stop import is_meant
+from tunery.training.stop import SignalHandler
 
 if TYPE_CHECKING:
     from tunery.search.session import Session
@@ -31,28 +30,19 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 # After a second signal; whoever is not done by then is killed.
 _SECONDS_TO_STOP = 5.0
-_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 
 Member = TypeVar("Member")
 
 
-class Stop:
+class StopCount(SignalHandler):
     """Counts the signals that ask this process to stop."""
 
     def __init__(self) -> None:
+        super().__init__(self._note)
         self.count, self.name = 0, ""
-        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS if is_meant(number)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count, self.name = self.count + 1, signal.Signals(number).name
+    def _note(self, name: str) -> None:
+        self.count, self.name = self.count + 1, name
 
 
 @dataclass
@@ -71,7 +61,7 @@ class Team(ABC, Generic[Member]):
     places: dict[int, Member] = field(default_factory=dict, init=False)
     early_deaths: int = field(default=0, init=False)
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: StopCount) -> None:
         """Begin every worker, and stay until all have ended.
 
         Raises:

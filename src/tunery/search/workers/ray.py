@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.config.project import Project
 from tunery.runs.workdir import home
 from tunery.search.workers.local import shared
-from tunery.search.workers.pool import Stop, Team, cause, order_for
+from tunery.search.workers.pool import StopCount, Team, cause, order_for
 from tunery.search.workers.ray_actor import RayWorker
 from tunery.search.workers.ray_cluster import (
     DEFAULT_ADDRESS,
@@ -64,7 +64,7 @@ def on_cluster(project: Project, options: StudyOptions, storage: str, tracking: 
 
 
 def _work(session: Session, study: optuna.Study, each: Share) -> None:
-    with shared(session.url) as url, Stop() as stop:
+    with shared(session.url) as url, StopCount() as stop:
         crew = _Crew(session, study, url, each)
         try:
             crew.run(stop)

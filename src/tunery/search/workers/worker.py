@@ -28,6 +28,7 @@ from tunery.errors import (
 )
 from tunery.records import StepMetrics
 from tunery.runs.cache import Resident
+from tunery.runs.observer import Observer
 from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space.space import OWN_SLOT
 from tunery.search.study import queue
@@ -35,8 +36,6 @@ from tunery.search.study.progress import StudyProgress
 from tunery.search.workers.deadline import Deadline
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from tunery.tracking.store import Store
 
 RUNG_STEPS = "rung_steps"
@@ -215,21 +214,12 @@ def _frozen(study: optuna.Study, trial: optuna.Trial) -> optuna.trial.FrozenTria
     return study._storage.get_trial(trial._trial_id)
 
 
-class TrialWatch:
+class TrialObserver(Observer):
     """Passes a trial's steps on, and nothing else: twelve data reports would hide the study."""
 
     def __init__(self, progress: StudyProgress, number: int) -> None:
         self._progress, self._number = progress, number
 
-    def step(self, text: str) -> None:
-        """Not shown."""
-
-    def show(self, renderable: RenderableType) -> None:
-        """Not shown."""
-
     def training(self, metrics: StepMetrics, total_steps: int) -> None:
         """Show how far the trial is."""
         self._progress.trial_step(self._number, metrics.step, total_steps, metrics.values.get("train/loss"))
-
-    def end_training(self) -> None:
-        """Nothing is open."""

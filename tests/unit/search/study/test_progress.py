@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 from tests.unit.search.conftest import MakeProject
 
+from tunery.runs.observer import StudyObserver
 from tunery.search.study import progress, queue
-from tunery.search.study.progress import ELAPSED, StudyProgress, View
+from tunery.search.study.progress import ELAPSED, StudyProgress
 from tunery.search.study.study import join, lay_out_finals
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
 LOSS = "{validation/nll: minimize}"
 
 
-class Told:
-    """A view that keeps the lines it is told."""
+class Told(StudyObserver):
+    """Keeps the lines that it is told."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def step(self, text: str) -> None:
         self.lines.append(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
 
 
 class Clock:
@@ -63,7 +60,7 @@ def test_a_final_that_has_ended_is_told_with_its_metric(
     known = {queue.SLOT: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
     study.add_trial(create_trial(value=value, user_attrs=known))
     view = Told()
-    StudyProgress(project, cast(View, view)).look(study)
+    StudyProgress(project, view).look(study)
     assert view.lines == [said]
 
 
@@ -72,7 +69,7 @@ def test_the_time_of_a_command_that_is_killed_is_known_but_for_its_last_seconds(
 ) -> None:
     study = optuna.create_study()
     study.set_user_attr(ELAPSED, 100.0)
-    watched = StudyProgress(make(SPACE), cast(View, Told()))
+    watched = StudyProgress(make(SPACE), Told())
     watched.begin(study, "s")
     for _ in range(7):
         clock.now += 4.0

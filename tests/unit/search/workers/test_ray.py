@@ -22,7 +22,7 @@ from tunery.cli.tune import tune as command
 from tunery.errors import ConfigError, InputError, Interrupted, RunStopped
 from tunery.search.study import queue
 from tunery.search.workers import pool, ray, ray_cluster
-from tunery.search.workers.pool import Stop
+from tunery.search.workers.pool import StopCount
 from tunery.search.workers.ray_actor import RayWorker
 from tunery.search.workers.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
 
@@ -277,7 +277,7 @@ def test_after_a_second_signal_nobody_waits_for_a_worker_that_hangs(
     monkeypatch.setattr(crew, "_look", lambda number, place, stopping: None)
     monkeypatch.setattr(crew, "_pass_on", lambda: None)
     crew.session.progress.look = lambda study: None
-    stop = Stop()
+    stop = StopCount()
     stop.count, stop.name = 2, "SIGINT"
     with pytest.raises(Interrupted, match="SIGINT"):
         crew.run(stop)

@@ -18,7 +18,7 @@ from tunery.search.study import queue
 from tunery.search.study.progress import StudyProgress
 from tunery.search.workers import worker
 from tunery.search.workers.deadline import Deadline
-from tunery.search.workers.pool import Stop
+from tunery.search.workers.pool import StopCount
 from tunery.search.workers.worker import Worker
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
@@ -119,7 +119,7 @@ def test_workers_of_one_host_name_and_process_id_are_told_apart(make: MakeProjec
 def test_a_closed_terminal_stops_workers_as_ctrl_c_does_unless_it_is_ignored(nohup: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
     try:
-        with Stop() as stop:
+        with StopCount() as stop:
             if nohup or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:  # else it would end the tests
                 signal.raise_signal(signal.SIGHUP)
     finally:
