@@ -370,7 +370,7 @@ def test_a_champion_that_was_set_by_hand_is_told(store: Store) -> None:
     store.client.set_registered_model_alias("small", "champion", "2")
     watched = Watched()
     assert history("small", watched, tracking_uri=store.uri) == []
-    assert "small/2 has the alias champion, which no promotion says" in watched.text
+    assert "small/2 has the alias champion, which no promotion recorded" in watched.text
 
 
 # ---- bad input: one clear message, exit code 2, nothing changed

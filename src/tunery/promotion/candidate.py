@@ -109,7 +109,7 @@ def name_of(project: str) -> str:
 def _rules(settings: Project, rules_from: str) -> PromotionConfig:
     if settings.promotion is None:
         advice = "Add `promotion: {min_gain: 0.0}` and give --project, or give --promotion.min_gain 0.0."
-        raise ConfigError(rules_from, Fault("has no rules for a promotion (section `promotion`)", advice=advice))
+        raise ConfigError(rules_from, Fault("there are no rules for a promotion (section `promotion`)", advice=advice))
     return settings.promotion
 
 
