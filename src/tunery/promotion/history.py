@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tunery.promotion.candidate import name_of
+from tunery.config.load import project_name
 from tunery.promotion.report import Event, history_table
 from tunery.runs.observer import Observer
 
@@ -36,7 +36,7 @@ def history(
     from tunery.tracking.aliases import check_model, current_aliases
     from tunery.tracking.store import connect
 
-    name = name_of(project)
+    name = project_name(project)
     store = connect(tracking_uri, name)
     check_model(store, name)
     known = promotions(store, name)
