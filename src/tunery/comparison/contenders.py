@@ -19,7 +19,8 @@ from tunery.comparison.conditions import conditions_of, conflicts
 from tunery.comparison.entries import Entry, TaskScore, Votes, configuration_of, repetitions
 from tunery.comparison.groups import Group, remarks
 from tunery.comparison.pairing import answers_of, averaged
-from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
+from tunery.comparison.records import Cell, LeaderboardRow, WinRate
+from tunery.records import SCORE
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference

@@ -12,8 +12,9 @@ import pandas as pd
 from tunery.comparison.contenders import Configuration, Level, candidates, named
 from tunery.comparison.entries import Entry
 from tunery.comparison.groups import Group, group_runs
-from tunery.comparison.records import SCORE, Board, Comparison, TestedPair
+from tunery.comparison.records import Board, Comparison, TestedPair
 from tunery.errors import Fault, InputError
+from tunery.records import SCORE
 from tunery.statistics.ranks import across_tasks, average_ranks, corrected, rank_range, too_close
 from tunery.statistics.significance import difference
 from tunery.statistics.variance import ItemClusters

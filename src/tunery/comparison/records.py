@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import Entry, Votes
-from tunery.records import Difference
+from tunery.records import SCORE, Difference
 from tunery.statistics.ranks import Across
-
-SCORE = "score"  # the mean over a board's tasks, beside the tasks' own names
 
 
 @dataclass(frozen=True)
