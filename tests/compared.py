@@ -39,11 +39,10 @@ def logged(
     task: str = "quiz",
     split: str = "all",
     tags: Mapping[str, str] | None = None,
-    older: bool = False,
     samples: bool = True,
     project: str = "small",
 ) -> str:
-    """A run as training leaves it; `older`: as before its tasks were params."""
+    """A run as training leaves it."""
     tuned, before = {task: result(values, task)}, {task: result(base, task)}
     config = {
         "base": {"model": "acme/base", "quantization": "none"},
@@ -58,8 +57,7 @@ def logged(
         tracker.tag(**{"tunery.datasets": "facts.jsonl", **(tags or {})})
         tracker.log_scores(before, tuned, score=tuned[task].scores["acc"].value)
         tracker.log_metrics({"train_seconds": 7.0, "train_rows": 90})
-        if not older:
-            tracker.log_tasks(tuned, asked={task: "acc"}, counted=[task], split=split)
+        tracker.log_tasks(tuned, asked={task: "acc"}, counted=[task], split=split)
         if samples:
             tracker.log_samples(tuned)
     return tracker.run_id

@@ -50,7 +50,7 @@ def compare(
     Raises:
         tunery.errors.InputError: If nothing matches, or nothing can be ranked.
     """
-    from tunery.comparison.notebook import compare_frame
+    from tunery.comparison.compare import compare_frame
 
     return compare_frame(
         refs,

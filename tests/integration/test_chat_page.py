@@ -28,8 +28,8 @@ class Words:
     fault: Exception | None = None
     asked: list[list[str]] = field(default_factory=list)
 
-    def write(self, talk: Any, _sampling: Any, lock: Lock) -> Iterator[str]:
-        self.asked.append([message.content for message in talk])
+    def write(self, messages: Any, _sampling: Any, lock: Lock) -> Iterator[str]:
+        self.asked.append([message.content for message in messages])
         if self.fault is not None:
             raise self.fault
         text = ""
@@ -143,7 +143,7 @@ def test_a_vote_that_was_not_kept_can_be_given_again(shown: Shown) -> None:
     shown.answered("One?")
     shown.votes.fault = TrackingError("the store", "is away.")
     shown.page.click("#vote-tie")
-    shown.page.wait_for_selector("text=The vote was not kept")
+    shown.page.wait_for_selector("text=The vote was not saved")
     assert "tuned" not in shown.page.inner_text("#left")  # still blind
     shown.votes.fault = None
     shown.page.click("#vote-tie")

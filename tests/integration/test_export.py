@@ -74,7 +74,7 @@ def test_a_merged_folder_is_loaded_by_transformers_alone(trained: Place) -> None
     outcome = trained.tunery("export", "models:/small@champion", "--to", "merged", "--out", "merged")
     assert outcome.code == 0, outcome.err
     said = " ".join(outcome.out.split())
-    assert "merged against bfloat16 with the adapter beside it: log-likelihood a token differs by 0.0" in said
+    assert "merged against bfloat16 with the adapter beside it: log-likelihood per token differs by 0.0" in said
     assert "merged against as trained (nf4)" in said
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -111,7 +111,7 @@ def test_a_model_of_which_every_weight_was_trained_is_exported_whole(trained: Pl
 
 def test_a_merged_model_that_is_too_far_away_is_not_written(trained: Place) -> None:
     words = ["export", "models:/small@champion", "--to", "merged", "--out", "far", "--max-distance", "1e-9"]
-    refused(trained.tunery(*words), "but must be at most 1e-09 nats a token", "Nothing was written")
+    refused(trained.tunery(*words), "but must be at most 1e-09 nats per token", "Nothing was written")
     assert [path.name for path in trained.folder.iterdir() if "far" in path.name] == []
 
 
@@ -124,10 +124,10 @@ def test_a_merged_model_that_is_too_far_away_is_not_written(trained: Place) -> N
         ),
         (["models:/smal/1", "--to", "adapter", "--out", "x"], "Did you mean 'small'?"),
         (["models:/small/1", "--to", "hub"], "needs a repository: --repo owner/name"),
-        (["models:/small/1", "--to", "hub", "--repo", "me/small"], "no token of the Hugging Face Hub"),
+        (["models:/small/1", "--to", "hub", "--repo", "me/small"], "no Hugging Face Hub token"),
         (["models:/small/1", "--to", "adapter"], "needs a folder: --out FOLDER"),
         (["models:/small/1", "--to", "adapter", "--out", "."], "is not empty"),
-        (["models:/small/1", "--to", "adapter", "--out", ".", "--overwrite"], "something else than an earlier export"),
+        (["models:/small/1", "--to", "adapter", "--out", ".", "--overwrite"], "something other than an earlier export"),
     ],
 )
 def test_what_cannot_be_exported_is_told_and_nothing_is_written(
@@ -143,7 +143,7 @@ def test_the_hub_gets_the_adapter_with_its_card(trained: Place, monkeypatch: pyt
     """Through a client that takes what HfApi takes, and looks at what it is given."""
     import huggingface_hub
 
-    from tunery.serving.export.export import Wish, export
+    from tunery.serving.export.export import ExportRequest, export
 
     sent: dict[str, Any] = {}
 
@@ -159,8 +159,8 @@ def test_the_hub_gets_the_adapter_with_its_card(trained: Place, monkeypatch: pyt
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_abcdefghijklmnopqrst")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
-    wish = Wish("hub", None, repo="me/lanterns")
-    address = export("models:/small@champion", wish, Said(), tracking_uri=trained.uri)
+    request = ExportRequest("hub", None, repo="me/lanterns")
+    address = export("models:/small@champion", request, Said(), tracking_uri=trained.uri)
     assert address == "https://huggingface.co/me/lanterns"
     assert (sent["repo"], sent["private"]) == ("me/lanterns", True)
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= sent["files"]

@@ -48,9 +48,9 @@ def export(
     REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.serving.export.export import Wish, export
+    from tunery.serving.export.export import ExportRequest, export
     from tunery.serving.export.merge import MERGE_BOUND
 
-    wish = Wish(to, out, repo, overwrite, public, max_distance or MERGE_BOUND, device)
+    request = ExportRequest(to, out, repo, overwrite, public, max_distance or MERGE_BOUND, device)
     with Terminal() as terminal:
-        export(ref, wish, terminal, tracking_uri=tracking_uri)
+        export(ref, request, terminal, tracking_uri=tracking_uri)

@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.comparison.entries import counting
 from tunery.comparison.leaderboard import MOST_TESTED, rank
-from tunery.comparison.names import named
-from tunery.comparison.selection import separated
+from tunery.comparison.selection import selected, split_at_commas
 from tunery.errors import Fault, InputError, StorageError
-from tunery.reporting.text import code
-from tunery.runs.observer import Observer
+from tunery.reporting.text import code, counted, listed
+from tunery.runs.observer import Observer, SilentObserver
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-    from tunery.comparison.entries import RunEntry
+    from tunery.comparison.entries import Entry
     from tunery.comparison.records import Comparison
     from tunery.comparison.selection import Selection
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
-EXPERIMENT = "comparisons"  # of runs that are of several projects
+EXPERIMENT = "comparisons"  # for runs of several projects
+PLOTS = ("leaderboard", "matrix", "cost", "ranks", "loss", "learning")  # all that a comparison may draw
 _CURVES = 12  # runs whose loss curves are drawn: one request each
-_LISTED = 8
-_PLOTS = ("leaderboard", "matrix", "cost", "ranks", "loss", "learning")  # all that a comparison may draw
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """How to compare.
+    """How runs are compared.
 
     Args:
         confidence: Of every interval and every "better".
         seed: Of the permutation tests.
-        tested: Configurations at most that are tested against one another, and whose answers are read for that.
+        tested: How many of the best configurations are tested against one another, item by item if answers are kept.
         curves: Whether loss curves are read.
         out: Folder for the tables, the page and the plots.
         record: Whether the comparison becomes a run in MLflow.
@@ -58,32 +55,21 @@ class CompareOptions:
 def compare_runs(
     selection: Selection, options: CompareOptions, observer: Observer, *, tracking_uri: str | None = None
 ) -> Comparison:
-    """Rank the runs that are meant, and keep the comparison.
-
-    Args:
-        selection: Which runs.
-        options: How.
-        observer: Told what a person would want to see.
-        tracking_uri: MLflow store.
-
-    Returns:
-        The comparison.
+    """Rank the selected runs, show the leaderboard, and keep the comparison.
 
     Raises:
-        InputError: If nothing matches, or nothing can be ranked; nothing was made then.
+        InputError: If nothing matches, or nothing can be ranked; nothing was written then.
     """
     from tunery.comparison.report.tables import terminal
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, EXPERIMENT)
-    selection = separated(store, selection)
+    selection = split_at_commas(store, selection)
     observer.step(f"reading {selection}")
-    readings, notes = gather(store, selection, options)
-    _refuse_named_nan(readings)
-    observer.step(f"ranking {len(readings)} runs")
-    comparison = rank(
-        [one.entry for one in readings], confidence=options.confidence, seed=options.seed, tested=options.tested
-    )
+    entries, notes = gather(store, selection, options)
+    _refuse_named_nan(entries)
+    observer.step(f"ranking {counted(len(entries), 'run')}")
+    comparison = rank(entries, confidence=options.confidence, seed=options.seed, tested=options.tested)
     for table in terminal(comparison):
         observer.show(table)
     for note in notes:
@@ -91,67 +77,84 @@ def compare_runs(
     if options.out is not None:
         observer.step(f"written to {options.out}: {', '.join(sorted(write(comparison, options.out, notes)))}")
     if options.record:
-        _record(store, comparison, readings, notes, options, selection, observer)
+        run_id = _record(store, comparison, entries, notes, options, selection)
+        observer.step(f"kept as run {run_id}; the whole report is its report.md")
+    elif options.out is None:
+        observer.step("not kept; --out FOLDER writes the whole report")
     return comparison
 
 
-def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[RunEntry], list[str]]:
-    """The runs that are meant, with the answers of those that are tested item by item, and what to say of them.
+def compare_frame(
+    refs: Sequence[str],
+    *,
+    project: str | Sequence[str],
+    experiment: str | Sequence[str],
+    study: str | Sequence[str],
+    tags: Mapping[str, str],
+    filter: str,
+    imported: bool,
+    confidence: float,
+    seed: int,
+    tested: int,
+    record: bool,
+    tracking_uri: str | None,
+) -> pd.DataFrame:
+    """A comparison as a table for a notebook, see `tunery.compare`."""
+    from tunery.comparison.report.tables import frame
+
+    selection = selected(
+        refs,
+        projects=_several(project),
+        experiments=_several(experiment),
+        studies=_several(study),
+        tags=tuple(tags.items()),
+        filter=filter,
+        imported=imported,
+    )
+    options = CompareOptions(confidence, seed, tested, curves=record, record=record)
+    return frame(compare_runs(selection, options, SilentObserver(), tracking_uri=tracking_uri))
+
+
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    return ((value,) if value else ()) if isinstance(value, str) else tuple(value)
+
+
+def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[Entry], list[str]]:
+    """The selected runs, with the answers of those that are tested item by item, and notes for the reader.
 
     Raises:
         InputError: If nothing matches.
     """
     from tunery.comparison.read import read
-    from tunery.comparison.samples import contenders, with_answers, with_curves
+    from tunery.comparison.samples import best_configurations, with_answers, with_curves
 
-    found = read(store, selection)
-    readings = named(found.readings)
-    tested = contenders(readings, options.tested)
-    full = with_answers(store, tested)
+    entries, notes = read(store, selection)
+    full = with_answers(store, best_configurations(entries, options.tested))
     if options.curves:
-        few = with_curves(store, full[:_CURVES])
-        full = [*few, *full[_CURVES:]]
-    known = {one.entry.run_id: one for one in full}
-    notes = [*found.notes, *_without_answers(full)]
-    if len(tested) < len(readings):
-        notes.append(f"Answers were read of the {len(tested)} runs of the best {options.tested} configurations.")
-    return [known.get(one.entry.run_id, one) for one in readings], notes
+        full = [*with_curves(store, full[:_CURVES]), *full[_CURVES:]]
+    bare = list(dict.fromkeys(entry.name for entry in full if entry.tasks and not entry.samples))
+    if bare:
+        notes.append(
+            f"Without samples: {listed(bare, 3)}. Their scores are compared unpaired, by standard errors: only larger "
+            "differences can be told from chance, and none where no error is known."
+        )
+    if len(full) < len(entries):
+        notes.append(f"Answers were read of the {len(full)} runs of the best {options.tested} configurations.")
+    by_id = {entry.run_id: entry for entry in full}
+    return [by_id.get(entry.run_id, entry) for entry in entries], notes
 
 
-def frame_of(comparison: Comparison) -> pd.DataFrame:
-    """The comparison as a table for a notebook."""
-    from tunery.comparison.report.tables import frame
-
-    return frame(comparison)
-
-
-def _without_answers(readings: Sequence[RunEntry]) -> list[str]:
-    """What can still be said of runs that keep no samples."""
-    bare = [one.entry.name for one in readings if one.entry.tasks and not one.entry.samples]
-    if not bare:
-        return []
-    names = ", ".join(dict.fromkeys(bare[:_LISTED])) + (
-        f" and {len(bare) - _LISTED} more" if len(bare) > _LISTED else ""
-    )
-    return [
-        f"Without samples: {names}. They stand by their scores and standard errors: differences are tested unpaired, "
-        "which takes larger ones to be sure, and not at all where no error is known."
-    ]
-
-
-def _refuse_named_nan(readings: Sequence[RunEntry]) -> None:
-    """A run that was asked for by name cannot be set apart in silence.
+def _refuse_named_nan(entries: Sequence[Entry]) -> None:
+    """A run that was asked for by name is not set apart silently.
 
     Raises:
-        InputError: With each of their scores that is no number.
+        InputError: With each score of such a run that is no number.
     """
     faults = [
-        Fault(
-            f"{one.entry.name} ({one.entry.run_id}): {task} is {score.value}", advice="Score it again: tunery evaluate."
-        )
-        for one in readings
-        if one.named
-        for task, score in counting(one.entry).items()
+        Fault(f"{entry.name} ({entry.run_id}): {task} is {score.value}", advice="Score it again: tunery evaluate.")
+        for entry in entries
+        if entry.named
+        for task, score in counting(entry).items()
         if not math.isfinite(score.value)
     ]
     if faults:
@@ -162,19 +165,22 @@ def _refuse_named_nan(readings: Sequence[RunEntry]) -> None:
 
 
 def write(comparison: Comparison, folder: Path, notes: Sequence[str] = ()) -> list[str]:
-    """Write every table, the page and the plots into a folder, in place of an earlier comparison's.
+    """Write every table, the page and the plots into a folder, replacing those of an earlier comparison.
 
     Returns:
-        What was written, by its path in the folder.
+        The paths of the files, in the folder.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the folder cannot be written.
     """
+    from tunery.comparison.report.plots import figures
+
     written = texts(comparison, notes)
-    drawn = {f"plots/{name}.png": figure for name, figure in _figures(comparison).items()}
+    drawn = {f"plots/{name}.png": figure for name, figure in figures(comparison).items()}
     try:
         (folder / "plots").mkdir(parents=True, exist_ok=True)
-        _remove(folder / name for name in map("plots/{}.png".format, _PLOTS) if name not in drawn)
+        for name in PLOTS:
+            (folder / "plots" / f"{name}.png").unlink(missing_ok=True)
         for name, text in written.items():
             (folder / name).write_text(text, encoding="utf-8")
         for name, figure in drawn.items():
@@ -182,11 +188,6 @@ def write(comparison: Comparison, folder: Path, notes: Sequence[str] = ()) -> li
     except OSError as error:
         raise StorageError(str(folder), f"cannot be written: {error.strerror or error}.") from error
     return [*written, *drawn]
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
@@ -203,77 +204,62 @@ def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
     }
 
 
-def _figures(comparison: Comparison) -> Mapping[str, Figure]:
-    from tunery.comparison.report.plots import figures
-
-    return figures(comparison)
-
-
 def _record(
     store: Store,
     comparison: Comparison,
-    readings: Sequence[RunEntry],
+    entries: Sequence[Entry],
     notes: Sequence[str],
     options: CompareOptions,
     selection: Selection,
-    observer: Observer,
-) -> None:
+) -> str:
+    """Keep the comparison as a run, and return the run's id."""
     from tunery.tracking.run import open_run
 
-    project = _project(readings)
+    project = _project(entries)
     with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
-        _log(comparison, readings, notes, options, selection, tracker)
-        observer.step(f"kept as run {tracker.run_id}")
+        _log(comparison, entries, notes, tracker)
+        tracker.writer.params(
+            {
+                "compare.selection": str(selection),
+                "compare.confidence": options.confidence,
+                "compare.seed": options.seed,
+            }
+        )
+        return str(tracker.run_id)
 
 
-def _project(readings: Sequence[RunEntry]) -> str:
-    """The project that all runs are of; runs of several, or of none, are compared in an experiment of their own."""
-    projects = {one.entry.project.strip() for one in readings}
+def _project(entries: Sequence[Entry]) -> str:
+    """The project of all runs; a comparison of several projects, or of none, has an experiment of its own."""
+    projects = {entry.project.strip() for entry in entries}
     return (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
 
 
-def _log(
-    comparison: Comparison,
-    readings: Sequence[RunEntry],
-    notes: Sequence[str],
-    options: CompareOptions,
-    selection: Selection,
-    tracker: Tracker,
-) -> None:
+def _log(comparison: Comparison, entries: Sequence[Entry], notes: Sequence[str], tracker: Tracker) -> None:
+    from tunery.comparison.report.plots import figures
+    from tunery.comparison.report.tables import frame
     from tunery.tracking.provenance import collect
 
     written = texts(comparison, notes)
-    tracker.set_description(f"{written.pop('comparison.md')}\n{_links(readings)}")
+    tracker.set_description(f"{written.pop('comparison.md')}\n{_links(entries)}")
     for name, text in written.items():
         tracker.log_text(text, name)
-    tracker.log_table(frame_of(comparison), "comparison.json")
-    for name, figure in _figures(comparison).items():
+    tracker.log_table(frame(comparison), "comparison.json")
+    for name, figure in figures(comparison).items():
         tracker.log_figure(figure, f"plots/{name}.png")
-    tracker.writer.params(
-        {"compare.selection": str(selection), "compare.confidence": options.confidence, "compare.seed": options.seed}
-    )
-    main = comparison.main
-    tracker.log_metrics({"runs": len(readings), "boards": len(comparison.boards), "ranked": len(main.contenders)})
-    tracker.tag(**{"tunery.compared": ", ".join(one.entry.run_id for one in readings)})
-    tracker.log_dict({"runs": [_linked(one) for one in readings]}, "compared_runs.json")
+    ranked = len(comparison.main.contenders)
+    tracker.log_metrics({"runs": len(entries), "boards": len(comparison.boards), "ranked": ranked})
+    tracker.tag(**{"tunery.compared": ", ".join(entry.run_id for entry in entries)})
+    tracker.log_dict({"runs": [_listed(entry) for entry in entries]}, "compared_runs.json")
     tracker.log_provenance(collect())
 
 
-def _links(readings: Sequence[RunEntry]) -> str:
-    """The runs as links that the MLflow UI follows; the report's own tables come first, and a description is short."""
-    lines = [
-        f"- [{code(one.entry.name)}](#/experiments/{one.experiment_id}/runs/{one.entry.run_id})" for one in readings
-    ]
+def _links(entries: Sequence[Entry]) -> str:
+    """The runs as links that the MLflow UI follows; below the report, since a description is cut at its end."""
+    lines = [f"- [{code(entry.name)}](#/experiments/{entry.experiment_id}/runs/{entry.run_id})" for entry in entries]
     return "\n".join(["## Runs", "", *lines, ""])
 
 
-def _linked(reading: RunEntry) -> dict[str, object]:
-    entry = reading.entry
+def _listed(entry: Entry) -> dict[str, object]:
     seed = {} if entry.seed is None else {"seed": entry.seed}
-    return {
-        "run_id": entry.run_id,
-        "experiment_id": reading.experiment_id,
-        "name": entry.name,
-        "kind": entry.kind,
-        **seed,
-    }
+    names = ("run_id", "experiment_id", "name", "kind")
+    return {**{name: getattr(entry, name) for name in names}, **seed}

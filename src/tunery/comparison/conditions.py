@@ -1,43 +1,66 @@
-"""A run's tasks as it logged them: values beside the base's, and what must agree for others to stand beside them."""
+"""A run's task scores as it logged them, and the conditions that must agree before two scores are compared."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from tunery.comparison.entries import TaskScore
 from tunery.tracking.scores import TASK_PARAM
 from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from tunery.tracking.search import Run
 
-# Where an older run names no metric, and the project neither: what most of lm-eval's tasks count by.
-_USUAL = ("acc", "exact_match", "f1", "acc_norm", "rougeL", "bleu", "word_perplexity", "perplexity")
+SETTLED_BY_ITEMS = ("limit", "split", "item count")  # ways to choose items: irrelevant if the same items came out
+
+
+# ---- the one rule
+
+
+def conditions_of(score: TaskScore) -> dict[str, str]:
+    """Everything that must agree before another score of the task can be compared with this one, if known."""
+    count = {"item count": str(score.items)} if score.items > 0 else {}
+    return {"metric": score.metric, **score.conditions, **count}
+
+
+def conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Conditions that both sides recorded with different values.
+
+    Scores of different splits are of different items: a dev score is no stand-in for one on all items. Only an equal
+    digest of the items shows that the split, the limit and the count did not matter.
+
+    Args:
+        one, other: From `conditions_of`.
+    """
+    differing = [key for key in one if key in other and one[key] != other[key]]
+    same_items = "items" in one and one["items"] == other.get("items")
+    return [key for key in differing if not (same_items and key in SETTLED_BY_ITEMS)]
+
+
+# ---- what a run logged
 
 
 def task_scores(run: Run) -> dict[str, TaskScore]:
-    """Every task that the run was asked, in its order; those without a value are left out.
+    """Scores of the run's tasks, in its order; tasks without a value are left out.
 
-    A run whose checkpoint or settings were chosen on dev items has its locked ones for a score, as far as it logged
-    them.
+    The score of a run whose checkpoint or settings were chosen on dev items is that of its locked items, if logged.
     """
-    metrics, params = metrics_of(run), run.data.params
-    found = {name[len(TASK_PARAM) :]: text for name, text in params.items() if name.startswith(TASK_PARAM)}
-    logged = found or {task: json.dumps(facts, sort_keys=True) for task, facts in _of_older_run(run).items()}
-    scores = [_score(task, text, metrics, run) for task, text in logged.items()]
+    metrics = metrics_of(run)
+    texts = {
+        name.removeprefix(TASK_PARAM): text for name, text in run.data.params.items() if name.startswith(TASK_PARAM)
+    }
+    scores = [_score(task, text, metrics, is_bare(run)) for task, text in texts.items()]
     return {score.task: score for score in scores if score is not None}
 
 
 def metrics_of(run: Run) -> dict[str, float]:
-    """All that the run logged. MLflow's databases hold no infinity: the largest float stands for one."""
+    """All that the run logged. MLflow's databases hold no infinity: they keep the largest float instead."""
     most = sys.float_info.max
     return {
         name: math.copysign(math.inf, value) if abs(value) >= most else value
@@ -45,28 +68,27 @@ def metrics_of(run: Run) -> dict[str, float]:
     }
 
 
-def _score(task: str, text: str, metrics: Mapping[str, float], run: Run) -> TaskScore | None:
-    facts = _parsed(text)
-    task = facts.get("task", task)  # the param's own name has lost what MLflow takes in none
-    name = entity_name(f"{task}/{facts['metric']}")
+def _score(task: str, text: str, metrics: Mapping[str, float], bare: bool) -> TaskScore | None:
+    logged = _parsed(text)
+    task = logged.get("task", task)  # MLflow changes some names
+    name = entity_name(f"{task}/{logged['metric']}")
     locked = f"locked/{name}" in metrics
     prefix = "locked" if locked else "lm_eval"
     value = metrics.get(f"{prefix}/{name}")
     if value is None:
         return None
-    # A bare model is the base: it has no gain over itself.
-    anchored = not locked and not is_bare(run)
+    has_base = not locked and not bare  # the base was scored on all items, and has no gain over itself
     return TaskScore(
         task=sys.intern(task),
-        metric=sys.intern(facts["metric"]),
+        metric=sys.intern(logged["metric"]),
         value=value,
         stderr=metrics.get(f"{prefix}/{name}_stderr"),
-        items=0 if locked else int(facts.get("count") or 0),
-        base=metrics.get(f"base/{name}") if anchored else None,
-        base_stderr=metrics.get(f"base/{name}_stderr") if anchored else None,
-        higher_is_better=bool(facts.get("higher_is_better", True)),
+        items=0 if locked else int(logged.get("count") or 0),
+        base=metrics.get(f"base/{name}") if has_base else None,
+        base_stderr=metrics.get(f"base/{name}_stderr") if has_base else None,
+        higher_is_better=bool(logged.get("higher_is_better", True)),
         conditions=_conditions(text, locked),
-        counts=bool(facts.get("counts", True)),
+        counts=bool(logged.get("counts", True)),
     )
 
 
@@ -75,23 +97,13 @@ def is_bare(run: Run) -> bool:
     return bool(run.data.tags.get("tunery.method") == "none")
 
 
-def lower_is_better(run: Run, task: str) -> list[str]:
-    """Metrics of a task of which less is better, as an import says."""
-    facts = _parsed(run.data.params.get(f"{TASK_PARAM}{entity_name(task)}", "{}"))
-    return list(facts.get("lower_is_better", []))
-
-
-def by_metric(score: TaskScore, metric: str, metrics: Mapping[str, float], lower: Collection[str]) -> TaskScore:
-    """The same task by another metric that the run logged; as it is where it logged no other.
-
-    Args:
-        metrics: All that the run logged.
-        lower: Metrics of which less is better.
-    """
-    name = entity_name(f"{score.task}/{metric}")
+def by_metric(score: TaskScore, metric: str, run: Run) -> TaskScore:
+    """The same task by another metric of an import; unchanged if the import has no such metric."""
+    metrics, name = metrics_of(run), entity_name(f"{score.task}/{metric}")
     value = metrics.get(f"lm_eval/{name}")
     if value is None:
         return score
+    logged = _parsed(run.data.params.get(f"{TASK_PARAM}{entity_name(score.task)}", "{}"))
     return replace(
         score,
         metric=metric,
@@ -99,107 +111,35 @@ def by_metric(score: TaskScore, metric: str, metrics: Mapping[str, float], lower
         stderr=metrics.get(f"lm_eval/{name}_stderr"),
         base=metrics.get(f"base/{name}"),
         base_stderr=metrics.get(f"base/{name}_stderr"),
-        higher_is_better=metric not in lower,
+        higher_is_better=metric not in logged.get("lower_is_better", ()),
     )
 
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(text)
-    return facts
+    logged: dict[str, Any] = json.loads(text)
+    return logged
 
 
 @lru_cache(maxsize=4096)  # thousands of runs share a handful of conditions
 def _conditions(text: str, locked: bool) -> Mapping[str, str]:
-    """Conditions as texts; what nobody recorded is missing."""
-    facts = _parsed(text)
-    version, _, settings = str(facts["version"]).partition("+") if facts.get("version") is not None else ("", "", "")
+    """Conditions as texts; what was not recorded is missing."""
+    logged = _parsed(text)
+    version = "" if logged.get("version") is None else str(logged["version"])
     known = {
-        "version": version,
-        "settings": settings,
-        "prompt": facts.get("prompt"),
-        "few_shot": facts.get("few_shot"),
-        "limit": ("all" if facts["limit"] is None else facts["limit"]) if "limit" in facts else None,
-        "chat_template": facts.get("chat_template"),
-        # What a run logs of all items may count on the locked ones alone; only answers tell that score.
-        "split": "locked" if locked else "dev" if facts.get("split") == "dev" else "all",
-        "items": None if locked else facts.get("items"),
-        "system_prompt": facts.get("system_prompt"),
+        "version": version.partition("+")[0],
+        "settings": version.partition("+")[2],
+        "prompt": logged.get("prompt"),
+        "few_shot": logged.get("few_shot"),
+        "limit": ("all" if logged["limit"] is None else logged["limit"]) if "limit" in logged else None,
+        "chat_template": logged.get("chat_template"),
+        "split": "locked" if locked else "dev" if logged.get("split") == "dev" else "all",
+        # Logged of all items: for the locked ones, only the answers show which they are.
+        "items": None if locked else logged.get("items"),
+        "system_prompt": logged.get("system_prompt"),
     }
     return {key: _text(value) for key, value in known.items() if value not in (None, "")}
 
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-# ---- runs that were logged before task.<name> was
-
-
-def _of_older_run(run: Run) -> dict[str, dict[str, Any]]:
-    """The same from the dataset inputs and the settings; without what neither knows."""
-    params = run.data.params
-    asked, primary = _list(params.get("cfg.evaluation.tasks")), _primary(params)
-    inputs = _inputs(run)
-    names = asked or list(inputs) or sorted({key.split("/")[1] for key in run.data.metrics if key.count("/") == 2})
-    facts: dict[str, dict[str, Any]] = {}
-    for task in names:
-        metric = primary.get(task) or _usual_metric(task, run.data.metrics)
-        if metric is not None:
-            facts[task] = {**_settings(params), **inputs.get(task, {}), "metric": metric, "split": _split(run)}
-            facts[task]["counts"] = not primary or task in primary
-    return facts
-
-
-def _inputs(run: Run) -> dict[str, dict[str, Any]]:
-    """By task: version, digest and number of its items."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in run.inputs.dataset_inputs if run.inputs is not None else []:
-        if any(tag.key == "mlflow.data.context" and tag.value == "evaluation" for tag in one.tags):
-            source, profile = json.loads(one.dataset.source or "{}"), json.loads(one.dataset.profile or "{}")
-            facts = {"version": source.get("version"), "items": one.dataset.digest, "count": profile.get("items")}
-            found[one.dataset.name] = facts
-    return found
-
-
-def _settings(params: Mapping[str, str]) -> dict[str, Any]:
-    known: dict[str, Any] = {}
-    if "cfg.evaluation.limit" in params:
-        known["limit"] = _value(params["cfg.evaluation.limit"])
-    few_shot = _value(params.get("cfg.evaluation.few_shot", "null"))
-    if few_shot is not None:
-        known["few_shot"] = few_shot
-    chosen = _value(params.get("cfg.evaluation.chat_template", "null"))
-    template = params.get("cfg.data.template")
-    if isinstance(chosen, bool):
-        known["chat_template"] = chosen
-    elif template is not None:
-        known["chat_template"] = template == "chat"
-    return known
-
-
-def _split(run: Run) -> str:
-    return "dev" if run.data.tags.get("tunery.kind") == "trial" else "all"
-
-
-def _primary(params: Mapping[str, str]) -> dict[str, str]:
-    prefix = "cfg.evaluation.primary."
-    return {key[len(prefix) :]: value for key, value in params.items() if key.startswith(prefix)}
-
-
-def _usual_metric(task: str, metrics: Mapping[str, float]) -> str | None:
-    prefix = entity_name(f"lm_eval/{task}/")
-    there = [key[len(prefix) :] for key in metrics if key.startswith(prefix) and not key.endswith("_stderr")]
-    return next((name for name in _USUAL if name in there), min(there, default=None))
-
-
-def _list(text: str | None) -> list[str]:
-    value = _value(text) if text else None
-    return [str(entry) for entry in value] if isinstance(value, list) else []
-
-
-def _value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None

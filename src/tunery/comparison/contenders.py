@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.comparison.entries import Entry, TaskScore, Votes
-from tunery.comparison.groups import Group, conditions_of, conflicts, remarks
+from tunery.comparison.conditions import conditions_of, conflicts
+from tunery.comparison.entries import Entry, TaskScore, Votes, configuration_of, repetitions
+from tunery.comparison.groups import Group, remarks
 from tunery.comparison.pairing import answers_of, averaged
 from tunery.comparison.records import SCORE, Cell, LeaderboardRow, WinRate
 from tunery.reporting.text import counted
@@ -48,11 +49,6 @@ class Level:
 
     confidence: float
     seed: int
-
-
-def configuration_of(run: Entry) -> tuple[str, ...]:
-    """Equal for runs that differ in their seed alone; a run without a known configuration stands alone."""
-    return (run.configuration or run.run_id, run.base, run.base_revision, run.trained_on)
 
 
 def candidates(
@@ -117,24 +113,20 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[Entry]], list[str]]:
-    """Runs by configuration; of two with the same seed the one that was started later."""
-    rows: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
-    for run in group.runs:
-        rows[configuration_of(run)].append(run)
-    kept, notes = {}, []
-    for key, members in rows.items():
-        by_seed = {run.run_id if run.seed is None else run.seed: run for run in sorted(members, key=_started)}
-        if len(by_seed) < len(members):
-            left = len(members) - len(by_seed)
-            notes.append(
-                f"{members[0].name}: {counted(left, 'earlier run')} of a seed that was trained again left out."
-            )
-        kept[key] = sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed or 0, run.run_id))
+    """Runs by configuration, the latest of each seed; and notes on those that are left out."""
+    kept: dict[tuple[str, ...], list[Entry]] = {configuration_of(run): [] for run in group.runs}
+    earlier: dict[str, int] = defaultdict(int)
+    for runs in repetitions(group.runs):
+        kept[configuration_of(runs[0])].append(runs[0])
+        earlier[runs[0].name] += len(runs) - 1
+    notes = [
+        f"{name}: {counted(number, 'earlier run')} of the same configuration and seed left out."
+        for name, number in earlier.items()
+        if number
+    ]
+    for seeds in kept.values():
+        seeds.sort(key=lambda run: (run.seed is None, run.seed or 0, run.run_id))
     return kept, notes
-
-
-def _started(run: Entry) -> tuple[int, str]:
-    return run.started_ms, run.run_id
 
 
 def _agreeing(group: Group) -> dict[str, set[str]]:
@@ -145,7 +137,7 @@ def _agreeing(group: Group) -> dict[str, set[str]]:
         for name, score in run.tasks.items():
             if name in group.tasks or not math.isfinite(score.value):
                 continue
-            conditions = conditions_of(run, name, score)
+            conditions = conditions_of(score)
             if not conflicts(conditions, first.setdefault(name, conditions)):
                 holders[name].add(run.run_id)
     return holders

@@ -1,15 +1,17 @@
-"""Frozen records of a comparison: one entry a run, with what its scores may be compared to."""
+"""Frozen records of a comparison: one entry a run, with its scores and what must agree to compare them."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Run
+
+    from tunery.tracking.search import Run
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,10 @@ class TaskScore:
     """One run's score of one task beside its base's.
 
     Args:
-        items: Items that were scored; 0 where nobody says.
-        base, base_stderr: The base's own score on the same items; None where it is not known.
-        conditions: What must agree for two scores to stand in one ranking: "version", "few_shot", "limit",
-            "chat_template", "split", and "items" (a digest of the item ids). What nobody recorded is missing.
+        items: Items that were scored; 0 if unknown.
+        base, base_stderr: The base's own score on the same items; None if unknown.
+        conditions: What must agree for two scores to be ranked together: "version", "few_shot", "limit",
+            "chat_template", "split", and "items" (a digest of the item ids). What was not recorded is missing.
         counts: Whether the task is part of the run's `score`.
     """
 
@@ -46,23 +48,48 @@ class Votes:
 
 
 @dataclass(frozen=True)
+class SamplesLocation:
+    """Where a task's answers are kept, and which base's answers they are compared with.
+
+    Args:
+        folder: In the run's artifacts: samples, or samples/locked.
+        is_bare: Whether the model was not trained, so that it has no base to be compared with.
+    """
+
+    run_id: str
+    artifact_uri: str
+    folder: str
+    base: str
+    base_revision: str
+    quantization: str | None
+    is_bare: bool = False
+
+
+@dataclass(frozen=True)
 class Entry:
     """One run as a comparison sees it.
 
     Args:
         kind: train, trial, evaluation, base or import.
-        base: The base model's name; base and revision decide what the anchor is.
+        base: The base model's name; base and revision decide which base score is the anchor.
         method: full, lora, qlora, dora, qdora, ...; none for a bare model.
         trained_on: Names of the training datasets, as one text; empty for a bare model.
-        configuration: Equal for runs that differ in their seed alone.
+        configuration: Equal for runs that differ in their seed alone; empty if unknown.
         tasks: Scores by task.
         costs: train_seconds, peak_memory_bytes, trainable_parameters, model_bytes, energy_joules: those that are known.
-        train_rows: Rows that were trained on.
+        train_rows: Number of training rows.
         version: "name/3" of its registered version.
         samples: Answers by task, one row an item: item_id, split, one column a metric, and `passage` where items share
-            a text. Empty where a run keeps none.
+            a text. Empty if the run keeps none.
         curves: Metric -> (optimizer step, value) of every point.
-        notes: What a reader should know: fewer items than asked, a run that was imported, ...
+        notes: What a reader should know: a run that was pruned, answers that are missing, ...
+        locations: Where the answers of each task are kept.
+        settings: The params that make its configuration, by short key: {"adapter.rank": "16"}.
+        models: MLflow's ids of the models that the run logged.
+        evaluated: The logged model that an evaluation scored.
+        named: Whether a person asked for it by its id or version.
+        power: Names of the metrics that hold the power its GPUs drew, in watts.
+        imported: The MLflow run of an import, which may hold scores by other metrics.
     """
 
     run_id: str
@@ -85,15 +112,37 @@ class Entry:
     votes: Votes | None = None
     started_ms: int = 0
     notes: Sequence[str] = ()
+    source: str = ""
+    experiment_id: str = ""
+    locations: Mapping[str, SamplesLocation] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    evaluated: str = ""
+    named: bool = False
+    power: tuple[str, ...] = ()
+    imported: Run | None = None
+
+
+def configuration_of(run: Entry) -> tuple[str, ...]:
+    """Equal for runs that differ in their seed alone; a run without a known configuration is like no other."""
+    return (run.configuration or run.run_id, run.base, run.base_revision, run.trained_on)
+
+
+def repetitions(runs: Iterable[Entry]) -> list[list[Entry]]:
+    """Runs of one configuration and seed together, the latest first."""
+    groups: dict[object, list[Entry]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.started_ms, run.run_id), reverse=True):
+        groups[configuration_of(run), run.seed].append(run)
+    return list(groups.values())
 
 
 def counting(run: Entry) -> dict[str, TaskScore]:
-    """The tasks that make a run's score; all of them where none is said to."""
+    """The tasks that make a run's score; all of its tasks if none is marked."""
     return {name: score for name, score in run.tasks.items() if score.counts} or dict(run.tasks)
 
 
 def counting_anywhere(runs: Iterable[Entry]) -> set[str]:
-    """The tasks that count in any of the runs; what was imported has a say only where nothing else has."""
+    """The tasks that count in any of the runs; imports decide only where there is nothing else."""
     tasks: dict[bool, set[str]] = {True: set(), False: set()}
     for run in runs:
         tasks[run.kind == "import"].update(counting(run))
@@ -103,13 +152,14 @@ def counting_anywhere(runs: Iterable[Entry]) -> set[str]:
 def ranked_by(run: Entry, tasks: Collection[str]) -> dict[str, TaskScore]:
     """The scores that a run is ranked by beside others.
 
-    Two projects may have scored each other's tasks without counting them: beside one another, both have what it takes.
+    Two projects may have scored each other's tasks without counting them; they are then ranked by the tasks of both.
 
     Args:
         tasks: From `counting_anywhere`, of all that are compared.
 
     Returns:
-        Its own where it has none of the tasks. A task that does not count in it is left out where it is no number.
+        The run's own counting tasks if it has none of these. A task that does not count in the run itself is left out
+        if its score is no number.
     """
     own = counting(run)
     found = {
@@ -118,56 +168,3 @@ def ranked_by(run: Entry, tasks: Collection[str]) -> dict[str, TaskScore]:
         if name in tasks and (name in own or math.isfinite(score.value))
     }
     return found or own
-
-
-@dataclass(frozen=True)
-class SamplesLocation:
-    """Where a task's answers lie, and which base's answers they are held against.
-
-    Args:
-        folder: In the run's artifacts: samples, or samples/locked.
-    """
-
-    run_id: str
-    artifact_uri: str
-    folder: str
-    base: str
-    base_revision: str
-    quantization: str | None
-    is_bare: bool = False
-    is_kept_base: bool = False
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """One entry, with what a comparison may look up later.
-
-    Args:
-        sources: By task.
-        settings: The params that make its configuration, by short key: {"adapter.rank": "16"}.
-        experiment_id: For a link.
-        models: MLflow's ids of the models that the run logged.
-        evaluated: The logged model that an evaluation scored.
-        named: Whether it was asked for by its id or version.
-        power: Curves of the power that it drew, in watts: one a GPU, where MLflow could read it.
-        imported: The whole run of an import, which may be asked for another of its metrics.
-    """
-
-    entry: Entry
-    sources: Mapping[str, SamplesLocation]
-    settings: Mapping[str, str]
-    experiment_id: str
-    models: tuple[str, ...] = ()
-    evaluated: str = ""
-    named: bool = False
-    power: tuple[str, ...] = ()
-    imported: Run | None = None
-
-
-@dataclass(frozen=True)
-class RunEntries:
-    """What was found: the latest run of each configuration, seed and way of asking, and how many stand behind them."""
-
-    readings: tuple[RunEntry, ...]
-    runs: int
-    notes: tuple[str, ...] = ()

@@ -7,10 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tunery.comparison.conditions import SETTLED_BY_ITEMS, conditions_of, conflicts
 from tunery.comparison.entries import Entry, TaskScore, counting, counting_anywhere, ranked_by
-from tunery.comparison.pairing import answers_of
 from tunery.comparison.records import Apart
-from tunery.evaluation.samples import items_digest
 from tunery.reporting.text import counted, listed
 
 # What must agree, by task: "acc", "5", a digest of item ids. What nobody recorded is missing.
@@ -22,7 +21,6 @@ _SPLITS = {
     "locked": ": scores that runs logged of all items differ from these",
     "dev": ", which a search looks at to choose: the best of many trials looks better there than it is",
 }
-_SETTLED_BY_ITEMS = ("limit", "split", "item count")  # how the items were chosen matters only where they differ
 
 
 @dataclass(frozen=True)
@@ -77,19 +75,7 @@ def _refusal(run: Entry) -> str:
 
 
 def _conditions(run: Entry, tasks: Collection[str]) -> dict[str, dict[str, str]]:
-    return {name: conditions_of(run, name, score) for name, score in ranked_by(run, tasks).items()}
-
-
-def conditions_of(run: Entry, task: str, score: TaskScore) -> dict[str, str]:
-    """What must agree for another score of the task to stand beside this one, as far as it is known."""
-    known = {"metric": score.metric, **{key: str(value) for key, value in score.conditions.items()}}
-    if score.items > 0:
-        known["item count"] = str(score.items)
-    if "items" not in known:
-        answers = answers_of(run.samples.get(task), score)
-        if answers is not None:
-            known["items"] = items_digest(answers.items)
-    return known
+    return {name: conditions_of(score) for name, score in ranked_by(run, tasks).items()}
 
 
 # ---- what a reader should know of a set
@@ -169,18 +155,11 @@ def _around(
     in_order = [key for key in kinds if key in chosen]
     silent = {name for key in in_order for task in tasks for name in agreed[task] if name not in meant[key][task]}
     runs = tuple(run for key in in_order for run in kinds[key])
-    return Group(tasks, runs, agreed, unrecorded=tuple(sorted(silent - set(_SETTLED_BY_ITEMS))))
+    return Group(tasks, runs, agreed, unrecorded=tuple(sorted(silent - set(SETTLED_BY_ITEMS))))
 
 
 def _recorded(conditions: Conditions) -> int:
     return sum(len(known) for known in conditions.values())
-
-
-def conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Conditions that both recorded, differently; the same items settle how they were chosen."""
-    differing = [key for key in one if key in other and one[key] != other[key]]
-    same_items = "items" in one and one["items"] == other.get("items")
-    return [key for key in differing if not (same_items and key in _SETTLED_BY_ITEMS)]
 
 
 # ---- the reason in words

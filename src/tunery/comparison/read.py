@@ -1,9 +1,10 @@
-"""Runs of a store as entries of a comparison: few searches, and nothing downloaded."""
+"""Runs of a store as entries of a comparison: few searches, and nothing is downloaded."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,69 +12,54 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import is_bare, metrics_of, task_scores
-from tunery.comparison.deduplicate import by_one_metric, by_true_names, latest, with_evaluations
-from tunery.comparison.entries import Entry, RunEntries, RunEntry, SamplesLocation, TaskScore, Votes
-from tunery.comparison.selection import Selection, experiments, nothing_found, search, select
+from tunery.comparison.deduplicate import by_one_metric, latest, with_evaluations
+from tunery.comparison.entries import Entry, SamplesLocation, TaskScore, Votes
+from tunery.comparison.selection import Selection, nothing_found, select
+from tunery.reporting.text import settings_text
 from tunery.tracking.run import EVALUATED_MODEL
+from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from tunery.tracking.search import Run
 
 COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
 _SEED = "cfg.training.seed"
-# What makes one configuration: how it is told to what it is told on. Not where it runs, and not what it is asked.
+# What makes one configuration: how and on what it was trained, not on which device, and not what it was asked.
 _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.base", "input.data.", "import.")
 _NOT_DECISIVE = (_SEED, "cfg.training.device", "import.seed")
 
 
-def read(store: Store, selection: Selection) -> RunEntries:
-    """Read the runs that are meant.
+def read(store: Store, selection: Selection) -> tuple[list[Entry], list[str]]:
+    """Read the selected runs: the latest of each configuration, seed and way of asking.
 
-    Args:
-        store: Where.
-        selection: Which.
+    Returns:
+        The entries, without their answers, and notes on what was left out.
 
     Raises:
-        InputError: If none has a score, or something that was named is not there.
+        InputError: If no run has a score, or something that was named does not exist.
     """
     shared: dict[str, Mapping[str, str]] = {}  # settings by configuration: seeds and repetitions share one
-    found = [_reading(run, named, shared) for run, named in select(store, selection)]
-    scored = [one for one in found if one.entry.tasks]
+    found = [_entry(run, named, shared) for run, named in select(store, selection)]
+    scored = [entry for entry in found if entry.tasks]
     if not scored:
         raise nothing_found(store, selection)
-    notes = [] if len(scored) == len(found) else [f"{len(found) - len(scored)} runs have no score, and are left out."]
-    kept = latest(with_evaluations(by_one_metric(by_true_names(scored))))
+    notes = [] if len(scored) == len(found) else [f"{len(found) - len(scored)} runs have no score and are left out."]
+    kept = latest(with_evaluations(by_one_metric(scored)))
     if len(kept) < len(scored):
         notes.append(
             f"Of {len(scored)} runs, the latest of each configuration, seed and way of asking is compared: {len(kept)}."
         )
-    return RunEntries(tuple(with_votes(store, kept)), len(found), tuple(notes))
+    return with_names(_with_votes(store, kept)), notes
 
 
-def _reading(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
-    tags, params = run.data.tags, run.data.params
-    tasks = task_scores(run)
+def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> Entry:
+    tags, params, metrics = run.data.tags, run.data.params, metrics_of(run)
+    bare, is_import = is_bare(run), tags.get("tunery.kind") == "import"
     settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
     configuration = _configuration(run, settings)
-    kept = shared.setdefault(configuration, {key.removeprefix("cfg."): value for key, value in settings.items()})
+    tasks = task_scores(run)
     outputs = run.outputs.model_outputs if run.outputs is not None else []
-    return RunEntry(
-        entry=_entry(run, tasks, configuration),
-        sources={task: _source(run, score) for task, score in tasks.items()},
-        settings=kept,
-        experiment_id=str(run.info.experiment_id),
-        models=tuple(output.model_id for output in outputs),
-        evaluated=tags.get(EVALUATED_MODEL, ""),
-        named=named,
-        power=tuple(name for name in run.data.metrics if name.endswith("power_usage_watts")),
-        imported=run if tags.get("tunery.kind") == "import" else None,
-    )
-
-
-def _entry(run: Run, tasks: Mapping[str, TaskScore], configuration: str) -> Entry:
-    tags, params, metrics = run.data.tags, run.data.params, metrics_of(run)
-    bare = is_bare(run)
     return Entry(
         run_id=run.info.run_id,
         name=str(run.info.run_name),
@@ -87,10 +73,19 @@ def _entry(run: Run, tasks: Mapping[str, TaskScore], configuration: str) -> Entr
         tasks=tasks,
         base_revision=sys.intern(tags.get("tunery.base_revision", params.get("input.base", ""))),
         costs={name: metrics[name] for name in COSTS if name in metrics},
-        train_rows=None if bare else _rows(run),
+        train_rows=int(metrics["train_rows"]) if "train_rows" in metrics and not bare else None,
         version=tags.get("tunery.registered_version"),
         started_ms=int(run.info.start_time or 0),
         notes=tuple(_notes(run)),
+        source=tags.get("tunery.imported_from", "a file") if is_import else "",
+        experiment_id=str(run.info.experiment_id),
+        locations={task: _location(run, score) for task, score in tasks.items()},
+        settings=shared.setdefault(configuration, {key.removeprefix("cfg."): value for key, value in settings.items()}),
+        models=tuple(output.model_id for output in outputs),
+        evaluated=tags.get(EVALUATED_MODEL, ""),
+        named=named,
+        power=tuple(name for name in run.data.metrics if name.endswith("power_usage_watts")),
+        imported=run if is_import else None,
     )
 
 
@@ -105,11 +100,10 @@ def _sources_of(params: Mapping[str, str]) -> str:
     return ", ".join(found)
 
 
-def _source(run: Run, score: TaskScore) -> SamplesLocation:
+def _location(run: Run, score: TaskScore) -> SamplesLocation:
     tags = run.data.tags
-    locked = score.conditions.get("split") == "locked"
     # A trial is scored on its locked items when the study is over, into a folder of their own.
-    apart = locked and tags.get("tunery.kind") == "trial"
+    apart = score.conditions.get("split") == "locked" and tags.get("tunery.kind") == "trial"
     return SamplesLocation(
         run_id=run.info.run_id,
         artifact_uri=str(run.info.artifact_uri),
@@ -122,39 +116,26 @@ def _source(run: Run, score: TaskScore) -> SamplesLocation:
 
 
 def _configuration(run: Run, settings: Mapping[str, str]) -> str:
-    """A name for all that decides a model but its seed."""
+    """A name for everything that decides a model except its seed."""
     tags = run.data.tags
     bare = is_bare(run)
     parts = {key: value for key, value in settings.items() if not bare or key.startswith(("cfg.base.", "import."))}
     facts = [tags.get(f"tunery.{name}", "") for name in ("base", "base_revision", "method", "datasets")]
     facts += [tags.get("tunery.ref", "") if not bare and tags.get("tunery.kind") == "evaluation" else ""]
-    # Without settings nobody knows what two runs share.
+    # Without settings it is unknown what two runs share.
     facts += [] if parts else [run.info.run_id]
     text = json.dumps([facts, sorted(parts.items())])
     return sys.intern(hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
-def _rows(run: Run) -> int | None:
-    """Rows that were trained on; of an older run those that its sources gave."""
-    if "train_rows" in run.data.metrics:
-        return int(run.data.metrics["train_rows"])
-    kept = [
-        json.loads(one.dataset.profile or "{}").get("rows_kept", 0)
-        for one in (run.inputs.dataset_inputs if run.inputs is not None else [])
-        if any(tag.key == "mlflow.data.context" and tag.value == "training" for tag in one.tags)
-    ]
-    return sum(kept) or None
-
-
 def _notes(run: Run) -> Iterable[str]:
+    tags = run.data.tags
     if run.info.status != "FINISHED":
         yield f"the run is {run.info.status}, not FINISHED"
-    if run.data.tags.get("tunery.kind") == "import":
-        yield f"imported from {run.data.tags.get('tunery.imported_from', 'a file')}"
-        if "tunery.import_note" in run.data.tags:
-            yield run.data.tags["tunery.import_note"]
-    if run.data.tags.get("tunery.pruned"):
-        yield f"pruned at {run.data.tags['tunery.pruned']}"
+    if "tunery.import_note" in tags:
+        yield tags["tunery.import_note"]
+    if tags.get("tunery.pruned"):
+        yield f"pruned at {tags['tunery.pruned']}"
 
 
 def _whole(text: str | None) -> int | None:
@@ -164,29 +145,90 @@ def _whole(text: str | None) -> int | None:
         return None
 
 
-def with_votes(store: Store, readings: Sequence[RunEntry]) -> list[RunEntry]:
-    """The same readings with the choices that people made."""
+# ---- votes
+
+
+def _with_votes(store: Store, entries: Sequence[Entry]) -> list[Entry]:
+    """With the choices that people made between a model's answers and its base's."""
     votes = _votes(store)
-    if not votes:
-        return list(readings)
-    return [replace(one, entry=replace(one.entry, votes=_votes_of(one, votes))) for one in readings]
+    return [replace(entry, votes=votes_of(entry, votes)) for entry in entries] if votes else list(entries)
 
 
-def _votes_of(reading: RunEntry, votes: Mapping[str, Votes]) -> Votes | None:
-    """The run's own; where it has none, those of all models of its row."""
-    if reading.entry.run_id in votes:
-        return votes[reading.entry.run_id]
-    found = [votes[model] for model in dict.fromkeys(reading.models) if model in votes]
+def votes_of(entry: Entry, votes: Mapping[str, Votes]) -> Votes | None:
+    """The run's own votes, else those of all of its models together.
+
+    Args:
+        votes: By run and by logged model.
+    """
+    if entry.run_id in votes:
+        return votes[entry.run_id]
+    found = [votes[model] for model in dict.fromkeys(entry.models) if model in votes]
     if not found:
         return None
     return Votes(sum(one.wins for one in found), sum(one.ties for one in found), sum(one.losses for one in found))
 
 
 def _votes(store: Store) -> dict[str, Votes]:
-    """Choices between a model and its base, by logged model and by run; all sessions together."""
+    """By logged model and by run; all sessions together."""
     counts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    for run in search(store, list(experiments(store).values()), ["tags.`tunery.kind` = 'votes'"]):
-        for about in (run.data.tags.get("tunery.voted_model"), run.data.tags.get("tunery.voted_run")):
-            for place, name in enumerate(("wins", "ties", "losses") if about else ()):
-                counts[str(about)][place] += run.data.metrics.get(f"votes/{name}", 0.0)
-    return {about: Votes(*(int(number) for number in numbers)) for about, numbers in counts.items() if any(numbers)}
+    for run in search_runs(store, is_tagged("tunery.kind", "votes")):
+        for voted in (run.data.tags.get("tunery.voted_model"), run.data.tags.get("tunery.voted_run")):
+            for place, name in enumerate(("wins", "ties", "losses") if voted else ()):
+                counts[str(voted)][place] += run.data.metrics.get(f"votes/{name}", 0.0)
+    return {voted: Votes(*(int(number) for number in numbers)) for voted, numbers in counts.items() if any(numbers)}
+
+
+# ---- names
+
+_BY_MLFLOW = re.compile(r"[a-z]+-[a-z]+-\d+")  # bold-bird-123
+_MOST_SETTINGS = 4
+# Settings that a name leaves out: other columns show them, or a person would not name a run after them.
+_SHOWN_ELSEWHERE = re.compile(
+    r"base\.(?!quantization)|adapter\.method|data\.(train|validation)|input\.|import\.name|training\.sc"
+)
+
+
+def with_names(entries: Sequence[Entry]) -> list[Entry]:
+    """Replace a name that MLflow invented by one that says in which settings the run differs from the others.
+
+    What all of them share, such as the data, is left out: a name would be cut before it differs.
+    """
+    alike: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        alike[_family(entry)].append(entry)
+    differing = {family: _differing([one.settings for one in members]) for family, members in alike.items()}
+    several = (len({_model(one) for one in entries}) > 1, len({one.trained_on for one in entries}) > 1)
+    return [_with_name(entry, differing[_family(entry)], *several) for entry in entries]
+
+
+def _family(entry: Entry) -> tuple[str, ...]:
+    return entry.project, entry.base, entry.method, entry.trained_on
+
+
+def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Keys whose values are not the same in all, in the order of the settings."""
+    distinct = list({id(one): one for one in settings}.values())  # seeds and repetitions share theirs
+    keys = dict.fromkeys(key for one in distinct for key in one if not _SHOWN_ELSEWHERE.match(key))
+    return [key for key in keys if len({one.get(key) for one in distinct}) > 1]
+
+
+def _with_name(entry: Entry, keys: Sequence[str], several_models: bool, several_data: bool) -> Entry:
+    if not _BY_MLFLOW.fullmatch(entry.name):
+        return entry
+    shown = [key for key in keys if key in entry.settings][:_MOST_SETTINGS]
+    data = f"on {entry.trained_on}" if entry.trained_on and (several_data or not shown) else ""
+    settings = settings_text({key: _number(entry.settings[key]) for key in shown})
+    words = [_model(entry) if several_models or not shown else "", data, settings]
+    return replace(entry, name=" ".join(word for word in words if word) or entry.name)
+
+
+def _model(entry: Entry) -> str:
+    return entry.method if entry.method not in ("", "none") else entry.base
+
+
+def _number(text: str) -> object:
+    """A float as a number, so that it is shown as people write it."""
+    try:
+        return float(text) if any(sign in text for sign in ".e") else text
+    except ValueError:
+        return text

@@ -4,158 +4,156 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tunery.comparison.conditions import metrics_of
-from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
-from tunery.evaluation.result import mean_over_tasks
+from tunery.comparison.entries import Entry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
+from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
+from tunery.tracking.artifacts import artifact
 from tunery.tracking.base_scores import EXPERIMENT, KEY
+from tunery.tracking.search import FINISHED, experiments, search_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Run
+
+    from tunery.tracking.search import Run
 
 _AT_ONCE = 8  # downloads from a remote artifact store
 CURVES = ("train/loss", "validation/nll")
 
 
-def with_answers(store: Store, readings: Sequence[RunEntry]) -> list[RunEntry]:
-    """The same readings with their answers and those of their bases.
-
-    Where one of them was chosen on dev items, and so has its locked ones for a score, the others are taken on their
-    locked items too: the scores of a study's winner and of a plain run then stand on one board.
+def best_configurations(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """The runs that are tested item by item: the best configurations of the largest set with the same tasks.
 
     Args:
-        store: MLflow's.
-        readings: Those that are to be tested item by item.
+        entries: All that are compared.
+        most: How many configurations at most, each with all of its seeds.
     """
-    locked = {
-        task for one in readings for task, score in one.entry.tasks.items() if score.conditions.get("split") == "locked"
-    }
-    answers = _Answers(store, kept_bases(store))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda reading: answers.of(reading, locked), readings))
+    tasks = counting_anywhere(entries)
+    sets: dict[frozenset[str], dict[str, list[Entry]]] = {}
+    for entry in entries:
+        scored = frozenset(ranked_by(entry, tasks))
+        sets.setdefault(scored, {}).setdefault(entry.configuration, []).append(entry)
+    ordered = sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values())))
+    best = [
+        group
+        for groups in ordered
+        for group in sorted(groups.values(), key=lambda group: _mean_score(group, tasks), reverse=True)
+    ]
+    return [entry for group in best[:most] for entry in group]
 
 
-def with_curves(store: Store, readings: Sequence[RunEntry], names: Sequence[str] = CURVES) -> list[RunEntry]:
-    """The same readings with curves of the optimisation: one request a curve, so for a few runs only."""
+def _mean_score(group: Sequence[Entry], tasks: Collection[str]) -> float:
+    """Mean over tasks and seeds, greater is better; -inf if one of them is no number."""
+    values = [
+        score.value if score.higher_is_better else -score.value
+        for entry in group
+        for score in ranked_by(entry, tasks).values()
+    ]
+    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf
+
+
+def with_curves(store: Store, entries: Sequence[Entry], names: Sequence[str] = CURVES) -> list[Entry]:
+    """The same entries with their loss curves: one request a curve, so only for a few runs."""
     with refusals(store.uri):
-        return [replace(one, entry=replace(one.entry, curves=_curves(store, one, names))) for one in readings]
+        return [replace(entry, curves=_curves(store, entry, names)) for entry in entries]
 
 
-def _curves(store: Store, reading: RunEntry, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    if reading.entry.kind not in ("train", "trial", "import"):
+def _curves(store: Store, entry: Entry, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    if entry.kind not in ("train", "trial", "import"):
         return {}
     found = {}
     for name in names:
-        history = store.client.get_metric_history(reading.entry.run_id, name)
+        history = store.client.get_metric_history(entry.run_id, name)
         points = {point.step: point.value for point in history}  # a resumed run may hold a step twice
         if len(points) > 1:
             found[name] = sorted(points.items())
     return found
 
 
+# ---- answers
+
+
+def with_answers(store: Store, entries: Sequence[Entry]) -> list[Entry]:
+    """The same entries with their answers and those of their bases.
+
+    If the score of one of them is of locked items, because it was chosen on dev items, the others are scored on their
+    locked items too: a study's winner and a plain run can then be ranked together.
+
+    Args:
+        store: MLflow's.
+        entries: Those that are to be tested item by item.
+    """
+    locked = {
+        task for entry in entries for task, score in entry.tasks.items() if score.conditions.get("split") == "locked"
+    }
+    answers = _Answers(store, kept_bases(store))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda entry: answers.of(entry, locked), entries))
+
+
 @dataclass
 class _Answers:
-    """Reads each file once, whoever asks for it."""
+    """Reads answers of runs, and those of each base once."""
 
     store: Store
     bases: Sequence[KeptBase]
-    _frames: dict[tuple[str, str], pd.DataFrame | None] = field(default_factory=dict)
+    _of_bases: dict[tuple[str, str], pd.DataFrame | None] = field(default_factory=dict)
 
-    def of(self, reading: RunEntry, locked: Iterable[str]) -> RunEntry:
-        """A reading with its answers; what its scores say of items, errors and base is taken from them."""
-        entry, missing = reading.entry, []
+    def of(self, entry: Entry, locked: Collection[str]) -> Entry:
+        """The entry with its answers, and with the items, errors and base scores that they show."""
+        missing = []
         tasks, samples, base_samples = dict(entry.tasks), {}, {}
         for task, score in entry.tasks.items():
-            own = self._read(reading.sources[task], task, score.metric)
+            own = _load(self.store, entry.locations[task], task, score.metric)
             if own is None:
                 missing.append(task)
                 continue
             tasks[task], samples[task] = restricted(score, own, task in locked)
-            base = self._base(reading.sources[task], tasks[task], samples[task])
+            base = self._base(entry.locations[task], tasks[task], samples[task])
             if base is not None:
-                tasks[task] = anchored(tasks[task], samples[task], base)
+                tasks[task] = with_base(tasks[task], samples[task], base)
                 base_samples[task] = base
         notes = (*entry.notes, f"keeps no answers of {', '.join(missing)}") if missing else entry.notes
-        costs = {**entry.costs, **self._energy(reading)}
-        changed = replace(entry, tasks=tasks, samples=samples, base_samples=base_samples, notes=notes, costs=costs)
-        return replace(reading, entry=changed)
+        costs = {**entry.costs, **_energy(self.store, entry)}
+        return replace(entry, tasks=tasks, samples=samples, base_samples=base_samples, notes=notes, costs=costs)
 
-    def _energy(self, reading: RunEntry) -> dict[str, float]:
-        """Joules that the GPUs drew while the run was on, where MLflow's system metrics hold their power."""
-        if "energy_joules" in reading.entry.costs or not reading.power:
-            return {}
-        with refusals(self.store.uri):
-            histories = [self.store.client.get_metric_history(reading.entry.run_id, name) for name in reading.power]
-        return {"energy_joules": sum(joules([(one.timestamp, one.value) for one in found]) for found in histories)}
-
-    def _base(self, source: SamplesLocation, score: TaskScore, own: pd.DataFrame) -> pd.DataFrame | None:
-        """The base's answers to the same items, of the latest that has them; None where nobody kept them."""
-        if source.is_bare or not source.base:
+    def _base(self, location: SamplesLocation, score: TaskScore, own: pd.DataFrame) -> pd.DataFrame | None:
+        """The base's answers to the same items, of the latest that has them; None if none were kept."""
+        if location.is_bare or not location.base:
             return None
-        kept = (base for base in self.bases if base.answers(source, score))
-        frames = (self._read(base.source, score.task, score.metric) for base in kept)
+        frames = (self._of_base(base.location, score) for base in self.bases if base.fits(location, score))
         found = (_of_items(frame, own["item_id"]) for frame in frames if frame is not None)
         return next((frame for frame in found if frame is not None), None)
 
-    def _read(self, source: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
-        key = (f"{source.run_id}/{source.folder}/{task}", metric)
-        if key not in self._frames:
-            frame = _load(self.store, source, task, metric)
-            if not source.is_kept_base:
-                return frame  # nobody else asks for it
-            self._frames[key] = frame
-        return self._frames[key]
+    def _of_base(self, location: SamplesLocation, score: TaskScore) -> pd.DataFrame | None:
+        key = (location.run_id, score.metric)
+        if key not in self._of_bases:
+            self._of_bases[key] = _load(self.store, location, score.task, score.metric)
+        return self._of_bases[key]
 
 
 def _of_items(frame: pd.DataFrame, items: pd.Series[Any]) -> pd.DataFrame | None:
-    """The answers to these items; None where some are missing."""
+    """The answers to these items; None if some are missing."""
     found = frame if len(frame) == len(items) else frame[frame["item_id"].isin(items)]
     same = len(found) == len(items) and set(found["item_id"]) == set(items)
     return found.drop(columns="split", errors="ignore") if same else None
 
 
-def _load(store: Store, source: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
-    import requests
-    from mlflow.exceptions import MlflowException
-
-    name = f"{source.folder}/{file_name(task)}"
+def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
+    name = f"{location.folder}/{file_name(task)}"
     try:
-        with _file(store, source, name) as path:
+        with artifact(store, location.run_id, location.artifact_uri, name) as path:
             return _columns(path, metric)
-    except (MlflowException, requests.RequestException, OSError, ValueError):
-        return None  # gone, cut off, or never there: the scores stand without their items
-
-
-@contextmanager
-def _file(store: Store, source: SamplesLocation, name: str) -> Iterator[Path]:
-    """Where an artifact can be read: in its place where that is a folder of this machine, else a copy."""
-    folder = _local(source.artifact_uri)
-    place: AbstractContextManager[str] = (
-        nullcontext("") if folder is not None else TemporaryDirectory(prefix="tunery-answers-")
-    )
-    with place as temporary:
-        yield (
-            folder / name
-            if folder is not None
-            else Path(store.client.download_artifacts(source.run_id, name, temporary))
-        )
-
-
-def _local(uri: str) -> Path | None:
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    return Path(local_file_uri_to_path(uri)) if uri.startswith(("/", "file:")) else None
+    except (OSError, ValueError):
+        return None  # gone, cut off, or never there: the scores are compared without their items
 
 
 def _columns(path: Path, metric: str) -> pd.DataFrame | None:
@@ -176,169 +174,120 @@ def _columns(path: Path, metric: str) -> pd.DataFrame | None:
     return frame
 
 
-def joules(watts: Iterable[tuple[int, float]]) -> float:
-    """The integral of power over time by the trapezoidal rule.
+def restricted(score: TaskScore, frame: pd.DataFrame, to_locked: bool) -> tuple[TaskScore, pd.DataFrame]:
+    """The score and the answers that it is the mean of; on locked items alone if that is asked and can be done."""
+    rows = frame[frame["split"] == "locked"] if "split" in frame else frame
+    split = score.conditions.get("split")
+    if split == "locked":
+        known = _with_error(score, rows)
+    elif (
+        split == "all"
+        and to_locked
+        and len(rows) < len(frame)
+        and (averaging := averaging_of(frame, score.metric, score.value))
+    ):
+        value, stderr = average(rows, score.metric, averaging)
+        known = replace(score, value=value, stderr=stderr, base=None, base_stderr=None)
+        known = replace(known, conditions={**score.conditions, "split": "locked"})
+    else:
+        known, rows = _with_error(score, frame), frame
+    rows = rows.drop(columns="split", errors="ignore").reset_index(drop=True)
+    conditions = {**known.conditions, "items": items_digest(rows["item_id"])}
+    return replace(known, items=len(rows), conditions=conditions), rows
 
-    Args:
-        watts: Milliseconds and watts of every reading, in any order.
-    """
-    ordered = sorted(watts)
-    steps = itertools.pairwise(ordered)
-    return math.fsum((later - time) / 1000 * (power + then) / 2 for (time, power), (later, then) in steps)
+
+def _with_error(score: TaskScore, rows: pd.DataFrame) -> TaskScore:
+    """With the standard error that its items show, if none was logged."""
+    averaging = averaging_of(rows, score.metric, score.value) if score.stderr is None else None
+    return score if averaging is None else replace(score, stderr=average(rows, score.metric, averaging)[1])
 
 
-_PAGE = 1000
+def with_base(score: TaskScore, own: pd.DataFrame, base: pd.DataFrame) -> TaskScore:
+    """With the base's value on the same items, if none was logged."""
+    averaging = averaging_of(own, score.metric, score.value) if score.base is None else None
+    if averaging is None:
+        return score
+    value, stderr = average(base, score.metric, averaging)
+    return replace(score, base=value, base_stderr=stderr)
+
+
+# ---- bases
 
 
 @dataclass(frozen=True)
 class KeptBase:
-    """One base's result of one task."""
+    """One base's result of one task, as `tracking.base_scores` keeps it."""
 
-    source: SamplesLocation
+    location: SamplesLocation
     params: Mapping[str, str]
     metrics: Mapping[str, float]
 
-    def answers(self, source: SamplesLocation, score: TaskScore) -> bool:
-        """Whether a score of `source` stands on this base, asked in the same way; the items are for others to check."""
-        if self.params.get("task") != score.task or not self._is_base_of(source):
+    def fits(self, location: SamplesLocation, score: TaskScore) -> bool:
+        """Whether this is the base of a run's score, under the same conditions; the items are not checked."""
+        if self.params.get("task") != score.task or not self._is_base_of(location):
             return False
-        if not _agrees(self.params.get("version", "").partition("+")[0], score.conditions.get("version")):
-            return False
-        if not _agrees(self.params.get("version", "").partition("+")[2], score.conditions.get("settings")):
-            return False
-        asked = (self.params.get("few_shot"), self.params.get("chat_template"))
-        if not all(map(_agrees, asked, (score.conditions.get("few_shot"), score.conditions.get("chat_template")))):
+        version, _, settings = self.params.get("version", "").partition("+")
+        mine = {**self.params, "version": version, "settings": settings}
+        if not all(
+            _agree(mine.get(key), score.conditions.get(key))
+            for key in ("version", "settings", "few_shot", "chat_template")
+        ):
             return False
         own = self.metrics.get(entity_name(f"lm_eval/{score.task}/{score.metric}"))
         return own is not None and (score.base is None or math.isclose(own, score.base, rel_tol=1e-9, abs_tol=1e-12))
 
-    def _is_base_of(self, source: SamplesLocation) -> bool:
-        mine = self.source
-        same = mine.base_revision == source.base_revision if source.base_revision else mine.base == source.base
-        return same and _agrees(mine.quantization, source.quantization)
+    def _is_base_of(self, location: SamplesLocation) -> bool:
+        mine = self.location
+        same = mine.base_revision == location.base_revision if location.base_revision else mine.base == location.base
+        return same and _agree(mine.quantization, location.quantization)
 
 
-def _agrees(one: str | None, other: str | None) -> bool:
-    """Whether two agree as far as both are known."""
+def _agree(one: str | None, other: str | None) -> bool:
+    """Whether two values agree, or one is unknown."""
     return one in (None, "") or other in (None, "") or one == other
 
 
 def kept_bases(store: Store) -> list[KeptBase]:
-    """Every kept result, newest first.
+    """Every kept result of a base, newest first.
 
     Raises:
         TrackingError: If the store does not answer.
     """
-    found: list[KeptBase] = []
-    with refusals(store.uri):
-        experiment = store.client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            return []
-        token = None
-        while True:
-            page = store.client.search_runs(
-                [experiment.experiment_id],
-                "attributes.status = 'FINISHED'",
-                order_by=["attributes.start_time DESC"],
-                max_results=_PAGE,
-                page_token=token,
-            )
-            found += [_kept(run) for run in page if KEY in run.data.tags]
-            token = page.token
-            if not token:
-                return found
+    place = experiments(store).get(EXPERIMENT)
+    runs = search_runs(store, FINISHED, within=[place]) if place is not None else ()
+    return [_kept(run) for run in runs if KEY in run.data.tags]
 
 
 def _kept(run: Run) -> KeptBase:
     tags = run.data.tags
-    source = SamplesLocation(
+    location = SamplesLocation(
         run_id=run.info.run_id,
         artifact_uri=str(run.info.artifact_uri),
         folder="samples",
         base=tags.get("tunery.base", ""),
         base_revision=tags.get("tunery.base_revision", ""),
         quantization=tags.get("tunery.quantization"),
-        is_kept_base=True,
     )
-    return KeptBase(source, run.data.params, metrics_of(run))
+    return KeptBase(location, run.data.params, metrics_of(run))
 
 
-Average = Callable[["pd.DataFrame"], tuple[float, float | None]]
+# ---- energy
 
 
-def restricted(score: TaskScore, frame: pd.DataFrame, to_locked: bool) -> tuple[TaskScore, pd.DataFrame]:
-    """The score and the answers that it is the mean of; on locked items alone where that is asked and can be done."""
-    rows = frame[frame["split"] == "locked"] if "split" in frame else frame
-    split = score.conditions.get("split")
-    if split == "locked":
-        known = _known(score, rows)
-    elif split == "all" and to_locked and len(rows) < len(frame) and (average := _average(frame, score)):
-        value, stderr = average(rows)
-        known = replace(score, value=value, stderr=stderr, base=None, base_stderr=None)
-        known = replace(known, conditions={**score.conditions, "split": "locked"})
-    else:
-        known, rows = _known(score, frame), frame
-    rows = rows.drop(columns="split", errors="ignore").reset_index(drop=True)
-    conditions = {**known.conditions, "items": items_digest(rows["item_id"])}
-    return replace(known, items=len(rows), conditions=conditions), rows
+def _energy(store: Store, entry: Entry) -> dict[str, float]:
+    """Joules that the GPUs drew during the run, if MLflow's system metrics hold their power."""
+    if "energy_joules" in entry.costs or not entry.power:
+        return {}
+    with refusals(store.uri):
+        histories = [store.client.get_metric_history(entry.run_id, name) for name in entry.power]
+    return {"energy_joules": sum(joules([(one.timestamp, one.value) for one in found]) for found in histories)}
 
 
-def _known(score: TaskScore, rows: pd.DataFrame) -> TaskScore:
-    """With the error that its items tell, where none was logged."""
-    average = _average(rows, score) if score.stderr is None else None
-    return score if average is None else replace(score, stderr=average(rows)[1])
-
-
-def anchored(score: TaskScore, own: pd.DataFrame, base: pd.DataFrame) -> TaskScore:
-    """With the base's value on the same items, where none was logged."""
-    average = _average(own, score) if score.base is None else None
-    if average is None:
-        return score
-    value, stderr = average(base)
-    return replace(score, base=value, base_stderr=stderr)
-
-
-def _average(frame: pd.DataFrame, score: TaskScore) -> Average | None:
-    """How the score is made of its items: their mean, or the mean of leaf tasks that count alike; None: neither."""
-
-    def pooled(rows: pd.DataFrame) -> tuple[float, float | None]:
-        values = rows[score.metric].astype(float)
-        error = float(values.std(ddof=1)) / math.sqrt(max(len(values), 1))
-        return float(values.mean()), error if math.isfinite(error) else None
-
-    def alike(rows: pd.DataFrame) -> tuple[float, float | None]:
-        return mean_over_tasks(rows, score.metric)
-
-    ways: list[Average] = [pooled, alike] if "task" in frame else [pooled]
-    return next((way for way in ways if math.isclose(way(frame)[0], score.value, rel_tol=1e-6, abs_tol=1e-9)), None)
-
-
-def contenders(readings: Sequence[RunEntry], most: int) -> list[RunEntry]:
-    """The runs that are tested item by item: the best configurations of the largest set that was asked the same.
+def joules(watts: Iterable[tuple[int, float]]) -> float:
+    """The integral of power over time by the trapezoidal rule.
 
     Args:
-        readings: All that are compared.
-        most: How many configurations at most, each with all of its seeds.
+        watts: Milliseconds and watts of every measurement, in any order.
     """
-    tasks = counting_anywhere(one.entry for one in readings)
-    sets: dict[frozenset[str], dict[str, list[RunEntry]]] = {}
-    for reading in readings:
-        asked = frozenset(ranked_by(reading.entry, tasks))
-        sets.setdefault(asked, {}).setdefault(reading.entry.configuration, []).append(reading)
-    ordered = sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values())))
-    best = [
-        group
-        for groups in ordered
-        for group in sorted(groups.values(), key=lambda group: _level(group, tasks), reverse=True)
-    ]
-    return [reading for group in best[:most] for reading in group]
-
-
-def _level(group: Sequence[RunEntry], tasks: Collection[str]) -> float:
-    """Mean over tasks and seeds, greater is better; what is no number comes last."""
-    values = [
-        score.value if score.higher_is_better else -score.value
-        for one in group
-        for score in ranked_by(one.entry, tasks).values()
-    ]
-    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf
+    steps = itertools.pairwise(sorted(watts))
+    return math.fsum((later - time) / 1000 * (power + then) / 2 for (time, power), (later, then) in steps)

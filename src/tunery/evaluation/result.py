@@ -72,7 +72,14 @@ def averaging_of(samples: pd.DataFrame, metric: str, value: float) -> Averaging 
 
 def mean_over_tasks(samples: pd.DataFrame, column: str) -> tuple[float, float | None]:
     """Mean of the leaf tasks' means of a column, and its standard error (None where a task has a single item)."""
+    return average(samples, column, "tasks")
+
+
+def average(samples: pd.DataFrame, column: str, averaging: Averaging) -> tuple[float, float | None]:
+    """Mean of a column and its standard error, each leaf task a stratum; NaN and None if no item has a value."""
     values = _by_task(samples, column)
+    if averaging == "items":
+        return _pooled_mean(values), _pooled_stderr(values)
     return _mean_of_means(values), _stderr_of_means(values)
 
 
@@ -100,16 +107,11 @@ def pair_items(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> pd.DataF
 
 
 def _restricted(score: Score, samples: pd.DataFrame, part: pd.DataFrame) -> Score | None:
-    whole, rest = _by_task(samples, score.metric), _by_task(part, score.metric)
-    if not rest:
+    items, how = int(part[score.metric].count()), averaging_of(samples, score.metric, score.value)
+    if how is None or not items:
         return None
-    if _close(_pooled_mean(whole), score.value):
-        value, stderr = _pooled_mean(rest), _pooled_stderr(rest)
-    elif _close(_mean_of_means(whole), score.value):
-        value, stderr = _mean_of_means(rest), _stderr_of_means(rest)
-    else:
-        return None
-    return dataclasses.replace(score, value=value, stderr=stderr, items=sum(map(len, rest)))
+    value, stderr = average(part, score.metric, how)
+    return dataclasses.replace(score, value=value, stderr=stderr, items=items)
 
 
 def _by_task(samples: pd.DataFrame, metric: str) -> list[list[float]]:
@@ -142,11 +144,15 @@ def _mean_of_means(tasks: Sequence[Sequence[float]]) -> float:
 def _pooled_stderr(tasks: Sequence[Sequence[float]]) -> float | None:
     """Error of a mean weighted by size: sqrt(sum((n_i / n)^2 * se_i^2)), each task being one stratum."""
     items = sum(map(len, tasks))
-    return _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
+    return (
+        None
+        if not tasks
+        else _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
+    )
 
 
 def _stderr_of_means(tasks: Sequence[Sequence[float]]) -> float | None:
-    return _root(math.fsum(_variance_of_mean(values) for values in tasks) / len(tasks) ** 2)
+    return _root(math.fsum(map(_variance_of_mean, tasks)) / len(tasks) ** 2) if tasks else None
 
 
 def _root(variance: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes in the units of their metrics, short labels."""
+"""Shared by all plots: colours, axes in the units of their metrics, short labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = "viridis"
 HOLLOW: dict[str, Any] = {"facecolors": "none", "edgecolors": GREY}
 WIDTH_INCHES = 8.0
 DPI = 130
-# A name in a script that matplotlib's own font lacks is drawn as boxes, and stands in the tables as it is.
+# Characters that matplotlib's font lacks are drawn as boxes; the tables have the name.
 warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
 _SECONDS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
@@ -25,7 +25,7 @@ _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")
 
 def one_axes(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[Figure, Axes]:
     """A figure with one pair of axes."""
-    # A Figure of its own, not pyplot's: no global state, no display needed.
+    # Not pyplot's: no global state, no display needed.
     figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
     return figure, figure.add_subplot()
 
@@ -40,7 +40,7 @@ def finish(axes: Axes, x: str, y: str, title: str = "") -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None:
-    """One legend for all axes, where no point can lie under it; none where nothing has a name."""
+    """One legend for all axes, below them so that it hides no point; none if nothing has a name."""
     found: dict[str, Artist] = {}
     for one in axes:
         handles, labels = one.get_legend_handles_labels()
@@ -56,7 +56,7 @@ def title(figure: Figure, text: str) -> None:
 
 
 def in_unit(axis: Axis, metric: str, ticks: int = 7) -> None:
-    """Round ticks in the unit that a metric's name carries: 4, 6, 8 GiB. To be called when the limits are known."""
+    """Set round ticks in the unit of a metric's name: 4, 6, 8 GiB. Call it once the limits are final."""
     scale = _SECONDS if metric.endswith("_seconds") else _BYTES if metric.endswith("_bytes") else None
     low, high = axis.get_view_interval()
     if scale is None or not high > 0:
@@ -69,11 +69,11 @@ def in_unit(axis: Axis, metric: str, ticks: int = 7) -> None:
 
 
 def short_label(text: str, longest: int = 28) -> str:
-    """A label that leaves room for the picture; names of a kind differ at their ends, so the middle is left out."""
+    """Shorten a label in the middle, since similar names differ at their ends."""
     end = longest // 2
     return literal(text if len(text) <= longest else f"{text[: longest - end - 1]}…{text[-end:]}")
 
 
 def literal(text: str) -> str:
-    """Other people's text as it is: between two dollars matplotlib reads TeX, and stops at what is none."""
+    """Escape dollars: matplotlib reads the text between two of them as TeX, and fails if it is not."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Values as people read them: seconds, bytes, scores, and the settings of a trial."""
+"""Formats values for people: seconds, bytes, scores, p-values, and the settings of a trial."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tunery.config.units import format_bytes
 
-_LONGEST_REASON = 140  # characters; the whole of it stands in the trial's run
+_LONGEST_REASON = 140  # characters; the trial's run has the whole text
 
 
 def shown(metric: str, value: float | None) -> str:
-    """A metric's value with the unit that its name carries: "1.50 GiB" for peak_memory_bytes, "0.7125" for score."""
+    """A metric's value in the unit that its name ends with: "1.50 GiB" for peak_memory_bytes, "0.7125" for score."""
     if value is None or math.isnan(value):
         return "–"
     if metric.endswith("_bytes"):
@@ -58,7 +58,7 @@ def p_cell(value: float | None) -> str:
 
 
 def measured_on(metric: str) -> str:
-    """What a metric is measured on, to be said after its name; nothing where that is neither items nor rows."""
+    """What a metric is measured on, to be written after its name; empty for neither items nor rows."""
     if metric == "validation/nll":
         return " on validation rows"
     on_items = metric in ("score", "base/score") or metric.startswith(("lm_eval/", "delta/", "base/"))
@@ -82,7 +82,7 @@ def duration(seconds: float | None) -> str:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Config keys by their last part, or by as many parts as tell them apart: "adapter.rank" -> "rank"."""
+    """Shorten config keys to their last part, or to as many as tell them apart: "adapter.rank" -> "rank"."""
     distinct = list(dict.fromkeys(keys))
     names = {key: _tail(key, 1) for key in distinct}
     for parts in range(2, max((key.count(".") + 1 for key in distinct), default=1) + 1):
@@ -96,24 +96,24 @@ def _tail(key: str, parts: int) -> str:
 
 
 def setting(value: object) -> str:
-    """One setting's value: floats with three significant digits, everything else as it is written."""
+    """One setting's value: floats with three significant digits, everything else as `str`."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def settings_text(settings: Mapping[str, object]) -> str:
-    """All settings on one line, by their short names; without commas, since it is a name in lists of names."""
+    """All settings on one line by their short names, without commas, so that it can be an item of a list."""
     names = short_names(settings)
     return " ".join(f"{names[key]}={setting(value)}" for key, value in settings.items())
 
 
 def one_line(text: str, longest: int = _LONGEST_REASON) -> str:
-    """A text without line breaks, cut where a table would burst."""
+    """A text without line breaks, cut to fit a table."""
     flat = " ".join(text.split())
     return flat if len(flat) <= longest else f"{flat[: longest - 1].rstrip()}…"
 
 
 def listed(items: Sequence[str], most: int = 10) -> str:
-    """Items with commas, and how many more there are."""
+    """Items joined by commas, and how many more there are."""
     more = len(items) - most
     return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
@@ -124,17 +124,17 @@ def counted(number: int, noun: str) -> str:
 
 
 def code(text: str) -> str:
-    """Text for Markdown as it is: nothing in it is emphasis, HTML or a line break."""
+    """Text as Markdown code, so that nothing in it is emphasis, HTML or a line break."""
     flat = " ".join(text.split()).replace("`", "'")
     return f"`{flat}`" if flat else "–"
 
 
 def cell(text: str) -> str:
-    """The same for a cell of a table, which a bar would end."""
+    """Text as Markdown code in a table's cell, which a bar would end."""
     return code(text).replace("|", "\\|")
 
 
 def linked(text: str, name: str | None, link: Callable[[str], str]) -> str:
-    """Text that leads to the page of a run or a version, where there is one."""
+    """Text linked to the page of a run or a version, if there is one."""
     address = link(name) if name else ""
     return f"[{text}]({address})" if address else text

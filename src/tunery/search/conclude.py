@@ -19,7 +19,7 @@ from tunery.records import Difference, Finalist, StudyRecord, TaskResult, TrialR
 from tunery.runs.locked import locked_base, primary_of, score_locked
 from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
-from tunery.search.report.interactive import study_figures, study_page
+from tunery.search.report.plots import study_figures, study_page
 from tunery.search.sampling.pruners import prunes
 from tunery.search.space.checks import pruner_note
 from tunery.search.study.progress import ELAPSED

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tunery.comparison.entries import Entry, TaskScore
+from tunery.evaluation.samples import items_digest
 
 CONDITIONS = {"version": "1.0", "few_shot": "0", "chat_template": "true", "split": "all"}
 ITEMS = 120
@@ -27,7 +28,8 @@ def score_of(task: str, samples: pd.DataFrame, base: pd.DataFrame | None = None)
     before = None if base is None else float(base["acc"].mean())
     return TaskScore(
         task, "acc", float(values.mean()), float(values.sem()), len(values), base=before,
-        base_stderr=None if base is None else float(base["acc"].sem()), conditions=CONDITIONS,
+        base_stderr=None if base is None else float(base["acc"].sem()),
+        conditions={**CONDITIONS, "items": items_digest(samples["item_id"])},
     )  # fmt: skip
 
 
@@ -82,7 +84,11 @@ def with_conditions(entry: Entry, task: str, **conditions: str | None) -> Entry:
 
 def without_samples(entry: Entry) -> Entry:
     """The same run as a published result: scores and errors alone."""
-    return dataclasses.replace(entry, samples={}, base_samples={})
+    tasks = {
+        name: dataclasses.replace(score, conditions={k: v for k, v in score.conditions.items() if k != "items"})
+        for name, score in entry.tasks.items()
+    }
+    return dataclasses.replace(entry, tasks=tasks, samples={}, base_samples={})
 
 
 def valued(entry: Entry, task: str, value: float, **facts: object) -> Entry:
@@ -111,7 +117,7 @@ def quickstart() -> Sequence[Entry]:
             trained_on="",
             method="full",
             curves={},
-            notes=("imported from results.json",),
+            source="results.json",
         ),
         with_conditions(run("five-shot", high, seed=9), "world_facts", few_shot="5"),
         valued(run("diverged", high, seed=8), "world_facts", float("nan")),

@@ -11,9 +11,10 @@ from tests.unit.comparison.entries_made import run
 
 from tunery.comparison import compare
 from tunery.comparison.compare import CompareOptions, compare_runs, texts, write
-from tunery.comparison.entries import Entry, RunEntry, TaskScore
+from tunery.comparison.entries import Entry, TaskScore
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
+from tunery.comparison.report.plots import figures
 from tunery.comparison.selection import Selection
 from tunery.errors import InputError
 from tunery.runs.observer import SilentObserver
@@ -22,14 +23,9 @@ from tunery.tracking import store as stores
 ODD = "![x](http://evil.example/x.png) <img src=x>"
 
 
-def reading(entry: Entry, named: bool = False) -> RunEntry:
-    return RunEntry(entry, {}, {}, "1", named=named)
-
-
-def with_task(entry: Entry, task: str, value: float, counts: bool) -> Entry:
-    return dataclasses.replace(
-        entry, tasks={**entry.tasks, task: TaskScore(task, "acc", value, None, 9, counts=counts)}
-    )
+def with_task(entry: Entry, value: float, counts: bool, named: bool) -> Entry:
+    extra = TaskScore("extra", "acc", value, None, 9, counts=counts)
+    return dataclasses.replace(entry, tasks={**entry.tasks, "extra": extra}, named=named)
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +36,16 @@ def comparison() -> Comparison:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_of_a_named_run_only_what_counts_must_be_a_number(value: float) -> None:
     plain = run("plain", {"quiz": 0.1})
-    compare._refuse_named_nan([reading(with_task(plain, "extra", value, counts=False), named=True)])
-    compare._refuse_named_nan([reading(with_task(plain, "extra", value, counts=True), named=False)])
+    compare._refuse_named_nan([with_task(plain, value, counts=False, named=True)])
+    compare._refuse_named_nan([with_task(plain, value, counts=True, named=False)])
     with pytest.raises(InputError, match=f"extra is {value}"):
-        compare._refuse_named_nan([reading(with_task(plain, "extra", value, counts=True), named=True)])
+        compare._refuse_named_nan([with_task(plain, value, counts=True, named=True)])
 
 
 def test_as_many_are_tested_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = [reading(run(f"run {number}", {"quiz": number / 10})) for number in range(4)]
+    entries = [run(f"run {number}", {"quiz": number / 10}) for number in range(4)]
     monkeypatch.setattr(stores, "connect", lambda *_: None)
-    monkeypatch.setattr(compare, "gather", lambda *_: (readings, []))
+    monkeypatch.setattr(compare, "gather", lambda *_: (entries, []))
     found = compare_runs(Selection(), CompareOptions(tested=3, record=False), SilentObserver())
     assert len(found.main.over_all) == 3, "the pairs of three of the four"
 
@@ -72,7 +68,7 @@ def test_every_plot_is_one_of_those_that_make_way() -> None:
         for number in range(4)
         for seed in range(2)
     ]
-    assert set(compare._figures(rank(full))) <= set(compare._PLOTS)
+    assert set(figures(rank(full))) <= set(compare.PLOTS)
 
 
 def test_notes_of_the_reading_stand_in_the_report_and_on_the_page_without_markup(comparison: Comparison) -> None:
@@ -87,7 +83,7 @@ def test_notes_of_the_reading_stand_in_the_report_and_on_the_page_without_markup
 
 
 def test_a_runs_name_is_no_markup_in_the_list_of_links() -> None:
-    links = compare._links([reading(run(ODD, {"quiz": 0.1}))])
+    links = compare._links([run(ODD, {"quiz": 0.1}, experiment_id="1")])
     assert f"- [`{ODD}`](#/experiments/1/runs/" in links
 
 
@@ -95,5 +91,5 @@ def test_a_runs_name_is_no_markup_in_the_list_of_links() -> None:
     ("projects", "kept_in"), [(("one", "one"), "one"), (("one", "two"), "comparisons"), (("", " "), "comparisons")]
 )
 def test_a_comparison_is_kept_in_the_project_that_all_runs_are_of(projects: tuple[str, ...], kept_in: str) -> None:
-    runs = [reading(run(f"run {number}", {"quiz": 0.1}, project=name)) for number, name in enumerate(projects)]
+    runs = [run(f"run {number}", {"quiz": 0.1}, project=name) for number, name in enumerate(projects)]
     assert compare._project(runs) == kept_in

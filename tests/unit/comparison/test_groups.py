@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
+from tunery.comparison.conditions import conflicts
 from tunery.comparison.entries import Entry
-from tunery.comparison.groups import conflicts, group_runs
+from tunery.comparison.groups import group_runs
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
 
@@ -61,15 +62,14 @@ def test_fewer_items_say_so() -> None:
 
 def test_other_items_of_the_same_number_are_other_items() -> None:
     entry = run("other", GAINS)
-    samples = entry.samples["world_facts"].assign(item_id=[f"x{n}" for n in range(120)])
-    groups, _ = group_runs([*three(), dataclasses.replace(entry, samples={**entry.samples, "world_facts": samples})])
+    groups, _ = group_runs([*three(), with_conditions(entry, "world_facts", items="other")])
     assert groups[1].reason == "world_facts: other items"
 
 
 def test_another_split_is_the_reason_not_the_items_that_follow_from_it() -> None:
     entry = run("locked", GAINS, items=60)
     locked = {**entry.tasks, "world_comparison": run("x", GAINS).tasks["world_comparison"]}
-    entry = with_conditions(dataclasses.replace(entry, tasks=locked, samples={}), "world_facts", split="locked")
+    entry = with_conditions(without_samples(dataclasses.replace(entry, tasks=locked)), "world_facts", split="locked")
     groups, _ = group_runs([*three(), entry])
     assert groups[1].reason == "world_facts: scored on locked items, the main board on all items"
 
@@ -110,13 +110,6 @@ def test_a_silent_run_does_not_bring_together_two_that_differ() -> None:
     silent = with_conditions(without_samples(run("silent", GAINS)), "world_facts", few_shot=None)
     groups, _ = group_runs([silent, *three(), odd(few_shot="5")])
     assert [names(group.runs) for group in groups] == [["silent", "a", "b", "c"], ["odd"]]
-
-
-def test_the_same_items_settle_how_they_were_chosen() -> None:
-    assert conflicts({"items": "1", "limit": "40"}, {"items": "1", "limit": "all"}) == []
-    assert conflicts({"items": "1", "limit": "40"}, {"items": "2", "limit": "all"}) == ["items", "limit"]
-    assert conflicts({"limit": "40"}, {"items": "2", "limit": "all"}) == ["limit"]
-    assert conflicts({"items": "1", "few_shot": "0"}, {"items": "1", "few_shot": "5"}) == ["few_shot"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

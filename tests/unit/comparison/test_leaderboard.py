@@ -54,7 +54,7 @@ def test_a_seed_that_was_trained_again_counts_once_and_the_later_run_counts() ->
     late = dataclasses.replace(late, seed=1, started_ms=5)
     board = rank([early, late, run("lora", FACTS, seed=3, configuration="c")]).main
     assert [one.run_id for one in board.contenders[0].runs] == [late.run_id, "lora-facts-3"]
-    assert board.notes == ("lora: 1 earlier run of a seed that was trained again left out.",)
+    assert board.notes == ("lora: 1 earlier run of the same configuration and seed left out.",)
 
 
 def test_a_run_given_twice_counts_once() -> None:

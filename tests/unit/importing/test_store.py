@@ -40,8 +40,8 @@ def imported(**changes: Any) -> ImportedRun:
 
 
 def only(store: Store, selection: Selection | None = None) -> Entry:
-    [reading] = with_answers(store, read(store, selection or Selection()).readings)
-    return reading.entry
+    [entry] = with_answers(store, read(store, selection or Selection())[0])
+    return entry
 
 
 def test_an_import_is_found_by_its_digest(store: Store) -> None:
@@ -64,7 +64,7 @@ def test_an_import_reads_back_as_an_entry(store: Store) -> None:
         5,
     )
     assert (entry.trained_on, entry.train_rows, entry.costs) == ("theirs.jsonl", 70, {"train_seconds": 3.0})
-    assert entry.notes == ("imported from results.json", "a note")
+    assert (entry.source, entry.notes) == ("results.json", ("a note",))
     score = entry.tasks["quiz"]
     assert (score.metric, score.value, score.items) == ("f1", 0.25, 4)
     assert "chat_template" not in score.conditions, "what the file does not tell is missing"
@@ -74,7 +74,7 @@ def test_an_import_reads_back_as_an_entry(store: Store) -> None:
 def test_beside_our_own_runs_an_import_is_scored_by_their_metric_and_pairs_with_their_items(store: Store) -> None:
     logged(store, name="ours")
     keep_import(store, imported(), "imports")
-    found = {one.entry.name: one.entry for one in with_answers(store, read(store, Selection()).readings)}
+    found = {entry.name: entry for entry in with_answers(store, read(store, Selection())[0])}
     ours, theirs = found["ours"], found["theirs"]
     score = theirs.tasks["quiz"]
     assert (score.metric, score.value, score.stderr, score.base) == ("acc", 0.25, 0.25, 0.2)
@@ -93,7 +93,7 @@ def test_imports_are_found_on_every_page(store: Store, monkeypatch: pytest.Monke
 def test_seeds_of_one_name_are_one_configuration_and_another_name_is_another(store: Store) -> None:
     for name, seed in (("lora", 0), ("lora", 1), ("full", 0)):
         keep_import(store, imported(name=name, seed=seed, digest=f"{name}{seed}", settings={}), "imports")
-    entries = [one.entry for one in read(store, Selection()).readings]
+    entries, _ = read(store, Selection())
     assert sorted((entry.name, entry.seed) for entry in entries) == [("full", 0), ("lora", 0), ("lora", 1)]
     assert len({entry.configuration for entry in entries if entry.name == "lora"}) == 1
     assert len({entry.configuration for entry in entries}) == 2
@@ -103,7 +103,7 @@ def test_a_name_of_our_own_making_does_not_part_the_seeds_of_a_configuration(sto
     for seed in (0, 1):
         row = imported(name=f"table line {seed}", seed=seed, digest=str(seed), name_counts=False)
         keep_import(store, row, "imports")
-    assert len({one.entry.configuration for one in read(store, Selection()).readings}) == 1
+    assert len({entry.configuration for entry in read(store, Selection())[0]}) == 1
 
 
 def test_two_files_of_one_model_are_one_row(store: Store) -> None:
@@ -116,8 +116,8 @@ def test_two_files_of_one_model_are_one_row(store: Store) -> None:
 def test_imports_are_added_to_a_project(store: Store) -> None:
     logged(store, name="ours", project="small")
     keep_import(store, imported(), "imports")
-    found = read(store, Selection(projects=("small",), imported=True)).readings
-    assert sorted(one.entry.name for one in found) == ["ours", "theirs"]
+    found, _ = read(store, Selection(projects=("small",), imported=True))
+    assert sorted(entry.name for entry in found) == ["ours", "theirs"]
 
 
 def test_an_import_that_broke_off_is_no_whole_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,26 +52,27 @@ class _Column:
     needed: bool = True
 
 
-def parts(comparison: Comparison, narrow: bool = False) -> list[TableSection]:
+def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> list[TableSection]:
     """Every table: the main board's, then one for each board that was set apart, then the runs on none.
 
     Args:
-        narrow: For a terminal or a printed page: only the columns that say who is best.
+        narrow: For a terminal or a printed page: only the columns that say which is best.
+        brief: For a terminal: notes on single runs are counted, not listed.
     """
     main = comparison.main
     found = [
-        leaderboard(main, comparison.confidence, narrow),
+        leaderboard(main, comparison.confidence, narrow, brief),
         scores(main, comparison.confidence),
         matrix(main),
         pairs(main, comparison.confidence),
         votes(main, comparison.confidence),
-        *(leaderboard(board, comparison.confidence, narrow) for board in comparison.boards[1:]),
+        *(leaderboard(board, comparison.confidence, narrow, brief) for board in comparison.boards[1:]),
         apart(comparison),
     ]
     return [part for part in found if part is not None]
 
 
-def leaderboard(board: Board, confidence: float, narrow: bool = False) -> TableSection:
+def leaderboard(board: Board, confidence: float, narrow: bool = False, brief: bool = False) -> TableSection:
     """Contenders by score, each beside its base, with the places that the data allow."""
     columns = [one for one in _columns(board, confidence) if one.needed or not narrow]
     texts = [tuple(column.text(one) for column in columns) for one in board.contenders]
@@ -79,7 +80,7 @@ def leaderboard(board: Board, confidence: float, narrow: bool = False) -> TableS
     title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
     rows = tuple(tuple(row[place] for place in used) for row in texts)
     headings = tuple(columns[place].heading for place in used)
-    return TableSection(title, headings, rows, notes=tuple(caveats(board)), spare=_SPARE)
+    return TableSection(title, headings, rows, notes=tuple(caveats(board, brief)), spare=_SPARE)
 
 
 def _columns(board: Board, confidence: float) -> list[_Column]:

@@ -14,6 +14,7 @@ from tunery.reporting.text import counted, listed, number, p_value, signed
 
 _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind
+_MOST_NOTES = 3  # on single runs, in a terminal
 _WHY = "since no error is known"
 
 
@@ -32,9 +33,14 @@ def conclusions(comparison: Comparison) -> list[str]:
     ]
 
 
-def caveats(board: Board) -> list[str]:
-    """What a reader of a board's numbers should know."""
-    return [*_untested(board), *_single_seeds(board), *board.notes, *_entry_notes(board)]
+def caveats(board: Board, brief: bool = False) -> list[str]:
+    """What a reader of a board's numbers should know.
+
+    Args:
+        brief: For a terminal: what holds for single runs is counted, not listed.
+    """
+    notes = _counted_entry_notes(board) if brief else _entry_notes(board)
+    return [*_untested(board), *_single_seeds(board), *board.notes, *notes]
 
 
 def places(contender: LeaderboardRow) -> str:
@@ -184,12 +190,34 @@ def _single_seeds(board: Board) -> Iterator[str]:
 
 
 def _entry_notes(board: Board) -> Iterator[str]:
-    said: dict[str, list[str]] = defaultdict(list)
-    for contender in board.contenders:
-        for note in dict.fromkeys(note for run in contender.runs for note in run.notes):
-            said[note].append(contender.name)
-    for note, names in said.items():
+    """Every note on a run, and every file of imported runs, with the configurations it is about."""
+    for note, names in _by_note(board).items():
+        yield f"{', '.join(names)}: {note}"
+
+
+def _counted_entry_notes(board: Board) -> Iterator[str]:
+    """Imported runs as one count; other notes with a few names each, or as one count if there are many."""
+    files = [run.source for contender in board.contenders for run in contender.runs if run.source]
+    if files:
+        distinct = sorted(set(files))
+        where = distinct[0] if len(distinct) == 1 else f"{len(distinct)} files; the report lists them"
+        yield f"{counted(len(files), 'imported run')}, from {where}."
+    notes = _by_note(board, sources=False)
+    if len(notes) > _MOST_NOTES:
+        yield f"{counted(len(notes), 'note')} on single runs; the report lists them."
+        return
+    for note, names in notes.items():
         yield f"{listed(names, 3)}: {note}"
+
+
+def _by_note(board: Board, sources: bool = True) -> dict[str, list[str]]:
+    """Names of configurations by what is noted on their runs."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for contender in board.contenders:
+        notes = [f"imported from {run.source}" for run in contender.runs if run.source and sources]
+        for note in dict.fromkeys([*notes, *(note for run in contender.runs for note in run.notes)]):
+            found[note].append(contender.name)
+    return found
 
 
 # ---- pieces

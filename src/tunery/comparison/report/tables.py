@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from tunery.comparison.records import Board, Cell, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.records import Difference
-from tunery.reporting.text import cell
+from tunery.reporting.text import cell, counted
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -25,6 +26,7 @@ _LATEX = {
 
 
 _NARROWEST_NAME = 16
+_MOST_ROWS = 25  # of a table in a terminal
 _PADDING = 2  # columns of the terminal beside each of the table's
 
 
@@ -140,11 +142,13 @@ def _csv(table: pd.DataFrame) -> str:
 
 
 def terminal(comparison: Comparison) -> list[RenderableType]:
-    """Tables for a terminal, then the conclusions in words."""
+    """Tables for a terminal, each with its first rows, then the conclusions in words."""
     found: list[RenderableType] = []
-    for part in parts(comparison, narrow=True):
-        found.append(_Fitted(part))
-        found += [Text(f"  {note}", style="dim") for note in part.notes]
+    for part in parts(comparison, narrow=True, brief=True):
+        more = len(part.rows) - _MOST_ROWS
+        found.append(_Fitted(dataclasses.replace(part, rows=part.rows[:_MOST_ROWS])))
+        notes = [f"{counted(more, 'more row')}; the report lists them."] if more > 0 else []
+        found += [Text(f"  {note}", style="dim") for note in [*notes, *part.notes]]
     return [*found, *(Text(sentence, style="bold") for sentence in conclusions(comparison))]
 
 

@@ -1,4 +1,4 @@
-"""What follows from a study's trials: their order, the Pareto front, means over seeds, gaps."""
+"""Derives from a study's trials: their order, the Pareto front, means over seeds, gaps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunery.records import Finalist, StudyRecord, TrialRow
 
 
 def complete(record: StudyRecord) -> list[TrialRow]:
-    """Trials that measured every objective, in order of their numbers."""
+    """Trials with a value for every objective, by number."""
     rows = sorted(record.trials, key=lambda row: row.number)
     return [row for row in rows if row.state == "complete" and _measured(row, record)]
 
@@ -22,26 +22,17 @@ def _measured(row: TrialRow, record: StudyRecord) -> bool:
 
 
 def best_first(record: StudyRecord) -> list[TrialRow]:
-    """Complete trials, the feasible ones first, each group from its best value of the first objective on.
-
-    Those with equal values of it stand in the order of the next objective, and so on.
-    """
+    """Complete trials, feasible ones first, then by the first objective, and by the next one between equal values."""
     return sorted(
         complete(record), key=lambda row: (not row.feasible, losses(row.values, record.objectives), row.number)
     )
 
 
 def pareto(record: StudyRecord) -> list[int]:
-    """Numbers of the feasible complete trials that no other one beats.
+    """Numbers of the feasible complete trials that no other trial beats, the best by the first objective first.
 
-    A trial beats another when it is at least as good in every objective and better in one. Trials with equal values do
-    not beat each other: all of them stand on the front.
-
-    Args:
-        record: A study with one objective or more.
-
-    Returns:
-        Trial numbers, from the best value of the first objective on.
+    A trial beats another if it is at least as good in every objective and better in one. Trials with equal values do
+    not beat each other: all of them are on the front.
     """
     rows = [row for row in best_first(record) if row.feasible]
     found = [losses(row.values, record.objectives) for row in rows]
@@ -55,10 +46,10 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def losses(values: Mapping[str, float], objectives: Mapping[str, str]) -> tuple[float, ...]:
-    """Values of the objectives in their order, with the sign that makes less better; infinite where one is missing.
+    """Values of the objectives in order, negated if more is better, infinite if missing.
 
-    Compared as tuples, they rank by the first objective, and what is equal in it by the next: of equal ones none comes
-    first that another one beats.
+    As tuples they sort by the first objective, and by the next one between equal values, so that no trial comes before
+    one that beats it.
     """
     signed = (
         -values.get(name, math.nan) if direction == "maximize" else values.get(name, math.nan)
@@ -67,18 +58,13 @@ def losses(values: Mapping[str, float], objectives: Mapping[str, str]) -> tuple[
     return tuple(math.inf if math.isnan(value) else value for value in signed)
 
 
-def is_better(record: StudyRecord, objective: str, one: float, other: float) -> bool:
-    """Whether one value of an objective is better than another."""
-    return one > other if record.objectives[objective] == "maximize" else one < other
-
-
 def winner_of(record: StudyRecord) -> Finalist | None:
-    """The finalist that won, or None while there is none."""
+    """The finalist that won, or None if no winner is known yet."""
     return next((one for one in record.finalists if one.trial == record.winner), None)
 
 
 def finalists_first(record: StudyRecord) -> list[Finalist]:
-    """Finalists in the order in which they are shown: by what the winner is chosen by, the winner above its equals."""
+    """Finalists by the means that the winner is chosen by, the winner above its equals."""
 
     def place(one: Finalist) -> tuple[tuple[float, ...], bool]:
         return losses(means(one, record.objectives), record.objectives), one.trial != record.winner
@@ -87,13 +73,13 @@ def finalists_first(record: StudyRecord) -> list[Finalist]:
 
 
 def seeds_of(one: Finalist, objectives: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
-    """The values of each objective, one a seed."""
+    """The values of each objective, one per seed."""
     first = next(iter(objectives))
     return {first: one.values, **{name: one.further.get(name, ()) for name in objectives if name != first}}
 
 
 def means(one: Finalist, objectives: Mapping[str, str]) -> dict[str, float]:
-    """The mean of each objective over the seeds, NaN where it is not known."""
+    """The mean of each objective over the seeds, NaN if unknown."""
     return {name: mean(values) for name, values in seeds_of(one, objectives).items()}
 
 
@@ -101,38 +87,38 @@ def better_scored(record: StudyRecord, side: Callable[[Finalist], Sequence[float
     """Finalists whose mean score is above the winner's, the best first.
 
     Args:
-        side: Gives the scores of a finalist that are meant: on dev items or on locked ones.
+        side: Returns a finalist's scores to compare: on dev items or on locked ones.
     """
     winner = winner_of(record)
     if winner is None:
         return []
-    # As they are shown: nobody is told that 0.4545 is better than 0.4545.
+    # Rounded as they are shown: a report must not say that 0.4545 is better than 0.4545.
     above = [one for one in record.finalists if round(mean(side(one)), 4) > round(mean(side(winner)), 4)]
     return sorted(above, key=lambda one: -mean(side(one)))
 
 
 def mean(values: Sequence[float]) -> float:
-    """Mean over seeds; NaN where nothing was scored."""
+    """Mean over seeds; NaN if nothing was scored."""
     return statistics.fmean(values) if values else math.nan
 
 
 def spread(values: Sequence[float]) -> float:
-    """Standard deviation over seeds, with n - 1; NaN for less than two."""
+    """Standard deviation over seeds, with n - 1; NaN for fewer than two."""
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def gap(finalist: Finalist) -> float:
-    """Mean dev score - mean locked score; NaN until locked items were scored."""
+    """Mean dev score - mean locked score; NaN until locked items are scored."""
     return mean(finalist.dev) - mean(finalist.locked)
 
 
 def spread_factors(seeds: int) -> tuple[float, float]:
-    """Between which multiples of a standard deviation from so few seeds the true one lies, with 95% confidence.
+    """The multiples of a standard deviation from few seeds that bound the true one, with 95% confidence.
 
     Source: (n - 1) s^2 / sigma^2 follows a chi-square distribution with n - 1 degrees of freedom (normal scores).
 
     Raises:
-        ValueError: For less than two seeds.
+        ValueError: For fewer than two seeds.
     """
     if seeds < 2:
         raise ValueError(f"{seeds} seeds have no standard deviation")

@@ -1,4 +1,4 @@
-"""The finalists of a study in a report: what they were chosen by, what tasks say of them, how to read it."""
+"""The section on finalists in a study's report: their values and scores, and how to read them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tunery.reporting.text import cell, code, linked, listed, measured_on, numbe
 from tunery.search.report.facts import finalists_first, gap, seeds_of, spread_factors
 from tunery.search.report.tables import gap_text, spread_of, with_spread
 
-_Column = tuple[str, Callable[[Finalist], str], str]  # its head, what stands below it, what the base has there
+_Column = tuple[str, Callable[[Finalist], str], str]  # heading, cell of a finalist, cell of the base
 
 
 def finalists_section(record: StudyRecord, link: Callable[[str], str]) -> str:
-    """The finalists in Markdown; nothing where none was trained again.
+    """The finalists in Markdown; empty if there are none.
 
     Args:
         link: Address of a run's page, given its id; empty for none.
@@ -35,7 +35,7 @@ def finalists_section(record: StudyRecord, link: Callable[[str], str]) -> str:
 
 
 def _finalist_columns(record: StudyRecord) -> list[_Column]:
-    """What the finalists and the winner were chosen by, then what tasks say of them."""
+    """The values that finalists and winner were chosen by, then their scores."""
     first = next(iter(record.objectives))
     found = {row.number: row.values.get(first) for row in record.trials}
     columns: list[_Column] = [(f"{first} in the search", lambda one: shown(first, found.get(one.trial)), "–")]
@@ -51,7 +51,7 @@ def _finalist_columns(record: StudyRecord) -> list[_Column]:
 
 
 def _unscored(record: StudyRecord) -> list[str]:
-    """Objectives beside the score, which has columns of its own."""
+    """Objectives other than the score, which has its own columns."""
     return [name for name in record.objectives if name != "score"]
 
 
@@ -75,35 +75,35 @@ def _finalist_row(one: Finalist, record: StudyRecord, columns: Sequence[_Column]
 
 
 def _reading(record: StudyRecord) -> Iterator[str]:
-    """How the numbers of the table are to be taken."""
+    """How to read the numbers of the table."""
     first, *others = record.objectives
     between = f"; between equal means, {listed([code(name) for name in others])} decides" if others else ""
     yield (
-        f"- *{first} in the search* is optimistic: finalists are picked by it, the project's own settings aside, which "
-        f"always enter. The winner is chosen by the mean of {code(first)}{measured_on(first)}, over seeds that the "
-        f"search never used{between}."
+        f"- *{first} in the search* is optimistic: finalists are chosen by it, except the project's own settings, "
+        "which are always finalists. The winner is chosen by the mean of "
+        f"{code(first)}{measured_on(first)}, over seeds that the search never used{between}."
     )
     if not _is_scored(record):
-        yield "- No task is scored, so there is no number that the search had no part in."
+        yield "- No task is scored, so no number is independent of the search."
     elif any(one.locked for one in record.finalists):
-        yield f"- *Locked* items were scored after the winner was known. *Gap* is dev − locked: {_gap_reading(record)}"
+        yield f"- *Locked* items were scored after the winner was chosen. *Gap* is dev − locked: {_gap_reading(record)}"
     else:
-        yield "- Locked items have not been scored: there is no number yet that the search had no part in."
+        yield "- Locked items have not been scored, so no number is independent of the search yet."
     seeds = min(len(one.seeds) for one in record.finalists)
     if seeds >= 2:
         low, high = spread_factors(seeds)
         yield (
-            f"- *sd* is the spread from seed to seed. From {seeds} seeds it is rough: the true one lies between "
-            f"{low:.1f} and {high:.1f} times as much (95% confidence)."
+            f"- *sd* is the spread over seeds. From {seeds} seeds it is rough: the true value is between "
+            f"{low:.1f} and {high:.1f} times as large (95% confidence)."
         )
     elif seeds == 1:
-        yield "- One seed says nothing about the spread from seed to seed: set `search.seeds` to 3 or more."
+        yield "- One seed says nothing about the spread over seeds: set `search.seeds` to 3 or more."
 
 
 def _gap_reading(record: StudyRecord) -> str:
     if any(measured_on(name) == measured_on("score") for name in record.objectives):
         return (
-            "how much the search had fooled itself, plus how much easier the dev items happen to be; the base's gap "
+            "how much the search fooled itself, plus how much easier the dev items happen to be; the base's gap "
             "shows the latter."
         )
-    return "no objective is measured on dev items, so it is mostly how much easier they happen to be, as the base's is."
+    return "no objective is measured on dev items, so it mostly shows how much easier they are, as the base's does."

@@ -20,14 +20,14 @@ _OUTCOMES = {
     "refused": "complete, but a constraint is not met",
     "pruned": "stopped early by the pruner",
     "oom": "out of memory (oom)",
-    "nan": "the loss was no number (nan)",
+    "nan": "the loss was not a number (nan)",
     "timeout": "over the time limit of a trial (timeout)",
-    "infeasible": "never begun: would not fit, or goes not together (infeasible)",
+    "infeasible": "not started: too large for memory, or an invalid combination (infeasible)",
     "killed": "the worker died (killed)",
     "error": "an error (error)",
     "failed": "failed",
-    "running": "not ended yet",
-    "waiting": "not begun yet",
+    "running": "still running",
+    "waiting": "not started yet",
 }
 
 
@@ -36,10 +36,10 @@ def study_report(
     run_link: Callable[[str], str] | None = None,
     version_link: Callable[[str], str] | None = None,
 ) -> str:
-    """The study in Markdown: verdict, finalists, what became of the trials, the best ones, cost, how to go on.
+    """The study in Markdown: verdict, finalists, the best trials, outcomes, constraints, cost, next steps.
 
     Args:
-        run_link: Address of a run's page, given its id; without it trials are named, not linked.
+        run_link: Address of a run's page, given its id; without it, trials are not linked.
         version_link: Address of the page of a registered version, given "name/3".
     """
     link = run_link or _nowhere
@@ -51,7 +51,7 @@ def study_report(
         _outcomes(record, link),
         _constraints(record, link),
         _cost(record),
-        _go_on(record, version_link or _nowhere),
+        _next_steps(record, version_link or _nowhere),
     ]
     return "\n".join(part for part in parts if part).rstrip() + "\n"
 
@@ -112,7 +112,7 @@ def _front(record: StudyRecord, link: _RunLink) -> str:
     by_number = {row.number: row for row in record.trials}
     if not numbers:
         return "## Pareto front\n\nEmpty: no complete trial meets every constraint.\n"
-    said = "No trial is at least as good as one of these in every objective, and better in one."
+    said = "No other trial is at least as good as one of these in every objective and better in one."
     rows = [by_number[one] for one in numbers]
     return "\n".join(["## Pareto front", "", said, "", *_trial_table(rows, record, link), ""])
 
@@ -121,7 +121,7 @@ def _outcomes(record: StudyRecord, link: _RunLink) -> str:
     groups: dict[str, list[TrialRow]] = defaultdict(list)
     for row in sorted(record.trials, key=lambda row: row.number):
         groups[_kind(row)].append(row)
-    lines = ["## What became of the trials", "", "| outcome | trials | which |", "| --- | ---: | --- |"]
+    lines = ["## Outcomes", "", "| outcome | trials | which |", "| --- | ---: | --- |"]
     for kind, said in _OUTCOMES.items():
         if rows := groups.get(kind, []):
             lines.append(f"| {said} | {len(rows)} | {listed([_which(row, link) for row in rows])} |")
@@ -131,7 +131,7 @@ def _outcomes(record: StudyRecord, link: _RunLink) -> str:
     again = [row for row in record.trials if row.attempts > 1]
     if again:
         times = listed([f"{row.number} ({row.attempts} attempts)" for row in again])
-        lines += ["", f"Begun more than once, because a worker died: {times}."]
+        lines += ["", f"Started more than once because a worker died: {times}."]
     return "\n".join([*lines, ""])
 
 
@@ -151,13 +151,13 @@ def _constraints(record: StudyRecord, link: _RunLink) -> str:
     refused = [row for row in complete(record) if not row.feasible]
     never = [row for row in record.trials if row.failure == "infeasible"]
     bounds = ", ".join(code(f"{name} {bound}") for name, bound in record.constraints.items())
-    lines = ["## Constraints", "", f"Asked for: {bounds}.", ""]
+    lines = ["## Constraints", "", f"Required: {bounds}.", ""]
     met = (
         "Every complete trial met them."
         if not refused
         else f"{counted(len(refused), 'complete trial')} did not meet them and cannot win."
     )
-    early = f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} found infeasible and never begun."
+    early = f" {counted(len(never), 'trial')} {'was' if len(never) == 1 else 'were'} found infeasible and not started."
     lines.append(met + (early if never else ""))
     if refused:
         lines += ["", *_refused_table(refused, record, link)]
@@ -174,7 +174,7 @@ def _refused_table(rows: Sequence[TrialRow], record: StudyRecord, link: _RunLink
         yield f"| {_which(row, link)} | {cell(row.name)} |{cells}"
 
 
-# ---- cost, and how to go on
+# ---- cost, and next steps
 
 
 def _cost(record: StudyRecord) -> str:
@@ -182,8 +182,8 @@ def _cost(record: StudyRecord) -> str:
     if not timed:
         return ""
     total = sum(row.seconds or 0.0 for row in timed)
-    whole = f", {duration(record.seconds)} from begin to end, finalists included" if record.seconds > 0 else ""
-    lines = ["## Cost", "", f"- {duration(total)} of trials in all{whole}."]
+    whole = f", {duration(record.seconds)} of wall time, finalists included" if record.seconds > 0 else ""
+    lines = ["## Cost", "", f"- {duration(total)} of trials in total{whole}."]
     done, stopped = (
         [row.seconds or 0.0 for row in timed if row.state == state and row.failure is None]
         for state in ("complete", "pruned")
@@ -194,15 +194,15 @@ def _cost(record: StudyRecord) -> str:
         lines.append(f"- A pruned trial took {duration(mean(stopped))} on average.")
     lost = sum(row.seconds or 0.0 for row in timed if row.failure is not None)
     if lost >= 0.05:
-        lines.append(f"- {duration(lost)} went into trials that gave no result.")
+        lines.append(f"- {duration(lost)} went into trials without a result.")
     return "\n".join([*lines, ""])
 
 
-def _go_on(record: StudyRecord, version_link: Callable[[str], str]) -> str:
-    lines = ["## How to go on", ""]
+def _next_steps(record: StudyRecord, version_link: Callable[[str], str]) -> str:
+    lines = ["## Next steps", ""]
     if record.model_version is not None:
         # MLflow's own page of the study says "Registered models: None": the version's run is a child's.
-        whose = "The best trial's adapter" if record.winner is None else "The winner's adapter, of its best seed,"
+        whose = "The best trial's adapter" if record.winner is None else "The adapter of the winner's best seed"
         version = linked(f"`models:/{record.model_version}`", record.model_version, version_link)
         lines += [
             f"{whose} is registered as {version}.",
@@ -214,8 +214,8 @@ def _go_on(record: StudyRecord, version_link: Callable[[str], str]) -> str:
         ]
     more = len(record.trials) + _MORE_TRIALS
     lines += [
-        f"More trials: the same command with a larger total goes on with this study, here with {_MORE_TRIALS} more. "
-        "Nothing is repeated.",
+        f"For more trials, run the same command with a larger total, here {_MORE_TRIALS} more. The study is "
+        "resumed, and nothing is repeated.",
         "",
         "```bash",
         f"tunery tune ... --trials {more}",

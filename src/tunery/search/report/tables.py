@@ -1,4 +1,4 @@
-"""A study as tables: rows for pandas, and what a terminal shows of trials and finalists."""
+"""A study as tables: a DataFrame of trials, and tables of trials and finalists for a terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import duration, number, one_line, plus_minus, shown, signed
 from tunery.search.report.facts import best_first, finalists_first, gap, mean, pareto, seeds_of, spread
 
-_ROWS = 12  # trials that a terminal shows; MLflow has all of them
+_ROWS = 12  # trials in a terminal; MLflow has all of them
+_FIRST = ("number", "name", "state", "failure", "feasible")  # columns before the objectives
+_LAST = ("seconds", "attempts", "reason", "run_id")
 _STATE_STYLES = {"pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
 def trials_table(record: StudyRecord) -> pd.DataFrame:
-    """Every trial as a row: number, name, state, failure, feasible, objectives, settings, all metrics, seconds, run.
+    """One row per trial: number, name, state, failure, feasible, objectives, settings, all metrics, seconds, run.
 
-    Settings keep their whole keys; a setting whose condition did not hold is empty, and so is what was not measured.
+    Settings have their full keys. A setting whose condition did not hold is empty, as is a metric that is unknown.
     """
     rows = [_as_row(row, record) for row in sorted(record.trials, key=lambda row: row.number)]
     return pd.DataFrame(rows, columns=_columns(record))
@@ -30,35 +32,22 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 def _columns(record: StudyRecord) -> list[str]:
     keys = dict.fromkeys(key for row in record.trials for key in row.settings)
     measured = dict.fromkeys(name for row in record.trials for name in row.metrics if name not in record.objectives)
-    first = ["number", "name", "state", "failure", "feasible", *record.objectives]
-    return [*first, *keys, *measured, "seconds", "attempts", "reason", "run_id"]
+    return [*_FIRST, *record.objectives, *keys, *measured, *_LAST]
 
 
 def _as_row(row: TrialRow, record: StudyRecord) -> dict[str, object]:
-    facts = {
-        "number": row.number,
-        "name": row.name,
-        "state": row.state,
-        "failure": row.failure,
-        "feasible": row.feasible,
-        "seconds": row.seconds,
-        "attempts": row.attempts,
-        "reason": row.reason,
-        "run_id": row.run_id,
-    }
     settings = {key: _plain(value) for key, value in row.settings.items()}
-    measured = {name: value for name, value in row.metrics.items() if name not in record.objectives}
     objectives = {name: row.values.get(name, math.nan) for name in record.objectives}
-    return {**settings, **measured, **objectives, **facts}
+    return {**settings, **row.metrics, **objectives, **{name: getattr(row, name) for name in (*_FIRST, *_LAST)}}
 
 
 def _plain(value: object) -> object:
-    """A cell that every table format can hold: lists and mappings as text."""
+    """A value that every table format can hold: lists and mappings as text."""
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def study_table(record: StudyRecord) -> Table:
-    """The best trials, then those that ended otherwise; on the Pareto front they carry a star."""
+    """The best trials, then those that did not complete; a star marks the Pareto front."""
     ended = best_first(record)
     known = {row.number for row in ended}
     rows = [*ended, *(row for row in sorted(record.trials, key=lambda row: row.number) if row.number not in known)]
@@ -96,7 +85,7 @@ def outcome_of(row: TrialRow) -> str:
 
 
 def finalists_table(record: StudyRecord) -> Table | None:
-    """What finalists were chosen by, and dev and locked scores over their seeds beside the base's; None without any."""
+    """The finalists' values, and their dev and locked scores over seeds beside the base's; None if there are none."""
     if not record.finalists:
         return None
     seeds = max(len(one.seeds) for one in record.finalists)
@@ -106,7 +95,7 @@ def finalists_table(record: StudyRecord) -> Table | None:
     table.add_column("settings", ratio=1, overflow="fold")
     first = next(iter(record.objectives))
     scored = any(one.dev for one in record.finalists)
-    if first != "score":  # what the winner is chosen by; the further objectives stand in the report
+    if first != "score":  # the winner is chosen by it; the report has further objectives too
         table.add_column(first, justify="right", overflow="fold")
     for name in ("dev score", "locked score", "gap") if scored else ():
         table.add_column(name, justify="right", no_wrap=True)
@@ -133,19 +122,19 @@ def with_spread(values: Sequence[float], digits: int = 4) -> str:
 
 
 def spread_of(metric: str, values: Sequence[float]) -> str:
-    """The same of any metric, in its unit: "6.9773 ± 0.0238", "1 min 02 s ± 3.1 s"."""
+    """Mean of any metric over seeds with its standard deviation, in its unit: "1 min 02 s ± 3.1 s"."""
     deviation = spread(values)
     text = shown(metric, mean(values))
     return text if math.isnan(deviation) else f"{text} ± {shown(metric, deviation).lstrip('+')}"
 
 
 def gap_text(dev: float | None, locked: float | None, digits: int = 3) -> str:
-    """Dev - locked, or a dash where one of them is missing."""
+    """Dev - locked, or a dash if one of them is unknown."""
     return "–" if dev is None or locked is None else signed(dev - locked, digits)
 
 
 def _table(title: str, caption: str | None) -> Table:
-    # Text: a name in square brackets would pass for rich's markup.
+    # Text: rich would read a name in square brackets as markup.
     return Table(
         title=Text(title, style="italic"),
         title_justify="left",

@@ -1,4 +1,4 @@
-"""What a study found, in a few sentences: who won, by how much, and how sure that is."""
+"""What a study found, in a few sentences: which trial won, by how much, and how sure that is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SURE = 1 - CONFIDENCE
 
 
 def study_verdict(record: StudyRecord) -> str:
-    """The verdict in Markdown: one bold sentence, then what supports it."""
+    """The verdict in Markdown: one bold sentence, then its support."""
     winner = winner_of(record)
     if winner is None:
         return _without_winner(record)
@@ -28,15 +28,15 @@ def study_verdict(record: StudyRecord) -> str:
 
 
 def shown_verdict(record: StudyRecord) -> Markdown:
-    """The same for a terminal: emphasis is drawn instead of spelled."""
+    """The verdict for a terminal, with emphasis rendered."""
     return Markdown(study_verdict(record))
 
 
 def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
-    """One sentence: who won, and by what where that is not the score.
+    """One sentence: which trial won, and by which objective if that is not the score.
 
     Args:
-        quote: How the name of a configuration is set apart; as it is in a terminal, as code in Markdown.
+        quote: Formats the name of a configuration: plain in a terminal, as code in Markdown.
     """
     winner = winner_of(record)
     if winner is None:
@@ -56,10 +56,10 @@ def headline(record: StudyRecord, quote: Callable[[str], str] = str) -> str:
 
 
 def _without_winner(record: StudyRecord) -> str:
-    said = f"**{_nothing_final(record, code)}**"
+    verdict = f"**{_nothing_final(record, code)}**"
     rows = [row for row in best_first(record) if row.feasible]
     if not rows:
-        return said
+        return verdict
     first = next(iter(record.objectives))
     why = (
         "not every finalist was trained again and scored"
@@ -67,8 +67,8 @@ def _without_winner(record: StudyRecord) -> str:
         else "no finalist was trained again (`search.finalists` is 0, or the study was interrupted)"
     )
     return (
-        f"{said} Its {code(first)} is {shown(first, rows[0].values[first])}, which is optimistic: it was picked by "
-        f"it. There is no winner and no locked score, since {why}."
+        f"{verdict} Its {code(first)} is {shown(first, rows[0].values[first])}, which is optimistic: the trial was "
+        f"chosen by it. There is no winner and no locked score, since {why}."
     )
 
 
@@ -84,7 +84,7 @@ def _nothing_final(record: StudyRecord, quote: Callable[[str], str]) -> str:
 
 
 def _chosen_by(record: StudyRecord, winner: Finalist) -> str:
-    """The means of the first objective, where that is not the score, of which there is more to say."""
+    """The means of the first objective, unless it is the score, which `_scores` reports."""
     first = next(iter(record.objectives))
     if first == "score":
         return ""
@@ -99,30 +99,30 @@ def _chosen_by(record: StudyRecord, winner: Finalist) -> str:
 
 def _scores(record: StudyRecord, winner: Finalist) -> str:
     if not winner.dev:
-        return "No task is scored, so there is no number that is free of the choice."
+        return "No task is scored, so no number is independent of the choice."
     subject = "They score" if winner.own else "It scores"
     seeds = f"mean of {counted(len(winner.dev), 'seed')}"
     if not winner.locked:
         chosen = any(measured_on(name) == measured_on("score") for name in record.objectives)
-        but = ", so this number is still from the items that the choice was made on" if chosen else ""
+        but = ", so this score is from the items that the choice was made on" if chosen else ""
         return f"{subject} {number(mean(winner.dev))} on dev items ({seeds}). Locked items have not been scored{but}."
-    said = (
+    scores = (
         f"{subject} {number(mean(winner.dev))} on dev items and **{number(mean(winner.locked))} on locked items** "
         f"({seeds}): a gap of {signed(gap(winner))}"
     )
     if record.base_dev is None or record.base_locked is None:
-        return f"{said}."
-    return f"{said}, where the base itself has {signed(record.base_dev - record.base_locked)}."
+        return f"{scores}."
+    return f"{scores}; the base's own gap is {signed(record.base_dev - record.base_locked)}."
 
 
 def _gains(record: StudyRecord) -> list[str]:
     gains = {"the base": record.over_base, "the project's own settings": record.over_own}
-    known = [f"{gain_text(gain)} over {whom}" for whom, gain in gains.items() if gain is not None]
+    known = [f"{gain_text(gain)} over {rival}" for rival, gain in gains.items() if gain is not None]
     return [f"On locked items that is {'; '.join(known)}."] if known else []
 
 
 def _scored_better(record: StudyRecord) -> str:
-    """Who has a better score than the winner, and why it did not win."""
+    """Finalists with a better score than the winner, and why they did not win."""
     sides: dict[str, Callable[[Finalist], Sequence[float]]] = {
         "dev": lambda one: one.dev,
         "locked": lambda one: one.locked,
@@ -140,10 +140,10 @@ def _scored_better(record: StudyRecord) -> str:
 
 
 def _above(record: StudyRecord, side: Callable[[Finalist], Sequence[float]]) -> str:
-    return " and ".join(f"{_who(one)} ({number(mean(side(one)))})" for one in better_scored(record, side))
+    return " and ".join(f"{_name(one)} ({number(mean(side(one)))})" for one in better_scored(record, side))
 
 
-def _who(one: Finalist) -> str:
+def _name(one: Finalist) -> str:
     name = "the project's own settings" if one.own else f"trial {one.trial}"
     return f"{name}, which could not win," if one.refused else name
 

@@ -1,4 +1,4 @@
-"""Answers while they are written: of the base and of the tuned model at once, from one set of weights."""
+"""Streams the answers of the base and of the tuned model side by side, from one set of weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _INCOMPLETE = "�"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """How an answer's tokens are drawn.
 
     Args:
         temperature: 0 takes the likeliest token.
-        top_p: Drawn from the likeliest tokens that together have this probability. Source: arXiv:1904.09751.
-        max_tokens: Longest answer.
+        top_p: Draw from the likeliest tokens that together have this probability. Source: arXiv:1904.09751.
+        max_tokens: The longest answer, in tokens.
         seed: The same seed gives the same answer.
     """
 
@@ -38,13 +38,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Writer:
-    """One of the two models.
+    """One of the two models of the chat page.
 
     Args:
-        model: The model that computes.
+        model: The weights, which both models may share.
         tokenizer: Its tokenizer.
         template: chat or plain: how a conversation becomes tokens.
-        switch: Makes `model` this one while it is entered: `adapter_off` for the base.
+        switch: Context in which `model` answers as this one: `adapter_off` for the base.
     """
 
     model: Any
@@ -52,11 +52,11 @@ class Writer:
     template: Literal["chat", "plain"]
     switch: Callable[[Any], AbstractContextManager[Any]] = nullcontext
 
-    def write(self, talk: Sequence[Message], sampling: Sampling, lock: Lock) -> Iterator[str]:
-        """The answer as it grows, a token longer each time; the last is the whole answer.
+    def write(self, messages: Sequence[Message], sampling: Sampling, lock: Lock) -> Iterator[str]:
+        """Yield the answer as it grows, a token longer each time; the last is the whole answer.
 
         Args:
-            talk: The conversation up to the question.
+            messages: The conversation up to the question.
             sampling: How tokens are drawn.
             lock: Held while a token is computed: writers of one model take turns.
 
@@ -65,7 +65,7 @@ class Writer:
         """
         from tunery.evaluation.stopping import stop_ids
 
-        prompt = self._encode(talk, sampling)
+        prompt = self._encode(messages, sampling)
         stops = set(stop_ids(self.model, self.tokenizer))
         step = partial(self._next, draw=_drawing(self.model, sampling))
         written: list[int] = []
@@ -83,16 +83,16 @@ class Writer:
             yield shown
         yield self.tokenizer.decode(written, skip_special_tokens=True)
 
-    def _encode(self, talk: Sequence[Message], sampling: Sampling) -> list[int]:
+    def _encode(self, messages: Sequence[Message], sampling: Sampling) -> list[int]:
         from tunery.evaluation.generate import encode_prompts
         from tunery.tracking.flavor.pyfunc import check_room
 
-        prompt = encode_prompts(self.tokenizer, [talk], self.template)[0]
+        prompt = encode_prompts(self.tokenizer, [messages], self.template)[0]
         check_room(self.model, len(prompt), sampling.max_tokens, "the conversation", "Begin a new conversation.")
         return prompt
 
     def _next(self, ids: Sequence[int], cache: Any, draw: Callable[[torch.Tensor], int]) -> tuple[int, Any]:
-        """The next token, and the keys and values of all before it; without a cache all are computed again."""
+        """The next token, and the cached keys and values of all tokens before it."""
         import torch
 
         new = ids if cache is None else ids[-1:]
@@ -105,13 +105,13 @@ class Writer:
 
     @cached_property
     def _fewer_logits(self) -> dict[str, int]:
-        """Those of the last position only, where the model can: 2,000 of a vocabulary of 128,000 are 1 GB in fp32."""
+        """Ask for the logits of the last position only: 2,000 positions of 128,000 tokens are 1 GB in fp32."""
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         return {"logits_to_keep": 1} if "logits_to_keep" in signature(inner.forward).parameters else {}
 
 
 def together(left: Iterator[str], right: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Both answers as they grow, a token of each in turn, until both have ended."""
+    """Yield both answers as they grow, a token of each in turn, until both have ended."""
     shown = ["", ""]
     open_sides = {0: left, 1: right}
     while open_sides:
@@ -125,7 +125,7 @@ def together(left: Iterator[str], right: Iterator[str]) -> Iterator[tuple[str, s
 
 
 def _drawing(model: Any, sampling: Sampling) -> Callable[[torch.Tensor], int]:
-    """How a token is taken from logits in fp32, shape (vocabulary,)."""
+    """A function that draws a token from logits in fp32, shape (vocabulary,)."""
     import torch
 
     if sampling.temperature <= 0:

@@ -1,4 +1,4 @@
-"""A trained model and its base in memory, from one set of weights where an adapter tells them apart."""
+"""Loads a trained model and its base; with an adapter both share one set of weights."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from tunery.tracking.store import Store
 
 @dataclass(frozen=True)
 class AnswerPair:
-    """Two writers.
+    """A tuned model and its base, ready to answer.
 
     Args:
-        ref: What was asked for, followed to its model.
-        project: The project that the model is of.
-        max_tokens: Default length of an answer.
+        ref: The resolved reference to the tuned model.
+        project: The project of the tuned model.
+        identity: The base model.
+        max_tokens: The default length of an answer.
     """
 
     ref: ModelRef
@@ -33,16 +34,16 @@ class AnswerPair:
 
     @property
     def name(self) -> str:
-        """The tuned model's, as a person calls it: "quickstart/3", else its reference."""
+        """The tuned model as a person names it: "quickstart/3", or its reference if it has no version."""
         return f"{self.ref.name}/{self.ref.version}" if self.ref.version is not None else self.ref.ref
 
 
 @contextmanager
 def fetched(ref: str, store: Store) -> Iterator[tuple[ModelRef, Path]]:
-    """A logged model's files in a folder of their own, for as long as the block lasts.
+    """Download a logged model's files to a temporary folder, which the block's end removes.
 
     Raises:
-        RefError: If the reference leads nowhere.
+        RefError: If the reference does not resolve.
     """
     from tunery.tracking.registry import download, resolve
 
@@ -52,7 +53,7 @@ def fetched(ref: str, store: Store) -> Iterator[tuple[ModelRef, Path]]:
 
 
 def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
-    """Load a trained model, and its base with it.
+    """Load a trained model and its base.
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
@@ -60,8 +61,8 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
         device: auto, cpu, cuda or mps.
 
     Raises:
-        RefError: If the reference leads nowhere.
-        BaseModelError: If the base is not there any more.
+        RefError: If the reference does not resolve.
+        BaseModelError: If the base can no longer be loaded.
     """
     from tunery.evaluation.eval_mode import adapter_off, never_repack
     from tunery.tracking.flavor.rebuild import rebuild, rebuild_base
@@ -69,7 +70,7 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
 
     with fetched(ref, store) as (found, folder):
         rebuilt = rebuild(folder, device)
-        # Every weight was trained: nothing can be switched off, so the base is a second model.
+        # Every weight was trained: there is no adapter to switch off, so the base is a second model.
         apart = rebuild_base(folder, device) if rebuilt.facts.method == "full" else None
     never_repack(rebuilt.model)
     tokenizer, template = rebuilt.loaded.tokenizer, rebuilt.facts.template

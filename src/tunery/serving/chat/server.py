@@ -1,4 +1,4 @@
-"""`tunery chat`: a page on which base and tuned model answer side by side."""
+"""`tunery chat`: a page on which the base and the tuned model answer side by side."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ _WHERE = "tunery chat"
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is to be reached.
+    """Where the page listens.
 
     Args:
-        share: Through a tunnel of gradio.live, for 72 hours.
-        password: Asked for with any user name; None: nobody is asked.
+        port: None takes the first free one from 7860.
+        share: Also through a tunnel of gradio.live, for 72 hours.
+        password: Visitors enter it with any user name; None asks for none.
     """
 
     host: str = "127.0.0.1"
@@ -39,17 +40,17 @@ class Address:
 
     @property
     def open_to_others(self) -> bool:
-        """Whether someone beyond this machine could reach it."""
+        """Whether other machines can reach the page."""
         return self.share or not _is_loopback(self.host)
 
 
 def check_address(address: Address) -> None:
-    """A page that others can reach has a password.
+    """Require a password for a page that others can reach.
 
     Raises:
-        InputError: If it has none, or one that is guessed quickly.
+        InputError: If it has no password, or a short one.
     """
-    advice = f"Set {PASSWORD_VARIABLE}, or leave --share and --host out."
+    advice = f"Set {PASSWORD_VARIABLE}, or omit --share and --host."
     if address.open_to_others and not address.password:
         where = "--share" if address.share else f"--host {address.host}"
         raise InputError(_WHERE, f"{where} lets others reach the page, so it needs a password. {advice}")
@@ -58,10 +59,10 @@ def check_address(address: Address) -> None:
 
 
 def check_free(address: Address) -> None:
-    """See that this machine can listen there, before a model is loaded for it.
+    """Check that this machine can listen there, before a model is loaded.
 
     Raises:
-        InputError: If the host is none of this machine's, or the port is taken.
+        InputError: If the host is not an address of this machine, or the port is taken.
     """
     try:
         family, kind, _, _, place = socket.getaddrinfo(
@@ -70,37 +71,40 @@ def check_free(address: Address) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the page will
             probe.bind(place)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host's name that is too long
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host name is too long
         raise _unusable(address, error) from error
 
 
 def check_gradio() -> None:
-    """Gradio is an extra: not everyone who trains wants a web page.
+    """Check that Gradio, an optional dependency, is installed.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If it is not.
     """
     if importlib.util.find_spec("gradio") is None:
         raise InputError(
-            _WHERE, Fault("gradio is not installed", advice="pip install 'tunery[chat]', or -e '.[chat]'.")
+            _WHERE,
+            Fault(
+                "gradio is not installed", advice="pip install 'tunery[chat]', or pip install -e '.[chat]' in a clone."
+            ),
         )
 
 
 def chat(
     ref: str, address: Address, observer: Observer, *, device: str = "auto", tracking_uri: str | None = None
 ) -> None:
-    """Open the page, and keep it open until Ctrl-C or SIGTERM.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
-        address: Where.
-        observer: Told what a person would want to see.
+        address: Where the page listens.
+        observer: Shows progress.
         device: auto, cpu, cuda or mps.
         tracking_uri: MLflow store.
 
     Raises:
-        InputError: If the reference leads nowhere, Gradio is missing, the address is none of this machine's, or
-            others could reach the page unasked.
+        InputError: If the reference does not resolve, Gradio is missing, the address cannot be used, or the page
+            needs a password.
     """
     check_address(address)
     check_free(address)
@@ -116,10 +120,10 @@ def chat(
     from tunery.serving.chat.page import Page
 
     with _until_asked_to_stop() as stopped, _served(Page(pair, votes), address) as place:
-        observer.step(f"{pair.name} beside its base {pair.identity.model}: {place}  (Ctrl-C ends it)")
+        observer.step(f"{pair.name} and its base {pair.identity.model}: {place}  (Ctrl-C to stop)")
         stopped.wait()
     if votes.run_id is not None:
-        observer.step(f"votes are in run {votes.run_id}")
+        observer.step(f"votes are logged to run {votes.run_id}")
 
 
 @contextmanager
@@ -143,7 +147,7 @@ def _served(page: Any, address: Address) -> Iterator[str]:
 
 
 def _unusable(address: Address, error: Exception) -> InputError:
-    advice = "--host must be an address of this machine, --port a free one."
+    advice = "--host must be an address of this machine, and --port a free port."
     return InputError(_WHERE, f"{address.host}:{address.port or 7860} cannot be used ({error}). {advice}")
 
 
@@ -155,7 +159,7 @@ def _auth(password: str | None) -> Callable[[str, str], bool] | None:
 
 @contextmanager
 def _until_asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the page ends like any other command that is done."""
+    """An event that SIGINT and SIGTERM set, so that the page ends like a command that is done."""
     event = threading.Event()
     before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""The model card that goes with an exported model: README.md, with the front matter that the Hub reads. Pure.
+"""The model card of an exported model: README.md with the front matter that the Hub reads. Pure.
 
 Source: https://huggingface.co/docs/hub/model-cards
 """
@@ -13,12 +13,12 @@ from typing import Any
 from tunery.reporting.text import plus_minus
 from tunery.serving.export.card_scores import CardScore, ScoredOn
 
-# An id of the Hub; a folder or builtin:tiny is none, and would make the front matter invalid.
+# A Hub id; a folder or builtin:tiny would make the front matter invalid.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SCORED_ON: Mapping[ScoredOn, str] = {
     "all": "",
-    "locked": " These are locked items, on which nothing was chosen.",
-    "chosen": " These are among the items that the model was chosen on: on others it will do less well.",
+    "locked": " These are locked items, which no choice was based on.",
+    "chosen": " The model was chosen on these items: expect lower scores on others.",
 }
 _SHOWN_SETTINGS = (
     "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.target_modules", "adapter.dora",
@@ -30,20 +30,20 @@ _SHOWN_SETTINGS = (
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Everything that a card says.
+    """The contents of a card.
 
     Args:
         form: adapter or merged.
         full: Whether every weight was trained.
-        hub_base: Whether the base is one of the Hub's.
+        hub_base: Whether the base is on the Hub.
         data: data/report.json of the run.
         settings: The resolved project, flattened.
-        lineage: What it was made from: run, version, commit, ...
-        checks: Sentences: how the merged model compares, whether vLLM takes the adapter.
-        vllm_rank: What `--max-lora-rank` must be; None where vLLM does not load it.
-        held: How the base's weights were held when it was trained and scored: nf4, float32, ...
+        lineage: Run, version, commit, ...
+        checks: Sentences on how the merged model compares, or why vLLM cannot load the adapter.
+        vllm_rank: The value for `--max-lora-rank`; None if vLLM cannot load the adapter.
+        weights: Form of the base's weights in training and scoring: nf4, float32, ...
         chat_template: Whether the folder has a chat_template.jinja.
-        scored_on: Which items `scores` are of: all, locked, or those that the model was chosen on.
+        scored_on: The items of `scores`: all, locked, or those that the model was chosen on.
         new_tokens: Whether the adapter holds rows of tokens that the base may have no room for.
     """
 
@@ -60,14 +60,14 @@ class CardFacts:
     lineage: Mapping[str, str] = field(default_factory=dict)
     checks: Sequence[str] = ()
     vllm_rank: int | None = None
-    held: str = ""
+    weights: str = ""
     chat_template: bool = True
     scored_on: ScoredOn = "all"
     new_tokens: bool = False
 
 
 def model_card(facts: CardFacts) -> str:
-    """README.md: what the model is, how to use it, its scores with their errors, data, settings, lineage."""
+    """README.md: how to use the model, its scores with their errors, data, settings, lineage."""
     parts = [_heading(facts), _use(facts), _scores(facts), _data(facts), _settings(facts), _lineage(facts)]
     return f"---\n{front_matter(facts)}---\n\n" + "\n".join(part for part in parts if part).rstrip() + "\n"
 
@@ -100,7 +100,7 @@ def front_matter(facts: CardFacts) -> str:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name could be a repository of the Hub: owner/name."""
+    """Whether a name could be a Hub repository: owner/name."""
     return _HUB_ID.fullmatch(name) is not None
 
 
@@ -114,10 +114,10 @@ def _hub_datasets(facts: CardFacts) -> list[str]:
 
 def _heading(facts: CardFacts) -> str:
     base = f"[{facts.base}](https://huggingface.co/{facts.base})" if facts.hub_base else f"`{facts.base}`"
-    what = f"All weights of {base}, trained" if facts.full else f"A LoRA adapter of {base}"
-    form = "" if facts.full or facts.form == "adapter" else ", merged into it and held in 16 bit"
+    what = f"{base}, fine-tuned in full" if facts.full else f"A LoRA adapter for {base}"
+    form = "" if facts.full or facts.form == "adapter" else ", merged into it in 16 bit"
     checks = "".join(f"\n- {check}" for check in facts.checks)
-    return f"# {facts.name}\n\n{what}{form}. Revision of the base: `{facts.revision}`.\n{checks}\n"
+    return f"# {facts.name}\n\n{what}{form}. Base revision: `{facts.revision}`.\n{checks}\n"
 
 
 def _use(facts: CardFacts) -> str:
@@ -167,7 +167,7 @@ def _vllm(facts: CardFacts) -> str:
 def _scores(facts: CardFacts) -> str:
     if not facts.scores:
         return ""
-    heading = "## Scores on the items it was chosen on" if facts.scored_on == "chosen" else "## Scores"
+    heading = "## Scores on the items that the model was chosen on" if facts.scored_on == "chosen" else "## Scores"
     lines = [
         heading,
         "",
@@ -175,10 +175,10 @@ def _scores(facts: CardFacts) -> str:
         "| --- | --- | ---: | ---: | ---: |",
     ]
     lines += [_score_row(score) for score in facts.scores]
-    held = f" The weights were held in {facts.held}, as in training." if facts.held else ""
-    paired = "; that of the difference is paired, item by item. Both models answered the same items, through lm-eval."
+    weights = f" The weights were in {facts.weights}, as in training." if facts.weights else ""
+    paired = "; for the difference, it is paired by item. Both models answered the same items, through lm-eval."
     note = f"± is one standard error{paired if any(score.base is not None for score in facts.scores) else '.'}"
-    return "\n".join([*lines, "", f"{note}{_SCORED_ON[facts.scored_on]}{held}", ""])
+    return "\n".join([*lines, "", f"{note}{_SCORED_ON[facts.scored_on]}{weights}", ""])
 
 
 def _score_row(score: CardScore) -> str:
@@ -192,7 +192,7 @@ def _data(facts: CardFacts) -> str:
     sources = facts.data.get("sources", ())
     if not sources:
         return ""
-    lines = ["## Training data", "", "| source | rows kept | of | digest |", "| --- | ---: | ---: | --- |"]
+    lines = ["## Training data", "", "| source | rows kept | rows read | digest |", "| --- | ---: | ---: | --- |"]
     lines += [
         f"| {_source(s['source'])} | {s['rows_kept']:,} | {s['rows_read']:,} | `{str(s['digest'])[:12]}` |"
         for s in sources
@@ -205,7 +205,7 @@ def _data(facts: CardFacts) -> str:
 
 
 def _source(name: str) -> str:
-    """A dataset's name as others can read it: where a file lay on this machine is nobody's business."""
+    """A dataset's public name: of a local file, without its folder."""
     return name.rpartition("/")[2] if name.startswith(("/", "~", ".")) else name
 
 

@@ -1,4 +1,4 @@
-"""The scores that a model card tells: of the items that nothing was chosen on, where the run has them."""
+"""The scores of a model card: on locked items, if the run has them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ScoredOn = Literal["all", "locked", "chosen"]
 
 @dataclass(frozen=True)
 class CardScore:
-    """A task's score beside its base's; None where it is not known."""
+    """A task's score beside its base's; None if unknown."""
 
     task: str
     metric: str
@@ -32,9 +32,9 @@ def scores_of(metrics: Mapping[str, float], shown: Sequence[str] = (), kind: str
     """A run's metrics lm_eval/<task>/<metric> beside base/<task>/<metric>, with their errors.
 
     Args:
-        metrics: The run's.
-        shown: Tasks, in this order; others follow. Empty: all as they come.
-        kind: lm_eval; or locked, whose items are others than those of the base's metrics.
+        metrics: The run's metrics.
+        shown: Tasks to put first, in this order.
+        kind: lm_eval, or locked, which the base's metrics are not measured on.
     """
     found = []
     for key, value in metrics.items():
@@ -48,8 +48,8 @@ def scores_of(metrics: Mapping[str, float], shown: Sequence[str] = (), kind: str
     return sorted(found, key=lambda score: (order.get(score.task, len(order)), score.task, score.metric))
 
 
-def told_scores(run: RunFacts, store: Store) -> tuple[list[CardScore], ScoredOn]:
-    """What a card tells of a run, and which items it is the score of: all, locked, or those it was chosen on."""
+def card_scores(run: RunFacts, store: Store) -> tuple[list[CardScore], ScoredOn]:
+    """A run's scores for its card, and their items: all, locked, or those that the model was chosen on."""
     evaluation = run.config.get("evaluation", {})
     shown = list(evaluation.get("primary", {}))
     locked = scores_of(run.metrics, shown, "locked")
@@ -68,35 +68,36 @@ def _beside_base(score: CardScore, metrics: Mapping[str, float]) -> CardScore:
 
 
 def _beside_locked_base(scores: Sequence[CardScore], run: RunFacts, store: Store) -> list[CardScore]:
-    """With the base on the same items, where its answers are kept: the run logged the base on others."""
+    """Add the base's score on the same items, if its answers are kept: the run logged it on others."""
     entry = _answers(run, store)
     return [score if entry is None else _paired(score, entry) for score in scores]
 
 
 def _answers(run: RunFacts, store: Store) -> Entry | None:
-    """The run as a comparison reads it, with its answers and its base's."""
+    """The run as a comparison reads it, with its own and its base's answers."""
     from tunery.comparison.read import read
     from tunery.comparison.samples import with_answers
     from tunery.comparison.selection import Selection
     from tunery.errors import InputError
 
     try:
-        readings = read(store, Selection(runs=(str(run.run_id),))).readings
-        return with_answers(store, readings)[0].entry
-    except InputError:  # no score that a comparison could take
+        entries, _ = read(store, Selection(runs=(str(run.run_id),)))
+        return with_answers(store, entries)[0]
+    except InputError:  # no score that can be compared
         return None
 
 
 def _paired(score: CardScore, entry: Entry) -> CardScore:
+    from tunery.evaluation.result import averaging_of
     from tunery.tracking.scores import paired_stderr
 
-    told = entry.tasks.get(score.task)
-    if told is None or told.metric != score.metric or told.base is None or score.task not in entry.base_samples:
+    known = entry.tasks.get(score.task)
+    if known is None or known.metric != score.metric or known.base is None or score.task not in entry.base_samples:
         return score
     own, base = entry.samples[score.task], entry.base_samples[score.task]
-    pooled = math.isclose(float(own[score.metric].astype(float).mean()), score.value, rel_tol=1e-6, abs_tol=1e-9)
-    error = paired_stderr(base, own, score.metric, "items" if pooled else "tasks")
-    return replace(score, base=told.base, base_stderr=_finite(told.base_stderr), delta_stderr=error)
+    averaging = averaging_of(own, score.metric, score.value) or "tasks"
+    error = paired_stderr(base, own, score.metric, averaging)
+    return replace(score, base=known.base, base_stderr=_finite(known.base_stderr), delta_stderr=error)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""`tunery export`: a registered adapter as a folder that other tools load."""
+"""`tunery export`: write a trained model as a folder that other tools load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunery.errors import Fault, InputError, RefError
 from tunery.models.adapter_files import CONFIG, write_folder
 from tunery.serving.export import vllm_rules
 from tunery.serving.export.card import model_card
-from tunery.serving.export.merge import MERGE_BOUND, Distance, check, merge
+from tunery.serving.export.merge import MERGE_BOUND, check, merge
 from tunery.serving.export.model import ExportedModel, card_facts, opened
 
 if TYPE_CHECKING:
@@ -30,20 +30,22 @@ Form = Literal["adapter", "merged", "hub", "space"]
 
 # MLflow's own files of a logged model; the rest is the adapter or the model, with its tokenizer.
 _MLFLOW = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "*input_example*", "registered_model_meta")
-# By this file an earlier export is known, which --overwrite may replace: a config.json is in any model's folder.
+# Marks an export, which --overwrite may replace. A config.json would not do: every model's folder has one.
 MARK = "tunery-export.json"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is wanted.
+class ExportRequest:
+    """The options of `tunery export`.
 
     Args:
-        to: adapter, merged, space, or hub: the adapter, sent to `repo`.
-        out: The folder; None with hub: nothing is kept here.
-        repo: owner/name on the Hub; with adapter, merged and space the folder is sent there too.
-        public: Whether a new repository can be seen by everyone.
-        max_distance: Most that a merged model may differ from the unmerged one, mean nats a token.
+        to: adapter, merged, space, or hub: the adapter, uploaded to `repo`.
+        out: The folder; with hub, None keeps no local copy.
+        repo: owner/name on the Hub; with adapter, merged and space the folder is uploaded too.
+        overwrite: Whether an earlier export in `out` is replaced.
+        public: Whether a new repository is public.
+        max_distance: The most that a merged model may differ from the unmerged one, in mean nats per token.
+        device: auto, cpu, cuda or mps.
     """
 
     to: Form
@@ -55,78 +57,80 @@ class Wish:
     device: str = "auto"
 
 
-def export(ref: str, wish: Wish, observer: Observer, *, tracking_uri: str | None = None) -> str:
-    """Write the folder, whole or not at all, and send it if that is wanted.
+def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri: str | None = None) -> str:
+    """Write the folder, completely or not at all, and upload it if a repository is given.
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
-        wish: What is wanted.
-        observer: Told what a person would want to see.
+        request: Form and destination.
+        observer: Shows progress.
         tracking_uri: MLflow store.
 
     Returns:
-        Where it is: the folder, or the address on the Hub.
+        The folder, or the address on the Hub.
 
     Raises:
-        InputError: If the reference, the folder or the repository cannot be used, or the merged model drifted.
+        InputError: If the reference, the folder or the repository cannot be used, or the merged model differs too much.
     """
     from tunery.serving.export.hub import check_repo, upload
     from tunery.tracking.store import connect
 
-    _check(wish)
-    if wish.repo is not None:
-        check_repo(wish.repo)
+    _check(request)
+    if request.repo is not None:
+        check_repo(request.repo)
     store = connect(tracking_uri, "export")
     with opened(ref, store) as source, _stopping_cleanly(), TemporaryDirectory(prefix="tunery-export-") as place:
-        _check_source(source, wish)
-        out = wish.out or Path(place) / source.project
-        write_folder(out.resolve(), partial(_fill, source, wish, observer), replace=wish.overwrite and _is_export(out))
-        if wish.out is not None:
-            observer.step(f"written: {out}")
+        _check_source(source, request)
+        out = request.out or Path(place) / source.project
+        write_folder(
+            out.resolve(), partial(_fill, source, request, observer), replace=request.overwrite and _is_export(out)
+        )
+        if request.out is not None:
+            observer.step(f"wrote {out}")
         _say_vllm(out, source, observer)
-        if wish.repo is None:
+        if request.repo is None:
             return str(out)
-        kind: Literal["model", "space"] = "space" if wish.to == "space" else "model"
-        observer.step(f"sending it to {wish.repo}")
-        address = upload(out, wish.repo, kind, public=wish.public, message=f"{source.ref.ref} from tunery")
-    observer.step(f"sent: {address}")
+        kind: Literal["model", "space"] = "space" if request.to == "space" else "model"
+        observer.step(f"uploading to {request.repo}")
+        address = upload(out, request.repo, kind, public=request.public, message=f"{source.ref.ref} from tunery")
+    observer.step(f"uploaded to {address}")
     return address
 
 
-def _check(wish: Wish) -> None:
-    """All that can be wrong before anything is looked up."""
-    if wish.to == "hub" and wish.repo is None:
+def _check(request: ExportRequest) -> None:
+    """Check the options by themselves, before the model is resolved."""
+    if request.to == "hub" and request.repo is None:
         raise InputError("--to hub", "needs a repository: --repo owner/name.")
-    if wish.out is None:
-        if wish.to != "hub":
-            raise InputError(f"--to {wish.to}", "needs a folder: --out FOLDER.")
+    if request.out is None:
+        if request.to != "hub":
+            raise InputError(f"--to {request.to}", "needs a folder: --out FOLDER.")
         return
-    out = wish.out
+    out = request.out
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}", "is a file, but must be a new or empty folder.")
     if _is_free(out):
         return
-    if not wish.overwrite:
-        raise InputError(f"--out {out}", "the folder is not empty. Name another, or give --overwrite.")
+    if not request.overwrite:
+        raise InputError(f"--out {out}", "is not empty. Choose another folder, or pass --overwrite.")
     if (out / ".git").exists() or not _is_export(out):
-        rule = f"holds something else than an earlier export (which has a {MARK}). Name another folder."
+        rule = f"holds something other than an earlier export (which has a {MARK}). Choose another folder."
         raise InputError(f"--out {out}", rule)
     if out.resolve().is_mount():
         raise InputError(
-            f"--out {out}", "is a mount point, which cannot be replaced. Empty it, or name a folder in it."
+            f"--out {out}", "is a mount point, which cannot be replaced. Empty it, or choose a folder inside it."
         )
     _keep_apart(out, [Path.cwd()])
 
 
-def _check_source(source: ExportedModel, wish: Wish) -> None:
-    """All that can be wrong before anything is loaded."""
+def _check_source(source: ExportedModel, request: ExportRequest) -> None:
+    """Check the options against the model, before its weights are loaded."""
     ref = source.ref.ref
-    if wish.to == "adapter" and source.full:
+    if request.to == "adapter" and source.full:
         raise RefError(ref, "every weight was trained, so there is no adapter. Use --to merged.")
-    if wish.to == "space" and source.facts.base.trust_remote_code:
-        raise RefError(ref, "its base brings code of its own, which a Space's app does not run. Use --to merged.")
-    if wish.out is not None:
-        _keep_apart(wish.out, [Path(folder) for folder in (source.home, source.facts.base_folder) if folder])
+    if request.to == "space" and source.facts.base.trust_remote_code:
+        raise RefError(ref, "its base needs custom code, which a Space's app does not run. Use --to merged.")
+    if request.out is not None:
+        _keep_apart(request.out, [Path(folder) for folder in (source.home, source.facts.base_folder) if folder])
 
 
 def _is_free(out: Path) -> bool:
@@ -138,46 +142,55 @@ def _is_export(out: Path) -> bool:
 
 
 def _keep_apart(out: Path, folders: Sequence[Path]) -> None:
-    """Refuse to replace a folder in which the project, the base or whoever asks stands."""
+    """Refuse to replace a folder that contains the project, the base or the current directory."""
     held = [folder for folder in folders if folder.resolve().is_relative_to(out.resolve())]
     if held and not _is_free(out):
-        raise InputError(f"--out {out}", f"holds {held[0]}, which --overwrite would delete. Name another folder.")
+        raise InputError(f"--out {out}", f"contains {held[0]}, which --overwrite would delete. Choose another folder.")
 
 
-def _fill(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> None:
-    """Write all files into a folder that is there."""
-    if wish.to == "space":
-        _write_space(source, wish, observer, place)
-    elif wish.to == "merged" or source.full:
-        _write_merged(source, wish, observer, place)
+def _fill(source: ExportedModel, request: ExportRequest, observer: Observer, place: Path) -> None:
+    """Write all files into an existing folder."""
+    if request.to == "space":
+        _write_space(source, request, observer, place)
+    elif request.to == "merged" or source.full:
+        _write_merged(source, request, observer, place)
     else:
-        _write_adapter(source, wish, place)
-    (place / MARK).write_text(json.dumps({"ref": source.ref.ref, "to": wish.to, "tunery": __version__}) + "\n")
+        _write_adapter(source, request, place)
+    (place / MARK).write_text(json.dumps({"ref": source.ref.ref, "to": request.to, "tunery": __version__}) + "\n")
     for file in place.rglob("*"):
         if file.is_file():
-            file.chmod(0o644)  # safetensors writes for the owner alone, but a server runs as somebody else
+            file.chmod(0o644)  # safetensors lets only the owner read, but a server may run as another user
 
 
-def _write_adapter(source: ExportedModel, wish: Wish, place: Path) -> None:
+def _write_adapter(source: ExportedModel, request: ExportRequest, place: Path) -> None:
     shutil.copytree(source.folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_MLFLOW))
     faults, rank = _vllm(place)
-    checks = [f"vLLM does not load it: {fault}" for fault in faults]
+    checks = [f"vLLM cannot load it: {fault}" for fault in faults]
     card = replace(
-        card_facts(source, "adapter", _title(source, wish)), checks=checks, vllm_rank=None if faults else rank
+        card_facts(source, "adapter", _title(source, request)), checks=checks, vllm_rank=None if faults else rank
     )
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _write_merged(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> None:
-    distances = _merge_into(source, wish, observer, place)
-    card = replace(
-        card_facts(source, "merged", _title(source, wish)), checks=[f"{_sentence(str(entry))}." for entry in distances]
-    )
+def _write_merged(source: ExportedModel, request: ExportRequest, observer: Observer, place: Path) -> None:
+    """Write the whole model, report how far it is from the unmerged one, and refuse it if that is too far."""
+    from tunery.models.quiet import quiet_libraries
+    from tunery.serving.export.probe_prompts import reference_answers
+
+    quiet_libraries()
+    answers = reference_answers(source.run, source.home)
+    observer.step(f"{'rounding to' if source.full else 'merging in'} 16 bit, then comparing on {len(answers)} answers")
+    distances = merge(source.folder, place, answers, request.max_distance, request.device)
+    for entry in distances:
+        observer.step(str(entry))
+    check(distances, source.ref.ref)
+    checks = [f"{str(entry)[0].upper()}{str(entry)[1:]}." for entry in distances]
+    card = replace(card_facts(source, "merged", _title(source, request)), checks=checks)
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _write_space(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> None:
-    """With the adapter alone where the Hub has the base: a Space's repository is small."""
+def _write_space(source: ExportedModel, request: ExportRequest, observer: Observer, place: Path) -> None:
+    """Write a Space; it holds only the adapter if the base is on the Hub, since its repository must be small."""
     from transformers import AutoTokenizer
 
     from tunery.evaluation.stopping import stop_ids
@@ -187,11 +200,11 @@ def _write_space(source: ExportedModel, wish: Wish, observer: Observer, place: P
     model.mkdir()
     base = source.facts.base.model if source.on_hub and not source.full else None
     if base is None:
-        _write_merged(source, wish, observer, model)
+        _write_merged(source, request, observer, model)
     else:
-        _write_adapter(source, wish, model)
+        _write_adapter(source, request, model)
     about: dict[str, Any] = {
-        "title": _title(source, wish),
+        "title": _title(source, request),
         "description": f"{source.base}, fine-tuned: {source.ref.ref}.",
         "base": base,
         "revision": source.facts.base.revision if base else None,
@@ -200,31 +213,16 @@ def _write_space(source: ExportedModel, wish: Wish, observer: Observer, place: P
         "max_tokens": source.facts.max_new_tokens,
         "examples": examples([row["prompt"] for row in source.run.answers]),
     }
-    observer.step(f"the app offers {len(about['examples'])} held-out prompts as first questions: see space.json")
+    observer.step(f"the app offers {len(about['examples'])} held-out prompts as examples; edit them in space.json")
     write_space(place, about, source.facts.identity.license, base)
 
 
-def _merge_into(source: ExportedModel, wish: Wish, observer: Observer, place: Path) -> Sequence[Distance]:
-    """Write the whole model, say how far it is from the unmerged one, and refuse it where that is too far."""
-    from tunery.models.quiet import quiet_libraries
-    from tunery.serving.export.probe_prompts import real_items
-
-    quiet_libraries()
-    items = real_items(source.run, source.home)
-    observer.step(f"{'rounding to' if source.full else 'merging in'} 16 bit, and comparing on {len(items)} answers")
-    distances = merge(source.folder, place, items, wish.max_distance, wish.device)
-    for entry in distances:
-        observer.step(str(entry))
-    check(distances, source.ref.ref)
-    return distances
-
-
-def _title(source: ExportedModel, wish: Wish) -> str:
-    return wish.repo.split("/")[1] if wish.repo else source.project
+def _title(source: ExportedModel, request: ExportRequest) -> str:
+    return request.repo.split("/")[1] if request.repo else source.project
 
 
 def _vllm(folder: Path) -> tuple[list[Fault], int]:
-    """What keeps vLLM from loading an adapter's folder, and what `--max-lora-rank` must be."""
+    """What keeps vLLM from loading an adapter's folder, and the `--max-lora-rank` that it needs."""
     config, tensors = vllm_rules.read_adapter(folder)
     faults = vllm_rules.vllm_faults(config, tensors)
     return faults, 0 if faults else vllm_rules.rank_option(int(config["r"]))
@@ -236,7 +234,7 @@ def _say_vllm(folder: Path, source: ExportedModel, observer: Observer) -> None:
     faults, rank = _vllm(folder)
     if faults:
         for fault in faults:
-            observer.step(f"vLLM does not load this adapter: {fault}")
+            observer.step(f"vLLM cannot load this adapter: {fault}")
         return
     words = ["vllm", "serve", source.base if source.on_hub else "BASE", "--enable-lora", "--max-lora-rank", str(rank)]
     words += ["--lora-modules", f"{source.project}={folder}"]
@@ -247,7 +245,7 @@ def _say_vllm(folder: Path, source: ExportedModel, observer: Observer) -> None:
 
 @contextmanager
 def _stopping_cleanly() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, so that what is half written is taken away."""
+    """Handle SIGTERM like Ctrl-C, so that a half-written folder is removed."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -260,7 +258,3 @@ def _stopping_cleanly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

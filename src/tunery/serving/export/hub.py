@@ -1,4 +1,4 @@
-"""Sending an exported folder to the Hugging Face Hub."""
+"""Uploads an exported folder to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from tunery.tracking.redact import redact
 
 # Source: https://huggingface.co/docs/huggingface_hub, utils.validate_repo_id
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_LOGIN = "Set HF_TOKEN to a token that may write, or run `hf auth login`."
+_LOGIN = "Set HF_TOKEN to a token with write access, or run `hf auth login`."
 
 
 def check_repo(repo: str) -> None:
-    """See that a repository's name can be one, and that there is a token, before anything is loaded.
+    """Check a repository's name, and that there is a token, before anything is loaded.
 
     Raises:
-        RefError: If it cannot, or there is none.
+        RefError: If the name is invalid or there is no token.
     """
     from huggingface_hub import get_token
 
     if not _REPO.fullmatch(repo):
         raise RefError("--repo", Fault("the repository", "owner/name", repo, "Use letters, digits, - _ and ."))
     if not get_token():
-        raise RefError(f"--repo {repo}", Fault("there is no token of the Hugging Face Hub", advice=_LOGIN))
+        raise RefError(f"--repo {repo}", Fault("there is no Hugging Face Hub token", advice=_LOGIN))
 
 
 def upload(folder: Path, repo: str, kind: Literal["model", "space"], *, public: bool, message: str) -> str:
-    """Make the repository if it is not there, and send the folder as one commit that takes the place of all files.
+    """Create the repository if needed, and replace its files by the folder's in one commit.
 
     Args:
-        folder: What is sent.
+        folder: The files.
         repo: owner/name.
-        kind: A Space is a repository of its own kind.
-        public: Whether a new repository can be seen by everyone; one that is there stays as it is.
-        message: Of the commit.
+        kind: Spaces and models are different kinds of repository.
+        public: Whether a new repository is public; an existing one stays as it is.
+        message: The commit message.
 
     Returns:
-        The address.
+        The repository's address.
 
     Raises:
-        RefError: If the Hub refuses; the folder is kept.
+        RefError: If the Hub refuses the upload; the folder is kept.
     """
     import httpx2
     from huggingface_hub import HfApi
@@ -57,7 +57,8 @@ def upload(folder: Path, repo: str, kind: Literal["model", "space"], *, public: 
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         raise RefError(
-            f"--repo {repo}", Fault("the Hub did not take it", _reason(error), advice=f"It lies in {folder}. {_LOGIN}")
+            f"--repo {repo}",
+            Fault("the Hub refused the upload", _reason(error), advice=f"The export is in {folder}. {_LOGIN}"),
         ) from error
     return str(address)
 

@@ -1,4 +1,4 @@
-"""An adapter worked into its base in 16 bit, and how far the result is from what was trained."""
+"""Merges an adapter into its base in 16 bit, and measures how far the result is from the trained model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.errors import Fault, RefError
 from tunery.records import Conversation, Example, Message
-from tunery.serving.export.probe_prompts import Item
+from tunery.serving.export.probe_prompts import Answer
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.flavor.rebuild import Rebuilt
 
-# Mean distance in nats a token. Rounding to 16 bit moved a token of the quickstart by 0.01 on average; NF4 weights are
-# off by more, and an adapter that learned to make up for that meets the exact ones in the merged model.
+# Mean distance in nats per token. Rounding to 16 bit moved a token of the quickstart by 0.01 on average. NF4 weights
+# are off by more, and an adapter trained over them compensates for errors that the merged model's weights do not have.
 MERGE_BOUND, AS_TRAINED_BOUND = 0.05, 0.5
 
 
@@ -28,10 +28,10 @@ class Distance:
 
     Args:
         of, to: The forms.
-        tokens: Of all answers.
-        mean: Mean |difference| of log p a token, in nats.
-        largest: The largest of one token.
-        bound: The most that the mean may be.
+        answers, tokens: How many were compared.
+        mean: Mean |difference| of log p per token, in nats.
+        largest: The largest difference of one token.
+        bound: The largest allowed mean.
     """
 
     of: str
@@ -44,7 +44,7 @@ class Distance:
 
     def __str__(self) -> str:
         return (
-            f"{self.of} against {self.to}: log-likelihood a token differs by {self.mean:.4f} nats on average, "
+            f"{self.of} against {self.to}: log-likelihood per token differs by {self.mean:.4f} nats on average, "
             f"{self.largest:.4f} at most ({self.answers} answers, {self.tokens} tokens; bound {self.bound:g})"
         )
 
@@ -52,10 +52,10 @@ class Distance:
 def distance(
     of: tuple[str, Sequence[Sequence[float]]], to: tuple[str, Sequence[Sequence[float]]], bound: float
 ) -> Distance:
-    """Compare log-likelihoods, one list an answer, one number a token in nats.
+    """Compare log-likelihoods in nats, one list per answer, one number per token.
 
     Raises:
-        ValueError: If the two are not of the same answers.
+        ValueError: If the two sides do not have the same answers.
     """
     (name, left), (other, right) = of, to
     gaps = [abs(a - b) for mine, theirs in zip(left, right, strict=True) for a, b in zip(mine, theirs, strict=True)]
@@ -65,14 +65,14 @@ def distance(
 
 
 def check(distances: Sequence[Distance], ref: str) -> None:
-    """Refuse a merged model that says something else than the one that was trained.
+    """Refuse a merged model that differs too much from the trained one.
 
     Raises:
-        RefError: If a mean is past its bound, or no number.
+        RefError: If a mean is above its bound, or NaN.
     """
     advice = "Nothing was written. Export the adapter (--to adapter), or raise --max-distance."
     faults = [
-        Fault(f"the distance of {d.of} to {d.to}", f"at most {d.bound:g} nats a token", round(d.mean, 4), advice)
+        Fault(f"the distance of {d.of} to {d.to}", f"at most {d.bound:g} nats per token", round(d.mean, 4), advice)
         for d in distances
         if not d.mean <= d.bound  # NaN too
     ]
@@ -80,45 +80,45 @@ def check(distances: Sequence[Distance], ref: str) -> None:
         raise RefError(ref, faults)
 
 
-def merge(folder: Path, place: Path, items: Sequence[Item], bound: float, device: str = "auto") -> list[Distance]:
+def merge(folder: Path, place: Path, answers: Sequence[Answer], bound: float, device: str = "auto") -> list[Distance]:
     """Write the whole model in 16 bit, with tokenizer and template, and read it back to compare it.
 
-    The base is loaded unquantised: to work an adapter into 4-bit weights would round the sum to 4 bit again. One model
-    is in memory at a time.
+    The base is loaded unquantised: merging into 4-bit weights would round the sum to 4 bit again. Only one model is in
+    memory at a time.
 
     Args:
         folder: A logged model's files.
-        place: Folder that is there, to write to.
-        items: Questions and answers.
-        bound: The most that the merged model may differ from the unmerged one, nats a token.
+        place: An existing folder to write to.
+        answers: Questions with reference answers.
+        bound: The most that the merged model may differ from the unmerged one, in mean nats per token.
         device: auto, cpu, cuda or mps.
 
     Returns:
-        Merged against the same weights unmerged, and against the model as it was trained where that was held otherwise.
+        The merged model against the unmerged one in 16 bit, and, if it was trained in another form, against that.
     """
     from tunery.tracking.flavor.rebuild import read_facts
 
     facts = read_facts(folder)
     dtype = "float16" if facts.base.dtype == "float16" else "bfloat16"
     held = facts.base.quantization if facts.base.quantization != "none" else facts.base.dtype
-    unmerged = _ask(folder, items, device, dtype, place)
-    merged = _ask_written(place, items, device, facts)
+    unmerged = _ask(folder, answers, device, dtype, place)
+    merged = _ask_written(place, answers, device, facts)
     pairs = [distance(("merged", merged), (f"{dtype} with the adapter beside it", unmerged), bound)]
     if held != dtype:
-        trained = _ask(folder, items, device)
+        trained = _ask(folder, answers, device)
         pairs.append(distance(("merged", merged), (f"as trained ({held})", trained), max(bound, AS_TRAINED_BOUND)))
     return pairs
 
 
 def _ask(
-    folder: Path, items: Sequence[Item], device: str, dtype: str | None = None, place: Path | None = None
+    folder: Path, answers: Sequence[Answer], device: str, dtype: str | None = None, place: Path | None = None
 ) -> list[list[float]]:
-    """Log-likelihoods of a logged model, which is then written to `place` in one piece, and let go of."""
+    """Log-likelihoods of a logged model, which is then written to `place` in one piece and freed."""
     from tunery.tracking.flavor.rebuild import rebuild
 
     rebuilt = rebuild(folder, device, unquantized=dtype)
     tokenizer = rebuilt.loaded.tokenizer
-    found = loglikelihoods(rebuilt.model, tokenizer, items, rebuilt.facts.template)
+    found = loglikelihoods(rebuilt.model, tokenizer, answers, rebuilt.facts.template)
     if place is not None:
         _merged(rebuilt).save_pretrained(str(place))
         tokenizer.save_pretrained(str(place))
@@ -126,7 +126,7 @@ def _ask(
 
 
 def _merged(rebuilt: Rebuilt) -> Any:
-    """The model in one piece; where every weight was trained it is one already."""
+    """The model in one piece, which it already is if every weight was trained."""
     from tunery.models.adapter import merge_adapter
 
     if not hasattr(rebuilt.model, "merge_and_unload"):
@@ -134,33 +134,33 @@ def _merged(rebuilt: Rebuilt) -> Any:
     return merge_adapter(rebuilt.model, rebuilt.loaded.identity.model)
 
 
-def _ask_written(place: Path, items: Sequence[Item], device: str, facts: ModelFacts) -> list[list[float]]:
-    """Log-likelihoods of the written folder, loaded as anybody would."""
+def _ask_written(place: Path, answers: Sequence[Answer], device: str, facts: ModelFacts) -> list[list[float]]:
+    """Log-likelihoods of the written folder, loaded by transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from tunery.models.base import resolve_device
 
-    gc.collect()  # a PEFT model refers to itself, so that it would stay in memory beside this one
+    gc.collect()  # a PEFT model refers to itself and would stay in memory beside this one
     trusted = facts.base.trust_remote_code
     where = {"": resolve_device(device)}
     model = AutoModelForCausalLM.from_pretrained(
         place, dtype="auto", device_map=where, use_safetensors=True, trust_remote_code=trusted
     )
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trusted)
-    return loglikelihoods(model.eval(), tokenizer, items, facts.template)
+    return loglikelihoods(model.eval(), tokenizer, answers, facts.template)
 
 
 def loglikelihoods(
-    model: Any, tokenizer: Any, items: Sequence[Item], template: Literal["chat", "plain"]
+    model: Any, tokenizer: Any, answers: Sequence[Answer], template: Literal["chat", "plain"]
 ) -> list[list[float]]:
-    """Log p of each token of each answer, end of turn included, in nats; asked as in training."""
+    """Log p in nats of each token of each answer, end of turn included, encoded as in training."""
     import torch
 
     from tunery.evaluation.eval_mode import undisturbed
 
     found = []
     with undisturbed(model):
-        for example in _encoded(tokenizer, items, template):
+        for example in _encoded(tokenizer, answers, template):
             ids = torch.tensor([example.input_ids], device=next(model.parameters()).device)
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
             chosen = logits.log_softmax(dim=-1).gather(1, ids[0, 1:, None])[:, 0]
@@ -169,14 +169,14 @@ def loglikelihoods(
     return found
 
 
-def _encoded(tokenizer: Any, items: Sequence[Item], template: Literal["chat", "plain"]) -> list[Example]:
+def _encoded(tokenizer: Any, answers: Sequence[Answer], template: Literal["chat", "plain"]) -> list[Example]:
     from tunery.config.data import DataConfig, SourceConfig
     from tunery.data.encode import encode_all
 
     asked = [
         Conversation((Message("user", question), Message("assistant", answer)), f"item {number}")
-        for number, (question, answer) in enumerate(items, start=1)
+        for number, (question, answer) in enumerate(answers, start=1)
     ]
-    data = DataConfig(train=[SourceConfig(source="items")], max_length=2**31, template=template)
+    data = DataConfig(train=[SourceConfig(source="answers")], max_length=2**31, template=template)
     results = encode_all(asked, tokenizer, data, loss_on="completion").results
     return [result for result in results if isinstance(result, Example)]

@@ -1,4 +1,4 @@
-"""What is exported: a logged model's files, and what MLflow knows of it."""
+"""The model to export: its files, and what MLflow knows about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.serving.export.card import CardFacts, is_hub_id
-from tunery.serving.export.card_scores import CardScore, ScoredOn, told_scores
+from tunery.serving.export.card_scores import CardScore, ScoredOn, card_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """What is exported: a logged model's files, and what is known of it."""
+    """A logged model: its files and its run.
+
+    Args:
+        folder: The files, in a temporary folder.
+        home: The project's folder, if it is on this machine.
+        scored_on: The items of `scores`: all, locked, or those that the model was chosen on.
+    """
 
     ref: ModelRef
     folder: Path
@@ -33,31 +39,31 @@ class ExportedModel:
 
     @property
     def full(self) -> bool:
-        """Whether every weight was trained, so that there is no adapter."""
+        """Whether every weight was trained, so there is no adapter."""
         return self.facts.method == "full"
 
     @property
     def on_hub(self) -> bool:
-        """Whether others can get the base by its name."""
+        """Whether others can download the base by its name."""
         return self.facts.base_folder is None and is_hub_id(self.facts.base.model)
 
     @property
     def base(self) -> str:
-        """The base as others call it: where a folder lies on this machine is nobody's business."""
+        """The base's public name: of a local folder, without its path."""
         return self.facts.base.model if self.facts.base_folder is None else Path(self.facts.base_folder).name
 
     @property
     def project(self) -> str:
-        """The name of its project."""
+        """The name of the model's project."""
         return self.run.tags.get("tunery.project") or self.ref.name or "model"
 
 
 @contextmanager
 def opened(ref: str, store: Store) -> Iterator[ExportedModel]:
-    """A logged model's files, and what MLflow knows of it, for as long as the block lasts.
+    """Download a logged model for as long as the block lasts.
 
     Raises:
-        RefError: If the reference leads nowhere.
+        RefError: If the reference does not resolve.
     """
     from tunery.serving.chat.pair import fetched
     from tunery.tracking.flavor.rebuild import read_facts
@@ -67,16 +73,16 @@ def opened(ref: str, store: Store) -> Iterator[ExportedModel]:
     with fetched(ref, store) as (found, folder):
         home = project_folder(store, found.run_id) if found.run_id else None
         run = read_run(store, found.run_id)
-        yield ExportedModel(found, folder, read_facts(folder), run, home, *told_scores(run, store))
+        yield ExportedModel(found, folder, read_facts(folder), run, home, *card_scores(run, store))
 
 
 def card_facts(source: ExportedModel, form: str, name: str) -> CardFacts:
-    """What the model card says, as far as MLflow knows it.
+    """The contents of the model card.
 
     Args:
-        source: What is exported.
+        source: The model.
         form: adapter or merged.
-        name: What the card calls it.
+        name: The card's title.
     """
     from tunery.config.fingerprint import flatten
 
@@ -94,7 +100,7 @@ def card_facts(source: ExportedModel, form: str, name: str) -> CardFacts:
         data=run.data,
         settings=flatten(dict(run.config)),
         lineage=_lineage(source),
-        held=facts.base.quantization if facts.base.quantization != "none" else facts.base.dtype,
+        weights=facts.base.quantization if facts.base.quantization != "none" else facts.base.dtype,
         chat_template=(source.folder / "chat_template.jinja").is_file(),
         new_tokens=_has_new_tokens(source.folder / "adapter_config.json"),
     )

@@ -1,4 +1,4 @@
-"""Real questions and answers by which two forms of a model are compared."""
+"""Questions with reference answers, on which two forms of a model are compared."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from tunery.config.evaluation import EvaluationConfig
     from tunery.tracking.run_facts import RunFacts
 
-Item = tuple[str, str]
+Answer = tuple[str, str]  # a question and its reference answer
 _MOST = 64
-# Ships in the package: there even for a model of which nothing else is known.
+# Ships with the package, so it exists even for a model without a project.
 _OWN_TASK = "world_facts"
 
 
-def real_items(facts: RunFacts, home: Path | None, most: int = _MOST) -> list[Item]:
-    """Questions with right answers: the held-out prompts of the run, and items of the tasks that it was scored on.
+def reference_answers(facts: RunFacts, home: Path | None, most: int = _MOST) -> list[Answer]:
+    """The held-out prompts of the run, and items of the tasks that it was scored on.
 
     Args:
-        facts: What is known of the run.
-        home: The project's folder, where it is on this machine.
-        most: At most so many.
+        facts: The run in MLflow.
+        home: The project's folder, if it is on this machine.
+        most: The most to return.
 
     Raises:
         RefError: If there are none.
     """
     held_out = [(row["prompt"], row["reference"]) for row in facts.answers if row.get("reference")][: most // 2]
     try:
-        asked = _of_tasks(facts.config, home or Path.cwd(), most - len(held_out))
-    except InputError as error:  # a task's dataset may be out of reach
+        of_tasks = _of_tasks(facts.config, home or Path.cwd(), most - len(held_out))
+    except InputError as error:  # a task's dataset may be unreachable
         if not held_out:
-            raise RefError(f"run {facts.run_id}", f"there is nothing to compare by: {error}") from error
-        asked = []
-    return held_out + asked
+            raise RefError(f"run {facts.run_id}", f"there are no answers to compare on: {error}") from error
+        of_tasks = []
+    return held_out + of_tasks
 
 
-def _of_tasks(tree: Mapping[str, Any], home: Path, most: int) -> list[Item]:
+def _of_tasks(tree: Mapping[str, Any], home: Path, most: int) -> list[Answer]:
     from tunery.evaluation.tasks import load_tasks
 
     tasks = load_tasks(_evaluation(tree, home, most), home, chat_template=False)

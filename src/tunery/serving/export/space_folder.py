@@ -1,4 +1,4 @@
-"""A folder that is a Hugging Face Space: an app, its requirements and its card beside the model, ready to run."""
+"""Writes a Hugging Face Space: an app, its requirements and its card beside the model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 _APP = Path(__file__).parents[1] / "space" / "app.py"
 _PACKAGES = ("accelerate", "gradio", "jinja2", "peft", "safetensors", "torch", "transformers")
 _EXAMPLES = 4
-# The version that the app was written for, where Gradio is not installed here.
+# The version that the app was written for, used if Gradio is not installed.
 _GRADIO = "6.31.0"
 
 
 def write_space(place: Path, about: Mapping[str, Any], license: str | None, base: str | None) -> None:
-    """Put the app beside the folder model/.
+    """Write the app beside the folder model/.
 
     Args:
-        place: The Space's folder, which holds model/.
-        about: What space.json says: title, description, base, revision, template, stop_ids, max_tokens, examples.
-        license: Of the base, for the card.
-        base: The Hub's model, for the card; None where model/ is whole.
+        place: The Space's folder, which has model/ in it.
+        about: The contents of space.json: title, description, base, revision, template, stop_ids, max_tokens, examples.
+        license: The base's license, for the card.
+        base: The base's Hub id, for the card; None if model/ is a whole model.
     """
     shutil.copy2(_APP, place / "app.py")
     (place / "space.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -32,12 +32,12 @@ def write_space(place: Path, about: Mapping[str, Any], license: str | None, base
 
 
 def requirements() -> list[str]:
-    """What the app imports, at the versions that are installed here."""
+    """The packages that the app imports, at the installed versions."""
     return [f"{name}=={_version(name)}" for name in _PACKAGES]
 
 
 def examples(prompts: Sequence[str]) -> list[str]:
-    """A few short questions to begin with."""
+    """A few short prompts to offer as first questions."""
     short = [prompt for prompt in dict.fromkeys(prompts) if prompt and len(prompt) <= 200 and "\n" not in prompt]
     return short[:_EXAMPLES]
 
@@ -57,7 +57,7 @@ def space_card(about: Mapping[str, Any], license: str | None, base: str | None) 
         "license": license or "unknown",
         **({"models": [base]} if base else {}),
     }
-    text = f"# {about['title']}\n\n{about['description']}\n\nRun it here:\n"
+    text = f"# {about['title']}\n\n{about['description']}\n\nRun it locally:\n"
     start = "```sh\npip install -r requirements.txt\npython app.py\n```\n"
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{text}\n{start}"
 

@@ -1,4 +1,4 @@
-"""Whether vLLM would load an adapter folder, without vLLM. Pure, but for `read_adapter`.
+"""Checks whether vLLM would load an adapter folder, without vLLM. Pure, except `read_adapter`.
 
 Source: vLLM v0.26, vllm/lora/peft_helper.py (config), vllm/lora/lora_model.py and vllm/lora/utils.py (tensors),
 vllm/config/lora.py (ranks).
@@ -16,7 +16,7 @@ from tunery.errors import Fault
 from tunery.models.adapter_files import CONFIG, WEIGHTS
 
 MERGE = "Export it merged: --to merged."
-# What `--max-lora-rank` takes; without the option it is 16.
+# The values that `--max-lora-rank` takes.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DEFAULT_RANK = 16
 
@@ -32,35 +32,35 @@ def vllm_faults(config: Mapping[str, Any], tensors: Shapes) -> list[Fault]:
     """Why vLLM would refuse an adapter, or load it and compute something else.
 
     Args:
-        config: adapter_config.json.
-        tensors: Shape of every tensor of adapter_model.safetensors, by name.
+        config: The contents of adapter_config.json.
+        tensors: The shape of every tensor of adapter_model.safetensors, by name.
 
     Returns:
         All faults; none means that `vllm serve BASE --enable-lora --lora-modules NAME=FOLDER` loads it.
     """
     missing = [key for key in _REQUIRED if config.get(key) in (None, "", [])]
     if missing:
-        return [Fault(f"{CONFIG}: {', '.join(missing)}", "there: vLLM needs it", advice=MERGE)]
+        return [Fault(f"{CONFIG}: {', '.join(missing)}", "present: vLLM needs it", advice=MERGE)]
     return [*_settings(config), *_names(tensors), *_ranks(config, tensors)]
 
 
 def rank_option(rank: int) -> int:
-    """The least value of `--max-lora-rank` that has room for an adapter's rank.
+    """The smallest value of `--max-lora-rank` that an adapter's rank fits in.
 
     Raises:
-        ValueError: If none has.
+        ValueError: If the rank is too large.
     """
     fitting = [allowed for allowed in RANKS if allowed >= rank]
     if not fitting:
-        raise ValueError(f"rank {rank} is above {RANKS[-1]}, the most that vLLM takes")
+        raise ValueError(f"rank {rank} is above {RANKS[-1]}, the largest that vLLM takes")
     return fitting[0]
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """adapter_config.json, and the shape of every tensor beside it; no weights are read.
+    """Read adapter_config.json and the shape of every tensor, but no weights.
 
     Raises:
-        OSError, ValueError: If a file is missing or cannot be read: vLLM wants these two names.
+        OSError, ValueError: If one of the two files, whose names vLLM requires, cannot be read.
     """
     from safetensors import safe_open
 
@@ -70,7 +70,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...
 
 
 def _settings(config: Mapping[str, Any]) -> list[Fault]:
-    """Settings that vLLM refuses by name, and those that it does not read."""
+    """Settings that vLLM refuses, and those that it ignores."""
     faults = []
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
         faults.append(Fault("peft_type", "LORA: vLLM loads no other adapters", config["peft_type"], MERGE))
@@ -81,7 +81,9 @@ def _settings(config: Mapping[str, Any]) -> list[Fault]:
     if config.get("modules_to_save"):
         rule = "empty: vLLM loads no whole modules"
         faults.append(Fault("modules_to_save", rule, config["modules_to_save"], MERGE))
-    patterns = [key for key in ("rank_pattern", "alpha_pattern") if config.get(key)]  # read by no release up to 0.26
+    patterns = [
+        key for key in ("rank_pattern", "alpha_pattern") if config.get(key)
+    ]  # ignored by every release up to 0.26
     faults += [Fault(key, "empty: vLLM scales every module by lora_alpha / r", config[key], MERGE) for key in patterns]
     if config["r"] > RANKS[-1]:
         faults.append(Fault("r", f"at most {RANKS[-1]}", config["r"], MERGE))
@@ -89,7 +91,7 @@ def _settings(config: Mapping[str, Any]) -> list[Fault]:
 
 
 def _names(tensors: Shapes) -> list[Fault]:
-    """vLLM raises `... is unsupported LoRA weight` at any tensor that is not one of a pair of matrices."""
+    """vLLM raises `... is unsupported LoRA weight` for any tensor that is not one of a pair of matrices."""
     if not tensors:
         return [Fault(f"{WEIGHTS} holds no tensors", advice="Train the adapter again.")]
     found = {name: _MATRIX.fullmatch(name) or _EMBEDDING.fullmatch(name) for name in tensors}
@@ -97,7 +99,7 @@ def _names(tensors: Shapes) -> list[Fault]:
     faults = []
     tokens = [name for name in strange if "trainable_tokens" in name]
     if tokens:
-        rule = "absent: vLLM loads no learned tokens (here those of the chat template that was added)"
+        rule = "absent: vLLM loads no trained tokens (here those of the added chat template)"
         faults.append(Fault(_some(tokens), rule, advice=MERGE))
     others = [name for name in strange if name not in tokens]
     if others:
@@ -113,14 +115,14 @@ def _names(tensors: Shapes) -> list[Fault]:
 
 
 def _ranks(config: Mapping[str, Any], tensors: Shapes) -> list[Fault]:
-    """A module whose rank is not r would be scaled wrongly."""
+    """vLLM would scale a module whose rank is not r wrongly."""
     other = sorted(
         f"{name} ({shape[0]})"
         for name, shape in tensors.items()
         if name.endswith(".lora_A.weight")
         and shape
         and shape[0] != config["r"]
-        and ".experts." not in name  # one matrix holds r rows of every expert
+        and ".experts." not in name  # one matrix has r rows for each expert
     )
     rule = f"of rank {config['r']}, as {CONFIG} says"
     return [Fault(_some(other), rule, advice="Train the adapter again.")] if other else []

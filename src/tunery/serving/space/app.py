@@ -1,6 +1,8 @@
-"""Ask the model in this folder: on a Hugging Face Space, or here (`pip install -r requirements.txt`, `python app.py`).
+"""Chat with the model in this folder, on a Hugging Face Space or locally.
 
-space.json says what there is: `base` is the Hub's model that model/ is an adapter of, or null where model/ is whole.
+Locally: `pip install -r requirements.txt`, then `python app.py`.
+
+In space.json, `base` is the Hub model that model/ is an adapter for, or null if model/ is a whole model.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStream
 HERE = Path(__file__).parent
 ABOUT: dict[str, Any] = json.loads((HERE / "space.json").read_text(encoding="utf-8"))
 LONGEST = 2048  # tokens of an answer
-BUSY = Lock()  # one answer at a time: the model is shared by all visitors
+BUSY = Lock()  # one answer at a time: all visitors share the model
 
 
 def load() -> tuple[Any, Any]:
-    """The model and its tokenizer, on a GPU if there is one."""
+    """Load the model and its tokenizer, on a GPU if there is one."""
     folder, device = HERE / "model", "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if ABOUT["base"] is None:
@@ -32,13 +34,13 @@ def load() -> tuple[Any, Any]:
 
         model = AutoModelForCausalLM.from_pretrained(ABOUT["base"], revision=ABOUT["revision"], dtype="auto")
         if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-            model.resize_token_embeddings(len(tokenizer))  # the rows of added tokens are the adapter's
+            model.resize_token_embeddings(len(tokenizer))  # the adapter has the rows of the added tokens
         model = PeftModel.from_pretrained(model, folder)
     return model.to(device).eval(), tokenizer
 
 
 def stops() -> list[int]:
-    """Tokens that end an answer: the chat template's, and those that the model itself names."""
+    """Tokens that end an answer: those of the chat template and of the generation config."""
     own = MODEL.generation_config.eos_token_id
     return sorted({*ABOUT["stop_ids"], *(own if isinstance(own, list) else [] if own is None else [own])})
 
@@ -50,9 +52,9 @@ STOPS = stops()
 def answer(
     message: str, history: list[dict[str, Any]], temperature: float, top_p: float, max_tokens: float
 ) -> Iterator[str]:
-    """The answer as it is written."""
-    talk = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
-    ids = encode([*talk, {"role": "user", "content": message}])
+    """Yield the answer as it grows."""
+    messages = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
+    ids = encode([*messages, {"role": "user", "content": message}])
     streamer = TextIteratorStreamer(TOKENIZER, skip_prompt=True, skip_special_tokens=True)
     drawing = (
         {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {"do_sample": False}
@@ -66,7 +68,7 @@ def answer(
     def write() -> None:
         try:
             MODEL.generate(**options)
-        except Exception as error:  # noqa: BLE001 - told below: who reads the streamer would wait for ever
+        except Exception as error:  # noqa: BLE001 - raised below; without the end, the reader of the streamer would wait forever
             failed.append(error)
             streamer.end()
 
@@ -82,17 +84,19 @@ def answer(
         raise gr.Error(str(failed[0]) or type(failed[0]).__name__)
 
 
-def encode(talk: list[dict[str, str]]) -> dict[str, Any]:
-    """A conversation as token ids, the way that the model was trained on."""
+def encode(messages: list[dict[str, str]]) -> dict[str, Any]:
+    """Encode a conversation as in training."""
     if ABOUT["template"] == "plain":
-        found = TOKENIZER("\n".join(turn["content"] for turn in talk), return_tensors="pt")
+        found = TOKENIZER("\n".join(turn["content"] for turn in messages), return_tensors="pt")
     else:
-        found = TOKENIZER.apply_chat_template(talk, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        found = TOKENIZER.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
     return {key: found[key].to(MODEL.device) for key in ("input_ids", "attention_mask")}
 
 
 def _text(content: Any) -> str:
-    """What was said: Gradio keeps it as a text, or as a list of parts."""
+    """The text of a message, which Gradio keeps as a string or as a list of parts."""
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content)
@@ -106,9 +110,9 @@ demo = gr.ChatInterface(
     cache_examples=False,
     api_name="chat",
     additional_inputs=[
-        gr.Slider(0, 2, 0, step=0.05, label="Temperature (0: the likeliest token)"),
+        gr.Slider(0, 2, 0, step=0.05, label="Temperature (0 takes the likeliest token)"),
         gr.Slider(0.05, 1, 1, step=0.05, label="Top-p"),
-        gr.Slider(1, LONGEST, min(ABOUT["max_tokens"], LONGEST), step=1, label="Most tokens of an answer"),
+        gr.Slider(1, LONGEST, min(ABOUT["max_tokens"], LONGEST), step=1, label="Max tokens of an answer"),
     ],
     analytics_enabled=False,
 )

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tests.unit.comparison.entries_made import curves, quickstart, run, seeds, with_conditions
+from tests.unit.comparison.entries_made import curves, quickstart, run, seeds, with_conditions, without_samples
 
 from tunery.comparison.entries import Votes
 from tunery.comparison.leaderboard import rank
@@ -213,6 +213,33 @@ def test_a_narrow_terminal_breaks_no_number_and_leaves_out_what_can_be_spared(co
         spread = "" if one.score.spread is None else f" ± {one.score.spread:.3f}"
         assert f"{one.score.value:.3f}{spread}" in narrow
     assert ("time" in wide.split("\n")[2], "time" in narrow.split("\n")[2]) == (True, False)
+
+
+def imports(count: int, files: int) -> Comparison:
+    runs = [
+        dataclasses.replace(
+            without_samples(run(f"published {number}", FACTS, seed=number, items=12, kind="import")),
+            seed=None,
+            configuration="",
+            source=f"results-{number % files}.json",
+        )
+        for number in range(count)
+    ]
+    return rank(runs, tested=3)
+
+
+@pytest.mark.parametrize(("count", "files"), [(63, 3), (250, 250)])
+def test_a_terminal_counts_many_imported_runs_and_the_report_lists_them(count: int, files: int) -> None:
+    comparison = imports(count, files)
+    shown, report = printed(comparison), markdown(comparison)
+    assert f"{count} imported runs, from {files} files; the report lists them." in shown
+    assert "results-" not in shown
+    assert f"{count - 25} more rows; the report lists them." in shown
+    assert len(shown.splitlines()) < 110, "a few screens, however many runs there are"
+    named = [name for name in (f"published {number}" for number in range(count)) if name in shown]
+    assert len(named) < 40
+    assert all(f"imported from results-{number}.json" in report for number in range(files))
+    assert all(f"`published {number}`" in report for number in range(count))
 
 
 def test_the_page_tells_which_versions_a_row_is() -> None:

@@ -9,18 +9,20 @@ import random
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import optuna
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
 from plotly.colors import unlabel_rgb
 
 from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.figures import ORANGE
-from tunery.search.report import interactive as plots
-from tunery.search.report.interactive import searched_in, shown_study, space_of, study_figures, study_page
-from tunery.search.report.plots import finalists_plot, history_plot, pareto_plot
-from tunery.search.report.setting_plots import Searched, parallel_plot, slice_plot
+from tunery.search.report import pictures
+from tunery.search.report.plots import study_figures, study_page
+from tunery.search.report.shown_study import shown_study, space_of
 
 SCORE = {"score": "maximize"}
 TWO = {**SCORE, "train_seconds": "minimize"}
@@ -135,7 +137,7 @@ def test_a_figure_that_fails_takes_no_other_with_it(
     def broken(*_: object) -> None:
         raise TypeError("no such axis")
 
-    monkeypatch.setattr(plots, "slice_plot", broken)
+    monkeypatch.setattr(pictures, "slices", broken)
     figures = study_figures(*synthetic(20))
     assert "slice" not in figures
     assert "parallel" in figures
@@ -182,11 +184,12 @@ def test_settings_that_were_drawn_on_a_logarithmic_scale_are_shown_on_one() -> N
 
 
 def test_the_best_so_far_never_gets_worse_and_skips_refused_trials() -> None:
-    _, record = synthetic(20, TWO)
-    for objective, worse in (("score", min), ("train_seconds", max)):
-        figure = history_plot(record, objective)
-        assert figure is not None
-        best = list(figure.axes[0].lines[0].get_ydata())
+    study, record = synthetic(20, TWO)
+    figures = study_figures(study, record)
+    for name, objective, worse in (("history", "score", min), ("history-train_seconds", "train_seconds", max)):
+        line = figures[name].picture.axes[0].lines[0]
+        assert line.get_drawstyle() == "steps-post"
+        best = [value for value in line.get_ydata() if math.isfinite(value)]
         good = [row.values[objective] for row in record.trials if row.values and row.feasible]
         assert best[0] == good[0]
         assert best[-1] == (max(good) if worse is min else min(good))
@@ -194,34 +197,40 @@ def test_the_best_so_far_never_gets_worse_and_skips_refused_trials() -> None:
 
 
 def test_bytes_are_shown_in_their_unit() -> None:
-    _, record = synthetic(20, THREE)
-    figure = history_plot(record, "peak_memory_bytes")
-    assert figure is not None
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert {"2 GiB", "3 GiB"} <= {label.replace(".0", "") for label in labels}
+    figures = study_figures(*synthetic(20, THREE))
+    for name in ("history-peak_memory_bytes", "slice-peak_memory_bytes"):
+        labels = [label.get_text() for label in figures[name].picture.axes[0].get_yticklabels()]
+        assert {"2 GiB", "3 GiB"} <= {label.replace(".0", "") for label in labels}
 
 
-def test_the_front_of_two_objectives_is_a_staircase_through_its_trials() -> None:
+def test_the_trials_on_the_front_are_numbered_where_their_values_put_them() -> None:
+    study, record = synthetic(4, TWO)
+    values = [(0.5, 10.0), (0.6, 20.0), (0.55, 30.0), (0.9, 90.0)]
     rows = [
-        TrialRow(n, "complete", {}, {"score": score, "train_seconds": seconds}, {}, name=str(n))
-        for n, (score, seconds) in enumerate([(0.5, 10.0), (0.6, 20.0), (0.55, 30.0), (0.9, 90.0)])
+        dataclasses.replace(row, state="complete", feasible=True, values=dict(zip(TWO, pair, strict=True)))
+        for row, pair in zip(record.trials, values, strict=True)
     ]
-    figure = pareto_plot(StudyRecord("s", "p", "r", TWO, {}, "tpe", "none", 0, rows))
-    assert figure is not None
-    line = figure.axes[0].lines[0]
-    assert (list(line.get_xdata()), list(line.get_ydata())) == ([10.0, 20.0, 90.0], [0.5, 0.6, 0.9])
-    assert line.get_drawstyle() == "steps-post"
-    assert {text.get_text() for text in figure.axes[0].texts} == {"0", "1", "3"}
+    figures = study_figures(study, dataclasses.replace(record, trials=rows))["pareto"]
+    axes = figures.picture.axes[0]
+    assert {text.get_text(): text.xy for text in axes.texts} == {str(n): values[n] for n in (0, 1, 3)}
+    points = {str(kind.get_label()): sorted(map(tuple, kind.get_offsets())) for kind in axes.collections}
+    assert points == {"on the front": [values[0], values[1], values[3]], "beaten by another trial": [values[2]]}
+    interactive = {trace.name: sorted(zip(trace.x, trace.y, strict=True)) for trace in figures.interactive.data}
+    assert {name: found for name, found in interactive.items() if found} == points
 
 
 def test_finalists_stand_where_dev_and_locked_scores_put_them() -> None:
-    _, record = synthetic(6)
-    figure = finalists_plot(with_finalists(record))
-    assert figure is not None
-    centres = [bar.lines[0].get_xydata()[0].tolist() for bar in figure.axes[0].containers]
-    assert sorted(centres) == [pytest.approx([0.61, 0.62]), pytest.approx([0.73, 0.70])]
+    study, record = synthetic(6)
+    figure = study_figures(study, with_finalists(record))["dev_locked"]
+    centres = {bar.get_label(): bar.lines[0].get_xydata()[0].tolist() for bar in figure.picture.axes[0].containers}
+    assert centres == {
+        "trial 0 (the project's own settings)": pytest.approx([0.61, 0.62]),
+        "trial 1 (winner)": pytest.approx([0.73, 0.70]),
+    }
+    shown = {trace.name: [trace.x[0], trace.y[0]] for trace in figure.interactive.data if trace.mode == "markers"}
+    assert shown == {name: pytest.approx(centre) for name, centre in centres.items()}
     bare = [dataclasses.replace(one, locked=()) for one in with_finalists(record).finalists]
-    assert finalists_plot(dataclasses.replace(record, finalists=bare)) is None
+    assert "dev_locked" not in study_figures(study, dataclasses.replace(record, finalists=bare))
 
 
 def alike(trial: int, *, own: bool = False) -> Finalist:
@@ -230,31 +239,24 @@ def alike(trial: int, *, own: bool = False) -> Finalist:
 
 
 def test_the_winner_lies_in_front_of_finalists_of_equal_scores() -> None:
-    _, record = synthetic(3)
+    study, record = synthetic(3)
     record = dataclasses.replace(record, finalists=[alike(1), alike(2), alike(0, own=True)], winner=2)
-    figure = finalists_plot(record)
-    assert figure is not None
-    axes = figure.axes[0]
-    points = sorted((bar.lines[0] for bar in axes.containers), key=lambda line: line.get_zorder())
-    assert points[-1].get_color() == ORANGE
-    assert [line.get_markersize() for line in points] == sorted(
-        {line.get_markersize() for line in points}, reverse=True
-    )
-    assert [text.get_text().split("\n")[0] for text in axes.texts] == ["trial 2"]
-    said = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert said == {"winner", "other finalists", "the project's own settings", "dev = locked"}
-    interactive = plots._dev_locked(record)
-    assert interactive is not None
-    assert interactive.interactive.data[-1].name == "trial 2 (winner)"
+    figure = study_figures(study, record)["dev_locked"]
+    bars = sorted(figure.picture.axes[0].containers, key=lambda bar: bar.lines[0].get_zorder())
+    assert bars[-1].lines[0].get_color() == ORANGE
+    assert bars[-1].lines[0].get_markersize() < min(bar.lines[0].get_markersize() for bar in bars[:-1])
+    said = {text.get_text() for text in figure.picture.legends[0].get_texts()}
+    assert said == {"trial 2 (winner)", "trial 1", "trial 0 (the project's own settings)", "dev = locked"}
+    assert figure.interactive.data[-1].name == "trial 2 (winner)"
 
 
 def test_finalists_of_a_study_of_loss_carry_their_loss() -> None:
-    _, record = synthetic(3)
+    study, record = synthetic(3)
     record = dataclasses.replace(record, objectives={"validation/nll": "minimize"}, finalists=[alike(1)], winner=1)
-    figure = finalists_plot(record)
-    assert figure is not None
-    assert [text.get_text() for text in figure.axes[0].texts] == ["trial 1: 7.2000"]
-    assert figure.axes[0].get_title(loc="left") == "Scores of the finalists, and their validation/nll"
+    figure = study_figures(study, record)["dev_locked"]
+    assert [bar.get_label() for bar in figure.picture.axes[0].containers] == ["trial 1: 7.2000 (winner)"]
+    for heading in (figure.picture.axes[0].get_title(loc="left"), figure.interactive.layout.title.text):
+        assert heading == "Scores of the finalists, and their validation/nll"
 
 
 @pytest.mark.parametrize(
@@ -262,13 +264,16 @@ def test_finalists_of_a_study_of_loss_carry_their_loss() -> None:
 )
 def test_labels_of_a_logarithmic_axis_are_several_and_do_not_overlap(low: float, high: float) -> None:
     keys = ("training.learning_rate", "adapter.rank", "training.epochs")
-    rows = [
-        TrialRow(n, "complete", dict.fromkeys(keys, rate), {"score": 0.5 + n}, {}, name=str(n))
-        for n, rate in enumerate((low, math.sqrt(low * high), high))
-    ]
-    record = StudyRecord("s", "p", "r", SCORE, {}, "tpe", "none", 0, rows)
-    figure = slice_plot(record, "score", [Searched(key, key, log=True) for key in keys])
-    assert figure is not None
+    study, rows = optuna.create_study(direction="maximize"), []
+    for n, rate in enumerate((low, math.sqrt(low * high), high)):
+        drawn = dict.fromkeys(keys, rate)
+        study.add_trial(
+            create_trial(
+                value=0.5 + n, params=drawn, distributions=dict.fromkeys(keys, FloatDistribution(low, high, log=True))
+            )
+        )
+        rows.append(TrialRow(n, "complete", drawn, {"score": 0.5 + n}, {}, name=str(n)))
+    figure = study_figures(study, StudyRecord("s", "p", "r", SCORE, {}, "tpe", "none", 0, rows))["slice"].picture
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     for axes in figure.axes[:3]:
@@ -305,33 +310,33 @@ def test_every_line_of_the_parallel_page_can_be_seen_on_white(objectives: dict[s
     assert figure.layout.title.text.startswith("Settings of each trial; the darker, the")
 
 
-def test_the_firm_line_is_the_better_of_two_equal_trials_by_the_next_objective() -> None:
-    rows = [
-        TrialRow(n, "complete", {"a": n, "b": 2 * n}, {"score": 0.5, "train_seconds": seconds}, {}, name=str(n))
-        for n, seconds in enumerate((30.0, 10.0, 20.0))
-    ]
-    figure = parallel_plot(
-        StudyRecord("s", "p", "r", TWO, {}, "tpe", "none", 0, rows), [Searched("a", "a"), Searched("b", "b")]
-    )
-    assert figure is not None
-    (firm,) = [line for line in figure.axes[0].lines if line.get_linewidth() == 3]
-    assert list(firm.get_ydata()) == [0.5, 0.5]
-
-
-def test_a_line_of_the_parallel_plot_stops_where_a_setting_was_not_drawn() -> None:
+def test_a_setting_that_a_trial_lacks_is_none_in_the_parallel_plot() -> None:
     study, record = synthetic(12)
-    figure = parallel_plot(record, searched_in(space_of(study)))
-    assert figure is not None
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
-    drawn = [row for row in record.trials if row.values and row.feasible]
-    gaps = sum(math.isnan(line.get_ydata()[2]) for line in lines)
-    assert gaps == sum("training.epochs" not in row.settings for row in drawn) > 0
+    figure = study_figures(study, record)["parallel"].picture
+    assert "None" in {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
 
 
-def test_a_choice_that_is_not_in_the_list_has_no_place() -> None:
-    assert math.isnan(Searched("k", "k", choices=("1", "2")).place(3))
-    assert Searched("k", "k", choices=("1", "True")).place(True) == 1.0
-    assert slice_plot(synthetic(4)[1], "score", []) is None
+def test_only_trials_that_break_a_constraint_are_drawn_as_infeasible() -> None:
+    study, record = synthetic(12)
+    figures = study_figures(study, record)
+    (lines,) = figures["parallel"].picture.axes[0].collections
+    complete = [row for row in record.trials if row.values]
+    dotted = sum(style[1] is not None for style in lines.get_linestyles())
+    assert dotted == sum(not row.feasible for row in complete) > 0
+    (refused,) = [trace for trace in figures["history"].interactive.data if trace.name == "constraint not met"]
+    assert list(refused.x) == [row.number for row in complete if not row.feasible]
+
+
+def test_a_study_that_searched_nothing_has_no_figure_of_settings() -> None:
+    _, record = synthetic(4)
+    assert set(study_figures(optuna.create_study(direction="maximize"), record)) == {"history"}
+
+
+def test_pyplot_is_left_as_it_was() -> None:
+    before = dict(mpl.rcParams), mpl.get_backend()
+    study_figures(*synthetic(12))
+    assert plt.get_fignums() == []
+    assert (dict(mpl.rcParams), mpl.get_backend()) == before
 
 
 # ---- their pages
@@ -353,7 +358,7 @@ class Loads(HTMLParser):
 
 def test_a_page_fetches_nothing_and_sends_nothing() -> None:
     figures = study_figures(*synthetic(12))
-    for page in (figures["history"].html, study_page(figures, "study <s>")):
+    for page in (study_page({"history": figures["history"]}, "s"), study_page(figures, "study <s>")):
         reader = Loads()
         reader.feed(page)
         assert reader.scripts > 0
@@ -375,7 +380,7 @@ def test_the_page_of_all_figures_holds_plotly_once() -> None:
     assert len(figures) >= 4
     page = study_page(figures, "s")
     assert page.count("* plotly.js v") == 1
-    assert len(page) < 1.2 * len(figures["history"].html)
+    assert len(page) < 1.2 * len(study_page({"history": figures["history"]}, "s"))
 
 
 def test_optunas_own_verbosity_is_left_as_it_was() -> None:

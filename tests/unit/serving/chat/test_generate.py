@@ -50,16 +50,16 @@ def last(writing: Iterator[str]) -> str:
     return list(writing)[-1]
 
 
-def said(loaded: LoadedBase, sampling: Sampling, talk: list[Message] = TALK, switch: Any = None) -> str:
+def said(loaded: LoadedBase, sampling: Sampling, messages: list[Message] = TALK, switch: Any = None) -> str:
     options = {} if switch is None else {"switch": switch}
-    return last(Writer(loaded.model, loaded.tokenizer, "chat", **options).write(talk, sampling, Lock()))
+    return last(Writer(loaded.model, loaded.tokenizer, "chat", **options).write(messages, sampling, Lock()))
 
 
-@pytest.mark.parametrize("talk", [TALK, SEVERAL], ids=["one turn", "several turns"])
-def test_the_likeliest_tokens_are_those_of_generate(base: LoadedBase, talk: list[Message]) -> None:
-    expected = generate(base.model, base.tokenizer, [talk], 24, 1, "chat")[0]
+@pytest.mark.parametrize("messages", [TALK, SEVERAL], ids=["one turn", "several turns"])
+def test_the_likeliest_tokens_are_those_of_generate(base: LoadedBase, messages: list[Message]) -> None:
+    expected = generate(base.model, base.tokenizer, [messages], 24, 1, "chat")[0]
     assert expected
-    assert said(base, Sampling(max_tokens=24), talk) == expected
+    assert said(base, Sampling(max_tokens=24), messages) == expected
 
 
 def test_with_the_adapter_off_it_is_the_base_that_answers(base: LoadedBase, tuned: LoadedBase) -> None:

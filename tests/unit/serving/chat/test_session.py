@@ -8,11 +8,13 @@ import pytest
 
 from tunery.records import Message
 from tunery.serving.chat.generate import Sampling
-from tunery.serving.chat.session import Side, Talk
+from tunery.serving.chat.session import BlindChat, Side
 
 
-def answered(tuned_on_the: Side) -> Talk:
-    return Talk(tuned_on_the).ask("One?", Sampling()).answer("left 1", "right 1").ask("Two?", Sampling(0.5, seed=3))
+def answered(tuned_on_the: Side) -> BlindChat:
+    return (
+        BlindChat(tuned_on_the).ask("One?", Sampling()).answer("left 1", "right 1").ask("Two?", Sampling(0.5, seed=3))
+    )
 
 
 def test_each_side_is_asked_with_its_own_answers() -> None:
@@ -23,10 +25,10 @@ def test_each_side_is_asked_with_its_own_answers() -> None:
 
 @pytest.mark.parametrize("tuned_on_the", ["left", "right"])
 def test_names_are_hidden_until_the_choice(tuned_on_the: Side) -> None:
-    talk = answered(tuned_on_the).answer("left 2", "right 2")
-    assert (talk.name("left"), talk.name("right")) == ("A", "B")
+    chat = answered(tuned_on_the).answer("left 2", "right 2")
+    assert (chat.name("left"), chat.name("right")) == ("A", "B")
     other: Side = "right" if tuned_on_the == "left" else "left"
-    chosen = talk.choose("tie")
+    chosen = chat.choose("tie")
     assert chosen.name(tuned_on_the).endswith("tuned")
     assert chosen.name(other).endswith("base")
 
@@ -36,14 +38,14 @@ def test_names_are_hidden_until_the_choice(tuned_on_the: Side) -> None:
     [("left", "left", "tuned"), ("left", "right", "base"), ("right", "right", "tuned"), ("right", "left", "base")],
 )
 def test_a_choice_of_a_side_is_a_choice_of_a_model(tuned_on_the: Side, better: Side, choice: str) -> None:
-    assert Talk(tuned_on_the).chosen(better) == choice
-    assert Talk(tuned_on_the).chosen("tie") == "tie"
+    assert BlindChat(tuned_on_the).chosen(better) == choice
+    assert BlindChat(tuned_on_the).chosen("tie") == "tie"
 
 
 @pytest.mark.parametrize("tuned_on_the", ["left", "right"])
 def test_a_vote_names_the_models_and_not_the_sides(tuned_on_the: Side) -> None:
-    talk = answered(tuned_on_the).answer("left 2", "right 2")
-    vote = talk.vote("tuned")
+    chat = answered(tuned_on_the).answer("left 2", "right 2")
+    vote = chat.vote("tuned")
     assert vote.tuned == f"{tuned_on_the} 2"
     assert vote.base != vote.tuned
     assert [turn["tuned"] for turn in json.loads(vote.conversation)] == [f"{tuned_on_the} 1", f"{tuned_on_the} 2"]
@@ -51,10 +53,10 @@ def test_a_vote_names_the_models_and_not_the_sides(tuned_on_the: Side) -> None:
 
 
 def test_there_is_one_vote_and_only_on_an_answer() -> None:
-    talk = Talk("left")
-    assert not talk.open_to_a_vote
-    talk = talk.ask("One?", Sampling())
-    assert not talk.open_to_a_vote
-    talk = talk.answer("yes", "")
-    assert talk.open_to_a_vote
-    assert not talk.choose("tie").open_to_a_vote
+    chat = BlindChat("left")
+    assert not chat.open_to_a_vote
+    chat = chat.ask("One?", Sampling())
+    assert not chat.open_to_a_vote
+    chat = chat.answer("yes", "")
+    assert chat.open_to_a_vote
+    assert not chat.choose("tie").open_to_a_vote

@@ -65,14 +65,14 @@ def test_scores_stand_beside_the_base_with_their_errors() -> None:
 def test_scores_of_the_items_it_was_chosen_on_are_called_so_and_not_told_to_the_hub() -> None:
     card = front(replace(FACTS, scored_on="chosen"))
     assert card.data.eval_results is None
-    assert "## Scores on the items it was chosen on" in card.content
-    assert "on others it will do less well" in card.content
+    assert "## Scores on the items that the model was chosen on" in card.content
+    assert "expect lower scores on others" in card.content
 
 
 def test_scores_of_locked_items_are_called_so() -> None:
     card = front(replace(FACTS, scored_on="locked"))
     assert card.data.eval_results
-    assert "locked items, on which nothing was chosen" in card.content
+    assert "locked items, which no choice was based on" in card.content
     assert "Both models answered the same items" in card.content
     alone = front(replace(FACTS, scores=[replace(FACTS.scores[0], base=None, delta_stderr=None)], scored_on="locked"))
     assert "Both models" not in alone.content

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.compared import BASE, IDENTITY, logged, result
 
-from tunery.serving.export.card_scores import CardScore, told_scores
+from tunery.serving.export.card_scores import CardScore, card_scores
 from tunery.tracking import base_scores
 from tunery.tracking.run_facts import RunFacts, read_run
 from tunery.tracking.store import Store
@@ -23,14 +23,14 @@ def chosen_run(store: Store) -> RunFacts:
 
 def test_scores_are_of_locked_items_beside_the_base_on_the_same_ones(store: Store) -> None:
     base_scores.keep(store, "key", IDENTITY, result(BASE))
-    [score], scored_on = told_scores(chosen_run(store), store)
+    [score], scored_on = card_scores(chosen_run(store), store)
     assert scored_on == "locked"
     assert (score.value, score.stderr, score.base) == (0.5, 0.1, 0.0)
     assert score.delta_stderr == pytest.approx(0.5)  # differences 1 and 0: s = 0.7071, over the root of 2
 
 
 def test_without_the_bases_answers_locked_scores_stand_alone(store: Store) -> None:
-    scores, scored_on = told_scores(chosen_run(store), store)
+    scores, scored_on = card_scores(chosen_run(store), store)
     assert (scores, scored_on) == ([CardScore("quiz", "acc", 0.5, 0.1)], "locked")
 
 
@@ -47,5 +47,5 @@ def test_scores_of_items_that_a_model_was_chosen_on_are_called_so(
 ) -> None:
     metrics = {"lm_eval/quiz/acc": 0.75, "base/quiz/acc": 0.5}
     config: dict[str, Any] = {"training": training}
-    scores, scored_on = told_scores(RunFacts("a", metrics, tags, config), store)
+    scores, scored_on = card_scores(RunFacts("a", metrics, tags, config), store)
     assert (scores, scored_on) == ([CardScore("quiz", "acc", 0.75, base=0.5)], expected)

@@ -17,48 +17,56 @@ import pytest
 from tunery.errors import InputError, RefError, StorageError
 from tunery.models.adapter_files import write_folder
 from tunery.serving.export import hub
-from tunery.serving.export.export import MARK, Wish, _check, _check_source, _say_vllm, _stopping_cleanly, export
+from tunery.serving.export.export import (
+    MARK,
+    ExportRequest,
+    _check,
+    _check_source,
+    _say_vllm,
+    _stopping_cleanly,
+    export,
+)
 from tunery.serving.export.merge import check, distance
 from tunery.serving.export.model import ExportedModel
 from tunery.serving.export.space_folder import examples, requirements
 
 
-def refused(wish: Wish, expected: str) -> None:
+def refused(request: ExportRequest, expected: str) -> None:
     with pytest.raises(InputError, match=expected) as error:
-        _check(wish)
+        _check(request)
     assert error.value.exit_code == 2
 
 
 def test_a_folder_with_something_in_it_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    refused(Wish("adapter", tmp_path), "is not empty.*--overwrite")
-    refused(Wish("adapter", tmp_path, overwrite=True), "holds something else than an earlier export")
+    refused(ExportRequest("adapter", tmp_path), "is not empty.*--overwrite")
+    refused(ExportRequest("adapter", tmp_path, overwrite=True), "holds something other than an earlier export")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
 def test_an_earlier_export_may_be_replaced_if_that_is_said(tmp_path: Path) -> None:
     (tmp_path / MARK).write_text("{}")
-    refused(Wish("adapter", tmp_path), "is not empty")
-    _check(Wish("adapter", tmp_path, overwrite=True))
+    refused(ExportRequest("adapter", tmp_path), "is not empty")
+    _check(ExportRequest("adapter", tmp_path, overwrite=True))
 
 
 @pytest.mark.parametrize("file", ["adapter_config.json", "config.json", "space.json"])
 def test_a_model_that_is_no_export_is_not_replaced(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_text("{}")
-    refused(Wish("adapter", tmp_path, overwrite=True), f"something else than an earlier export.*{MARK}")
+    refused(ExportRequest("adapter", tmp_path, overwrite=True), f"something other than an earlier export.*{MARK}")
 
 
 def test_a_clone_of_a_repository_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / MARK).write_text("{}")
     (tmp_path / ".git").mkdir()
-    refused(Wish("adapter", tmp_path, overwrite=True), "something else")
+    refused(ExportRequest("adapter", tmp_path, overwrite=True), "something other")
 
 
 def test_the_folder_that_one_stands_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / MARK).write_text("{}")
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
-    refused(Wish("adapter", tmp_path, overwrite=True), "which --overwrite would delete")
+    refused(ExportRequest("adapter", tmp_path, overwrite=True), "which --overwrite would delete")
 
 
 @pytest.mark.parametrize("held", ["home", "base_folder"])
@@ -66,8 +74,8 @@ def test_a_folder_that_holds_the_project_or_the_base_is_not_replaced(tmp_path: P
     (tmp_path / MARK).write_text("{}")
     known = {"home": None, "base_folder": None, held: str(tmp_path / "held")}
     with pytest.raises(InputError, match="held, which --overwrite would delete"):
-        _check_source(source(**known), Wish("adapter", tmp_path, overwrite=True))
-    _check_source(source(**known), Wish("adapter", tmp_path / "held" / "out", overwrite=True))
+        _check_source(source(**known), ExportRequest("adapter", tmp_path, overwrite=True))
+    _check_source(source(**known), ExportRequest("adapter", tmp_path / "held" / "out", overwrite=True))
 
 
 def source(home: str | None = None, base_folder: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -78,9 +86,9 @@ def source(home: str | None = None, base_folder: str | None = None, trust_remote
 
 
 def test_a_base_with_code_of_its_own_makes_no_space(tmp_path: Path) -> None:
-    with pytest.raises(RefError, match="code of its own"):
-        _check_source(source(trust_remote_code=True), Wish("space", tmp_path))
-    _check_source(source(trust_remote_code=True), Wish("adapter", tmp_path))
+    with pytest.raises(RefError, match="needs custom code"):
+        _check_source(source(trust_remote_code=True), ExportRequest("space", tmp_path))
+    _check_source(source(trust_remote_code=True), ExportRequest("adapter", tmp_path))
 
 
 def test_the_command_for_vllm_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,18 +111,18 @@ def test_where_a_local_base_lies_is_not_told() -> None:
 
 
 def test_a_new_and_an_empty_folder_are_fine(tmp_path: Path) -> None:
-    _check(Wish("merged", tmp_path))
-    _check(Wish("merged", tmp_path / "new"))
+    _check(ExportRequest("merged", tmp_path))
+    _check(ExportRequest("merged", tmp_path / "new"))
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(Wish("adapter", tmp_path / "file"), "is a file")
+    refused(ExportRequest("adapter", tmp_path / "file"), "is a file")
 
 
 def test_what_is_missing_is_said() -> None:
-    refused(Wish("hub", None), "--repo owner/name")
-    refused(Wish("merged", None), "--out FOLDER")
+    refused(ExportRequest("hub", None), "--repo owner/name")
+    refused(ExportRequest("merged", None), "--out FOLDER")
 
 
 def test_an_export_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
@@ -180,7 +188,7 @@ def test_any_name_of_an_empty_or_new_folder_is_written_to(
     monkeypatch.setattr("tunery.serving.export.export.opened", lambda *_: nullcontext(source()))
     monkeypatch.setattr("tunery.serving.export.export._fill", lambda *given: filled(given[-1]))
     monkeypatch.setattr("tunery.tracking.store.connect", lambda *_: None)
-    export("models:/x/1", Wish("adapter", Path(out)), SimpleNamespace(step=print))  # type: ignore[arg-type]
+    export("models:/x/1", ExportRequest("adapter", Path(out)), SimpleNamespace(step=print))  # type: ignore[arg-type]
     assert (here / out / "model" / "weights").read_text() == "new"
     assert (target / "model").exists() == (out == "link")
 
@@ -188,7 +196,7 @@ def test_any_name_of_an_empty_or_new_folder_is_written_to(
 def test_a_mount_point_with_an_export_in_it_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / MARK).write_text("{}")
     monkeypatch.setattr(Path, "is_mount", lambda _self: True)
-    refused(Wish("adapter", tmp_path, overwrite=True), "is a mount point")
+    refused(ExportRequest("adapter", tmp_path, overwrite=True), "is a mount point")
 
 
 # ---- how far a merged model is
@@ -205,7 +213,7 @@ def test_the_distance_is_a_mean_over_tokens() -> None:
 @pytest.mark.parametrize("other", [-2.0, math.nan])
 def test_a_distance_past_its_bound_or_no_number_is_refused(other: float) -> None:
     found = distance(("merged", [[-1.0]]), ("unmerged", [[other]]), 0.5)
-    with pytest.raises(RefError, match=r"at most 0.5 nats a token.*--max-distance"):
+    with pytest.raises(RefError, match=r"at most 0.5 nats per token.*--max-distance"):
         check([found], "models:/x/1")
 
 
@@ -266,7 +274,7 @@ def test_a_hub_that_refuses_is_told_without_the_token(
         raise OSError("403 for hf_abcdefghijklmnopqrst")
 
     monkeypatch.setattr(Api, "upload_folder", refuse)
-    with pytest.raises(RefError, match="the Hub did not take it") as refused:
+    with pytest.raises(RefError, match="the Hub refused the upload") as refused:
         hub.upload(tmp_path, "me/lima", "model", public=False, message="")
     assert "hf_abc" not in str(refused.value)
     assert str(tmp_path) in str(refused.value)
@@ -274,7 +282,7 @@ def test_a_hub_that_refuses_is_told_without_the_token(
 
 def test_without_a_token_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    with pytest.raises(RefError, match=r"no token of the Hugging Face Hub.*HF_TOKEN"):
+    with pytest.raises(RefError, match=r"no Hugging Face Hub token.*HF_TOKEN"):
         hub.check_repo("me/lima")
 
 
@@ -303,20 +311,20 @@ def test_a_space_asks_for_exact_versions_of_what_its_app_imports() -> None:
 
 
 def test_held_out_prompts_and_items_of_tasks_are_what_is_compared(tmp_path: Path) -> None:
-    from tunery.serving.export.probe_prompts import real_items
+    from tunery.serving.export.probe_prompts import reference_answers
 
     facts: Any = SimpleNamespace(
         run_id="a", answers=({"prompt": "Who?", "reference": "Me."}, {"prompt": "Empty?", "reference": ""}), config={}
     )
-    items = real_items(facts, tmp_path, most=6)
+    items = reference_answers(facts, tmp_path, most=6)
     assert items[0] == ("Who?", "Me.")
     assert len(items) == 6  # the others are of the task that ships in the package
     assert all(question.strip() and answer.strip() for question, answer in items)
 
 
 def test_without_tasks_that_load_and_without_prompts_there_is_nothing_to_compare_by(tmp_path: Path) -> None:
-    from tunery.serving.export.probe_prompts import real_items
+    from tunery.serving.export.probe_prompts import reference_answers
 
     tree = {"name": "x", "data": {"train": [{"source": "none"}]}, "evaluation": {"tasks": ["no_such_task_at_all"]}}
-    with pytest.raises(RefError, match="nothing to compare by"):
-        real_items(SimpleNamespace(run_id="a", answers=(), config=tree), tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(RefError, match="no answers to compare on"):
+        reference_answers(SimpleNamespace(run_id="a", answers=(), config=tree), tmp_path)  # type: ignore[arg-type]

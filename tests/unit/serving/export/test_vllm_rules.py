@@ -99,5 +99,5 @@ def test_learned_tokens_of_an_added_template_are_told(tmp_path: Path) -> None:
     learning = replace(loaded, new_token_ids=(5, 6))
     save_adapter(attach_adapter(learning, AdapterConfig(rank=4), seed=0).model, tmp_path / "adapter")
     text = told(*read_adapter(tmp_path / "adapter"))
-    assert "vLLM loads no learned tokens" in text
+    assert "vLLM loads no trained tokens" in text
     assert "--to merged" in text

@@ -1,0 +1,186 @@
+"""Pictures of a study, drawn by Optuna with matplotlib, in the project's words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import optuna.visualization.matplotlib as drawn
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.importance import BaseImportanceEvaluator
+from optuna.study import Study
+
+from tunery.records import StudyRecord
+from tunery.reporting.figures import COLOURS, GREY, ORANGE, PALE, finish, in_unit, legend_below, short_label, title
+from tunery.search.report.facts import complete, pareto
+
+OWN_SETTINGS = "the project's own settings"
+NOT_MET = "constraint not met"
+LOST = {"pruned": ("#b58900", "|"), "failed or infeasible": ("#b53a3a", "x")}  # trials without a value
+_COLUMNS = 3  # slices in a row
+
+
+def history(study: Study, record: StudyRecord, objective: str) -> Figure:
+    """The objective of every trial in order, and the best so far, beside the project's own settings."""
+    axes = drawn.plot_optimization_history(study, target_name=objective)
+    good, refused = axes.collections
+    _name(good, "complete")
+    _name(refused, NOT_MET)
+    for line in axes.lines:
+        known = np.isfinite(line.get_ydata()).any()
+        line.set(label="best so far" if known else "_", drawstyle="steps-post", color=ORANGE, alpha=1, zorder=1)
+    for row in complete(record)[:1]:
+        if row.number == 0:
+            axes.axhline(row.values[objective], color="#444444", linestyle=":", linewidth=1, label=OWN_SETTINGS)
+    for (label, (colour, marker)), numbers in zip(LOST.items(), without_value(record), strict=True):
+        if numbers:  # along the lower edge
+            place = axes.get_xaxis_transform()
+            axes.scatter(numbers, [0.02] * len(numbers), color=colour, marker=marker, transform=place, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(x=0.03, y=0.12)
+    return _dressed(axes, objective, (8.0, 4.0), ("trial", objective), f"{objective} of each trial")
+
+
+def without_value(record: StudyRecord) -> tuple[list[int], list[int]]:
+    """Numbers of the trials that were pruned, and of those that failed or were infeasible."""
+    pruned = [row.number for row in record.trials if row.state == "pruned" and row.failure is None]
+    return pruned, [row.number for row in record.trials if row.failure is not None]
+
+
+def importances(study: Study, objective: str, evaluator: BaseImportanceEvaluator, heading: str) -> Figure:
+    """How much of the objective's variance each setting explains."""
+    axes = drawn.plot_param_importances(study, evaluator=evaluator, target_name=objective)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    axes.set_yticks(axes.get_yticks(), [short_label(label) for label in labels])
+    size = (8.0, 1.5 + 0.42 * len(labels))
+    return _dressed(axes, "", size, ("share of what the settings explain", ""), heading, legend=False)
+
+
+def slices(study: Study, objective: str) -> Figure:
+    """The objective against each searched setting, on the scale on which it was drawn; the darker, the later."""
+    panels = np.atleast_1d(np.asarray(drawn.plot_slice(study, target_name=objective)))
+    figure: Figure = panels[0].figure
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    _resized(figure, (max(5.0, 3.1 * columns + 0.9), 2.9 * rows + 0.8))
+    grid = GridSpec(rows, columns, figure)
+    found = {name: one for trial in study.trials for name, one in trial.distributions.items()}
+    for place, axes in enumerate(panels):
+        axes.set_subplotspec(grid[divmod(place, columns)])
+    for place, axes in enumerate(panels):
+        label = axes.get_xlabel()
+        _name(axes.collections[1], NOT_MET)
+        finish(axes, short_label(label), objective if place % columns == 0 else "")
+        axes.tick_params(labelleft=place % columns == 0, labelbottom=True)
+        if isinstance(found[label], CategoricalDistribution):
+            _choice_ticks(axes)
+        else:
+            _ticks(axes.xaxis, whole=isinstance(found[label], IntDistribution))
+        in_unit(axes.yaxis, objective)
+    figure.suptitle("")
+    figure.axes[-1].set_ylabel("trial")
+    title(figure, f"{objective} against each setting; the darker, the later")
+    legend_below(figure, list(panels))
+    return figure
+
+
+def parallel(study: Study, record: StudyRecord, heading: str) -> Figure:
+    """Every complete trial as a line through its values and settings; a setting that it lacks is None."""
+    first = next(iter(record.objectives))
+    axes = drawn.plot_parallel_coordinate(study, target_name=first)
+    lines = axes.collections[0]
+    lines.set_cmap(f"{COLOURS}_r" if lines.get_cmap().name == "Blues" else COLOURS)  # the darker, the better
+    lines.set_linewidth(1.4)
+    figure = axes.figure
+    for one in figure.axes[1:]:
+        one.grid(visible=False)  # of a twin: it would lie over the lines
+        if one.get_yscale() == "log":
+            _ticks(one.yaxis)
+        elif isinstance(one.yaxis.get_major_formatter(), FuncFormatter):  # choices
+            labels = [short_label(label.get_text(), 18) for label in one.get_yticklabels()]
+            one.set_yticks(one.get_yticks(), labels)
+    names = [short_label(label.get_text()) for label in axes.get_xticklabels()]
+    axes.set_xticks(axes.get_xticks(), names, rotation=20, ha="right")
+    size = (max(8.0, 1.7 * len(names) + 1.5), 4.6)
+    return _dressed(axes, first, size, ("", ""), heading)
+
+
+def front(study: Study, record: StudyRecord) -> Figure:
+    """The values of every trial, the trials on the Pareto front by their numbers."""
+    axes: Any = drawn.plot_pareto_front(study)  # of two or three dimensions
+    names = list(record.objectives)
+    words = {"maximize": "more is better", "minimize": "less is better"}
+    labels = [f"{name} ({words[direction]})" for name, direction in record.objectives.items()]
+    kinds = {"Infeasible Trial": (NOT_MET, GREY), "Best Trial": ("on the front", ORANGE)}
+    for points in axes.collections:
+        label, colour = kinds.get(str(points.get_label()), ("beaten by another trial", PALE))
+        points.set(label=label, color=colour)
+    values = {row.number: row.values for row in record.trials}
+    for place, number in enumerate(pareto(record)):
+        at = [values[number][name] for name in names]
+        if len(names) == 3:
+            axes.text(*at, f" {number}", fontsize=8)
+        else:
+            to = (-4, 6) if place % 2 == 0 else (5, -12)  # in turn: neighbours lie close together
+            axes.annotate(str(number), at, xytext=to, textcoords="offset points", fontsize=8)
+    in_unit(axes.xaxis, names[0])
+    heading = "Pareto front; the numbers are those of the trials"
+    if len(names) == 3:
+        in_unit(axes.zaxis, names[2], ticks=5)
+        axes.set_zlabel(labels[2], labelpad=14)
+    return _dressed(axes, names[1], (8.0, 5.0 + len(names) - 2), (labels[0], labels[1]), heading)
+
+
+def _name(points: Any, label: str) -> None:
+    """Name points in the legend, if there are any."""
+    points.set_label(label if len(points.get_offsets()) else "_")
+
+
+def _dressed(
+    axes: Any, metric: str, size: tuple[float, float], labels: tuple[str, str], heading: str, *, legend: bool = True
+) -> Figure:
+    """The figure on white, its upright axis in the metric's unit, its legend below."""
+    figure: Figure = axes.figure
+    if axes.get_legend() is not None:
+        axes.get_legend().remove()
+    _resized(figure, size)
+    axes.set_title("")
+    finish(axes, *labels, heading)
+    if metric:
+        in_unit(axes.yaxis, metric)
+    if legend:
+        legend_below(figure, [axes])
+    return figure
+
+
+def _resized(figure: Any, size: tuple[float, float]) -> None:
+    figure.set_layout_engine("constrained")  # a history comes with another
+    figure.set_size_inches(size)
+    for axes in figure.axes:
+        axes.set_facecolor("white")
+
+
+def _ticks(axis: Axis, *, whole: bool = False) -> None:
+    """Ticks in the scale of the axis; on a logarithmic one its ends and middle, since powers of ten may be absent."""
+    if axis.get_scale() != "log":
+        axis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
+        return
+    low, high = axis.get_data_interval() if np.isfinite(axis.get_data_interval()).all() else axis.get_view_interval()
+    places = np.unique(np.geomspace(low, high, 3))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FixedFormatter([f"{place:.2g}" for place in places]))
+
+
+def _choice_ticks(axes: Any) -> None:
+    axes.figure.draw_without_rendering()  # the labels of choices are known only then
+    labels = [short_label(label.get_text().strip("'"), 18) for label in axes.get_xticklabels()]
+    turned = sum(map(len, labels)) + 2 * len(labels) > 32
+    look: dict[str, Any] = {"rotation": 25, "ha": "right", "fontsize": 8} if turned else {}
+    axes.set_xticks(range(len(labels)), labels, **look)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
