@@ -1,4 +1,4 @@
-"""A child ends when its parent is killed, though nobody sends it a signal and though it swallows the first one."""
+"""A child ends when its parent is killed, although it is sent no signal and although it swallows the first one."""
 
 from __future__ import annotations
 
