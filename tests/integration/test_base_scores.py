@@ -43,8 +43,7 @@ class Counted:
 
 
 @pytest.fixture
-def store(place: Place, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
+def store(place: Place) -> Store:
     return connect(place.uri, "small")
 
 
