@@ -76,12 +76,12 @@ def load(place: Place, name: str = "small", url: str | None = None) -> optuna.St
 
 
 def standing(place: Place, name: str = "small", url: str | None = None) -> dict[Any, FrozenTrial]:
-    """The trial that counts for each slot; none where there is no study yet."""
+    """The trial that counts for each key; none if there is no study yet."""
     # Optuna makes its tables where it finds none: the command would meet them half made.
     if url is None and not _has_studies(place.folder / "optuna.db"):
         return {}
     try:
-        return queue.standing(load(place, name, url))
+        return queue.current_trials(load(place, name, url))
     except KeyError:
         return {}
 
@@ -94,18 +94,18 @@ def _has_studies(file: Path) -> bool:
     return False
 
 
-def in_training(place: Place, slot: int | None = None, url: str | None = None) -> list[FrozenTrial]:
+def in_training(place: Place, number: int | None = None, url: str | None = None) -> list[FrozenTrial]:
     """Trials that have logged a step of training in MLflow."""
     return [
         trial
-        for number, trial in standing(place, url=url).items()
-        if trial.state == TrialState.RUNNING and slot in (None, number) and _has_steps(place, trial)
+        for key, trial in standing(place, url=url).items()
+        if trial.state == TrialState.RUNNING and number in (None, key) and _has_steps(place, trial)
     ]
 
 
 def _has_steps(place: Place, trial: FrozenTrial) -> bool:
     run_id = trial.user_attrs.get(queue.RUN_ID)
-    # A checkpoint is what a killed trial goes on from.
+    # A checkpoint is what a killed trial is resumed from.
     return run_id is not None and any((place.folder / "home" / "runs" / run_id).glob("**/checkpoint-*"))
 
 
@@ -170,23 +170,23 @@ def results(place: Place, name: str = "small") -> dict[Any, tuple[Any, Any, Any]
     """Settings, values and metrics of each trial, without what differs from one run to the next."""
     unsteady = re.compile(r"seconds|bytes|per_second")
     return {
-        slot: (
+        key: (
             trial.params,
             trial.values,
             {key: value for key, value in trial.user_attrs.get(queue.METRICS, {}).items() if not unsteady.search(key)},
         )
-        for slot, trial in standing(place, name).items()
+        for key, trial in standing(place, name).items()
     }
 
 
 def assert_exact(place: Place, runs: list[Any], count: int, name: str = "small", url: str | None = None) -> None:
-    """Each slot was run to its end in one run of MLflow, nothing is left running, and no process stays."""
+    """Each trial was run to its end in one run of MLflow, nothing is left running, and no process stays."""
     there = standing(place, name, url)
-    assert {slot: trial.state.name for slot, trial in there.items()} == dict.fromkeys(range(count), "COMPLETE")
+    assert {key: trial.state.name for key, trial in there.items()} == dict.fromkeys(range(count), "COMPLETE")
     complete = [trial for trial in load(place, name, url).get_trials() if trial.state == TrialState.COMPLETE]
     assert len(complete) == count
     assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == []
-    assert by_trial(runs) == Counter({str(slot): 1 for slot in range(count)})
+    assert by_trial(runs) == Counter({str(key): 1 for key in range(count)})
     run_ids = {trial.user_attrs[queue.RUN_ID] for trial in there.values()}
     assert run_ids == {run.info.run_id for run in trials_of(runs) if run.info.status == "FINISHED"}
     assert belonging_to(place) == []

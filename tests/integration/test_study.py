@@ -78,7 +78,7 @@ def test_a_study_is_one_finished_run_with_a_child_for_each_trial(store: list[Any
     assert parent.info.status == "FINISHED"
     assert {run.data.tags["mlflow.parentRunId"] for run in trials_of(store)} == {parent.info.run_id}
     assert {run.info.status for run in trials_of(store)} == {"FINISHED"}
-    assert by_trial(searched(store)) == Counter({str(slot): 1 for slot in range(TRIALS)})
+    assert by_trial(searched(store)) == Counter({str(key): 1 for key in range(TRIALS)})
 
 
 def test_the_first_trial_has_the_projects_own_settings(store: list[Any]) -> None:
@@ -157,7 +157,7 @@ def test_a_higher_total_runs_only_what_is_missing(place: Place, store: list[Any]
     after = searched(runs(place))
     assert len({run.info.run_id for run in after} - before) == 1
     assert before <= {run.info.run_id for run in after}
-    assert by_trial(after) == Counter({str(slot): 1 for slot in range(TRIALS + 1)})
+    assert by_trial(after) == Counter({str(key): 1 for key in range(TRIALS + 1)})
     assert [queue.retries(trial) for trial in standing(place).values()] == [0] * (TRIALS + 1)
 
 

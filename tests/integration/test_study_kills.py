@@ -33,6 +33,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
 
 Runs = Callable[[Place], list[Any]]
@@ -114,7 +115,7 @@ def _kill(pid: int) -> set[int]:
 
 
 def assert_nothing_lost(place: Place, runs: list[Any], count: int, folder: Path) -> None:
-    """Each slot has ended, complete or after two retries; its one run has an adapter that loads; nothing is left."""
+    """Each trial has ended, complete or after two retries; its one run has an adapter that loads; nothing is left."""
     there = standing(place)
     assert set(there) == set(range(count))
     for trial in there.values():
@@ -123,7 +124,7 @@ def assert_nothing_lost(place: Place, runs: list[Any], count: int, folder: Path)
     every = load(place).get_trials()
     assert not [trial for trial in every if not trial.state.is_finished()]
     complete = [trial for trial in every if trial.state == TrialState.COMPLETE]
-    assert max(Counter(trial.user_attrs[queue.SLOT] for trial in complete).values()) == 1
+    assert max(Counter(trial.user_attrs[QUEUE_KEY] for trial in complete).values()) == 1
 
     assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == []
     done = [trial for trial in there.values() if trial.state == TrialState.COMPLETE]

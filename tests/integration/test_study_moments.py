@@ -39,7 +39,7 @@ def is_trial(number):
     return lambda tracker: tracker.kind == "trial" and tracker._tags["tunery.trial"] == number
 
 def prune(number):
-    optuna.Trial.should_prune = lambda trial: trial.user_attrs["slot"] == number
+    optuna.Trial.should_prune = lambda trial: trial.user_attrs["queue_key"] == number
 """
 _RUN = "\nfrom tunery.cli import main\nmain()\n"
 

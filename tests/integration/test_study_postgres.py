@@ -34,6 +34,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
 
 TRIALS = 10
@@ -83,16 +84,16 @@ def test_a_host_that_dies_leaves_its_trials_to_the_others(place: Place, servers:
             end(host)
     assert hosts[1].returncode == 0, text(place, "host1.log")
     there = standing(place, url=servers.optuna)
-    assert {slot: trial.state.name for slot, trial in there.items()} == dict.fromkeys(range(TRIALS), "COMPLETE")
+    assert {key: trial.state.name for key, trial in there.items()} == dict.fromkeys(range(TRIALS), "COMPLETE")
     every = load(place, url=servers.optuna).get_trials()
     complete = [trial for trial in every if trial.state == TrialState.COMPLETE]
-    assert Counter(trial.user_attrs[queue.SLOT] for trial in complete) == Counter(range(TRIALS))
+    assert Counter(trial.user_attrs[QUEUE_KEY] for trial in complete) == Counter(range(TRIALS))
     assert not [trial for trial in every if not trial.state.is_finished()]
     assert max(queue.retries(trial) for trial in there.values()) == 1, "nothing was taken from the dead"
 
     found = _runs(servers)
     assert {run.info.status for run in found} == {"FINISHED"}
-    assert by_trial(found) == Counter({str(slot): 1 for slot in range(TRIALS)})
+    assert by_trial(found) == Counter({str(key): 1 for key in range(TRIALS)})
     assert {trial.user_attrs[queue.RUN_ID] for trial in complete} == {run.info.run_id for run in trials_of(found)}
     assert len([run for run in found if run.data.tags["tunery.kind"] == "study"]) == 1
     assert belonging_to(place) == []
@@ -130,7 +131,7 @@ def test_a_host_that_comes_later_joins_and_all_end_with_the_same_study(place: Pl
         for host in hosts:
             end(host)
     assert codes == [0, 0], text(place, "host0.log") + text(place, "host1.log")
-    assert by_trial(_runs(servers)) == Counter({str(slot): 1 for slot in range(4)})
+    assert by_trial(_runs(servers)) == Counter({str(key): 1 for key in range(4)})
     assert {run.info.status for run in _runs(servers)} == {"FINISHED"}
     client = mlflow.MlflowClient(tracking_uri=servers.tracking)
     assert len(client.search_model_versions("name = 'small'")) == 1

@@ -19,6 +19,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.storage import open_storage, storage_url
 
@@ -84,13 +85,13 @@ def test_a_node_killed_in_mid_trial_costs_no_trial_and_leaves_nothing_running(
         code, out = _outcome(command)
     assert code == 0, out
     study = _study(postgres)
-    standing = queue.standing(study)
-    assert sorted(standing) == list(range(TRIALS))
-    assert all(trial.state in ENDED for trial in standing.values())
-    replaced = standing[hit.user_attrs[queue.SLOT]]
+    current = queue.current_trials(study)
+    assert sorted(current) == list(range(TRIALS))
+    assert all(trial.state in ENDED for trial in current.values())
+    replaced = current[hit.user_attrs[QUEUE_KEY]]
     assert (replaced.number != hit.number, queue.retries(replaced)) == (True, 1)
     assert replaced.user_attrs[queue.RUN_ID] == hit.user_attrs[queue.RUN_ID]
-    assert "another takes its place" in out
+    assert "and is replaced" in out
     _assert_at_rest(searched, study, runs)
 
 
@@ -102,16 +103,16 @@ def test_ctrl_c_stops_the_workers_at_a_checkpoint_and_the_same_command_goes_on(
         hit = _wait(command, lambda: _in_the_middle(searched, storage))
         command.send_signal(signal.SIGINT)
         code, out = _outcome(command)
-    assert (code != 0, "The same command goes on" in out) == (True, True), out
+    assert (code != 0, "Run the same command to resume it" in out) == (True, True), out
     assert queue.unfinished(_study(storage)), "it went on to the end"
     _assert_at_rest(searched, _study(storage), runs)
     with _tune(searched, cluster) as command:
         code, out = _outcome(command)
     assert code == 0, out
-    standing = queue.standing(_study(storage))
-    assert sorted(standing) == list(range(TRIALS))
-    assert all(trial.state in ENDED for trial in standing.values())
-    resumed = standing[hit.user_attrs[queue.SLOT]]
+    current = queue.current_trials(_study(storage))
+    assert sorted(current) == list(range(TRIALS))
+    assert all(trial.state in ENDED for trial in current.values())
+    resumed = current[hit.user_attrs[QUEUE_KEY]]
     assert (resumed.user_attrs[queue.RUN_ID], queue.retries(resumed)) == (hit.user_attrs[queue.RUN_ID], 0)
     _assert_at_rest(searched, _study(storage), runs)
 

@@ -1,4 +1,4 @@
-"""A study that is stopped, killed or out of time goes on with what is missing, and ends as if nothing had happened."""
+"""A study that is stopped, killed or out of time resumes what is missing, and ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ LONG = {"max_steps": 60, "checkpoints": 6}
 
 
 @contextmanager
-def stopped_in_trial(place: Place, slot: int, number: signal.Signals, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def stopped_in_trial(
+    place: Place, trial: int, number: signal.Signals, *words: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A command that got a signal in the middle of a trial's training, and has ended."""
     process = begin(place, *words)
     try:
-        wait_for(lambda: in_training(place, slot), process)
+        wait_for(lambda: in_training(place, trial), process)
         process.send_signal(number)
         process.wait(timeout=120)
         yield process
@@ -60,7 +62,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(place: Place, runs: Runs)
         assert process.returncode == 1
     said = text(place)
     assert "2 trials are left" in said
-    assert "The same command goes on" in said
+    assert "Run the same command to resume it" in said
     assert "Traceback" not in said
     assert "RUNNING" not in statuses(runs(place))
     assert standing(place)[2].state == TrialState.WAITING
@@ -100,7 +102,7 @@ def test_two_workers_stop_at_checkpoints_and_go_on(place: Place, runs: Runs) -> 
         assert process.returncode == 1
     finally:
         end(process)
-    assert "trials are left. The same command goes on" in text(place)
+    assert "trials are left. Run the same command to resume them" in text(place)
     assert "Traceback" not in text(place)
     assert "RUNNING" not in statuses(runs(place))
     assert belonging_to(place) == []

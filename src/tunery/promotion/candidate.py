@@ -98,14 +98,6 @@ def find_candidate(ref: str, project: str | None, overrides: Overrides, store: S
     )
 
 
-def name_of(project: str) -> str:
-    """The registered model's name, given a project's folder or file, or the name itself."""
-    path = Path(project)
-    if path.is_file() or (path / "project.yaml").is_file():
-        return load_project(path).name
-    return project
-
-
 def _rules(settings: Project, rules_from: str) -> PromotionConfig:
     if settings.promotion is None:
         advice = "Add `promotion: {min_gain: 0.0}` and give --project, or give --promotion.min_gain 0.0."

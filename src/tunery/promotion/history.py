@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunery.promotion.candidate import name_of
+from tunery.config.load import project_name
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def history(
     from tunery.tracking.aliases import check_model, current_aliases
     from tunery.tracking.store import connect
 
-    name = name_of(project)
+    name = project_name(project)
     store = connect(tracking_uri, name)
     check_model(store, name)
     known = promotions(store, name)

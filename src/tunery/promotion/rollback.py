@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tunery.config.load import project_name
 from tunery.errors import Fault, RefError
-from tunery.promotion.candidate import name_of
 from tunery.promotion.record import decision_tags, finish_interrupted, timestamp, user_name, version_name
 from tunery.promotion.report import plain
 from tunery.runs.observer import Observer
@@ -31,7 +31,7 @@ def rollback(
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
-    name = name_of(project)
+    name = project_name(project)
     store = connect(tracking_uri, name)
     check_model(store, name)
     finish_interrupted(name, store, observer)

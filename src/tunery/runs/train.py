@@ -84,7 +84,7 @@ def _train(
     _show_data(loaded, observer)
     log_inputs(loaded, tracker)
 
-    observer.step("scoring the base, or looking its scores up")
+    observer.step("scoring the base, unless its scores are stored already")
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
     observer.step("training")

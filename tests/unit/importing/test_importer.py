@@ -479,6 +479,16 @@ def test_a_cell_may_hold_a_line_break_or_what_python_takes_for_one(tmp_path: Pat
     assert [one.name for one in found] == ["two\nlines", "one\u2028line"]
 
 
+def test_no_cell_of_a_table_is_guessed_to_be_something_else(tmp_path: Path) -> None:
+    [found] = read(saved(tmp_path, "name,version,empty,score\n007,3.10,NaN,0.5\n", "t.csv"))
+    assert (found.name, found.settings) == ("007", {"version": "3.10", "empty": "NaN"})
+
+
+def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read(saved(tmp_path, 'name,score\n"A,0.5\n', "t.csv"))
+
+
 REPEATED = "name,quiz/f1\nlora,0.5\nlora,0.6\nfull,0.7\n"
 
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
 from tunery.config.search import SearchConfig
-from tunery.search.space.space import OWN_SLOT
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 
 PruneMetric = Literal["score", "validation/nll"]
 
@@ -29,7 +29,7 @@ def prunes(search: SearchConfig) -> bool:
 
 
 def prune_metric(project: Project) -> PruneMetric | None:
-    """What trials are compared by at a checkpoint; None where none is pruned or a checkpoint measures nothing."""
+    """What trials are compared by at a checkpoint; None if none is pruned or a checkpoint measures nothing."""
     if not prunes(project.search):
         return None
     if project.search.prune_by != "auto":
@@ -95,5 +95,5 @@ class _RungPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         worse = self._rule.prune(study, trial)  # asked always: hyperband keeps each trial's value at each rung
-        spared = trial.user_attrs.get("slot") == OWN_SLOT or (trial.last_step or 0) >= self._rungs
+        spared = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL or (trial.last_step or 0) >= self._rungs
         return worse and not spared
