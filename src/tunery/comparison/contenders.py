@@ -29,7 +29,7 @@ from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_es
 
 @dataclass(frozen=True)
 class Configuration:
-    """A contender with the arrays that its tests need; `side` is over the board's tasks."""
+    """A contender with its arrays for the tests, over the tasks that rank the board."""
 
     contender: LeaderboardRow
     side: ScoreMatrix
@@ -37,7 +37,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the contenders of a board share on one task: the order of its items and how they hang together."""
+    """What the contenders of a board share on one task: the order of its items, and which are not independent."""
 
     name: str
     order: pd.Index | None
@@ -45,23 +45,23 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class Level:
-    """How sure things must be, and the seed of the permutation tests."""
+class PairTestOptions:
+    """Confidence of every interval and every "better", and the seed of the permutation tests."""
 
     confidence: float
     seed: int
 
 
-def candidates(
-    group: Group, names: Mapping[tuple[str, ...], str], level: Level
+def configurations(
+    group: Group, names: Mapping[tuple[str, ...], str], options: PairTestOptions
 ) -> tuple[list[Configuration], list[ItemClusters], list[str]]:
-    """One candidate a configuration.
+    """One contender for each configuration.
 
     Args:
         names: By `configuration_of`.
 
     Returns:
-        Candidates in the order of their first runs, the clusters of each of the board's tasks, and notes.
+        Configurations in the order of their first runs, the clusters of each of the board's tasks, and notes.
     """
     rows, notes = _rows(group)
     tasks = [_task(name, group.runs) for name in group.tasks]
@@ -70,7 +70,7 @@ def candidates(
     found: list[Configuration] = []
     for key, runs in rows.items():
         extra = [task for name, task in more.items() if all(run.run_id in others[name] for run in runs)]
-        contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), level)
+        contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), options)
         found.append(Configuration(contender, side))
     return (
         _with_corrected_gains(found),
@@ -205,7 +205,7 @@ def _mean_error(errors: Sequence[float | None]) -> float:
 
 
 def _contender(
-    name: str, runs: Sequence[Entry], tasks: Sequence[_Task], ranked: int, level: Level
+    name: str, runs: Sequence[Entry], tasks: Sequence[_Task], ranked: int, options: PairTestOptions
 ) -> tuple[LeaderboardRow, ScoreMatrix]:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
     side, base = _side(runs, tasks), _base_side(runs, tasks)
@@ -213,31 +213,33 @@ def _contender(
     bare = runs[0].kind == "base"
     cells = {
         task.name: _in_own_direction(
-            _measured(side.on(number), base.on(number), [task.clusters], level, bare), runs[0].tasks[task.name]
+            _measured(side.on(number), base.on(number), [task.clusters], options, bare), runs[0].tasks[task.name]
         )
         for number, task in enumerate(tasks)
     }
     counting = range(ranked)
-    score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], level, bare)
-    row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, level.confidence))
+    score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], options, bare)
+    row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, options.confidence))
     return row, side.on(*counting)
 
 
-def _measured(side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], level: Level, bare: bool) -> Cell:
+def _measured(
+    side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], options: PairTestOptions, bare: bool
+) -> Cell:
     """A side's score with its interval, and its gain over the base; greater is better.
 
     Args:
         bare: Whether the side is a base itself, which has no gain over itself.
     """
     found = own_estimate(side, clusters)
-    low, high = found.interval(level.confidence)  # NaN if no error is known, or if it is 0
+    low, high = found.interval(options.confidence)  # NaN if no error is known, or if it is 0
     by_seed = side.scores.mean(axis=1)
     known = not math.isnan(base.score)
     return Cell(
         SCORE, "mean", side.score, float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
         low, high, None if math.isnan(low) else found.error,
         sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
-        gain=difference(side, base, clusters, level.confidence, level.seed) if known and not bare else None,
+        gain=difference(side, base, clusters, options.confidence, options.seed) if known and not bare else None,
     )  # fmt: skip
 
 

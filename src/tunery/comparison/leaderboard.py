@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tunery.comparison.contenders import Configuration, Level, candidates, named
+from tunery.comparison.contenders import Configuration, PairTestOptions, configurations, named
 from tunery.comparison.entries import Entry
 from tunery.comparison.groups import Group, group_runs
 from tunery.comparison.records import Board, Comparison, TestedPair
 from tunery.errors import Fault, InputError
 from tunery.records import SCORE
-from tunery.statistics.ranks import across_tasks, average_ranks, corrected, rank_range, too_close
+from tunery.statistics.ranks import average_ranks, close_groups, corrected, rank_range, ranks_over_tasks
 from tunery.statistics.significance import difference
 from tunery.statistics.variance import ItemClusters
 
@@ -52,13 +52,13 @@ def rank(entries: Sequence[Entry], *, confidence: float = 0.95, seed: int = 0, t
         faults = [Fault(f"{one.run.name} ({one.run.run_id})", one.reason) for one in apart]
         raise InputError("compare: no run can be ranked", faults)
     names = named([run for group in groups for run in group.runs])
-    boards = tuple(_board(group, names, Level(confidence, seed), tested) for group in groups)
+    boards = tuple(_board(group, names, PairTestOptions(confidence, seed), tested) for group in groups)
     return Comparison(boards, tuple(apart), confidence)
 
 
-def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, most: int) -> Board:
+def _board(group: Group, names: Mapping[tuple[str, ...], str], options: PairTestOptions, most: int) -> Board:
     """One board: contenders by score, each beside its base, pairs tested, places with what is open about them."""
-    found, clusters, notes = candidates(group, names, level)
+    found, clusters, notes = configurations(group, names, options)
     ordered = sorted(found, key=lambda one: (-one.side.score, one.contender.name))
     order = [one.contender.name for one in ordered]
     tested = ordered[:most]
@@ -66,9 +66,9 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
     if len(order) > len(tested):
         family = len(order) * (len(order) - 1) // 2
         notes.append(f"Only the best {most} of {len(order)} were tested against one another.")
-    pairs = _pairs(tested, group.tasks, clusters, level, family)
+    pairs = _pairs(tested, group.tasks, clusters, options, family)
     board = Board(group.tasks, (), pairs, (), None, group.reason, tuple(notes))
-    better = _better(board.over_all, level.confidence)
+    better = _better(board.over_all, options.confidence)
     values = pd.DataFrame([one.side.scores.mean(axis=0) for one in ordered], index=order, columns=list(group.tasks)).T
     ranks = average_ranks(values)
     contenders = tuple(
@@ -77,16 +77,16 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], level: Level, mos
         )
         for place, (name, one) in enumerate(zip(order, ordered, strict=True), start=1)
     )
-    across = across_tasks(values, level.confidence) if len(order) == len(tested) else None
-    ties = too_close(order[: len(tested)], better)
-    return dataclasses.replace(board, contenders=contenders, ties=ties, across=across)
+    task_ranks = ranks_over_tasks(values, options.confidence) if len(order) == len(tested) else None
+    ties = close_groups(order[: len(tested)], better)
+    return dataclasses.replace(board, contenders=contenders, ties=ties, task_ranks=task_ranks)
 
 
 def _pairs(
     ordered: Sequence[Configuration],
     tasks: Sequence[str],
     clusters: Sequence[ItemClusters],
-    level: Level,
+    options: PairTestOptions,
     family: int | None,
 ) -> tuple[TestedPair, ...]:
     """Every two candidates on the score, corrected together, and on each task, corrected over tasks and pairs.
@@ -95,7 +95,7 @@ def _pairs(
         family: Pairs that there would be, where not all candidates are given.
     """
     twos = list(itertools.combinations(ordered, 2))
-    whole = [difference(one.side, other.side, clusters, level.confidence, level.seed) for one, other in twos]
+    whole = [difference(one.side, other.side, clusters, options.confidence, options.seed) for one, other in twos]
     over_all = SCORE if len(tasks) > 1 else tasks[0]
     pairs = [
         TestedPair(over_all, one.contender.name, other.contender.name, found)
@@ -105,7 +105,7 @@ def _pairs(
         return tuple(pairs)
     places = [(number, one, other) for number in range(len(tasks)) for one, other in twos]
     single = [
-        difference(one.side.on(number), other.side.on(number), [clusters[number]], level.confidence, level.seed)
+        difference(one.side.on(number), other.side.on(number), [clusters[number]], options.confidence, options.seed)
         for number, one, other in places
     ]
     pairs += [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tunery.comparison.entries import Entry, Votes
 from tunery.records import SCORE, Difference
-from tunery.statistics.ranks import Across
+from tunery.statistics.ranks import TaskRanks
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Board:
         contenders: From the best score on.
         pairs: Every two contenders on every task, and on SCORE where there are several tasks.
         ties: Contenders of neighbouring places that are too close to call, best group first.
-        across: None where there are too few tasks or contenders.
+        task_ranks: None where there are too few tasks or contenders.
         reason: Why these runs do not stand on the main board; empty for the main board.
         notes: What a reader should know: conditions that nobody recorded, a seed held twice, ...
     """
@@ -121,7 +121,7 @@ class Board:
     contenders: tuple[LeaderboardRow, ...]
     pairs: tuple[TestedPair, ...]
     ties: tuple[tuple[str, ...], ...]
-    across: Across | None = None
+    task_ranks: TaskRanks | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
 
