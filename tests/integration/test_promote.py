@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
-from tests.integration.conftest import Place
+from tests.integration.conftest import MakePlace, Place
 from tunery.cli.promote import promote as promote_command
 from tunery.config.load import load_project
 from tunery.errors import ConfigError, InputError, RefError, Refused
@@ -64,9 +64,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def trained(make_place: MakePlace) -> Place:
     """small/1 was trained for one step, small/2 for 30: enough to answer most questions."""
-    place = Place(tmp_path_factory.mktemp("trained"))
+    place = make_place("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNERY_HOME", str(place.folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", "unset")

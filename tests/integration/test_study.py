@@ -14,7 +14,8 @@ import pandas
 import pytest
 
 from tests.integration import conftest
-from tests.integration.conftest import Outcome, Place
+from tests.integration.conftest import Place
+from tests.integration.in_process import Outcome
 from tests.integration.studies import SPACE, by_trial, load, standing, trials_of
 from tunery.search.study import queue
 
@@ -38,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def outcome(place: Place) -> Outcome:
-    return place.tunery("tune", "--project", ".")
+    return place.process("tune", "--project", ".")
 
 
 @pytest.fixture

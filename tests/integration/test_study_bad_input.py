@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Outcome, Place
+from tests.integration.conftest import Place
+from tests.integration.in_process import Outcome
 from tests.integration.studies import SPACE, assert_exact, begin, end, in_training, small_study, wait_for
 
 Runs = Callable[[Place], list[Any]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
+from tests.integration.warm import Command
 from tunery.search.study import queue
 
 Runs = Callable[[Place], list[Any]]
@@ -37,9 +37,7 @@ LONG = {"max_steps": 60, "checkpoints": 6}
 
 
 @contextmanager
-def stopped_in_trial(
-    place: Place, trial: int, number: signal.Signals, *words: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def stopped_in_trial(place: Place, trial: int, number: signal.Signals, *words: str) -> Iterator[Command]:
     """A command that got a signal in the middle of a trial's training, and has ended."""
     process = begin(place, *words)
     try:
@@ -156,19 +154,19 @@ def test_the_same_command_does_only_what_a_higher_total_adds(place: Place, runs:
 @pytest.mark.slow
 def test_the_time_limit_is_a_total_and_a_larger_one_goes_on(place: Place, runs: Runs) -> None:
     small_study(place, training={"max_steps": 2000, "checkpoints": 20}, search={"trials": 2})
-    outcome = place.tunery("tune", "--project", ".", "--timeout", "15")
+    outcome = place.tunery("tune", "--project", ".", "--timeout", "10")
     assert outcome.code == 0, outcome.err
     assert "RUNNING" not in statuses(runs(place))
     (begun,) = trials_of(runs(place))
     assert standing(place)[0].state == TrialState.WAITING
-    assert load(place).user_attrs["search_seconds"] >= 15
+    assert load(place).user_attrs["search_seconds"] >= 10
 
-    outcome = place.tunery("tune", "--project", ".", "--timeout", "15")
+    outcome = place.tunery("tune", "--project", ".", "--timeout", "10")
     assert outcome.code == 0, outcome.err
     (again,) = trials_of(runs(place))
     assert again.info.end_time == begun.info.end_time, "it ran although its time was up"
 
-    more = str(load(place).user_attrs["search_seconds"] + 30)
+    more = str(load(place).user_attrs["search_seconds"] + 15)
     outcome = place.tunery("tune", "--project", ".", "--timeout", more)
     assert outcome.code == 0, outcome.err
     longer = next(run for run in trials_of(runs(place)) if run.info.run_id == begun.info.run_id)
@@ -181,7 +179,7 @@ def test_the_time_limit_is_a_total_and_a_larger_one_goes_on(place: Place, runs: 
         ("nan", {"search": {"space": {"training.learning_rate": {"choices": [1.0e-3, 1.0e37]}}}}),
         pytest.param(
             "timeout",
-            {"search": {"space": {"training.max_steps": {"choices": [2, 5000]}}, "timeout_seconds": 30}},
+            {"search": {"space": {"training.max_steps": {"choices": [2, 5000]}}, "timeout_seconds": 15}},
             marks=pytest.mark.slow,
         ),
         ("infeasible", {"search": {"space": {"training.micro_batch_size": {"choices": [2, 512]}}, "memory": "1 GiB"}}),

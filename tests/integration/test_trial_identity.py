@@ -66,7 +66,7 @@ def test_a_trial_is_a_fresh_training_to_the_last_bit(
 ) -> None:
     place.project(training={"score_checkpoints": True}, evaluation={"limit": 16, "batch_size": 3})
     words = [word for key, value in settings.items() for word in (f"--{key}", value)]
-    assert place.tunery("train", "--project", ".", *words).code == 0
+    assert place.process("train", "--project", ".", *words).code == 0
     (alone,) = store.client.search_runs([store.experiment_id()], "tags.`tunery.kind` = 'train'")
 
     resident = Resident()

@@ -165,8 +165,8 @@ class _Sides:
 def _of_results(
     before: Sequence[TaskResult], after: Sequence[TaskResult], metric: str, averaging: Averaging
 ) -> _Sides | None:
-    sides = ([run.samples for run in runs] for runs in (before, after))
-    return _paired(*sides, metric, averaging, _sign(after[0], metric))
+    earlier, later = [run.samples for run in before], [run.samples for run in after]
+    return _paired(earlier, later, metric, averaging, _sign(after[0], metric))
 
 
 def _paired(
