@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.statistics.ranks import across_tasks, corrected
+from tunery.statistics.ranks import corrected, ranks_over_tasks
 from tunery.statistics.significance import difference
 from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix
 
@@ -271,9 +271,9 @@ def _over_tasks(rng: np.random.Generator, boards: int) -> Table:
             values = pd.DataFrame(
                 rng.binomial(100, 0.6, (tasks, candidates)), columns=list(map(str, range(candidates)))
             )
-            across = across_tasks(values, 1 - LEVEL)
-            friedman += across is not None and across.friedman_p <= LEVEL
-            nemenyi += across is not None and min(across.nemenyi_p.values()) <= LEVEL
+            task_ranks = ranks_over_tasks(values, 1 - LEVEL)
+            friedman += task_ranks is not None and task_ranks.friedman_p <= LEVEL
+            nemenyi += task_ranks is not None and min(task_ranks.nemenyi_p.values()) <= LEVEL
         table.add_row(f"{tasks} x {candidates}", *_share(friedman, boards), *_share(nemenyi, boards))
     return table
 

@@ -12,33 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 
 from tunery.config.load import load_project
-from tunery.records import StepMetrics
+from tunery.runs.observer import Observer
 from tunery.runs.report.markdown import p_value
-from tunery.runs.train import train_run
+from tunery.runs.train import train
 from tunery.statistics.paired import TaskDifference, compare_tasks
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "quickstart"
 TASKS = {"world_facts": "acc", "world_comparison": "acc"}
-
-
-class Silent:
-    """Watches without a word."""
-
-    def step(self, text: str) -> None:
-        """A stage begins."""
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table is ready."""
-
-    def training(self, metrics: StepMetrics, total_steps: int) -> None:
-        """A step is done."""
-
-    def end_training(self) -> None:
-        """Training has ended."""
 
 
 @click.command()
@@ -65,7 +49,7 @@ def _rows(uri: str, seeds: int) -> Iterator[list[str]]:
         for seed in range(seeds):
             project = load_project(PROJECTS / file, [("training.seed", str(seed))])
             began = time.perf_counter()
-            record = train_run(project, Silent(), tracking_uri=uri)
+            record = train(project, Observer(), tracking_uri=uri)
             seconds = time.perf_counter() - began
             pairs = compare_tasks(record.base, record.tuned, TASKS)
             assert record.trained is not None

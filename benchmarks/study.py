@@ -28,6 +28,7 @@ from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.openmp import wait_briefly
 from tunery.records import StudyRecord, TrialRow
+from tunery.runs.observer import StudyObserver
 from tunery.search.session import StudyOptions
 from tunery.search.tune import tune
 
@@ -67,7 +68,7 @@ def _study(project: Project, place: Path) -> tuple[StudyRecord, float]:
     """In a process that has not loaded anything yet: its imports count, as the scripts' do."""
     began = time.monotonic()
     options = StudyOptions(storage=f"sqlite:///{place}/optuna.db", tracking_uri=f"sqlite:///{place}/mlflow.db")
-    record = tune(project, options, _Silent())
+    record = tune(project, options, StudyObserver())
     return record, time.monotonic() - began
 
 
@@ -150,13 +151,6 @@ def _print(record: StudyRecord, study_seconds: float, plain: Sequence[tuple[floa
     console.print(table)
     console.print(f"study, whole command: {study_seconds:.1f} s, processes: {processes:.1f} s")
     console.print(f"ratio: {processes / study_seconds:.2f}")
-
-
-class _Silent:
-    """Watches without a word."""
-
-    def __getattr__(self, name: str) -> object:
-        return lambda *_: None
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+# Read when the Hub's client is imported, which tests share.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Spinning threads make small tests on busy cores many times slower; see tunery/openmp.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -26,3 +29,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _longest_allowed(item: pytest.Item) -> float:
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker is not None else 0.0
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's migrations take 6 s: made once, copied for each test."""
+    from tunery.tracking.store import connect
+
+    folder = tmp_path_factory.mktemp("database")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
+        connect(f"sqlite:///{folder}/mlflow.db", "unused")
+    return folder / "mlflow.db"

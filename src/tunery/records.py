@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+SCORE = "score"  # the mean over the tasks that count, beside the tasks' own names
 
 # ---- data
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.integration import in_process
+from tests.integration.in_process import Outcome
+from tests.integration.servers import mlflow_server
+
 Settings = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended: exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,10 @@ class Place:
         return {**clean, "TUNERY_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "1", **extra}
 
     def tunery(self, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run `tunery` as its command line does, without the seconds that a process needs for its imports."""
+        return in_process.tunery(words, self.folder, self.environment(**(env or {})))
+
+    def process(self, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
         """Run `tunery` in a process of its own."""
         return run([sys.executable, "-m", "tunery", *words], self.folder, self.environment(**(env or {})))
 
@@ -75,15 +75,49 @@ def run(words: Sequence[str], folder: Path, env: Mapping[str, str]) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+MakePlace = Callable[[str], Place]
+
+
+@pytest.fixture(scope="session")
+def make_place(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> MakePlace:
+    """A place with rows, the smallest project and an empty store, for a module to train in."""
+
+    def make(name: str) -> Place:
+        made = _bare(tmp_path_factory.mktemp(name))
+        shutil.copy2(fresh_database, made.folder / "mlflow.db")
+        return made
+
+    return make
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path)
+def place(tmp_path: Path, fresh_database: Path) -> Place:
+    """A place with rows, the smallest project and an empty store."""
+    shutil.copy2(fresh_database, tmp_path / "mlflow.db")
+    return _bare(tmp_path)
+
+
+@pytest.fixture
+def bare_place(tmp_path: Path) -> Place:
+    """A place with rows and the smallest project, in which nothing was ever run."""
+    return _bare(tmp_path)
+
+
+def _bare(folder: Path) -> Place:
+    made = Place(folder)
     made.rows()
     made.project()
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLflow server on PostgreSQL; each module has experiments and models of its own names there."""
+    with mlflow_server(tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def runs() -> Callable[[Place], list[Any]]:
     """Every run of a place's store, whatever its experiment."""
 
@@ -91,7 +125,7 @@ def runs() -> Callable[[Place], list[Any]]:
         import mlflow
 
         if not (place.folder / "mlflow.db").exists():
-            return []
+            return []  # MLflow would make one
         client = mlflow.MlflowClient(tracking_uri=place.uri)
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(experiments))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import optuna
 import psutil
+import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place, Settings
+from tests.integration.warm import Command
 from tunery.search.study import queue
 
 T = TypeVar("T")
@@ -43,18 +43,12 @@ def small_study(place: Place, **sections: Settings) -> None:
     place.project(**{**tree, **{name: {**tree.get(name, {}), **section} for name, section in sections.items()}})
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "tunery", "tune", "--project", ".", *words]
-
-
-def begin(place: Place, *words: str, log: str = "tune.log", **env: str) -> subprocess.Popen[bytes]:
+def begin(
+    place: Place, *words: str, log: str = "tune.log", trap: Callable[[], None] | None = None, **env: str
+) -> Command:
     """Start `tunery tune` and leave it running; what it prints goes to a file."""
-    with (place.folder / log).open("w") as out:
-        return _start(command(*words), place, out, env)
-
-
-def _start(words: list[str], place: Place, out: IO[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(words, cwd=place.folder, env=place.environment(**env), stdout=out, stderr=out)
+    words = ("tune", "--project", ".", *words)
+    return Command(words, place.folder, place.environment(**env), place.folder / log, trap=trap)
 
 
 def text(place: Place, log: str = "tune.log") -> str:
@@ -76,12 +70,12 @@ def load(place: Place, name: str = "small", url: str | None = None) -> optuna.St
 
 
 def standing(place: Place, name: str = "small", url: str | None = None) -> dict[Any, FrozenTrial]:
-    """The trial that counts for each slot; none where there is no study yet."""
+    """The trial that counts for each key; none if there is no study yet."""
     # Optuna makes its tables where it finds none: the command would meet them half made.
     if url is None and not _has_studies(place.folder / "optuna.db"):
         return {}
     try:
-        return queue.standing(load(place, name, url))
+        return queue.current_trials(load(place, name, url))
     except KeyError:
         return {}
 
@@ -94,22 +88,24 @@ def _has_studies(file: Path) -> bool:
     return False
 
 
-def in_training(place: Place, slot: int | None = None, url: str | None = None) -> list[FrozenTrial]:
+def in_training(
+    place: Place, number: int | None = None, name: str = "small", url: str | None = None
+) -> list[FrozenTrial]:
     """Trials that have logged a step of training in MLflow."""
     return [
         trial
-        for number, trial in standing(place, url=url).items()
-        if trial.state == TrialState.RUNNING and slot in (None, number) and _has_steps(place, trial)
+        for key, trial in standing(place, name, url).items()
+        if trial.state == TrialState.RUNNING and number in (None, key) and _has_steps(place, trial)
     ]
 
 
 def _has_steps(place: Place, trial: FrozenTrial) -> bool:
     run_id = trial.user_attrs.get(queue.RUN_ID)
-    # A checkpoint is what a killed trial goes on from.
+    # A checkpoint is what a killed trial is resumed from.
     return run_id is not None and any((place.folder / "home" / "runs" / run_id).glob("**/checkpoint-*"))
 
 
-def wait_for(look: Callable[[], T], process: subprocess.Popen[bytes], seconds: float = 240.0) -> T:
+def wait_for(look: Callable[[], T], process: Command, seconds: float = 240.0) -> T:
     """Look until there is something; fail if the command ends before."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -120,7 +116,7 @@ def wait_for(look: Callable[[], T], process: subprocess.Popen[bytes], seconds: f
     raise AssertionError("waited in vain")
 
 
-def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def workers_of(process: Command) -> list[psutil.Process]:
     """The worker processes of a command."""
     found = []
     with suppress(psutil.NoSuchProcess):
@@ -142,7 +138,7 @@ def belonging_to(place: Place) -> list[int]:
     return found
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: Command) -> None:
     """Kill a command and its workers, however the test ended."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
@@ -170,23 +166,43 @@ def results(place: Place, name: str = "small") -> dict[Any, tuple[Any, Any, Any]
     """Settings, values and metrics of each trial, without what differs from one run to the next."""
     unsteady = re.compile(r"seconds|bytes|per_second")
     return {
-        slot: (
+        key: (
             trial.params,
             trial.values,
             {key: value for key, value in trial.user_attrs.get(queue.METRICS, {}).items() if not unsteady.search(key)},
         )
-        for slot, trial in standing(place, name).items()
+        for key, trial in standing(place, name).items()
     }
 
 
 def assert_exact(place: Place, runs: list[Any], count: int, name: str = "small", url: str | None = None) -> None:
-    """Each slot was run to its end in one run of MLflow, nothing is left running, and no process stays."""
+    """Each trial was run to its end in one run of MLflow, nothing is left running, and no process stays."""
     there = standing(place, name, url)
-    assert {slot: trial.state.name for slot, trial in there.items()} == dict.fromkeys(range(count), "COMPLETE")
+    assert {key: trial.state.name for key, trial in there.items()} == dict.fromkeys(range(count), "COMPLETE")
     complete = [trial for trial in load(place, name, url).get_trials() if trial.state == TrialState.COMPLETE]
     assert len(complete) == count
     assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == []
-    assert by_trial(runs) == Counter({str(slot): 1 for slot in range(count)})
+    assert by_trial(runs) == Counter({str(key): 1 for key in range(count)})
     run_ids = {trial.user_attrs[queue.RUN_ID] for trial in there.values()}
     assert run_ids == {run.info.run_id for run in trials_of(runs) if run.info.status == "FINISHED"}
     assert belonging_to(place) == []
+
+
+def assert_adapters_load(place: Place, folder: Path) -> None:
+    """Each complete trial's run has an adapter of the trial's rank, which has learned something."""
+    from safetensors.torch import load_file
+
+    from tunery.tracking.registry import download, resolve
+    from tunery.tracking.store import connect
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
+        store = connect(place.uri, "small")
+        for trial in standing(place).values():
+            files = download(
+                resolve(f"runs:/{trial.user_attrs[queue.RUN_ID]}", store), folder / str(trial.number), store
+            )
+            tensors = load_file(files / "adapter_model.safetensors")
+            rank = trial.user_attrs["settings"]["adapter.rank"]
+            assert {tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name} == {rank}
+            assert any(tensor.abs().sum() > 0 for name, tensor in tensors.items() if "lora_B" in name)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import tunery
-from tests.integration.conftest import Outcome, Place
+from tests.integration.conftest import Place
+from tests.integration.in_process import Outcome
 
 TINY = Path(tunery.__file__).parent / "models" / "tiny"
 Runs = Callable[[Place], list[Any]]
@@ -54,7 +55,7 @@ def test_an_option_that_cannot_be_used(place: Place, runs: Runs, words: list[str
 
 def test_a_project_that_is_not_yaml(place: Place) -> None:
     (place.folder / "project.yaml").write_text("name: [unclosed\n")
-    refused(place.tunery("train", "--project", "."), "not YAML", "line 2")
+    refused(place.process("train", "--project", "."), "not YAML", "line 2")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])

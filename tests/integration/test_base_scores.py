@@ -43,7 +43,8 @@ class Counted:
 
 
 @pytest.fixture
-def store(place: Place) -> Store:
+def store(place: Place, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
     return connect(place.uri, "small")
 
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 import tunery
-from tests.integration.conftest import Place, run
+from tests.integration.conftest import MakePlace, Place, run
 from tests.integration.servers import free_port, process, wait_until_it_answers
 
 QUESTION = "Which instrument does Mulis Tern play?"
@@ -25,10 +25,8 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--disable-back
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("chatted"))
-    place.rows()
-    place.project()
+def trained(make_place: MakePlace) -> Place:
+    place = make_place("chatted")
     assert place.tunery("train", "--project", ".").code == 0
     return place
 

@@ -147,7 +147,7 @@ def test_a_vote_that_was_not_kept_can_be_given_again(shown: Shown) -> None:
     assert "tuned" not in shown.page.inner_text("#left")  # still blind
     shown.votes.fault = None
     shown.page.click("#vote-tie")
-    shown.page.wait_for_selector("#note:has-text('Both alike')")
+    shown.page.wait_for_selector("#note:has-text('You called it a tie')")
     assert [vote.choice for vote in shown.votes.kept] == ["tie"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.compared import IDENTITY, logged, result
-from tests.integration.conftest import Place, run
+from tests.integration.conftest import MakePlace, Place, run
 from tunery.records import TaskResult
 from tunery.tracking import base_scores
 from tunery.tracking.store import Store, connect
@@ -34,9 +34,9 @@ def scored(right: float) -> TaskResult:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def filled(make_place: MakePlace) -> Iterator[Place]:
     """Two configurations of two seeds each, and their base."""
-    place = Place(tmp_path_factory.mktemp("filled"))
+    place = make_place("filled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.delenv("MLFLOW_RUN_ID", raising=False)
@@ -62,7 +62,9 @@ def of_kind(store: Store, kind: str) -> list[Any]:
 
 
 def test_runs_are_ranked_shown_written_and_kept(filled: Place, store: Store, tmp_path: Path) -> None:
-    outcome = filled.tunery("compare", "--project", "small", "--out", str(tmp_path / "out"), "--run-name", "which rank")
+    outcome = filled.process(
+        "compare", "--project", "small", "--out", str(tmp_path / "out"), "--run-name", "which rank"
+    )
     assert outcome.code == 0, outcome.err
     first, second = outcome.out.index("rank=16"), outcome.out.index("rank=8")
     assert first < second, "the better configuration comes first"
@@ -139,7 +141,7 @@ def test_imported_results_stand_on_the_same_board_and_a_second_import_changes_no
 ) -> None:
     rows = f"name,quiz/acc,quiz/acc_stderr,quiz/version\nsomebody's,{scored(0.5).scores['acc'].value},0.06,1.0\n"
     (tmp_path / "published.csv").write_text(rows)
-    first = filled.tunery("import", str(tmp_path / "published.csv"))
+    first = filled.process("import", str(tmp_path / "published.csv"))
     again = filled.tunery("import", str(tmp_path))
     assert (first.code, again.code) == (0, 0), first.err + again.err
     assert "is here already" in again.out

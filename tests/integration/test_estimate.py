@@ -30,17 +30,17 @@ def config_of_eight_billion(folder: Path) -> Path:
     return folder
 
 
-def test_a_project_is_estimated_without_a_run(place: Place) -> None:
-    outcome = place.tunery("estimate", "--project", ".")
+def test_a_project_is_estimated_without_a_run(bare_place: Place) -> None:
+    outcome = bare_place.process("estimate", "--project", ".")
     assert outcome.code == 0, outcome.err
     assert "builtin:tiny: LlamaForCausalLM, 2.07 M weights" in " ".join(outcome.out.split())
     assert re.search(r"Largest micro batch at 128 tokens: \d+( \(\w+ limits it\))?\.", " ".join(outcome.out.split()))
-    assert not (place.folder / "mlflow.db").exists()
+    assert not (bare_place.folder / "mlflow.db").exists()
 
 
-def test_eight_billion_weights_are_estimated_from_a_config_alone(place: Place) -> None:
-    folder = config_of_eight_billion(place.folder / "eight")
-    outcome = place.tunery(
+def test_eight_billion_weights_are_estimated_from_a_config_alone(bare_place: Place) -> None:
+    folder = config_of_eight_billion(bare_place.folder / "eight")
+    outcome = bare_place.tunery(
         "estimate", "--base", str(folder), "--memory", "24 GiB", "--training.gradient_checkpointing", "true"
     )
     assert outcome.code == 0, outcome.err
@@ -49,9 +49,9 @@ def test_eight_billion_weights_are_estimated_from_a_config_alone(place: Place) -
     assert "on cuda" in " ".join(outcome.out.split())
 
 
-def test_overrides_change_the_estimate(place: Place) -> None:
-    folder = config_of_eight_billion(place.folder / "eight")
-    outcome = place.tunery("estimate", "--base", str(folder), "--memory", "24 GiB", "--base.quantization", "none")
+def test_overrides_change_the_estimate(bare_place: Place) -> None:
+    folder = config_of_eight_billion(bare_place.folder / "eight")
+    outcome = bare_place.tunery("estimate", "--base", str(folder), "--memory", "24 GiB", "--base.quantization", "none")
     assert outcome.code == 0, outcome.err
     assert "Does not fit" in outcome.out
     assert "base.quantization: nf4" in " ".join(outcome.out.split())
@@ -70,11 +70,11 @@ def test_overrides_change_the_estimate(place: Place) -> None:
         (["--base.model", "vision"], "a causal language model whose architecture transformers knows"),
     ],
 )
-def test_bad_input_gets_one_message(place: Place, words: list[str], expected: str) -> None:
-    (place.folder / "vision").mkdir()
-    (place.folder / "vision" / "config.json").write_text('{"model_type": "vit"}')
+def test_bad_input_gets_one_message(bare_place: Place, words: list[str], expected: str) -> None:
+    (bare_place.folder / "vision").mkdir()
+    (bare_place.folder / "vision" / "config.json").write_text('{"model_type": "vit"}')
     given = words if {"--project", "--base"} & set(words) else ["--project", ".", *words]
-    outcome = place.tunery("estimate", *given)
+    outcome = bare_place.tunery("estimate", *given)
     assert outcome.code == 2, outcome.err
     assert expected in outcome.err
     assert "Traceback" not in outcome.out + outcome.err

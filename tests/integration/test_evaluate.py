@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Place
+from tests.integration.conftest import MakePlace, Place
 from tests.integration.test_base_scores import GROUP
 from tunery.errors import ConfigError, RefError
 from tunery.runs import resolve_model
@@ -20,10 +20,9 @@ ASK = [("evaluation.tasks", "[world_facts]"), ("evaluation.limit", "8")]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def trained(make_place: MakePlace) -> Place:
     """Two models: `whole`, of which every weight was trained, and `chosen`, whose checkpoint was chosen by score."""
-    place = Place(tmp_path_factory.mktemp("trained"))
-    place.rows()
+    place = make_place("trained")
     train(place, name="whole", adapter={"method": "full"}, training={"learning_rate": 0.003})
     (place.folder / "tasks").mkdir()
     (place.folder / "tasks" / "isles.yaml").write_text(GROUP)

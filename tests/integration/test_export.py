@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import Outcome, Place
+from tests.integration.conftest import MakePlace, Place
+from tests.integration.in_process import Outcome
 from tests.integration.servers import free_port, process, wait_until_it_answers
 
 QUESTION = "What comes after 3?"
@@ -33,10 +34,9 @@ class Said:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def trained(make_place: MakePlace) -> Place:
     """A place with version 1 an adapter over 4-bit weights, which is the champion, and version 2 with all weights."""
-    place = Place(tmp_path_factory.mktemp("exported"))
-    place.rows()
+    place = make_place("exported")
     place.project(base={"quantization": "nf4"})
     assert place.tunery("train", "--project", ".").code == 0
     full = place.tunery("train", "--project", ".", "--base.quantization", "none", "--adapter.method", "full")
@@ -54,7 +54,7 @@ def refused(outcome: Outcome, *expected: str) -> None:
 
 
 def test_an_adapter_folder_is_read_by_peft_and_passes_vllms_rules(trained: Place) -> None:
-    outcome = trained.tunery("export", "models:/small@champion", "--to", "adapter", "--out", "adapter")
+    outcome = trained.process("export", "models:/small@champion", "--to", "adapter", "--out", "adapter")
     assert outcome.code == 0, outcome.err
     assert "--enable-lora --max-lora-rank 8 --lora-modules small=adapter" in " ".join(outcome.out.split())
     folder = trained.folder / "adapter"
@@ -131,11 +131,13 @@ def test_a_merged_model_that_is_too_far_away_is_not_written(trained: Place) -> N
     ],
 )
 def test_what_cannot_be_exported_is_told_and_nothing_is_written(
-    trained: Place, words: list[str], expected: str
+    trained: Place, words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import huggingface_hub
+
     before = sorted(trained.folder.iterdir())
-    env = {"HF_TOKEN": "", "HF_HOME": str(trained.folder / "none")}
-    refused(trained.tunery("export", *words, env=env), expected)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(trained.folder / "none"))
+    refused(trained.tunery("export", *words, env={"HF_TOKEN": ""}), expected)
     assert sorted(trained.folder.iterdir()) == before
 
 

@@ -13,22 +13,21 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
-from tests.integration.conftest import Place
+from tests.integration.conftest import MakePlace, Place
 from tunery.cli.promote import promote as promote_command
 from tunery.config.load import load_project
 from tunery.errors import ConfigError, InputError, RefError, Refused
 from tunery.promotion import promote as story
 from tunery.promotion.candidate import find_candidate
-from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
-from tunery.promotion.gates import decide
+from tunery.promotion.gates import BaselineDifference, Evidence, FormScore, decide
 from tunery.promotion.history import history
 from tunery.promotion.measure import Measured
 from tunery.promotion.promote import promote
 from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
-from tunery.records import Difference
-from tunery.runs.train import train_run
+from tunery.records import SCORE, Difference
+from tunery.runs.train import train
 from tunery.tracking.aliases import PENDING, Aliases, AliasMove, as_tag, current_aliases
 from tunery.tracking.store import Store, connect
 
@@ -65,9 +64,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def trained(make_place: MakePlace) -> Place:
     """small/1 was trained for one step, small/2 for 30: enough to answer most questions."""
-    place = Place(tmp_path_factory.mktemp("trained"))
+    place = make_place("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNERY_HOME", str(place.folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", "unset")
@@ -88,7 +87,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
                 },
                 promotion={"min_gain": 0.0, "guard": {"world_comparison": -0.25}},
             )
-            train_run(load_project(file), Watched(), tracking_uri=place.uri)
+            train(load_project(file), Watched(), tracking_uri=place.uri)
     return place
 
 
@@ -115,7 +114,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, gain: float, **changes: Any) -> N
     """Promotions are judged on this gain, without a model being loaded."""
 
     def measured(candidate: Any, champion: int | None, *_: object) -> Measured:
-        rivals = ("champion", "base") if champion else ("base",)
+        baselines = ("champion", "base") if champion else ("base",)
         found = Difference(gain, gain - 0.01, gain + 0.01, items=60, score=0.5 + gain, baseline=0.5)
         plain = Evidence(
             candidate=candidate.label,
@@ -123,10 +122,10 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, gain: float, **changes: Any) -> N
             base="builtin:tiny",
             revision="sha256:" + "ab" * 32,
             license="apache-2.0",
-            compared=[
-                Compared(what, rival, found)  # type: ignore[arg-type]
+            differences=[
+                BaselineDifference(what, baseline, found)  # type: ignore[arg-type]
                 for what in (SCORE, "world_comparison")
-                for rival in rivals
+                for baseline in baselines
             ],
             forms={"trained": FormScore(0.5 + gain, 0.0, 60)},
             recorded=0.0,
@@ -164,7 +163,7 @@ def test_a_real_gain_becomes_the_first_champion_and_its_evidence_is_kept(store: 
     assert version.tags["tunery.promotion.run"] == kept.run_id
     assert json.loads(version.tags["tunery.promotion.rules"])["guard"] == {"world_comparison": -0.25}
     assert version.description.startswith("# small/2: accepted")
-    assert (kept.decision, kept.version, kept.rival) == ("accepted", 2, None)
+    assert (kept.decision, kept.version, kept.champion) == ("accepted", 2, None)
 
 
 def test_what_learned_nothing_is_refused_and_no_alias_moves(store: Store) -> None:
@@ -181,7 +180,7 @@ def test_what_learned_nothing_is_refused_and_no_alias_moves(store: Store) -> Non
     assert told.value.exit_code == 3
     assert current_aliases(store, "small") == Aliases(2, None)
     (kept,) = promotions(store, "small")
-    assert (kept.decision, kept.applied, kept.rival) == ("refused", None, 2)
+    assert (kept.decision, kept.applied, kept.champion) == ("refused", None, 2)
     assert store.client.get_run(kept.run_id).info.status == "FINISHED"
     assert "tunery.promotion" not in store.client.get_model_version("small", "1").tags
     assert "scoring the champion, small/2, on the same items" in watched.said
@@ -209,7 +208,7 @@ def test_an_adapter_that_does_not_load_is_refused_with_the_reason(
     assert current_aliases(store, "small") == Aliases()
 
 
-def test_a_champion_whose_files_are_gone_is_no_rival_but_no_obstacle_to_force(
+def test_a_champion_whose_files_are_gone_is_no_baseline_and_no_obstacle_to_force(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tunery.promotion import measure
@@ -221,12 +220,12 @@ def test_a_champion_whose_files_are_gone_is_no_rival_but_no_obstacle_to_force(
     def gone(label: str, *_: object) -> Any:
         raise RefError(label, "its files are gone from the artifact store.")
 
-    monkeypatch.setattr(measure, "_rival_files", gone)
+    monkeypatch.setattr(measure, "_champion_files", gone)
     plain = Evidence(candidate.label, "small/2", "builtin:tiny", "sha256:" + "ab" * 32, "apache-2.0")
-    rival, told = measure._rival(candidate, 2, plain, Path(), store)
-    assert (rival, told.champion) == (None, "small/2")
-    assert "The champion could not be scored: small/2: its files are gone" in told.notes[0]
-    gate = decide(told, candidate.rules).gates[0]
+    champion, found = measure._champion(candidate, 2, plain, Path(), store)
+    assert (champion, found.champion) == (None, "small/2")
+    assert "The champion could not be scored: small/2: its files are gone" in found.notes[0]
+    gate = decide(found, candidate.rules).gates[0]
     assert (gate.name, gate.passed, gate.reason) == ("better than the champion", False, "not measured")
 
 
@@ -269,7 +268,7 @@ def test_the_champion_itself_is_told_that_it_is(store: Store) -> None:
     store.client.set_registered_model_alias("small", "champion", "2")
     watched, before = Watched(), kinds(store)
     assert promote(run_of(store, 2), None, [], watched, tracking_uri=store.uri) is None
-    assert "small/2 is the champion already" in watched.text
+    assert "small/2 is already the champion" in watched.text
     assert kinds(store) == before
 
 
@@ -278,7 +277,7 @@ def test_who_is_overtaken_while_being_judged_is_told_and_moves_nothing(
 ) -> None:
     judged_as(monkeypatch, 0.1)
     other = Watched(on={"run ": lambda: promote(WEAK, None, [], Watched(), tracking_uri=store.uri)})  # type: ignore[dict-item]
-    with pytest.raises(Refused, match="nobody was faster"):
+    with pytest.raises(Refused, match="no other promotion came first"):
         promote(STRONG, None, [], other, tracking_uri=store.uri)
     assert current_aliases(store, "small") == Aliases(1, None)
     decided = {one.version: (one.decision, one.applied is not None) for one in promotions(store, "small")}
@@ -371,7 +370,7 @@ def test_a_champion_that_was_set_by_hand_is_told(store: Store) -> None:
     store.client.set_registered_model_alias("small", "champion", "2")
     watched = Watched()
     assert history("small", watched, tracking_uri=store.uri) == []
-    assert "small/2 has the alias champion, which no promotion says" in watched.text
+    assert "small/2 has the alias champion, which no promotion recorded" in watched.text
 
 
 # ---- bad input: one clear message, exit code 2, nothing changed

@@ -1,14 +1,14 @@
-"""The quickstart teaches something, whatever the seed."""
+"""The quickstart teaches something, whatever the seed: two here, and the three of the tour in test_tour."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from benchmarks.quickstart import Silent
 
 from tunery.config.load import load_project
-from tunery.runs.train import train_run
+from tunery.runs.observer import Observer
+from tunery.runs.train import train
 from tunery.statistics.paired import compare_tasks
 
 PROJECTS = Path(__file__).parents[2] / "projects" / "quickstart"
@@ -21,11 +21,11 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize(("file", "task"), [("project.yaml", "world_facts"), ("comparison.yaml", "world_comparison")])
 def test_the_gain_is_large_and_no_accident(uri: str, file: str, task: str, seed: int) -> None:
     project = load_project(PROJECTS / file, [("training.seed", str(seed))])
-    record = train_run(project, Silent(), tracking_uri=uri)
+    record = train(project, Observer(), tracking_uri=uri)
     direct, other = compare_tasks(record.base, record.tuned, {task: "acc", OTHER[task]: "acc"})
     assert direct.items >= 400
     assert direct.delta >= 0.25

@@ -4,42 +4,77 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Place
+from tests.integration.conftest import MakePlace, Place
+from tests.integration.kept import Kept
+from tests.integration.studies import end, wait_for
+from tests.integration.warm import Command
 
 Runs = Callable[[Place], list[Any]]
 STEPS = 40
 
 
-@pytest.fixture
-def long(place: Place) -> Place:
+def lengthen(place: Place) -> None:
     place.project(
         training={"max_steps": STEPS, "checkpoints": 4},
         evaluation={"tasks": [], "generation": {"prompts": 0}},
         adapter={"dropout": 0.1},
     )
-    return place
 
 
-def interrupted(place: Place, number: signal.Signals, runs: Runs) -> tuple[int, str]:
-    """Train until a few steps are in MLflow, send the signal, and wait for the end."""
-    command = [sys.executable, "-m", "tunery", "train", "--project", "."]
-    process = subprocess.Popen(
-        command, cwd=place.folder, env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    # At the second one, the checkpoint of the first is whole: SIGKILL leaves no time to write another.
-    measured = (line for line in process.stdout if "validation/nll" in line)
-    next(measured), next(measured)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=120)
-    return process.returncode, error
+@contextmanager
+def training(place: Place) -> Iterator[Command]:
+    """A training that goes on meanwhile; what it prints goes to out.log and err.log."""
+    words, log = ["train", "--project", "."], place.folder
+    command = Command(words, place.folder, place.environment(), log / "out.log", log / "err.log")
+    try:
+        yield command
+    finally:
+        end(command)
+
+
+def prints(place: Place, text: str, times: int = 1) -> Callable[[], bool]:
+    return lambda: (place.folder / "out.log").read_text().count(text) >= times
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A place whose training got a signal, and how it ended."""
+
+    kept: Kept
+    code: int
+
+
+@pytest.fixture(scope="module")
+def stopped(make_place: MakePlace, tmp_path_factory: pytest.TempPathFactory) -> Callable[[signal.Signals], Stopped]:
+    """Train until a few steps are in MLflow, send the signal, and wait for the end: once for each signal."""
+    made: dict[signal.Signals, Stopped] = {}
+
+    def _stopped(number: signal.Signals) -> Stopped:
+        if number not in made:
+            place = make_place(number.name)
+            lengthen(place)
+            with training(place) as command:
+                # At the second one, the checkpoint of the first is whole: SIGKILL leaves no time to write another.
+                wait_for(prints(place, "validation/nll", times=2), command)
+                command.send_signal(number)
+                code = command.wait(timeout=120)
+            made[number] = Stopped(Kept.of(place, tmp_path_factory.mktemp("kept") / number.name), code)
+        return made[number]
+
+    return _stopped
+
+
+@pytest.fixture
+def interrupted(stopped: Callable[[signal.Signals], Stopped]) -> Place:
+    """A place whose training was asked to stop, and did."""
+    return stopped(signal.SIGTERM).kept.again()
 
 
 def losses(place: Place, run_id: str) -> dict[int, float]:
@@ -50,123 +85,115 @@ def losses(place: Place, run_id: str) -> dict[int, float]:
     return {point.step: point.value for point in history}
 
 
-def uninterrupted(place: Place, runs: Runs) -> dict[int, float]:
-    outcome = place.tunery("train", "--project", ".", "--run-name", "whole")
+@pytest.fixture(scope="module")
+def uninterrupted(make_place: MakePlace, runs: Runs) -> dict[int, float]:
+    """The losses of the same training, which nothing stopped."""
+    place = make_place("whole")
+    lengthen(place)
+    outcome = place.tunery("train", "--project", ".")
     assert outcome.code == 0, outcome.err
-    return losses(place, next(run.info.run_id for run in runs(place) if run.info.run_name == "whole"))
+    (run,) = [run for run in runs(place) if run.data.tags["tunery.kind"] == "train"]
+    return losses(place, run.info.run_id)
 
 
-# Half a minute each: one of those that ask to stop, and the others in the slow suite.
+# One of those that ask to stop, and the others in the slow suite.
 @pytest.mark.parametrize(
     "number",
     [
         signal.SIGTERM,
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+        signal.SIGKILL,
         pytest.param(signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
-def test_a_stopped_run_goes_on_where_it_was(long: Place, runs: Runs, number: signal.Signals) -> None:
-    code, error = interrupted(long, number, runs)
-    (run,) = runs(long)
-    if number is not signal.SIGKILL:
+def test_a_stopped_run_goes_on_where_it_was(
+    stopped: Callable[[signal.Signals], Stopped], uninterrupted: dict[int, float], runs: Runs, number: signal.Signals
+) -> None:
+    place, code = stopped(number).kept.again(), stopped(number).code
+    (run,) = runs(place)
+    if number is signal.SIGKILL:
+        assert code == -number
+    else:
         assert code == 1
-        assert "--resume" in error
+        assert "--resume" in (place.folder / "err.log").read_text()
         assert (run.info.status, run.data.tags["tunery.failure"]) == ("KILLED", "killed")
-    assert len(losses(long, run.info.run_id)) < STEPS
+    assert len(losses(place, run.info.run_id)) < STEPS
 
-    outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id)
+    outcome = place.tunery("train", "--project", ".", "--resume", run.info.run_id)
     assert outcome.code == 0, outcome.err
-    (run,) = runs(long)
+    (run,) = runs(place)
     assert run.info.status == "FINISHED"
     assert "tunery.failure" not in run.data.tags
-    assert losses(long, run.info.run_id) == uninterrupted(long, runs)
+    assert losses(place, run.info.run_id) == uninterrupted
 
 
-@pytest.mark.slow
-def test_points_that_a_kill_kept_from_mlflow_are_sent_by_the_resumed_run(long: Place, runs: Runs) -> None:
-    interrupted(long, signal.SIGTERM, runs)
-    (run,) = runs(long)
-    whole = losses(long, run.info.run_id)
-    with sqlite3.connect(long.folder / "mlflow.db") as database:
+def test_points_that_a_kill_kept_from_mlflow_are_sent_by_the_resumed_run(interrupted: Place, runs: Runs) -> None:
+    (run,) = runs(interrupted)
+    whole = losses(interrupted, run.info.run_id)
+    with sqlite3.connect(interrupted.folder / "mlflow.db") as database:
         database.execute("DELETE FROM metrics WHERE key = 'train/loss' AND step BETWEEN 2 AND 5")
-    assert set(whole) - set(losses(long, run.info.run_id)) == {2, 3, 4, 5}
-    assert long.tunery("train", "--project", ".", "--resume", run.info.run_id).code == 0
-    again = losses(long, run.info.run_id)
+    assert set(whole) - set(losses(interrupted, run.info.run_id)) == {2, 3, 4, 5}
+    assert interrupted.tunery("train", "--project", ".", "--resume", run.info.run_id).code == 0
+    again = losses(interrupted, run.info.run_id)
     assert len(again) == STEPS
     assert {step: again[step] for step in whole} == whole
 
 
-def test_a_run_is_not_resumed_with_other_settings(long: Place, runs: Runs) -> None:
-    interrupted(long, signal.SIGTERM, runs)
-    (run,) = runs(long)
-    outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id, "--training.learning_rate", "0.5")
+def test_a_run_is_not_resumed_with_other_settings(interrupted: Place, runs: Runs) -> None:
+    (run,) = runs(interrupted)
+    words = ["--resume", run.info.run_id, "--training.learning_rate", "0.5"]
+    outcome = interrupted.tunery("train", "--project", ".", *words)
     assert outcome.code == 2
     assert "training.learning_rate" in outcome.err
 
 
-def test_a_run_is_not_resumed_over_other_rows(long: Place, runs: Runs) -> None:
-    interrupted(long, signal.SIGTERM, runs)
-    long.rows(count=12)
-    (before,) = runs(long)
-    outcome = long.tunery("train", "--project", ".", "--resume", before.info.run_id)
+def test_a_run_is_not_resumed_over_other_rows(interrupted: Place, runs: Runs) -> None:
+    interrupted.rows(count=12)
+    (before,) = runs(interrupted)
+    outcome = interrupted.tunery("train", "--project", ".", "--resume", before.info.run_id)
     assert outcome.code == 2
     assert "input.data.train" in outcome.err
-    (after,) = runs(long)
+    (after,) = runs(interrupted)
     assert (after.info.status, after.data.tags) == ("KILLED", before.data.tags)
     assert after.inputs.to_dictionary() == before.inputs.to_dictionary()
 
 
-def test_another_projects_run_is_not_resumed(long: Place, runs: Runs) -> None:
-    interrupted(long, signal.SIGTERM, runs)
-    (before,) = runs(long)
-    outcome = long.tunery("train", "--project", ".", "--resume", before.info.run_id, "--name", "other")
+def test_another_projects_run_is_not_resumed(interrupted: Place, runs: Runs) -> None:
+    (before,) = runs(interrupted)
+    outcome = interrupted.tunery("train", "--project", ".", "--resume", before.info.run_id, "--name", "other")
     assert outcome.code == 2
     assert "'small', but must be other" in outcome.err
-    (after,) = runs(long)
+    (after,) = runs(interrupted)
     assert (after.info.status, after.data.tags) == ("KILLED", before.data.tags)
 
 
-def test_a_run_that_is_alive_is_not_resumed(long: Place, runs: Runs) -> None:
+def test_a_run_that_is_alive_is_not_resumed(stopped: Callable[[signal.Signals], Stopped], runs: Runs) -> None:
     from filelock import FileLock
 
-    interrupted(long, signal.SIGKILL, runs)
-    (run,) = runs(long)
-    with FileLock(long.folder / "home" / "runs" / f"{run.info.run_id}.lock"):
-        outcome = long.tunery("train", "--project", ".", "--resume", run.info.run_id)
+    place = stopped(signal.SIGKILL).kept.again()
+    (run,) = runs(place)
+    with FileLock(place.folder / "home" / "runs" / f"{run.info.run_id}.lock"):
+        outcome = place.tunery("train", "--project", ".", "--resume", run.info.run_id)
     assert outcome.code == 2
     assert "another process is training it now" in outcome.err
 
 
-def test_a_run_holds_its_lock_from_its_first_step_on(long: Place, runs: Runs) -> None:
+def test_a_run_holds_its_lock_from_its_first_step_on_and_a_signal_then_says_how_to_go_on(
+    place: Place, runs: Runs
+) -> None:
     from filelock import FileLock, Timeout
 
-    process = loading(long)
-    (run,) = runs(long)
-    with pytest.raises(Timeout):
-        FileLock(long.folder / "home" / "runs" / f"{run.info.run_id}.lock", timeout=0).acquire()
-    process.kill()
-    process.communicate(timeout=120)
-
-
-def loading(place: Place) -> subprocess.Popen[str]:
-    """A training that has made its run and begins to load its base."""
-    command = [sys.executable, "-m", "tunery", "train", "--project", "."]
-    process = subprocess.Popen(
-        command, cwd=place.folder, env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    next(line for line in process.stdout if "loading" in line)
-    return process
-
-
-def test_a_signal_before_training_says_how_to_go_on(long: Place, runs: Runs) -> None:
-    process = loading(long)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=120)
-    (run,) = runs(long)
-    assert (process.returncode, run.info.status) == (1, "KILLED")
-    assert f"--resume {run.info.run_id}" in " ".join(out.split())
+    lengthen(place)
+    with training(place) as command:
+        wait_for(prints(place, "loading"), command)  # it has made its run, and begins to load its base
+        (run,) = runs(place)
+        with pytest.raises(Timeout):
+            FileLock(place.folder / "home" / "runs" / f"{run.info.run_id}.lock", timeout=0).acquire()
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(timeout=120) == 1
+    (run,) = runs(place)
+    assert run.info.status == "KILLED"
+    assert f"--resume {run.info.run_id}" in " ".join((place.folder / "out.log").read_text().split())
 
 
 @pytest.mark.parametrize(("dev_fraction", "split"), [(0.0001, "dev"), (0.9999, "locked")])

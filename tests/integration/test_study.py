@@ -14,7 +14,8 @@ import pandas
 import pytest
 
 from tests.integration import conftest
-from tests.integration.conftest import Outcome, Place
+from tests.integration.conftest import Place
+from tests.integration.in_process import Outcome
 from tests.integration.studies import SPACE, by_trial, load, standing, trials_of
 from tunery.search.study import queue
 
@@ -38,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def outcome(place: Place) -> Outcome:
-    return place.tunery("tune", "--project", ".")
+    return place.process("tune", "--project", ".")
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_study_is_one_finished_run_with_a_child_for_each_trial(store: list[Any
     assert parent.info.status == "FINISHED"
     assert {run.data.tags["mlflow.parentRunId"] for run in trials_of(store)} == {parent.info.run_id}
     assert {run.info.status for run in trials_of(store)} == {"FINISHED"}
-    assert by_trial(searched(store)) == Counter({str(slot): 1 for slot in range(TRIALS)})
+    assert by_trial(searched(store)) == Counter({str(key): 1 for key in range(TRIALS)})
 
 
 def test_the_first_trial_has_the_projects_own_settings(store: list[Any]) -> None:
@@ -157,7 +158,7 @@ def test_a_higher_total_runs_only_what_is_missing(place: Place, store: list[Any]
     after = searched(runs(place))
     assert len({run.info.run_id for run in after} - before) == 1
     assert before <= {run.info.run_id for run in after}
-    assert by_trial(after) == Counter({str(slot): 1 for slot in range(TRIALS + 1)})
+    assert by_trial(after) == Counter({str(key): 1 for key in range(TRIALS + 1)})
     assert [queue.retries(trial) for trial in standing(place).values()] == [0] * (TRIALS + 1)
 
 

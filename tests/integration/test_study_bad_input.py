@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Outcome, Place
+from tests.integration.conftest import Place
+from tests.integration.in_process import Outcome
 from tests.integration.studies import SPACE, assert_exact, begin, end, in_training, small_study, wait_for
 
 Runs = Callable[[Place], list[Any]]
@@ -65,7 +66,7 @@ def test_a_study_with_another_space_or_project_is_not_gone_on_with(place: Place,
     assert place.tunery("tune", "--project", ".").code == 0
 
     small_study(place, search={"trials": 2, "space": {"adapter.rank": SPACE["adapter.rank"]}})
-    refused(place.tunery("tune", "--project", "."), r"training\.learning_rate.*Undo that to go on.*--study NAME")
+    refused(place.tunery("tune", "--project", "."), r"training\.learning_rate.*Undo that to resume it.*--study NAME")
     small_study(place, search={"trials": 2}, training={"max_steps": 20})
     refused(place.tunery("tune", "--project", "."), r"training\.max_steps.*30.*20.*--study NAME")
 
@@ -80,7 +81,7 @@ def test_a_second_command_on_a_study_that_is_being_run_leaves_it_alone(place: Pl
     process = begin(place)
     try:
         wait_for(lambda: in_training(place), process)
-        refused(place.tunery("tune", "--project", "."), "another process runs it now.*--workers N")
+        refused(place.tunery("tune", "--project", "."), "another process is running it now.*--workers N")
         process.wait(timeout=240)
         assert process.returncode == 0
     finally:
@@ -94,6 +95,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     from tunery.config.load import load_project
     from tunery.errors import ConfigError
     from tunery.models import base
+    from tunery.runs.observer import StudyObserver
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
@@ -104,24 +106,25 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     options = StudyOptions(workers=3, tracking_uri=place.uri)
-    with pytest.raises(ConfigError, match=r"--workers is 3, but must be at most 2, one a card\. Use fewer"):
-        tune(load_project(place.folder), options, _Silent())
+    with pytest.raises(ConfigError, match=r"--workers is 3, but must be at most 2, one per card\. Use fewer"):
+        tune(load_project(place.folder), options, StudyObserver())
     assert "RUNNING" not in {run.info.status for run in runs(place)}
 
 
 @pytest.fixture
 def tune_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """`tune` in this process, with another engine or overrides of the project."""
+    """`tune` in this process, with another executor or overrides of the project."""
     from tunery.config.load import load_project
+    from tunery.runs.observer import StudyObserver
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("TUNERY_HOME", str(place.folder / "home"))
 
-    def _tune(engine: Any = None, **overrides: str) -> object:
+    def _tune(executor: Any = None, **overrides: str) -> object:
         project = load_project(place.folder, [(key.replace("__", "."), value) for key, value in overrides.items()])
-        return tune(project, StudyOptions(tracking_uri=place.uri), _Silent(), engine)
+        return tune(project, StudyOptions(tracking_uri=place.uri), StudyObserver(), executor)
 
     return _tune
 
@@ -151,7 +154,7 @@ def test_a_signal_between_trainings_names_the_study_as_one_in_training_does(
         raise KeyboardInterrupt(came)
 
     small_study(place)
-    with pytest.raises(Interrupted, match=f"study small: stopped by {name}. The same command goes on with it."):
+    with pytest.raises(Interrupted, match=f"study small: stopped by {name}. Run the same command to resume it."):
         tune_here(stopped)
     assert [run.info.status for run in runs(place)] == ["KILLED"]
 
@@ -185,13 +188,6 @@ def test_a_mistake_that_no_trial_was_trained_with_may_be_mended(
     assert {run.info.status for run in runs(place)} == {"FAILED", "FINISHED"}
     there = [run for run in runs(place) if run.info.status == "FINISHED"]
     assert_exact(place, there, 1)
-
-
-class _Silent:
-    """Shows nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
 
 
 def test_a_setting_that_the_device_cannot_have_is_one_trials_result(place: Place, runs: Runs) -> None:

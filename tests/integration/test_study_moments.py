@@ -2,53 +2,104 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Outcome, Place
-from tests.integration.studies import SPACE, assert_exact, by_trial, small_study, standing, trials_of
+from tests.integration.conftest import Place
+from tests.integration.in_process import Outcome
+from tests.integration.studies import (
+    SPACE,
+    assert_adapters_load,
+    assert_exact,
+    begin,
+    by_trial,
+    end,
+    small_study,
+    standing,
+    text,
+    trials_of,
+)
 from tunery.search.study import queue
 
 pytestmark = pytest.mark.slow
 
 Runs = Callable[[Place], list[Any]]
 
-_KILL_AFTER = """
-import functools, os, signal, sys
-import optuna
-from tunery.tracking.run import Tracker
 
-def kill_after(name, concerns):
-    done = getattr(Tracker, name)
+# ---- traps: they are set in the process that is to be killed
 
-    @functools.wraps(done)
-    def then_die(self, *words, **named):
+
+def _kill_after(owner: type, name: str, concerns: Callable[..., bool], times: int = 1) -> None:
+    """The process dies as soon as a method has done its work for the last of so many times that concern the test."""
+    done, met = getattr(owner, name), iter(range(1, times + 1))
+
+    @wraps(done)
+    def then_die(self: Any, *words: Any, **named: Any) -> Any:
         found = done(self, *words, **named)
-        if concerns(self):
+        if concerns(self, *words, **named) and next(met) == times:
             os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-    setattr(Tracker, name, then_die)
-
-def is_trial(number):
-    return lambda tracker: tracker.kind == "trial" and tracker._tags["tunery.trial"] == number
-
-def prune(number):
-    optuna.Trial.should_prune = lambda trial: trial.user_attrs["slot"] == number
-"""
-_RUN = "\nfrom tunery.cli import main\nmain()\n"
+    setattr(owner, name, then_die)
 
 
-def killed(place: Place, *lines: str) -> None:
+def _in_tracker(name: str, *, trial: str = "", kind: str = "trial", pruned: int | None = None) -> None:
+    """Die after a method of the tracker of a trial, or of the study; `pruned` is the trial that the pruner ends."""
+    import optuna
+
+    from tunery.tracking.run import Tracker
+
+    if pruned is not None:
+        optuna.Trial.should_prune = lambda trial: trial.user_attrs["queue_key"] == pruned  # type: ignore[method-assign]
+    _kill_after(Tracker, name, lambda tracker, *_, **__: _is(tracker, kind, trial))
+
+
+def _is(tracker: Any, kind: str, trial: str) -> bool:
+    return tracker.kind == kind and tracker._tags.get("tunery.trial", "") == trial
+
+
+def _in_optuna(key: str, times: int = 2) -> None:
+    """Die after Optuna has heard this of the second trial: an attribute, or a state."""
+    from optuna.storages import RDBStorage
+    from optuna.trial import TrialState
+
+    if key in TrialState.__members__:
+        state = TrialState[key]
+        _kill_after(RDBStorage, "set_trial_state_values", lambda _, trial, to, *more: to == state, times)
+    else:
+        _kill_after(RDBStorage, "set_trial_user_attr", lambda _, trial, name, value: name == key, times)
+
+
+def _in_mlflow(name: str, times: int = 2) -> None:
+    """Die after MLflow has done this for the second trial."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    _kill_after(SqlAlchemyStore, name, lambda *_, **__: True, times)
+
+
+def _in_training(step: int) -> None:
+    """Die in the midst of the second trial, when MLflow has this step."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def is_there(_: object, run_id: str, metrics: Any, *more: object, **named: object) -> bool:
+        return any((metric.key, metric.step) == ("train/loss", step) for metric in metrics)
+
+    _kill_after(SqlAlchemyStore, "log_batch", is_there, times=2)
+
+
+def killed(place: Place, trap: Callable[[], None]) -> None:
     """Run `tunery tune` with a trap in it, which must have closed."""
-    words = [sys.executable, "-c", "\n".join([_KILL_AFTER, *lines, _RUN]), "tune", "--project", "."]
-    done = subprocess.run(words, cwd=place.folder, env=place.environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == -9, done.stdout + done.stderr
+    process = begin(place, trap=trap)
+    try:
+        assert process.wait(timeout=240) == -signal.SIGKILL, text(place)
+    finally:
+        end(process)
 
 
 def gone_on_with(place: Place) -> Outcome:
@@ -59,7 +110,7 @@ def gone_on_with(place: Place) -> Outcome:
 
 def test_a_trial_that_was_pruned_in_mlflow_alone_keeps_its_one_run(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 3, "pruner": "median"})
-    killed(place, "prune(1)", "kill_after('_terminate', is_trial('1'))")
+    killed(place, partial(_in_tracker, "_terminate", trial="1", pruned=1))
     (before,) = [run for run in trials_of(runs(place)) if run.data.tags["tunery.trial"] == "1"]
     assert (before.info.status, "tunery.pruned" in before.data.tags) == ("FINISHED", True)
 
@@ -72,7 +123,7 @@ def test_a_trial_that_was_pruned_in_mlflow_alone_keeps_its_one_run(place: Place,
 def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "pruner": "median"})
     # The storage knows, and the process dies on its way out of the trial's run.
-    killed(place, "prune(1)", "kill_after('_release_signals', is_trial('1'))")
+    killed(place, partial(_in_tracker, "_stop_monitor", trial="1", pruned=1))
     gone_on_with(place)
     (run,) = [run for run in trials_of(runs(place)) if run.data.tags["tunery.trial"] == "1"]
     assert run.info.status == "FINISHED"
@@ -82,16 +133,36 @@ def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Pla
     assert not (place.folder / "home" / "runs" / run.info.run_id).exists(), "checkpoints of a run that has ended"
 
 
-def test_a_trial_that_was_complete_in_mlflow_alone_keeps_its_one_run(place: Place, runs: Runs) -> None:
+MOMENTS = {
+    "taken": partial(_in_optuna, "RUNNING"),
+    "MLflow alone knows its run": partial(_in_tracker, "_create", trial="1"),
+    "its run is known": partial(_in_optuna, queue.RUN_ID),
+    "before its first checkpoint": partial(_in_training, 5),
+    "after its first checkpoint": partial(_in_training, 15),
+    "its adapter is being logged": partial(_in_mlflow, "create_logged_model"),
+    "its adapter was logged": partial(_in_mlflow, "finalize_logged_model"),
+    "its metrics are known": partial(_in_optuna, queue.METRICS),
+    "complete in MLflow alone": partial(_in_tracker, "_terminate", trial="1"),
+    "complete": partial(_in_optuna, "COMPLETE"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_trial_whose_process_is_killed_keeps_its_one_run(
+    place: Place, runs: Runs, tmp_path_factory: pytest.TempPathFactory, moment: str
+) -> None:
     small_study(place, search={"trials": 2})
-    killed(place, "kill_after('_terminate', is_trial('1'))")
+    killed(place, MOMENTS[moment])
+    before = {run.info.run_id for run in trials_of(runs(place))}
     gone_on_with(place)
     assert_exact(place, runs(place), 2)
+    assert before <= {run.info.run_id for run in trials_of(runs(place))}
+    assert_adapters_load(place, tmp_path_factory.mktemp("adapters"))
 
 
 def test_the_studys_run_is_found_again_by_who_was_not_told_of_it(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 1})
-    killed(place, "kill_after('_create', lambda tracker: tracker.kind == 'study')")
+    killed(place, partial(_in_tracker, "_create", kind="study"))
     (orphan,) = runs(place)
     assert orphan.info.status == "RUNNING"
 
@@ -104,7 +175,7 @@ def test_the_studys_run_is_found_again_by_who_was_not_told_of_it(place: Place, r
 
 def test_a_total_may_change_before_the_study_knows_its_run(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2})
-    killed(place, "kill_after('log_config', lambda tracker: tracker.kind == 'study')")
+    killed(place, partial(_in_tracker, "log_config", kind="study"))
     small_study(place, search={"trials": 1})
     gone_on_with(place)
     assert_exact(place, runs(place), 1)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place
+from tests.integration.warm import Command
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.storage import open_storage, storage_url
 
@@ -78,19 +78,19 @@ def test_a_node_killed_in_mid_trial_costs_no_trial_and_leaves_nothing_running(
 ) -> None:
     node = next(iter(cluster.worker_nodes))
     with _tune(searched, cluster, "--storage", postgres) as command:
-        hit = _wait(command, lambda: _in_the_middle(searched, postgres, node))
+        hit = _wait(searched, command, lambda: _in_the_middle(searched, postgres, node))
         cluster.remove_node(node, allow_graceful=False)  # kill -9 of the raylet
         cluster.add_node(**SMALL)
-        code, out = _outcome(command)
+        code, out = _outcome(searched, command)
     assert code == 0, out
     study = _study(postgres)
-    standing = queue.standing(study)
-    assert sorted(standing) == list(range(TRIALS))
-    assert all(trial.state in ENDED for trial in standing.values())
-    replaced = standing[hit.user_attrs[queue.SLOT]]
+    current = queue.current_trials(study)
+    assert sorted(current) == list(range(TRIALS))
+    assert all(trial.state in ENDED for trial in current.values())
+    replaced = current[hit.user_attrs[QUEUE_KEY]]
     assert (replaced.number != hit.number, queue.retries(replaced)) == (True, 1)
     assert replaced.user_attrs[queue.RUN_ID] == hit.user_attrs[queue.RUN_ID]
-    assert "another takes its place" in out
+    assert "and is replaced" in out
     _assert_at_rest(searched, study, runs)
 
 
@@ -99,19 +99,19 @@ def test_ctrl_c_stops_the_workers_at_a_checkpoint_and_the_same_command_goes_on(
 ) -> None:
     storage = f"sqlite:///{searched.folder}/optuna.db"
     with _tune(searched, cluster) as command:
-        hit = _wait(command, lambda: _in_the_middle(searched, storage))
+        hit = _wait(searched, command, lambda: _in_the_middle(searched, storage))
         command.send_signal(signal.SIGINT)
-        code, out = _outcome(command)
-    assert (code != 0, "The same command goes on" in out) == (True, True), out
+        code, out = _outcome(searched, command)
+    assert (code != 0, "Run the same command to resume it" in out) == (True, True), out
     assert queue.unfinished(_study(storage)), "it went on to the end"
     _assert_at_rest(searched, _study(storage), runs)
     with _tune(searched, cluster) as command:
-        code, out = _outcome(command)
+        code, out = _outcome(searched, command)
     assert code == 0, out
-    standing = queue.standing(_study(storage))
-    assert sorted(standing) == list(range(TRIALS))
-    assert all(trial.state in ENDED for trial in standing.values())
-    resumed = standing[hit.user_attrs[queue.SLOT]]
+    current = queue.current_trials(_study(storage))
+    assert sorted(current) == list(range(TRIALS))
+    assert all(trial.state in ENDED for trial in current.values())
+    resumed = current[hit.user_attrs[QUEUE_KEY]]
     assert (resumed.user_attrs[queue.RUN_ID], queue.retries(resumed)) == (hit.user_attrs[queue.RUN_ID], 0)
     _assert_at_rest(searched, _study(storage), runs)
 
@@ -120,7 +120,7 @@ def test_more_workers_than_places_are_refused_before_anything_is_begun(
     searched: Place, cluster: Any, runs: Callable[[Place], list[Any]]
 ) -> None:
     with _tune(searched, cluster, "--workers", "3") as command:
-        code, out = _outcome(command)
+        code, out = _outcome(searched, command)
     assert (code, out.count("\n")) == (2, 1), out
     assert "--workers is 3, but must be at most 2" in out
     assert runs(searched) == []
@@ -157,16 +157,10 @@ def test_an_address_where_nothing_answers_is_told_within_half_a_minute(
 
 
 @contextmanager
-def _tune(place: Place, cluster: Any, *options: str) -> Iterator[subprocess.Popen[str]]:
+def _tune(place: Place, cluster: Any, *options: str) -> Iterator[Command]:
     words = ["tune", "--project", ".", "--executor", "ray", "--address", cluster.address, "--workers", "2", *options]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "tunery", *words],
-        cwd=place.folder,
-        env=place.environment(TUNERY_HEARTBEAT_SECONDS="10"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    environment = place.environment(TUNERY_HEARTBEAT_SECONDS="10")
+    command = Command(words, place.folder, environment, place.folder / "tune.log")
     try:
         yield command
     finally:
@@ -174,10 +168,10 @@ def _tune(place: Place, cluster: Any, *options: str) -> Iterator[subprocess.Pope
         command.wait()
 
 
-def _outcome(command: subprocess.Popen[str]) -> tuple[int, str]:
-    out, _ = command.communicate(timeout=280)
+def _outcome(place: Place, command: Command) -> tuple[int, str]:
+    code, out = command.wait(timeout=280), (place.folder / "tune.log").read_text()
     assert "(raylet)" not in out  # Ray keeps its log to itself
-    return command.returncode, out
+    return code, out
 
 
 def _study(storage: str, name: str = "small") -> optuna.Study:
@@ -208,14 +202,13 @@ def _raylet_of(trial: FrozenTrial) -> int:
     return int(worker.parent().ppid())
 
 
-def _wait(command: subprocess.Popen[str], look: Callable[[], FrozenTrial | None]) -> FrozenTrial:
+def _wait(place: Place, command: Command, look: Callable[[], FrozenTrial | None]) -> FrozenTrial:
     until = time.monotonic() + 150
     while time.monotonic() < until and command.poll() is None:
         if (found := look()) is not None:
             return found
         time.sleep(0.2)
-    command.kill()
-    pytest.fail(f"no trial was met in its middle:\n{command.communicate()[0]}")
+    pytest.fail(f"no trial was met in its middle:\n{(place.folder / 'tune.log').read_text()}")
 
 
 def _assert_at_rest(place: Place, study: optuna.Study, runs: Callable[[Place], list[Any]]) -> None:

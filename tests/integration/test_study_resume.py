@@ -1,9 +1,8 @@
-"""A study that is stopped, killed or out of time goes on with what is missing, and ends as if nothing had happened."""
+"""A study that is stopped, killed or out of time resumes what is missing, and ends as if nothing had happened."""
 
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from tests.integration.studies import (
     wait_for,
     workers_of,
 )
+from tests.integration.warm import Command
 from tunery.search.study import queue
 
 Runs = Callable[[Place], list[Any]]
@@ -37,11 +37,11 @@ LONG = {"max_steps": 60, "checkpoints": 6}
 
 
 @contextmanager
-def stopped_in_trial(place: Place, slot: int, number: signal.Signals, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def stopped_in_trial(place: Place, trial: int, number: signal.Signals, *words: str) -> Iterator[Command]:
     """A command that got a signal in the middle of a trial's training, and has ended."""
     process = begin(place, *words)
     try:
-        wait_for(lambda: in_training(place, slot), process)
+        wait_for(lambda: in_training(place, trial), process)
         process.send_signal(number)
         process.wait(timeout=120)
         yield process
@@ -60,7 +60,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(place: Place, runs: Runs)
         assert process.returncode == 1
     said = text(place)
     assert "2 trials are left" in said
-    assert "The same command goes on" in said
+    assert "Run the same command to resume it" in said
     assert "Traceback" not in said
     assert "RUNNING" not in statuses(runs(place))
     assert standing(place)[2].state == TrialState.WAITING
@@ -100,7 +100,7 @@ def test_two_workers_stop_at_checkpoints_and_go_on(place: Place, runs: Runs) -> 
         assert process.returncode == 1
     finally:
         end(process)
-    assert "trials are left. The same command goes on" in text(place)
+    assert "trials are left. Run the same command to resume them" in text(place)
     assert "Traceback" not in text(place)
     assert "RUNNING" not in statuses(runs(place))
     assert belonging_to(place) == []
@@ -154,19 +154,19 @@ def test_the_same_command_does_only_what_a_higher_total_adds(place: Place, runs:
 @pytest.mark.slow
 def test_the_time_limit_is_a_total_and_a_larger_one_goes_on(place: Place, runs: Runs) -> None:
     small_study(place, training={"max_steps": 2000, "checkpoints": 20}, search={"trials": 2})
-    outcome = place.tunery("tune", "--project", ".", "--timeout", "15")
+    outcome = place.tunery("tune", "--project", ".", "--timeout", "10")
     assert outcome.code == 0, outcome.err
     assert "RUNNING" not in statuses(runs(place))
     (begun,) = trials_of(runs(place))
     assert standing(place)[0].state == TrialState.WAITING
-    assert load(place).user_attrs["search_seconds"] >= 15
+    assert load(place).user_attrs["search_seconds"] >= 10
 
-    outcome = place.tunery("tune", "--project", ".", "--timeout", "15")
+    outcome = place.tunery("tune", "--project", ".", "--timeout", "10")
     assert outcome.code == 0, outcome.err
     (again,) = trials_of(runs(place))
     assert again.info.end_time == begun.info.end_time, "it ran although its time was up"
 
-    more = str(load(place).user_attrs["search_seconds"] + 30)
+    more = str(load(place).user_attrs["search_seconds"] + 15)
     outcome = place.tunery("tune", "--project", ".", "--timeout", more)
     assert outcome.code == 0, outcome.err
     longer = next(run for run in trials_of(runs(place)) if run.info.run_id == begun.info.run_id)
@@ -179,7 +179,7 @@ def test_the_time_limit_is_a_total_and_a_larger_one_goes_on(place: Place, runs: 
         ("nan", {"search": {"space": {"training.learning_rate": {"choices": [1.0e-3, 1.0e37]}}}}),
         pytest.param(
             "timeout",
-            {"search": {"space": {"training.max_steps": {"choices": [2, 5000]}}, "timeout_seconds": 30}},
+            {"search": {"space": {"training.max_steps": {"choices": [2, 5000]}}, "timeout_seconds": 15}},
             marks=pytest.mark.slow,
         ),
         ("infeasible", {"search": {"space": {"training.micro_batch_size": {"choices": [2, 512]}}, "memory": "1 GiB"}}),

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.integration.conftest import Place
 from tests.integration.servers import mlflow_server
 from tests.integration.slurm_cluster import Cluster, slurm_cluster, until
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.storage import open_storage, storage_url
 from tunery.training.checkpoints import latest_checkpoint
@@ -234,11 +235,11 @@ def check_whole(setting: Setting) -> None:
     runs = runs_of(setting.tracking)
     assert {run.info.status for run in runs} == {"FINISHED"}
     kinds = Counter(run.data.tags["tunery.kind"] for run in runs)
-    assert (kinds["study"], kinds["trial"]) == (1, TRIALS + len(queue.standing(setting.study("small finals"))))
+    assert (kinds["study"], kinds["trial"]) == (1, TRIALS + len(queue.current_trials(setting.study("small finals"))))
     for study in (setting.study(), setting.study("small finals"), setting.study("small end")):
-        assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
+        assert {trial.state for trial in queue.current_trials(study).values()} == {TrialState.COMPLETE}
         assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    assert sorted(queue.standing(setting.study())) == list(range(TRIALS))
+    assert sorted(queue.current_trials(setting.study())) == list(range(TRIALS))
     parent = parent_of(setting.tracking)
     assert "tunery.failure" not in parent.data.tags
     assert "trials/complete" in parent.data.metrics
@@ -253,7 +254,7 @@ def check_gone_on_with(setting: Setting, stopped: list[FrozenTrial]) -> None:
     for before in stopped:
         first = there.trials[before.number]
         assert (first.state, first.user_attrs[queue.FAILURE]) == (TrialState.FAIL, "killed")
-        second = queue.standing(there)[before.user_attrs[queue.SLOT]]
+        second = queue.current_trials(there)[before.user_attrs[QUEUE_KEY]]
         assert second.number != first.number
         assert second.params == first.params
         assert second.user_attrs[queue.RETRIES] == 0  # it was asked to stop: no fault of its own

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.servers import free_port, mlflow_server, process, server_environment, wait_until_it_answers
+from tests.integration.servers import free_port, process, server_environment, wait_until_it_answers
 from tunery.config.model import AdapterConfig, BaseConfig
-from tunery.errors import BaseModelError, RefError
+from tunery.errors import BaseModelError, Overtaken, RefError
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import StepMetrics
+from tunery.tracking.aliases import Aliases, AliasMove, current_aliases, finish_pending, move_aliases
 from tunery.tracking.flavor.adapters import LoggedAdapter, log_adapter
 from tunery.tracking.registry import download, register, resolve
 from tunery.tracking.run import open_run
@@ -59,17 +61,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="module", params=["sqlite", "server"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp(request.param)
-    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI",)}
-    try:
-        if request.param == "sqlite":
-            yield connect(f"sqlite:///{folder}/mlflow.db", "demo")
-        else:
-            with mlflow_server(folder) as address:
-                yield connect(address, "demo")
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("sqlite")
+        shutil.copy2(request.getfixturevalue("fresh_database"), folder / "mlflow.db")
+        uri = f"sqlite:///{folder}/mlflow.db"
+    else:
+        uri = request.getfixturevalue("server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
+        yield connect(uri, "demo")
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +253,54 @@ def _run_python(store: Store, code: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# ---- the aliases on the server, whose columns are shorter than SQLite's
+
+
+@pytest.fixture
+def server_store(server: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards
+    return connect(server, "aliases")
+
+
+def _with_versions(store: Store, name: str, versions: int) -> None:
+    store.client.create_registered_model(name)
+    for _ in range(versions):
+        store.client.create_model_version(name, "s3://bucket/nowhere")
+
+
+def _wanted(store: Store, name: str, version: int) -> AliasMove:
+    page = "# why\n" + "x" * 7000
+    run = store.client.create_run(store.experiment_id(), tags={"mlflow.note.content": page})
+    before = current_aliases(store, name)
+    tags = {f"tunery.promotion.{number}": "я" * 1000 for number in range(4)}
+    return AliasMove(before, Aliases(version, before.champion), run.info.run_id, "2026-01-02T03:04:05+00:00", tags)
+
+
+def test_a_long_report_and_long_evidence_fit(server_store: Store) -> None:
+    _with_versions(server_store, "long", 2)
+    move_aliases(server_store, "long", _wanted(server_store, "long", 1))
+    move_aliases(server_store, "long", _wanted(server_store, "long", 2))
+    version = server_store.client.get_model_version("long", "2")
+    assert current_aliases(server_store, "long") == Aliases(2, 1)
+    assert (version.description[:5], len(version.description), len(version.tags)) == ("# why", 5000, 4)
+    assert finish_pending(server_store, "long") is None
+
+
+def test_of_five_that_move_at_once_one_wins(server_store: Store) -> None:
+    _with_versions(server_store, "busy", 5)
+    moves = [_wanted(server_store, "busy", version) for version in range(1, 6)]
+
+    def tried(one: AliasMove) -> int | None:
+        try:
+            move_aliases(server_store, "busy", one)
+        except Overtaken:
+            return None
+        return one.after.champion
+
+    with ThreadPoolExecutor(5) as pool:
+        won = [version for version in pool.map(tried, moves) if version is not None]
+    assert len(won) == 1
+    assert current_aliases(server_store, "busy") == Aliases(won[0], None)
+    assert server_store.client.get_registered_model("busy").tags == {}

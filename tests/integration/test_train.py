@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 
 from tests.integration.conftest import Place
-from tests.integration.servers import mlflow_server
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A process of its own, in a folder where nothing was run before."""
     place = Place(tmp_path_factory.mktemp("trained"))
     place.rows()
     place.project(base={"quantization": "nf4"}, training={"score_checkpoints": True})
-    outcome = place.tunery("train", "--project", ".", env={"HF_TOKEN": "hf_secretsecretsecretsecretsecret12"})
+    outcome = place.process("train", "--project", ".", env={"HF_TOKEN": "hf_secretsecretsecretsecretsecret12"})
     assert outcome.code == 0, outcome.err
     (place.folder / "out.txt").write_text(outcome.out)
     return place
@@ -114,7 +114,8 @@ def test_the_bases_score_is_computed_once(trained: Place, client: Any) -> None:
 
 @pytest.mark.parametrize("ref", ["models:/small/1", "builtin:tiny"])
 def test_anything_can_be_scored(trained: Place, ref: str) -> None:
-    outcome = trained.tunery(
+    command = trained.process if ref.startswith("models:") else trained.tunery
+    outcome = command(
         "evaluate", ref, "--evaluation.tasks", "[world_facts]", "--evaluation.limit", "8", "--base.quantization", "nf4"
     )
     assert outcome.code == 0, outcome.err
@@ -131,27 +132,26 @@ def test_a_scored_version_has_the_scores_of_its_training(trained: Place, client:
 
 
 @pytest.mark.slow
-def test_a_server_on_postgresql_gets_the_same_run(trained: Place, run: Any, tmp_path: Path) -> None:
+def test_a_server_on_postgresql_gets_the_same_run(trained: Place, run: Any, server: str) -> None:
     import mlflow
 
-    with mlflow_server(tmp_path) as address:
-        outcome = trained.tunery("train", "--project", ".", "--tracking-uri", address)
-        assert outcome.code == 0, outcome.err
-        client = mlflow.MlflowClient(tracking_uri=address)
-        (found,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
-        assert found.info.status == "FINISHED"
-        for name, value in run.data.metrics.items():
-            if not name.startswith(("system/", "train/tokens", "train/peak", "train_seconds", "peak_memory")):
-                assert found.data.metrics[name] == value, name
-        scored = trained.tunery("evaluate", "models:/small/1", "--tracking-uri", address)
-        assert scored.code == 0, scored.err
+    outcome = trained.tunery("train", "--project", ".", "--tracking-uri", server)
+    assert outcome.code == 0, outcome.err
+    client = mlflow.MlflowClient(tracking_uri=server)
+    (found,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert found.info.status == "FINISHED"
+    for name, value in run.data.metrics.items():
+        if not name.startswith(("system/", "train/tokens", "train/peak", "train_seconds", "peak_memory")):
+            assert found.data.metrics[name] == value, name
+    scored = trained.tunery("evaluate", "models:/small/1", "--tracking-uri", server)
+    assert scored.code == 0, scored.err
 
 
-def test_a_preview_shows_tokens_and_makes_no_run(place: Place) -> None:
-    outcome = place.tunery("train", "--project", ".", "--preview", "2")
+def test_a_preview_shows_tokens_and_makes_no_run(bare_place: Place) -> None:
+    outcome = bare_place.tunery("train", "--project", ".", "--preview", "2")
     assert outcome.code == 0, outcome.err
     assert "It is" in outcome.out
-    assert not (place.folder / "mlflow.db").exists()
+    assert not (bare_place.folder / "mlflow.db").exists()
 
 
 def test_mlflow_loads_what_was_trained(trained: Place) -> None:

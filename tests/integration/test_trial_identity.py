@@ -15,20 +15,12 @@ from tunery.config.load import load_project
 from tunery.errors import Pruned
 from tunery.records import StepMetrics
 from tunery.runs.cache import Resident
+from tunery.runs.observer import Observer
 from tunery.runs.trial import TrialPlan, run_trial
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store, connect
 
 QUANTISED = {"base.quantization": "nf4", "adapter.dropout": "0.1", "training.neftune_noise_alpha": "5"}
-
-
-class Silent:
-    """Watches and says nothing."""
-
-    def step(self, text: str) -> None: ...
-    def show(self, renderable: Any) -> None: ...
-    def training(self, metrics: StepMetrics, total_steps: int) -> None: ...
-    def end_training(self) -> None: ...
 
 
 def prune(metrics: StepMetrics) -> None:
@@ -48,7 +40,7 @@ def trial(place: Place, store: Store, resident: Resident, parent: str, settings:
     ids: list[str] = []
     plan = TrialPlan(project=project, parent=parent, name="trial", began=ids.append, **more)
     try:
-        run_trial(plan, resident, store, Silent())
+        run_trial(plan, resident, store, Observer())
     except Pruned:
         assert "report" in more
     return ids[0]
@@ -74,7 +66,7 @@ def test_a_trial_is_a_fresh_training_to_the_last_bit(
 ) -> None:
     place.project(training={"score_checkpoints": True}, evaluation={"limit": 16, "batch_size": 3})
     words = [word for key, value in settings.items() for word in (f"--{key}", value)]
-    assert place.tunery("train", "--project", ".", *words).code == 0
+    assert place.process("train", "--project", ".", *words).code == 0
     (alone,) = store.client.search_runs([store.experiment_id()], "tags.`tunery.kind` = 'train'")
 
     resident = Resident()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,17 +20,6 @@ def _little_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's migrations take 6 s: made once, copied for each test."""
-    folder = tmp_path_factory.mktemp("database")
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    connect(f"sqlite:///{folder}/mlflow.db", "unused")
-    if before is None:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return folder / "mlflow.db"
 
 
 @pytest.fixture

@@ -69,6 +69,18 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@each_page
+def test_every_module_that_is_named_exists(page: Path) -> None:
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]+(?:\.py|/))`", page.read_text(encoding="utf-8")))
+    assert [name for name in named if not any((root / name).exists() for root in (ROOT, ROOT / "src/tunery"))] == []
+
+
+def test_the_house_map_names_every_package() -> None:
+    packages = {folder.name for folder in (ROOT / "src/tunery").iterdir() if (folder / "__init__.py").is_file()}
+    mapped = re.findall(r"^  ([a-z]+)/ ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(mapped) == sorted(packages)
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 

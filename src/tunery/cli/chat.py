@@ -12,17 +12,23 @@ from tunery.cli.options import device_option, tracking_option
 @click.command()
 @click.argument("ref")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Where the page listens; any other needs a password."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; any but a loopback address needs a password.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="Default: the first free one from 7860 on.")
-@click.option("--share", is_flag=True, help="Through a tunnel of gradio.live; needs a password.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="Default: the first free one from 7860 up.")
+@click.option("--share", is_flag=True, help="Share through a gradio.live tunnel; needs a password.")
 @device_option
 @tracking_option
 def chat(ref: str, host: str, port: int | None, share: bool, device: str, tracking_uri: str | None) -> None:
-    """Ask a trained model and its base side by side, and vote; votes are kept in MLflow.
+    """Chat with a trained model and its base side by side.
+
+    Votes for the better answer are kept in MLflow.
 
     REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>. Needs: pip install 'tunery[chat]'. The
-    password is read from TUNERY_CHAT_PASSWORD alone: others see options, and MLflow keeps those of `mlflow run`.
+    password is read only from TUNERY_CHAT_PASSWORD: other users can see command-line options, and MLflow stores those
+    of `mlflow run`.
     """
     from tunery.cli.terminal import Terminal
     from tunery.serving.chat.server import PASSWORD_VARIABLE, Address, chat

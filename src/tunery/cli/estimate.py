@@ -8,24 +8,27 @@ from tunery.cli.options import OverridableCommand, overrides_of
 
 _DEFAULT_PROJECT = "projects/quickstart"
 _EPILOG = """Any key of project.yaml is an option too: --base.quantization none, --data.max_length 4096.
-How it is counted, and how far off it was: docs/guides/memory.md."""
+How it is computed, and how accurate it was: docs/guides/memory.md."""
 
 
 @click.command(cls=OverridableCommand, epilog=_EPILOG)
 @click.option("--project", metavar="FOLDER", help=f"Folder with project.yaml; default: {_DEFAULT_PROJECT}.")
 @click.option(
-    "--base", metavar="MODEL", help="Hub id, local folder or builtin:tiny; alone, with default settings for the rest."
+    "--base", metavar="MODEL", help="Hub id, local folder or builtin:tiny; without --project, default settings apply."
 )
-@click.option("--memory", metavar="SIZE", help="Of a CUDA card, here or not: '24 GiB'. Default: what this machine has.")
+@click.option(
+    "--memory", metavar="SIZE", help="Memory of a CUDA card, in this machine or not: '24 GiB'. Default: this machine's."
+)
 @click.pass_context
 def estimate(context: click.Context, project: str | None, base: str | None, memory: str | None) -> None:
-    """Say how much memory a run needs, by part, and the largest micro batch and length that fit.
+    """Show how much memory a run needs.
 
-    Counted from the base's config alone: no weights are loaded or downloaded.
+    Lists the memory by part, and the largest micro batch and length that fit. All of it is computed from the base's
+    config: no weights are loaded or downloaded.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.estimation.command import estimate_run
+    from tunery.estimation.command import estimate_run, settings_of
 
     chosen = project if project is not None or base is not None else _DEFAULT_PROJECT
     with Terminal() as terminal:
-        terminal.show(estimate_run(chosen, base, memory, overrides_of(context)))
+        terminal.show(estimate_run(settings_of(chosen, base, overrides_of(context)), memory).table())

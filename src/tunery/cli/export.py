@@ -16,19 +16,21 @@ from tunery.cli.options import device_option, tracking_option
     "--to",
     required=True,
     type=click.Choice(["adapter", "merged", "hub", "space"]),
-    help="adapter: for PEFT, vLLM; merged: whole, in 16 bit; hub: the adapter, sent to --repo; space: an app.",
+    help="adapter: for PEFT and vLLM; merged: whole model in 16 bits; hub: adapter, sent to --repo; space: an app.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="New or empty; with hub it may be left out."
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="A new or empty folder; optional with --to hub."
 )
-@click.option("--repo", metavar="OWNER/NAME", help="Send it to the Hugging Face Hub, privately; needs HF_TOKEN.")
-@click.option("--public", is_flag=True, help="A new repository can be seen by everyone.")
+@click.option(
+    "--repo", metavar="OWNER/NAME", help="Upload to this repository on the Hub, private by default; needs HF_TOKEN."
+)
+@click.option("--public", is_flag=True, help="Make a new repository public.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in --out.")
 @click.option(
     "--max-distance",
     type=click.FloatRange(min=0, min_open=True),
     metavar="NATS",
-    help="Most that the merged model's log-likelihood of a token may differ on average; default: 0.05.",
+    help="Largest mean difference of a token's log-likelihood between merged and trained model; default: 0.05.",
 )
 @device_option
 @tracking_option
@@ -43,7 +45,7 @@ def export(
     device: str,
     tracking_uri: str | None,
 ) -> None:
-    """Write a trained model as a folder that other tools load, with a model card.
+    """Write a trained model as a folder for other tools, with a model card.
 
     REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
     """

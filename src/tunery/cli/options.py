@@ -27,7 +27,7 @@ class Finite(click.FloatRange):
 
 
 class Name(click.types.StringParamType):
-    """A text that is not empty: `--study "$NAME"` with NAME unset must not go on with another study."""
+    """A text that is not empty: `--study "$NAME"` with NAME unset must not resume another study."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The text, or a fault."""
@@ -54,7 +54,7 @@ device_option = click.option(
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the run goes, and what it is called there."""
+    """--tracking-uri and --run-name."""
     return tracking_option(click.option("--run-name", metavar="NAME", help="Name of the run in MLflow.")(command))
 
 
@@ -73,7 +73,7 @@ _META = "tunery.overrides"
 
 
 class OverridableCommand(click.Command):
-    """A command that takes config keys as options; they are set apart before click reads its own.
+    """A command that takes config keys as options; they are taken out before click reads its own.
 
     Click's `ignore_unknown_options` would not do: it cannot know that an unknown option is followed by its value, and
     would take the value for an argument.
@@ -92,13 +92,13 @@ class OverridableCommand(click.Command):
 
 
 def overrides_of(context: click.Context) -> list[tuple[str, str]]:
-    """Pairs of key and value that the command line held, in its order."""
+    """Pairs of key and value from the command line, in its order."""
     overrides: list[tuple[str, str]] = context.meta.get(_META, [])
     return overrides
 
 
 def split_overrides(arguments: Iterable[str], declared: set[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Set the undeclared `--key value` and `--key=value` apart from all other words.
+    """Separate the undeclared `--key value` and `--key=value` from all other words.
 
     Raises:
         click.UsageError: If an undeclared option has no value.

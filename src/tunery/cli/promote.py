@@ -7,15 +7,15 @@ import click
 from tunery.cli.options import OverridableCommand, overrides_of, store_options, tracking_option
 
 _EPILOG = """The rules are the section `promotion` of project.yaml; any of its keys is an option too:
---promotion.min_gain 0.01. What each gate asks, and how it is tested: docs/guides/promoting.md.
-Exit codes: 0 the alias moved, or the candidate is the champion already; 3 a gate refused; 2 bad input."""
+--promotion.min_gain 0.01. What each gate requires, and how it is tested: docs/guides/promoting.md.
+Exit codes: 0 the alias moved, or the candidate is already the champion; 3 a gate did not pass; 2 bad input."""
 
 
 @click.command(cls=OverridableCommand, epilog=_EPILOG)
 @click.argument("ref")
-@click.option("--project", metavar="FOLDER", help="Judge by this project's rules instead of those it was trained with.")
-@click.option("--dry-run", is_flag=True, help="Judge, and leave nothing behind: no run, no alias, no version.")
-@click.option("--force", metavar="REASON", help="Move the alias whatever the gates say; the reason is recorded.")
+@click.option("--project", metavar="FOLDER", help="Use this project's tasks and rules instead of those as trained.")
+@click.option("--dry-run", is_flag=True, help="Judge only; leave no run, alias or version behind.")
+@click.option("--force", metavar="REASON", help="Move the alias even if a gate does not pass; the reason is recorded.")
 @store_options
 @click.pass_context
 def promote(
@@ -32,12 +32,12 @@ def promote(
     REF is models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id, or a study's name: its winner.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.promotion.promote import promote as judge
+    from tunery.promotion.promote import promote as promote_model
 
     if force is not None and not force.strip():
         raise click.UsageError('--force needs a reason: --force "the champion answers in the wrong language"', context)
     with Terminal() as terminal:
-        judge(
+        promote_model(
             ref,
             project,
             overrides_of(context),
@@ -51,18 +51,18 @@ def promote(
 
 @click.command()
 @click.argument("project")
-@click.option("--reason", metavar="TEXT", default="", help="Why; recorded.")
+@click.option("--reason", metavar="TEXT", default="", help="Recorded with the rollback.")
 @store_options
 def rollback(project: str, reason: str, tracking_uri: str | None, run_name: str | None) -> None:
-    """Give the alias champion back to the version before; a second rollback undoes the first.
+    """Make the previous champion the champion again; a second rollback undoes the first.
 
     PROJECT is a project's folder, or a registered model's name.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.promotion.rollback import rollback as restore
+    from tunery.promotion.rollback import rollback as roll_back
 
     with Terminal() as terminal:
-        restore(project, terminal, reason=reason, tracking_uri=tracking_uri, run_name=run_name)
+        roll_back(project, terminal, reason=reason, tracking_uri=tracking_uri, run_name=run_name)
 
 
 @click.command()
@@ -70,12 +70,12 @@ def rollback(project: str, reason: str, tracking_uri: str | None, run_name: str 
 @click.option("--refused", is_flag=True, help="Show refused candidates too.")
 @tracking_option
 def history(project: str, refused: bool, tracking_uri: str | None) -> None:
-    """Say who was champion when, why, and with what scores.
+    """Show which version was champion when, why, and with what scores.
 
     PROJECT is a project's folder, or a registered model's name.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.promotion.history import history as tell
+    from tunery.promotion.history import history as show_history
 
     with Terminal() as terminal:
-        tell(project, terminal, refused=refused, tracking_uri=tracking_uri)
+        show_history(project, terminal, refused=refused, tracking_uri=tracking_uri)

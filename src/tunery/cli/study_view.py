@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a line for each trial that ends and, on a terminal, how it stands now."""
+"""What `tunery tune` shows while a study runs: a line for each trial that ends and, on a terminal, a live view."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from rich.text import Text
 from tunery.cli.terminal import Terminal
 from tunery.records import TrialRow
 from tunery.reporting.text import counted, duration, listed, one_line, shown
+from tunery.runs.observer import StudyObserver
 
 _BAR_COLUMNS = 24
-_QUIET_SECONDS = 60.0  # A log says at least so often how far the running trials are.
+_QUIET_SECONDS = 60.0  # A log gets the progress of the running trials at least this often.
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 
 
 @dataclass
 class _Running:
-    """A trial that runs; `step` is 0 until training begins."""
+    """A running trial; `step` is 0 until training begins."""
 
     name: str
     worker: int
@@ -33,13 +34,13 @@ class _Running:
     loss: float | None = None
 
 
-class StudyView(Terminal):
-    """A live picture on a real terminal; plain lines anywhere else."""
+class StudyView(Terminal, StudyObserver):
+    """A live view on a real terminal; plain lines anywhere else."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
         self._name, self._total, self._done_before = "", 0, 0
-        self._began = self._said = time.monotonic()
+        self._began = self._last_line_at = time.monotonic()
         self._running: dict[int, _Running] = {}
         self._ended: dict[int, TrialRow] = {}
         self._best: TrialRow | None = None
@@ -56,22 +57,17 @@ class StudyView(Terminal):
             self._live = None
 
     def begin(self, name: str, total: int, done: int) -> None:
-        """A study begins, or is gone on with.
-
-        Args:
-            total: Trials that there are to be.
-            done: Trials that had ended before.
-        """
+        """Print the study's size, and start the live view on a terminal."""
         self._name, self._total, self._done_before = name, total, done
-        self._began = self._said = time.monotonic()
-        goes_on = f", {done} of them done" if done else ""
-        self.step(f"study {name}: {counted(total, 'trial')}{goes_on}")
+        self._began = self._last_line_at = time.monotonic()
+        already = f", {done} of them done" if done else ""
+        self.step(f"study {name}: {counted(total, 'trial')}{already}")
         if self.console.is_terminal and not self.console.is_dumb_terminal and self._live is None:
             self._live = Live(console=self.console, transient=True, refresh_per_second=2, get_renderable=self._picture)
             self._live.start()
 
     def trial_began(self, number: int, name: str, worker: int) -> None:
-        """A trial is begun, or tried again."""
+        """Add a trial to the live view."""
         self._ended.pop(number, None)
         self._workers.add(worker)
         self._running[number] = _Running(name, worker)
@@ -83,30 +79,26 @@ class StudyView(Terminal):
             return
         running.step, running.total_steps = step, total_steps
         running.loss = running.loss if loss is None else loss
-        if self._live is None and time.monotonic() - self._said >= _QUIET_SECONDS:
+        if self._live is None and time.monotonic() - self._last_line_at >= _QUIET_SECONDS:
             self._line(Text("  ").append_text(_progress_of(number, running)))
 
     def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
-        """A trial has ended.
-
-        Args:
-            best: The best feasible trial so far.
-        """
+        """Print a line, and take the trial out of the live view."""
         self._running.pop(row.number, None)
         self._ended[row.number] = row
         self._best = best or self._best
         self._line(self._ending(row))
 
     def phase(self, text: str) -> None:
-        """Something else than trials begins."""
+        """Print what begins, and clear the trials from the live view."""
         self._phase = text
         self._running.clear()
         self.step(text)
 
-    # ---- what is said
+    # ---- lines of a log
 
     def _line(self, text: Text) -> None:
-        self._said = time.monotonic()
+        self._last_line_at = time.monotonic()
         self.console.print(text, soft_wrap=True)  # a log keeps a line a trial, however long its name is
 
     def _ending(self, row: TrialRow) -> Text:
@@ -133,7 +125,7 @@ class StudyView(Terminal):
         return self._done_before + len(self._ended)
 
     def _left(self) -> str:
-        """Time left, by the mean of the trials that this command saw end."""
+        """Time left, by the mean duration of the trials that this command saw end."""
         seconds = [row.seconds for row in list(self._ended.values()) if row.seconds is not None]
         missing = self._total - self._done
         if not seconds or missing <= 0 or self._phase:
@@ -143,7 +135,7 @@ class StudyView(Terminal):
         shared = f" ({duration(cost)} of work)" if workers > 1 else ""
         return f"about {duration(cost / workers)} left{shared}"
 
-    # ---- the live picture
+    # ---- the live view
 
     def _picture(self) -> RenderableType:
         head = Table.grid(padding=(0, 2))
@@ -152,7 +144,7 @@ class StudyView(Terminal):
         head.add_row(Text(self._name, style="bold"), bar, f"{self._done}/{self._total} trials")
         lines = [
             ("time", Text(", ".join(part for part in (duration(self._elapsed), self._left()) if part))),
-            ("ended", Text(self._standing())),
+            ("ended", Text(self._counts())),
             ("best", Text() if self._best is None else _best(self._best)),
             ("now", Text(self._phase)),
         ]
@@ -164,7 +156,7 @@ class StudyView(Terminal):
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def _standing(self) -> str:
+    def _counts(self) -> str:
         rows = list(self._ended.values())
         states, failures = Counter(row.state for row in rows), Counter(row.failure for row in rows if row.failure)
         said = [f"{self._done_before} before"] if self._done_before else []
@@ -192,6 +184,6 @@ def _progress_of(number: int, running: _Running) -> Text:
 
 
 def _cut(label: str, text: Text) -> Text:
-    """A line of the live picture, cut where the terminal ends."""
+    """A line of the live view, cut at the terminal's width."""
     line = Text(f"{label:<9}", no_wrap=True, overflow="ellipsis")
     return line.append_text(text)

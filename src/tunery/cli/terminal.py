@@ -1,4 +1,4 @@
-"""What a person sees while a verb runs: steps as they end, tables, and one moving line while training."""
+"""What a verb prints while it runs: its steps, tables, and a progress bar while training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tunery.records import StepMetrics
+from tunery.runs.observer import Observer
 
-_LOG_COLUMNS = 110  # Where there is no terminal to ask, wide enough that no score wraps.
-_QUIET_SECONDS = 30.0  # A log says something at least so often.
-_PLAIN_LINES = 10  # A log file or a queue's output gets about so many lines of training instead of a moving bar.
+_LOG_COLUMNS = 110  # Width without a terminal: no score wraps.
+_QUIET_SECONDS = 30.0  # A log gets a line at least this often.
+_PLAIN_LINES = 10  # A log file gets about this many lines of training instead of a progress bar.
 
 
-class Terminal:
+class Terminal(Observer):
     """Prints to stdout; the progress bar is drawn only on a real terminal, a log gets plain lines."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -36,7 +37,7 @@ class Terminal:
         self.end_training()
 
     def step(self, text: str) -> None:
-        """Say what is being done now."""
+        """Print what begins now."""
         self.console.print(f"[bold cyan]»[/] {escape(text)}")
 
     def show(self, renderable: RenderableType) -> None:
@@ -44,7 +45,7 @@ class Terminal:
         self.console.print(renderable)
 
     def training(self, metrics: StepMetrics, total_steps: int) -> None:
-        """Follow one optimizer step."""
+        """Move the progress bar, or print a line now and then."""
         loss = metrics.values.get("train/loss")
         validation = metrics.values.get("validation/nll")
         if self.console.is_terminal:
@@ -56,7 +57,7 @@ class Terminal:
             self.console.print(f"  step {metrics.step}: validation/nll {validation:.4f}")
 
     def end_training(self) -> None:
-        """Take the moving line away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

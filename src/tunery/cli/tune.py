@@ -15,24 +15,31 @@ from tunery.cli.options import KEYS, Finite, Name, OverridableCommand, load, pro
     "--study",
     type=Name(),
     metavar="NAME",
-    help="Name of the study; default: the project's. A known name is gone on with.",
+    help="Name of the study; default: the project's name. An existing study is resumed.",
 )
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials in all; default: search.trials.")
-@click.option("--timeout", type=Finite(min=0, min_open=True), metavar="SECONDS", help="For the search in all.")
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials in total; default: search.trials.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this host, or Ray actors."
-)
-@click.option(
-    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where workers are."
+    "--timeout", type=Finite(min=0, min_open=True), metavar="SECONDS", help="Time limit for the whole search."
 )
 @click.option(
-    "--address", metavar="ADDRESS", help="Of the Ray cluster: auto (the default), HOST:PORT, ray://HOST:PORT."
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes on this host, or Ray actors.",
+)
+@click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where the workers run."
+)
+@click.option(
+    "--address", metavar="ADDRESS", help="Address of the Ray cluster: auto (the default), HOST:PORT or ray://HOST:PORT."
 )
 @click.option(
     "--gpus-per-worker",
     type=Finite(min=0, max=1),
     metavar="N",
-    help="On Ray: 1, a part of one, or 0; default: 1 where the cluster has any.",
+    help="GPUs for each Ray worker: 1, a fraction, or 0; default: 1 if the cluster has any.",
 )
 @click.option("--storage", metavar="URL", help="Optuna's storage; default: search.storage, else ./optuna.db.")
 @store_options
@@ -51,7 +58,7 @@ def tune(
     tracking_uri: str | None,
     run_name: str | None,
 ) -> None:
-    """Search the project's settings; the same command again goes on with what is missing."""
+    """Search a project's settings. Run the same command again to resume the study."""
     from tunery.cli.study_view import StudyView
     from tunery.search.report.tables import finalists_table, study_table
     from tunery.search.report.verdict import shown_verdict

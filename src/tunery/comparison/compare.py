@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.comparison.entries import counting
 from tunery.comparison.leaderboard import MOST_TESTED, rank
-from tunery.comparison.selection import selected, split_at_commas
+from tunery.comparison.selection import split_at_commas
 from tunery.errors import Fault, InputError, StorageError
 from tunery.reporting.text import code, counted, listed
-from tunery.runs.observer import Observer, SilentObserver
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tunery.comparison.entries import RunEntry
     from tunery.comparison.records import Comparison
     from tunery.comparison.selection import Selection
@@ -82,41 +80,6 @@ def compare_runs(
     elif options.out is None:
         observer.step("not kept; --out FOLDER writes the whole report")
     return comparison
-
-
-def compare_frame(
-    refs: Sequence[str],
-    *,
-    project: str | Sequence[str],
-    experiment: str | Sequence[str],
-    study: str | Sequence[str],
-    tags: Mapping[str, str],
-    filter: str,
-    imported: bool,
-    confidence: float,
-    seed: int,
-    tested: int,
-    record: bool,
-    tracking_uri: str | None,
-) -> pd.DataFrame:
-    """A comparison as a table for a notebook, see `tunery.compare`."""
-    from tunery.comparison.report.tables import frame
-
-    selection = selected(
-        refs,
-        projects=_several(project),
-        experiments=_several(experiment),
-        studies=_several(study),
-        tags=tuple(tags.items()),
-        filter=filter,
-        imported=imported,
-    )
-    options = CompareOptions(confidence, seed, tested, curves=record, record=record)
-    return frame(compare_runs(selection, options, SilentObserver(), tracking_uri=tracking_uri))
-
-
-def _several(value: str | Sequence[str]) -> tuple[str, ...]:
-    return ((value,) if value else ()) if isinstance(value, str) else tuple(value)
 
 
 def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[RunEntry], list[str]]:

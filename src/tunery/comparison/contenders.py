@@ -19,7 +19,8 @@ from tunery.comparison.conditions import conditions_of, conflicts
 from tunery.comparison.entries import RunEntry, TaskScore, Votes, configuration_of, repetitions
 from tunery.comparison.groups import Group, remarks
 from tunery.comparison.pairing import answers_of, averaged
-from tunery.comparison.records import SCORE, LeaderboardRow, ScoreCell, WinRate
+from tunery.comparison.records import LeaderboardRow, ScoreCell, WinRate
+from tunery.records import SCORE
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
@@ -28,7 +29,7 @@ from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_es
 
 @dataclass(frozen=True)
 class Configuration:
-    """A contender with the arrays that its tests need; `side` is over the board's tasks."""
+    """A contender with its arrays for the tests, over the tasks that rank the board."""
 
     contender: LeaderboardRow
     side: ScoreMatrix
@@ -36,7 +37,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the contenders of a board share on one task: the order of its items and how they hang together."""
+    """What the contenders of a board share on one task: the order of its items, and which are not independent."""
 
     name: str
     order: pd.Index | None
@@ -44,23 +45,23 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class TestOptions:
-    """How sure things must be, and the seed of the permutation tests."""
+class PairTestOptions:
+    """Confidence of every interval and every "better", and the seed of the permutation tests."""
 
     confidence: float
     seed: int
 
 
-def candidates(
-    group: Group, names: Mapping[tuple[str, ...], str], options: TestOptions
+def configurations(
+    group: Group, names: Mapping[tuple[str, ...], str], options: PairTestOptions
 ) -> tuple[list[Configuration], list[ItemClusters], list[str]]:
-    """One candidate a configuration.
+    """One contender for each configuration.
 
     Args:
         names: By `configuration_of`.
 
     Returns:
-        Candidates in the order of their first runs, the clusters of each of the board's tasks, and notes.
+        Configurations in the order of their first runs, the clusters of each of the board's tasks, and notes.
     """
     rows, notes = _rows(group)
     tasks = [_task(name, group.runs) for name in group.tasks]
@@ -204,7 +205,7 @@ def _mean_error(errors: Sequence[float | None]) -> float:
 
 
 def _contender(
-    name: str, runs: Sequence[RunEntry], tasks: Sequence[_Task], ranked: int, options: TestOptions
+    name: str, runs: Sequence[RunEntry], tasks: Sequence[_Task], ranked: int, options: PairTestOptions
 ) -> tuple[LeaderboardRow, ScoreMatrix]:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
     side, base = _side(runs, tasks), _base_side(runs, tasks)
@@ -223,7 +224,7 @@ def _contender(
 
 
 def _measured(
-    side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], options: TestOptions, bare: bool
+    side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], options: PairTestOptions, bare: bool
 ) -> ScoreCell:
     """A side's score with its interval, and its gain over the base; greater is better.
 

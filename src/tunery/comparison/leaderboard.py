@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tunery.comparison.contenders import Configuration, TestOptions, candidates, named
+from tunery.comparison.contenders import Configuration, PairTestOptions, configurations, named
 from tunery.comparison.entries import RunEntry
 from tunery.comparison.groups import Group, group_runs
-from tunery.comparison.records import SCORE, Board, Comparison, TestedPair
+from tunery.comparison.records import Board, Comparison, TestedPair
 from tunery.errors import Fault, InputError
-from tunery.statistics.ranks import across_tasks, average_ranks, corrected, rank_range, too_close
+from tunery.records import SCORE
+from tunery.statistics.ranks import average_ranks, close_groups, corrected, rank_range, ranks_over_tasks
 from tunery.statistics.significance import difference
 from tunery.statistics.variance import ItemClusters
 
@@ -53,13 +54,13 @@ def rank(
         faults = [Fault(f"{one.run.name} ({one.run.run_id})", one.reason) for one in unranked]
         raise InputError("compare: no run can be ranked", faults)
     names = named([run for group in groups for run in group.runs])
-    boards = tuple(_board(group, names, TestOptions(confidence, seed), tested) for group in groups)
+    boards = tuple(_board(group, names, PairTestOptions(confidence, seed), tested) for group in groups)
     return Comparison(boards, tuple(unranked), confidence)
 
 
-def _board(group: Group, names: Mapping[tuple[str, ...], str], options: TestOptions, most: int) -> Board:
+def _board(group: Group, names: Mapping[tuple[str, ...], str], options: PairTestOptions, most: int) -> Board:
     """One board: contenders by score, each beside its base, pairs tested, places with what is open about them."""
-    found, clusters, notes = candidates(group, names, options)
+    found, clusters, notes = configurations(group, names, options)
     ordered = sorted(found, key=lambda one: (-one.side.score, one.contender.name))
     order = [one.contender.name for one in ordered]
     tested = ordered[:most]
@@ -78,16 +79,16 @@ def _board(group: Group, names: Mapping[tuple[str, ...], str], options: TestOpti
         )
         for place, (name, one) in enumerate(zip(order, ordered, strict=True), start=1)
     )
-    across = across_tasks(values, options.confidence) if len(order) == len(tested) else None
-    ties = too_close(order[: len(tested)], better)
-    return dataclasses.replace(board, contenders=contenders, ties=ties, across=across)
+    task_ranks = ranks_over_tasks(values, options.confidence) if len(order) == len(tested) else None
+    ties = close_groups(order[: len(tested)], better)
+    return dataclasses.replace(board, contenders=contenders, ties=ties, task_ranks=task_ranks)
 
 
 def _pairs(
     ordered: Sequence[Configuration],
     tasks: Sequence[str],
     clusters: Sequence[ItemClusters],
-    options: TestOptions,
+    options: PairTestOptions,
     family: int | None,
 ) -> tuple[TestedPair, ...]:
     """Every two candidates on the score, corrected together, and on each task, corrected over tasks and pairs.

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import RunEntry, Votes
-from tunery.records import Difference
-from tunery.statistics.ranks import Across
-
-SCORE = "score"  # the mean over a board's tasks; other keys are names of tasks
+from tunery.records import SCORE, Difference
+from tunery.statistics.ranks import TaskRanks
 
 
 @dataclass(frozen=True)
@@ -114,16 +112,16 @@ class Board:
         contenders: From the best score on.
         pairs: Every two contenders on every task, and on SCORE where there are several tasks.
         ties: Contenders of neighbouring places that are too close to call, best group first.
-        across: None where there are too few tasks or contenders.
-        reason: Why these runs are not on the main board; empty for the main board.
-        notes: What a reader should know: conditions that were not recorded, a seed that was trained twice, ...
+        task_ranks: None where there are too few tasks or contenders.
+        reason: Why these runs do not stand on the main board; empty for the main board.
+        notes: What a reader should know: conditions that nobody recorded, a seed held twice, ...
     """
 
     tasks: tuple[str, ...]
     contenders: tuple[LeaderboardRow, ...]
     pairs: tuple[TestedPair, ...]
     ties: tuple[tuple[str, ...], ...]
-    across: Across | None = None
+    task_ranks: TaskRanks | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
 

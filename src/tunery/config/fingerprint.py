@@ -14,7 +14,12 @@ _NOT_DECISIVE = ("search", "promotion", "name")
 def fingerprint(project: Project) -> str:
     """First 16 hex digits of the SHA-256 of the settings that decide a result; equal settings, equal fingerprint."""
     decisive = {key: value for key, value in resolved(project).items() if key not in _NOT_DECISIVE}
-    canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return json_digest(decisive)
+
+
+def json_digest(value: object) -> str:
+    """First 16 hex digits of the SHA-256 of a value's canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

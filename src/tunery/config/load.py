@@ -164,8 +164,7 @@ def _unknown(key: str) -> ConfigError:
 
 
 def project_name(project: str) -> str:
-    """The name of the project in a folder or a project.yaml; what is neither is a name."""
+    """A project's name, given its folder, its project.yaml, or the name itself."""
     path = Path(project).expanduser()
-    if not (path / "project.yaml").is_file() and not (path.is_file() and path.suffix in (".yaml", ".yml")):
-        return project
-    return load_project(project, ()).name
+    is_project_file = path.is_file() and path.suffix in (".yaml", ".yml")
+    return load_project(path).name if is_project_file or (path / "project.yaml").is_file() else project

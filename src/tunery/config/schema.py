@@ -46,7 +46,7 @@ def page() -> str:
 
 def _section(section: type[BaseModel], prefix: str) -> Iterator[str]:
     nested: list[tuple[type[BaseModel], str]] = []
-    yield f"## {prefix.rstrip('.') or 'project'}"
+    yield f"## `{prefix.rstrip('.') or 'project'}`"  # code: <key> would be taken for an HTML tag
     yield ""
     yield (section.__doc__ or "").strip()
     yield ""

@@ -63,3 +63,8 @@ class TrainingConfig(Section):
     early_stopping_patience: Count | None = Field(
         None, description="Stop after this many checkpoints without improvement."
     )
+
+    @property
+    def scores_checkpoints(self) -> bool:
+        """Whether checkpoints are scored on dev items."""
+        return self.score_checkpoints or self.keep_best_by == "score"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from tunery.config.load import Overrides, load_project, project_from
 from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
-from tunery.estimation.estimate import available_bytes, estimate, largest_fit
+from tunery.estimation.estimate import Fit, MemoryEstimate, available_bytes, estimate, largest_fit
 from tunery.estimation.table import estimate_table
 from tunery.models.device import resolve_device
 
@@ -17,27 +18,62 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def estimate_run(
-    project: str | None, base: str | None, memory: str | None, overrides: Overrides = ()
-) -> RenderableType:
-    """A table of what training and evaluation need, and of the largest run that fits.
+@dataclass(frozen=True)
+class EstimatedRun:
+    """What a run needs beside what there is.
+
+    Args:
+        project: The settings of the run.
+        memory: Bytes by part, of training and of evaluation.
+        largest: The largest run that fits.
+        available_bytes: Memory of the card that was named, or of this machine.
+    """
+
+    project: Project
+    memory: MemoryEstimate
+    largest: Fit
+    available_bytes: int
+
+    def table(self) -> RenderableType:
+        """All of it, for a terminal."""
+        return estimate_table(self.project, self.memory, self.largest, self.available_bytes)
+
+
+def estimate_run(project: Project, memory: str | None = None) -> EstimatedRun:
+    """What training and evaluation need, and the largest run that fits.
+
+    Args:
+        project: The settings.
+        memory: Of a card, "24 GiB"; without it, this machine's.
+
+    Raises:
+        ConfigError: If `memory` breaks a rule, or the device is missing.
+        BaseModelError: If the base is missing or its architecture unknown.
+    """
+    size = None if memory is None else _size(memory)
+    device = _device(project, size)
+    available = available_bytes(resolve_device(device)) if size is None else size
+    needed = estimate(project, device=device)
+    return EstimatedRun(project, needed, largest_fit(project, available, device=device), available)
+
+
+def settings_of(project: str | None, base: str | None, overrides: Overrides = ()) -> Project:
+    """The settings that are estimated.
 
     Args:
         project: A project's file or folder; without one, the default settings on `base`.
         base: Hub id, folder or builtin:tiny instead of the project's base.
-        memory: Of a card, "24 GiB"; without it, this machine's.
         overrides: Pairs of dotted key and YAML value.
 
     Raises:
-        ConfigError: If the project, an override or `memory` breaks a rule.
-        BaseModelError: If the base is not there or its architecture unknown.
+        ConfigError: If the project or an override breaks a rule.
     """
-    size = None if memory is None else _size(memory)
-    loaded = _project(project, base, overrides)
-    device = _device(loaded, size)
-    have = available_bytes(resolve_device(device)) if size is None else size
-    needed = estimate(loaded, device=device)
-    return estimate_table(loaded, needed, largest_fit(loaded, have, device=device), have)
+    chosen = [("base.model", base)] if base is not None else []
+    if project is not None:
+        return load_project(project, [*chosen, *overrides])
+    # Nothing is read from the source: only the settings count.
+    tree: dict[str, Any] = {"name": "estimate", "base": {"model": base}, "data": {"train": [{"source": "rows.jsonl"}]}}
+    return project_from(tree, "estimate", Path.cwd(), overrides)
 
 
 def _size(memory: str) -> int:
@@ -45,15 +81,6 @@ def _size(memory: str) -> int:
         return parse_bytes(memory)
     except ValueError:
         raise ConfigError("estimate", Fault("--memory", BYTES_RULE, memory, unit_advice(memory))) from None
-
-
-def _project(project: str | None, base: str | None, overrides: Overrides) -> Project:
-    chosen = [("base.model", base)] if base is not None else []
-    if project is not None:
-        return load_project(project, [*chosen, *overrides])
-    # Nothing is read from the source: only the settings count.
-    tree: dict[str, Any] = {"name": "estimate", "base": {"model": base}, "data": {"train": [{"source": "rows.jsonl"}]}}
-    return project_from(tree, "estimate", Path.cwd(), overrides)
 
 
 def _device(project: Project, memory_bytes: int | None) -> str:

@@ -70,40 +70,12 @@ def averaging_of(samples: pd.DataFrame, metric: str, value: float) -> Averaging 
     return "tasks" if _close(_mean_of_means(values), value) else None
 
 
-def mean_over_tasks(samples: pd.DataFrame, column: str) -> tuple[float, float | None]:
-    """Mean of the leaf tasks' means of a column, and its standard error (None where a task has a single item)."""
-    return average(samples, column, "tasks")
-
-
 def average(samples: pd.DataFrame, column: str, averaging: Averaging) -> tuple[float, float | None]:
     """Mean of a column and its standard error, each leaf task a stratum; NaN and None if no item has a value."""
     values = _by_task(samples, column)
     if averaging == "items":
         return _pooled_mean(values), _pooled_stderr(values)
     return _mean_of_means(values), _stderr_of_means(values)
-
-
-def pair_items(base: pd.DataFrame, tuned: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Two models' values of a metric on the items that both answered.
-
-    An item that a task holds twice is paired first with first, second with second.
-
-    Returns:
-        One row an item: base, tuned, difference, and task where the samples name it.
-    """
-    import pandas as pd
-
-    if any(column not in side for side in (base, tuned) for column in ("item_id", metric)):
-        return pd.DataFrame({"base": [], "tuned": [], "difference": []})
-    # The leaf task from one side only: it is part of item_id, so both sides agree.
-    columns = {"base": ["item_id", "task"] if "task" in base else ["item_id"], "tuned": ["item_id"]}
-    sides = []
-    for name, side in (("base", base), ("tuned", tuned)):
-        values = side[columns[name]].assign(nth=side.groupby("item_id").cumcount())
-        values[name] = side[metric].astype(float)
-        sides.append(values)
-    both = sides[0].merge(sides[1], on=["item_id", "nth"]).dropna(subset=["base", "tuned"])
-    return both.assign(difference=both["tuned"] - both["base"])
 
 
 def _restricted(score: Score, samples: pd.DataFrame, part: pd.DataFrame) -> Score | None:

@@ -74,7 +74,7 @@ def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConf
         raise TaskError("evaluation.chat_template", "is true, but the tokenizer has no chat template. Set it to false.")
     key = (tokenizer, tokenizer.chat_template, len(tokenizer))
     dev = {name: frozenset(leaf.chosen("dev", None, evaluation.dev_fraction)) for name, leaf in tasks.leaves.items()}
-    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded.by(key), tasks.chat_template, dev)
+    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded.for_tokenizer(key), tasks.chat_template, dev)
     for leaf in tasks.leaves.values():
         leaf.build(lm.apply_chat_template if tasks.chat_template else None, key)
     return lm

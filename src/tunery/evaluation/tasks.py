@@ -18,14 +18,14 @@ from tunery.records import TaskSettings
 
 
 @dataclass
-class Encoded:
+class TokenCache:
     """Token ids of texts, by one tokenizer at a time; see `lm.Scorer`."""
 
     ids: dict[Any, Any] = field(default_factory=dict)
     tokenizer: object = None
 
-    def by(self, tokenizer: object) -> dict[Any, Any]:
-        """What this tokenizer made so far; empty if it was another."""
+    def for_tokenizer(self, tokenizer: object) -> dict[Any, Any]:
+        """The ids that this tokenizer made so far; empty for another tokenizer."""
         if tokenizer != self.tokenizer:
             self.ids, self.tokenizer = {}, tokenizer
         return self.ids
@@ -54,7 +54,7 @@ class Tasks:
     members: Mapping[str, tuple[str, ...]]
     leaves: Mapping[str, Leaf]
     groups: Mapping[str, Any]
-    encoded: Encoded = field(default_factory=Encoded, repr=False)
+    encoded: TokenCache = field(default_factory=TokenCache, repr=False)
 
     def texts(self) -> dict[str, list[str]]:
         """What each leaf task's documents ask, for decontamination."""

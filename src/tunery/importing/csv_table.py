@@ -2,30 +2,125 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, LiteralString
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
 from tunery.importing.faults import NotAResultFile
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tunery.importing.store import ImportedRun, ImportedTask
 
 _EMPTY = ("", "-", "–", "n/a", "na", "none", "null")
+_LINE_BREAK = r"\r\n|\r|\n"
+_BEYOND = "\0"  # between cells that are beyond the heading
+
+
+def _number(cell: str) -> float:
+    try:
+        value = float(cell.replace("_", "").removesuffix("%")) / (100 if "%" in cell else 1)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PydanticCustomError("number", "a finite number")
+    return value
+
+
+def _whole(cell: str) -> int:
+    value = _number(cell)
+    if value < 0 or not value.is_integer():
+        raise PydanticCustomError("whole", "a whole number of 0 or more")
+    return int(value)
+
+
+def _rule(words: LiteralString, holds: Callable[[float], bool]) -> AfterValidator:
+    def check(value: float) -> float:
+        if not holds(value):
+            raise PydanticCustomError("rule", words)
+        return value
+
+    return AfterValidator(check)
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+_NUMBER, _WHOLE = TypeAdapter(Number), TypeAdapter(Whole)
+# 71.2 beside another run's 0.71 would win every comparison.
+_SHARE = TypeAdapter(Annotated[Number, _rule("from 0 to 1, or written with %", lambda value: 0 <= value <= 1)])
+_ERROR = TypeAdapter(Annotated[Number, _rule("a number of 0 or more", lambda value: value >= 0)])
+
+
+class TableRow(BaseModel):
+    """What a row says of its run, beside scores and settings; None if unknown."""
+
+    name: str | None = None
+    base: str = ""
+    base_revision: str = ""
+    method: str = "unknown"
+    trained_on: str = ""
+    seed: Whole | None = None
+    train_rows: Whole | None = None
+    train_seconds: Number | None = None
+    peak_memory_bytes: Number | None = None
+    trainable_parameters: Number | None = None
+    model_bytes: Number | None = None
+    energy_joules: Number | None = None
+
+
+_COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
+_FIELDS = (*TableRow.model_fields, "score", "score_stderr", "base_score")
+_CONDITIONS = ("items", "few_shot", "version")  # of a task: world_facts/items
+# world_facts/acc, world_facts/acc_stderr, base/world_facts/acc; lm_eval/ as MLflow's own export has it.
+_SCORE = re.compile(r"(?:metrics\.)?(?P<base>base/)?(?:lm_eval/)?(?P<task>[^/]+)/(?P<metric>[^/]+?)(?P<error>_stderr)?")
+LOWER = re.compile(
+    r"(?<![a-z])(perplexity|ppl|loss|nll|errors?|bits_per_byte|wer|cer|mae|mse|rmse|brier|ece)(?![a-z])", re.IGNORECASE
+)
+_ACCURACY = re.compile(r"(?<![a-z])(acc|accuracy|exact_match|pass@\d+)(?![a-z])", re.IGNORECASE)
+_FORMS = "score, world_facts/acc, world_facts/acc_stderr, world_facts/items, base/world_facts/acc"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column about a task. `part` is value, stderr, base, base_stderr, items, few_shot or version."""
+
+    task: str
+    metric: str
+    part: str
+    name: str
+
+    @property
+    def measures(self) -> str:
+        """The metric in words: the table's own where ours is just "score"."""
+        return self.name.rpartition("/")[2] if self.metric == "score" else self.metric
+
+    @property
+    def type(self) -> TypeAdapter[Any]:
+        """What its numbers must be."""
+        if self.part in _CONDITIONS:
+            return _WHOLE
+        if _ACCURACY.search(self.measures):
+            return _SHARE
+        return _ERROR if self.part.endswith("stderr") else _NUMBER
 
 
 def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list[ImportedRun]:
     """Every row as a run.
 
     Args:
+        file: The table, in UTF-8; cells are separated by commas, semicolons or tabs.
         columns: Our name -> the column's; a column that bears our name needs none.
         task: What the column `score` is the score of; by default the file's name.
 
@@ -38,52 +133,66 @@ def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list
     faults = _misshapen(header, lines)
     if faults:
         raise InputError(str(file), faults)
-    found = [_run(file, number, _row(header, cells), fields, scores, faults) for number, cells in lines]
+    found = []
+    for number, *cells in lines.itertuples(name=None):
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
+        found.append(_run(file, number, row, fields, scores, faults))
     if faults:
         raise InputError(str(file), faults)
-    return _told_apart([run for run in found if run is not None])
+    return _with_own_digests([run for run in found if run is not None])
 
 
-def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The heading, and each line with its number."""
+def _read(file: Path) -> tuple[list[str], pd.DataFrame]:
+    """The heading, and all other lines by number as they are written; a last column holds cells beyond the heading."""
+    import pandas as pd
+
+    advice = "The first line names columns, each other is a run."
     try:
         text = file.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
-        delimiter = "\t" if "\t" in first else ";" if first.count(";") > first.count(",") else ","
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        lines = [(reader.line_num, cells) for cells in reader if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        advice = "Save it as a table in UTF-8: the first line names columns, each other is a run."
-        raise NotAResultFile(str(file), Fault(f"cannot be read ({error})", advice=advice)) from error
-    if len(lines) < 2:
-        raise NotAResultFile(
-            str(file), Fault("holds no rows", advice="The first line names columns, each other is a run.")
-        )
-    return lines[0][1], lines[1:]
+        sep = "\t" if "\t" in first else ";" if first.count(";") > first.count(",") else ","
+        # Nothing is guessed: '007' stays '007', and an empty cell is an empty text.
+        read: Any = partial(pd.read_csv, sep=sep, header=None, dtype=str, keep_default_na=False, engine="python")
+        header = list(read(StringIO(text, newline=""), nrows=1).iloc[0])
+        width = len(header)
+        table = read(
+            StringIO(text, newline=""), names=range(width + 1), index_col=False, skip_blank_lines=False,
+            on_bad_lines=lambda cells: [*cells[:width], _BEYOND.join(cells[width:])],
+        )  # fmt: skip
+    except pd.errors.EmptyDataError:
+        header, table = [], pd.DataFrame()
+    except (OSError, ValueError) as error:
+        fault = Fault(f"cannot be read ({error})", advice=f"Save it as a table in UTF-8. {advice}")
+        raise NotAResultFile(str(file), fault) from error
+    written = table.notna().any(axis=1).to_numpy()  # an empty line has no cell, not even an empty one
+    table = table.fillna("")
+    # A line's number is that of its end, as csv.reader counts: a cell may hold line breaks.
+    breaks = table.apply(lambda column: column.str.count(_LINE_BREAK)).sum(axis=1).cumsum()
+    lines = table.set_axis(table.index + 1 + breaks)[written].iloc[1:]
+    if not len(lines):
+        raise NotAResultFile(str(file), Fault("holds no rows", advice=advice))
+    return header, lines
 
 
-def _row(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    known = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
-    return {name: known.get(name, "") for name in header if name}
-
-
-def _misshapen(header: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]]) -> list[Fault]:
+def _misshapen(header: Sequence[str], lines: pd.DataFrame) -> list[Fault]:
     """Lines and columns of which a part would be lost."""
     faults = [
         Fault(f"{times} columns are called {name!r}", advice="Rename or delete all but one.")
         for name, times in Counter(header).items()
         if name and times > 1
     ]
+    width = len(header)
     return faults + [
         Fault(
-            f"line {number} has {len(cells)} cells, the heading {len(header)}", advice="Quote cells that hold a comma."
+            f"line {number} has {width + 1 + beyond.count(_BEYOND)} cells, the heading {width}",
+            advice="Quote cells that hold a comma.",
         )
-        for number, cells in lines
-        if any(cell.strip() for cell in cells[len(header) :])
+        for number, beyond in lines[width].items()
+        if beyond.replace(_BEYOND, "").strip()
     ]
 
 
-def _told_apart(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
+def _with_own_digests(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
     """Rows that are equal to the last cell are as many runs; their digests count them."""
     from tunery.importing.store import digest_of
 
@@ -98,152 +207,96 @@ def _told_apart(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
 
 def _run(
     file: Path,
-    number: int,
+    line: int,
     row: Mapping[str, str],
     fields: Mapping[str, str],
     scores: Sequence[Column],
     faults: list[Fault],
 ) -> ImportedRun | None:
+    """The run of a row, or None if the row has faults, which are added to `faults`."""
     from tunery.importing.store import ImportedRun, digest_of
 
-    told = {ours: row[theirs] for ours, theirs in fields.items() if row.get(theirs, "").lower() not in _EMPTY}
     before = len(faults)
-    numbers = {
-        ours: value
-        for ours in (*WHOLE, *COSTS)
-        if ours in told
-        and (value := _number(told[ours], number, fields[ours], NATURAL if ours in WHOLE else ANY, faults)) is not None
-    }
-    tasks = _tasks(number, row, scores, faults)
-    if len(faults) > before:
+    known = _known(line, row, fields, faults)
+    tasks = _tasks(line, row, scores, faults)
+    if known is None or len(faults) > before:
         return None
     if not tasks:
-        faults.append(Fault(f"line {number}: no score", advice="Fill it in, or delete the row."))
+        faults.append(Fault(f"line {line}: no score", advice="Fill it in, or delete the row."))
         return None
     used = {*fields.values(), *(column.name for column in scores)}
     return ImportedRun(
-        name=told.get("name", f"{file.stem} line {number}"),
+        name=known.name or f"{file.stem} line {line}",
         digest=digest_of(row, sorted(fields.items()), [vars(column) for column in scores]),
-        source=f"{file.name}:{number}",
-        base=told.get("base", ""),
-        base_revision=told.get("base_revision", ""),
-        method=_method(row.get(fields.get("method", ""), "")),
-        trained_on=told.get("trained_on", ""),
-        seed=_whole(numbers.get("seed")),
-        train_rows=_whole(numbers.get("train_rows")),
+        source=f"{file.name}:{line}",
+        **known.model_dump(include={"base", "base_revision", "method", "trained_on", "seed", "train_rows"}),
         tasks=tasks,
         settings={key: value for key, value in row.items() if key not in used and value},
-        metrics={key: numbers[key] for key in COSTS if key in numbers},
-        note="A table holds no samples: intervals are only as good as the errors that it tells.",
-        name_counts="name" in told,
+        metrics=known.model_dump(include=set(_COSTS), exclude_none=True),
+        note="A table holds no samples: intervals are only as good as the errors it gives.",
+        name_counts=known.name is not None,
     )
 
 
-def _method(told: str) -> str:
-    """`none` is a word here, of a model that was not trained, and no empty cell."""
-    if told.lower() == "none":
-        return "none"
-    return "unknown" if told.lower() in _EMPTY else told
+def _known(line: int, row: Mapping[str, str], fields: Mapping[str, str], faults: list[Fault]) -> TableRow | None:
+    cells = {ours: row[theirs] for ours, theirs in fields.items() if row[theirs].lower() not in _EMPTY}
+    if row.get(fields.get("method", ""), "").lower() == "none":
+        cells["method"] = "none"  # of a model that was not trained; elsewhere the word is an empty cell
+    try:
+        return TableRow.model_validate(cells)
+    except ValidationError as error:
+        for one in error.errors():
+            ours = str(one["loc"][0])
+            faults.append(_fault(line, fields[ours], cells[ours], one["msg"]))
+        return None
 
 
-def _tasks(
-    number: int, row: Mapping[str, str], scores: Sequence[Column], faults: list[Fault]
-) -> dict[str, ImportedTask]:
+def _tasks(line: int, row: Mapping[str, str], scores: Sequence[Column], faults: list[Fault]) -> dict[str, ImportedTask]:
     found: dict[str, dict[str, dict[str, float]]] = {}
-    asked: dict[str, dict[str, object]] = {}
+    conditions: dict[str, dict[str, object]] = {}
     for column in scores:
-        text = row.get(column.name, "")
-        if text.lower() in _EMPTY:
+        cell = row[column.name]
+        if cell.lower() in _EMPTY:
             continue
         if column.part == "version":
-            asked.setdefault(column.task, {})["version"] = text
-        elif (value := _number(text, number, column.name, column.rule, faults)) is not None and column.part in ASKED:
-            asked.setdefault(column.task, {})["count" if column.part == "items" else column.part] = int(value)
-        elif value is not None:
+            conditions.setdefault(column.task, {})["version"] = cell
+            continue
+        try:
+            value = column.type.validate_python(_with_percent(cell, column.name))
+        except ValidationError as error:
+            faults.append(_fault(line, column.name, cell, error.errors()[0]["msg"]))
+            continue
+        if column.part in _CONDITIONS:
+            conditions.setdefault(column.task, {})["count" if column.part == "items" else column.part] = value
+        else:
             found.setdefault(column.task, {}).setdefault(column.part, {})[column.metric] = value
     lower = {(one.task, one.metric) for one in scores if one.part == "value" and LOWER.search(one.measures)}
     return {
-        task: _task(parts, asked.get(task, {}), frozenset(name for name in parts["value"] if (task, name) in lower))
+        task: _task(
+            parts, conditions.get(task, {}), frozenset(name for name in parts["value"] if (task, name) in lower)
+        )
         for task, parts in found.items()
         if "value" in parts
     }
 
 
-def _task(parts: Mapping[str, Mapping[str, float]], asked: Mapping[str, object], lower: frozenset[str]) -> ImportedTask:
+def _task(
+    parts: Mapping[str, Mapping[str, float]], conditions: Mapping[str, object], lower: frozenset[str]
+) -> ImportedTask:
     from tunery.importing.store import ImportedTask
 
-    metric = next(iter(parts["value"]))
-    return ImportedTask(
-        metric,
-        parts["value"],
-        parts.get("stderr", {}),
-        parts.get("base", {}),
-        parts.get("base_stderr", {}),
-        conditions=asked,
-        lower_is_better=lower,
-    )
+    values = parts["value"]
+    stderrs, base, base_stderrs = (parts.get(part, {}) for part in ("stderr", "base", "base_stderr"))
+    return ImportedTask(next(iter(values)), values, stderrs, base, base_stderrs, conditions, lower_is_better=lower)
 
 
-def _number(text: str, line: int, column: str, rule: Rule, faults: list[Fault]) -> float | None:
-    """The cell's number; percent where it or the heading says so."""
-    try:
-        value = float(text.replace("_", "").removesuffix("%")) / (100 if "%" in text or "%" in column else 1)
-    except ValueError:
-        value = math.nan
-    for wanted, holds in (ANY, rule):
-        if not holds(value):
-            place = f"line {line}, column {column!r}"
-            faults.append(Fault(place, wanted, text, "Leave the cell empty if unknown."))
-            return None
-    return value
+def _with_percent(cell: str, column: str) -> str:
+    """The cell with the percent sign that stands in its heading."""
+    return f"{cell}%" if "%" in column and "%" not in cell else cell
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
-
-
-_TEXTS = ("name", "base", "base_revision", "method", "trained_on")
-COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_bytes", "energy_joules")
-WHOLE = ("seed", "train_rows")
-ASKED = ("items", "few_shot", "version")  # of a task: world_facts/items
-_FIELDS = (*_TEXTS, *WHOLE, *COSTS, "score", "score_stderr", "base_score")
-# world_facts/acc, world_facts/acc_stderr, base/world_facts/acc; lm_eval/ as MLflow's own export has it.
-_SCORE = re.compile(r"(?:metrics\.)?(?P<base>base/)?(?:lm_eval/)?(?P<task>[^/]+)/(?P<metric>[^/]+?)(?P<error>_stderr)?")
-LOWER = re.compile(
-    r"(?<![a-z])(perplexity|ppl|loss|nll|errors?|bits_per_byte|wer|cer|mae|mse|rmse|brier|ece)(?![a-z])", re.IGNORECASE
-)
-_SHARE = re.compile(r"(?<![a-z])(acc|accuracy|exact_match|pass@\d+)(?![a-z])", re.IGNORECASE)
-_FORMS = "score, world_facts/acc, world_facts/acc_stderr, world_facts/items, base/world_facts/acc"
-
-Rule = tuple[str, Callable[[float], bool]]
-ANY: Rule = ("a finite number", math.isfinite)
-NATURAL: Rule = ("a whole number of 0 or more", lambda value: value >= 0 and value.is_integer())
-_ERROR: Rule = ("a number of 0 or more", lambda value: value >= 0)
-_OF_ONE: Rule = ("from 0 to 1, or written with %", lambda value: 0 <= value <= 1)
-
-
-@dataclass(frozen=True)
-class Column:
-    """Where a number of a task stands in the table; `part` is value, stderr, base, base_stderr, or one of ASKED."""
-
-    task: str
-    metric: str
-    part: str
-    name: str
-
-    @property
-    def measures(self) -> str:
-        """The metric in words: the table's own where ours is just "score"."""
-        return self.name.rpartition("/")[2] if self.metric == "score" else self.metric
-
-    @property
-    def rule(self) -> Rule:
-        """What its numbers must be: 71.2 beside another run's 0.71 would win every comparison."""
-        if self.part in ASKED:
-            return NATURAL
-        if _SHARE.search(self.measures):
-            return _OF_ONE
-        return _ERROR if self.part.endswith("stderr") else ANY
+def _fault(line: int, column: str, cell: str, rule: str) -> Fault:
+    return Fault(f"line {line}, column {column!r}", rule, cell, "Leave the cell empty if unknown.")
 
 
 def columns_of(
@@ -290,7 +343,7 @@ def _score_column(ours: str, theirs: str, task: str) -> Column | None:
     found = _SCORE.fullmatch(ours)
     if found is None or found["task"] in ("delta", "train", "validation", "system", "base"):
         return None
-    if found["metric"] in ASKED:
+    if found["metric"] in _CONDITIONS:
         return Column(found["task"], "", found["metric"], theirs)
     part = {(False, False): "value", (False, True): "stderr", (True, False): "base", (True, True): "base_stderr"}
     return Column(found["task"], found["metric"], part[bool(found["base"]), bool(found["error"])], theirs)

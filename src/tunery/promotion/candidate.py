@@ -1,4 +1,4 @@
-"""What `tunery promote` is pointed at: a model whose run ended well and keeps its answers, and its rules."""
+"""The candidate of `tunery promote`: a model whose run finished and keeps its answers, and the rules to judge it by."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Candidate:
         model: The logged model.
         run_id: The run that trained it.
         name: Of the registered model.
-        version: None while it is not registered: a trial that nobody chose.
-        project: Whose questions it is asked; what it was trained with stays.
+        version: None while it is not registered, as a trial that did not win.
+        project: Its tasks are scored; the settings of the training stay as they were.
         rules: The project's section `promotion`.
-        rules_from: Where they stand, for people.
+        rules_from: Which project the rules come from, for people.
         recorded: The answers that its run keeps, by task.
-        dev_fraction: Share of items that it may have been chosen on, by its own training's project or by this one.
+        dev_fraction: Share of items that it may have been chosen on: the larger of its own project's and this one's.
         notes: What a reader should know.
     """
 
@@ -53,21 +53,20 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """ "quickstart/3", or the run of one that is not registered."""
+        """ "quickstart/3", or its run if it is not registered."""
         return f"run {self.run_id}" if self.version is None else f"{self.name}/{self.version}"
 
 
 def find_candidate(ref: str, project: str | None, overrides: Overrides, store: Store) -> Candidate:
-    """Follow a reference, and find whatever is wrong with it before anything is begun.
+    """Follow a reference, and check the model and its rules before anything is loaded.
 
     Args:
         ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name.
-        project: A project whose questions and rules are used; by default those that the model was trained with.
-        overrides: Laid over these: ("promotion.min_gain", "0.01").
-        store: MLflow's store.
+        project: Folder or file of a project whose tasks and rules are used; by default the model's own, as trained.
+        overrides: Config keys with other values: ("promotion.min_gain", "0.01").
 
     Raises:
-        RefError: If it leads nowhere, or to a run that did not end well, has no scores, or scores that are NaN.
+        RefError: If it leads nowhere, or to a run that did not finish, has no scores, or scores that are NaN.
         ConfigError: If the project has no rules, or its settings cannot be used.
     """
     from tunery.promotion.store import find_model, origin_of, recorded_answers
@@ -81,7 +80,7 @@ def find_candidate(ref: str, project: str | None, overrides: Overrides, store: S
         raise RefError(ref, Fault(f"the kind of its run {run_id}", " or ".join(_TRAINED), kind))
     tree, home = run_config(store, run_id), project_folder(store, run_id)
     if tree is None:
-        raise RefError(ref, f"its run {run_id} keeps no config/project.yaml, so nobody knows how to score it.")
+        raise RefError(ref, f"its run {run_id} keeps no config/project.yaml, so its tasks are unknown.")
     settings = as_trained(tree, ref, home or Path.cwd(), project, overrides)
     rules_from = project or f"{settings.name}, as it was trained"
     rules = _rules(settings, rules_from)
@@ -99,14 +98,6 @@ def find_candidate(ref: str, project: str | None, overrides: Overrides, store: S
     )
 
 
-def name_of(project: str) -> str:
-    """The registered model that a person means: by a project's folder or file, or by its name."""
-    path = Path(project)
-    if path.is_file() or (path / "project.yaml").is_file():
-        return load_project(path).name
-    return project
-
-
 def _rules(settings: Project, rules_from: str) -> PromotionConfig:
     if settings.promotion is None:
         advice = "Add `promotion: {min_gain: 0.0}` and give --project, or give --promotion.min_gain 0.0."
@@ -115,13 +106,13 @@ def _rules(settings: Project, rules_from: str) -> PromotionConfig:
 
 
 def _notes(tree: Mapping[str, object], home: Path | None, project: str | None) -> tuple[str, ...]:
-    """Whether the project's file has other rules by now: those of the training are used all the same, unless asked."""
+    """A note if the rules in the project's file have changed since the training, whose rules are used by default."""
     if project is not None or home is None or not (home / "project.yaml").is_file():
         return ()
     try:
         now, then = load_project(home), project_from(deepcopy(dict(tree)), "the run's config", home)
-    except InputError:  # it was changed into something that does not load: not what this command is about
+    except InputError:  # the file no longer loads, which does not concern this command
         return ()
     if now.name != then.name or now.promotion == then.promotion:
         return ()
-    return (f"{home / 'project.yaml'} has other rules by now; --project {home} judges by them.",)
+    return (f"{home / 'project.yaml'} has other rules now; --project {home} judges by those.",)

@@ -1,8 +1,7 @@
 """The gates: evidence and rules in, a decision with every reason out. Nothing else is read, nothing is changed.
 
-A gate that could not be measured is not passed: absence of evidence promotes nobody. A task is guarded by a test of
-non-inferiority: the whole interval of the difference must lie above the bound. That no fall was found is not enough; it
-may only mean that there were too few items to find one.
+A gate that could not be measured is not passed. A task is guarded by a test of non-inferiority: the whole interval of
+the difference must lie above the bound. That no fall was found is not enough; there may be too few items to find one.
 
 Source: ICH E9, Statistical Principles for Clinical Trials, 3.3.2: the interval's lower limit against a margin.
 """
@@ -10,12 +9,14 @@ Source: ICH E9, Statistical Principles for Clinical Trials, 3.3.2: the interval'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from tunery.config.promotion import PromotionConfig
-from tunery.promotion.evidence import SCORE, Evidence, Rival
-from tunery.records import Difference
+from tunery.config.promotion import Form, PromotionConfig
+from tunery.records import SCORE, Difference
+
+Baseline = Literal["champion", "base"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 # Errors clustered by fewer passages are too small: of equal models, 2.5 % may be found better; it was 6.9 % at 3
@@ -25,14 +26,91 @@ _UNLOADED = "not measured: the candidate could not be loaded"
 
 
 @dataclass(frozen=True)
-class Gate:
-    """One gate.
+class BaselineDifference:
+    """The candidate against the champion or the base, in the primary score or on a guarded task.
 
     Args:
-        name: What it asks.
-        passed: Whether the evidence answers yes.
-        reason: A sentence for a person.
-        figures: The numbers that it looked at, the rule among them.
+        what: SCORE, or the task's name.
+        metric: The task's metric; "" for the score, which may be a mean of several.
+    """
+
+    what: str
+    baseline: Baseline
+    difference: Difference
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class FormScore:
+    """How one deployment form of the candidate answered the locked items.
+
+    Args:
+        score: None if it could not be measured; `fault` says why.
+        drift: Its score minus that of the model as trained, on the same items.
+        changed: Items whose value differs from that of the model as trained.
+        loglikelihood: Largest difference of a log-likelihood, in nats; None if answers were generated.
+    """
+
+    score: float | None
+    drift: float | None = None
+    items: int = 0
+    changed: int = 0
+    loglikelihood: float | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a decision depends on.
+
+    Args:
+        candidate: "quickstart/3", or the run of a model that is not registered yet.
+        champion: "quickstart/2"; None if there is none, and the base is the only baseline.
+        base: The base model's name.
+        revision: The commit or hash of the base.
+        license: Licence of the base; None if unknown.
+        differences: The score and every guarded task, against champion and base. Empty if the candidate did not load.
+        forms: By deployment form.
+        recorded: Score measured now, as trained, minus that of the answers which the run recorded; None if the run
+            recorded no answers to locked items, as a trial does.
+        load_fault: Why the candidate could not be loaded in a fresh process.
+        pickles: Files of the model's folder that hold a pickle.
+        overtaken: Which other promotion moved the aliases while this candidate was judged.
+        notes: What a reader should know.
+    """
+
+    candidate: str
+    champion: str | None
+    base: str
+    revision: str
+    license: str | None
+    differences: Sequence[BaselineDifference] = ()
+    forms: Mapping[Form, FormScore] = field(default_factory=dict)
+    recorded: float | None = None
+    load_fault: str | None = None
+    pickles: Sequence[str] = ()
+    overtaken: str | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """What a candidate is judged against: the champion if there is one, and always the base."""
+        return ("champion", "base") if self.champion is not None else ("base",)
+
+    def find(self, what: str, baseline: Baseline) -> Difference | None:
+        """One difference; None if it was not measured."""
+        found = (one.difference for one in self.differences if (one.what, one.baseline) == (what, baseline))
+        return next(found, None)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate with its result.
+
+    Args:
+        name: What the gate requires.
+        reason: Why it passed or not, for people.
+        figures: The numbers that it depends on, with the rule's bound.
     """
 
     name: str
@@ -43,7 +121,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Decision:
-    """Every gate, passed or not; a candidate is accepted when all are."""
+    """Every gate, passed or not; a candidate that passes all of them is accepted."""
 
     gates: tuple[Gate, ...]
 
@@ -54,16 +132,15 @@ class Decision:
 
     @property
     def refusals(self) -> tuple[Gate, ...]:
-        """The gates that were not passed."""
+        """The gates that did not pass."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
 
 def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
-    """Judge a candidate by all gates; none is left out because another was not passed.
+    """Judge a candidate by all gates, also after one did not pass.
 
     Args:
-        evidence: What was measured.
-        rules: The section `promotion`.
+        rules: The section `promotion` of project.yaml.
     """
     return Decision(
         (
@@ -80,28 +157,22 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
     )
 
 
-def rivals(evidence: Evidence) -> tuple[Rival, ...]:
-    """Against whom a candidate is judged: the champion where there is one, and always the base."""
-    return ("champion", "base") if evidence.champion is not None else ("base",)
-
-
 def is_known_license(name: str) -> bool:
-    """Whether a licence's name says which it is: cards on the Hub say `unknown` too."""
+    """Whether a licence's name says which licence it is: cards on the Hub also say `unknown`."""
     return name.strip().lower() not in ("", "unknown")
 
 
 def _gains(evidence: Evidence, rules: PromotionConfig) -> Iterator[Gate]:
-    for rival in rivals(evidence):
-        found = evidence.find(SCORE, rival)
-        yield _above(f"better than the {rival}", found.difference if found else None, rules.min_gain, "gain", evidence)
+    for baseline in evidence.baselines:
+        found = evidence.find(SCORE, baseline)
+        yield _above(f"better than the {baseline}", found, rules.min_gain, "gain", evidence)
 
 
 def _guards(evidence: Evidence, rules: PromotionConfig) -> Iterator[Gate]:
     for task, bound in rules.guard.items():
-        for rival in rivals(evidence):
-            found = evidence.find(task, rival)
-            name = f"{task} not worse than the {rival}"
-            yield _above(name, found.difference if found else None, bound, "difference", evidence)
+        for baseline in evidence.baselines:
+            found = evidence.find(task, baseline)
+            yield _above(f"{task} not worse than the {baseline}", found, bound, "difference", evidence)
 
 
 def _above(name: str, difference: Difference | None, bound: float, noun: str, evidence: Evidence) -> Gate:
@@ -109,17 +180,17 @@ def _above(name: str, difference: Difference | None, bound: float, noun: str, ev
     if difference is None or not difference.is_known:
         return Gate(name, False, _UNLOADED if evidence.load_fault else "not measured")
     if difference.passages is not None and difference.passages < _FEWEST_PASSAGES:
-        advice = f"{difference.passages} passages are too few, it takes {_FEWEST_PASSAGES}. Raise evaluation.limit"
-        return Gate(name, False, f"not measured: {advice}")
+        advice = f"at least {_FEWEST_PASSAGES} are needed. Raise evaluation.limit"
+        return Gate(name, False, f"not measured: {difference.passages} passages are too few; {advice}")
     passed = difference.low > bound
     if passed:
-        said = f"above {_bound(bound)}"
+        position = f"above {_bound(bound)}"
     elif difference.high < bound:
-        said = f"below {_bound(bound)}"
+        position = f"below {_bound(bound)}"
     else:
-        said = f"not surely above {_bound(bound)}: {difference.items} items cannot tell"
+        position = f"not surely above {_bound(bound)}: {difference.items} items are too few to tell"
     interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
-    reason = f"{noun} {difference.value:+.4f} {interval} on {difference.items} locked items, {said}"
+    reason = f"{noun} {difference.value:+.4f} {interval} on {difference.items} locked items, {position}"
     figures = {
         name: getattr(difference, name) for name in ("score", "baseline", "value", "low", "high", "p_value", "items")
     }
@@ -127,7 +198,7 @@ def _above(name: str, difference: Difference | None, bound: float, noun: str, ev
 
 
 def _deployed(evidence: Evidence, rules: PromotionConfig) -> Gate:
-    name = "what is deployed is what was scored"
+    name = "the deployed form scores as trained"
     form = evidence.forms.get(rules.deploy)
     if form is None or form.drift is None or form.score is None:
         fault = form.fault if form is not None else None
@@ -136,18 +207,18 @@ def _deployed(evidence: Evidence, rules: PromotionConfig) -> Gate:
         )
     passed = abs(form.drift) <= rules.max_drift
     reason = (
-        f"form {rules.deploy}: score {form.score:.4f}, {form.drift:+.4f} from the form that was trained "
-        f"({form.changed} of {form.items} items another), {'within' if passed else 'beyond'} {rules.max_drift:g}"
+        f"form {rules.deploy}: score {form.score:.4f}, {form.drift:+.4f} from the score as trained "
+        f"({form.changed} of {form.items} items changed), {'within' if passed else 'beyond'} {rules.max_drift:g}"
     )
     return Gate(name, passed, reason, {"score": form.score, "drift": form.drift, "bound": rules.max_drift})
 
 
 def _reproduced(evidence: Evidence, rules: PromotionConfig) -> Gate:
-    name = "the recorded score is found again"
+    name = "the recorded score is reproduced"
     if evidence.load_fault is not None:
         return Gate(name, False, _UNLOADED)
     if evidence.recorded is None:
-        return Gate(name, True, "the run recorded no answers to locked items; they were scored now")
+        return Gate(name, True, "the run recorded no answers to locked items; they were scored for this promotion")
     passed = abs(evidence.recorded) <= rules.max_drift
     reason = (
         f"{evidence.recorded:+.4f} from what the run recorded, {'within' if passed else 'beyond'} {rules.max_drift:g}"
@@ -157,20 +228,21 @@ def _reproduced(evidence: Evidence, rules: PromotionConfig) -> Gate:
 
 def _loads(evidence: Evidence) -> Gate:
     fault = evidence.load_fault
-    return Gate("loads in a fresh process", fault is None, "loaded and asked" if fault is None else fault)
+    return Gate("loads in a fresh process", fault is None, "loaded and scored" if fault is None else fault)
 
 
 def _no_pickle(evidence: Evidence) -> Gate:
     found = ", ".join(evidence.pickles)
-    return Gate("no pickle in the folder", not found, f"{found}: it can run any code when opened" if found else "none")
+    reason = f"{found}: opening a pickle can run any code" if found else "none"
+    return Gate("no pickle in the folder", not found, reason)
 
 
 def _license(evidence: Evidence) -> Gate:
     name, known = "the base's licence is known", evidence.license
     if known is not None and is_known_license(known):
         return Gate(name, True, known)
-    advice = f"{evidence.base} names {known or 'none'}. Set promotion.license after reading its terms"
-    return Gate(name, False, advice)
+    stated = f"states the licence {known!r}" if known else "states no licence"
+    return Gate(name, False, f"{evidence.base} {stated}. Read its terms, then set promotion.license")
 
 
 def _revision(evidence: Evidence) -> Gate:
@@ -181,7 +253,7 @@ def _revision(evidence: Evidence) -> Gate:
 
 def _not_overtaken(evidence: Evidence) -> Iterator[Gate]:
     if evidence.overtaken is not None:
-        yield Gate("nobody was faster", False, evidence.overtaken)
+        yield Gate("no other promotion came first", False, evidence.overtaken)
 
 
 def _short(revision: str) -> str:

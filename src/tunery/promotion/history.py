@@ -1,33 +1,63 @@
-"""`tunery history`: who was champion when, why, and with what scores, from the runs of kind promotion."""
+"""`tunery history`: which version was champion when, why, and with what scores, from the runs of kind promotion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tunery.promotion.candidate import name_of
-from tunery.promotion.report import Event, history_table
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunery.config.load import project_name
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.promotion.store import Promotion
 
 
+_STYLES = {"accepted": "green", "forced": "yellow", "rolled back": "cyan", "refused": "red"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One decision about a model's champion.
+
+    Args:
+        version: "quickstart/3"; the run if a refused candidate was never registered.
+        decision: accepted, forced, rolled back or refused.
+        began: When the aliases moved, or when the candidate was refused; ISO 8601.
+        until: When the next champion came; None for the current champion and for a refused candidate.
+        score, champion_score: On locked items, of the version and of the champion before it; None if unknown.
+        over_champion, over_base: Gains with their intervals, as text; "" if unknown.
+    """
+
+    version: str
+    decision: str
+    began: str
+    until: str | None
+    by: str
+    reason: str
+    score: float | None = None
+    champion_score: float | None = None
+    over_champion: str = ""
+    over_base: str = ""
+
+
 def history(
     project: str, observer: Observer, *, refused: bool = False, tracking_uri: str | None = None
 ) -> Sequence[Event]:
-    """Show every champion that a project's model had.
+    """Show every champion of a project's model.
 
     Args:
         project: Folder of a project, or a registered model's name.
-        observer: Shown the table.
         refused: Whether refused candidates are shown too.
-        tracking_uri: MLflow store.
 
     Returns:
-        What was shown, oldest first.
+        The decisions that are shown, oldest first.
 
     Raises:
         RefError: If there is no registered model of that name.
@@ -36,7 +66,7 @@ def history(
     from tunery.tracking.aliases import check_model, current_aliases
     from tunery.tracking.store import connect
 
-    name = name_of(project)
+    name = project_name(project)
     store = connect(tracking_uri, name)
     check_model(store, name)
     known = promotions(store, name)
@@ -46,9 +76,9 @@ def history(
 
 
 def _events(name: str, known: Sequence[Promotion], refused: bool) -> list[Event]:
-    """Decisions in the order of time; a reign ends where the next one begins."""
-    reigns = [one for one in known if one.applied is not None]
-    ends: dict[str, str | None] = {one.run_id: after.applied for one, after in pairwise(reigns)}
+    """Decisions, oldest first; a champion's time ends when the next one's begins."""
+    applied = [one for one in known if one.applied is not None]
+    ends: dict[str, str | None] = {one.run_id: after.applied for one, after in pairwise(applied)}
     scores: dict[int | None, Promotion] = {}
     events = []
     for one in known:
@@ -71,29 +101,67 @@ def _event(name: str, one: Promotion, until: str | None) -> Event:
         by=one.by,
         reason=one.reason,
         score=metrics.get("promotion/score"),
-        rival_score=metrics.get("promotion/score_of_champion"),
+        champion_score=metrics.get("promotion/score_of_champion"),
         over_champion=_gain(metrics, "champion"),
         over_base=_gain(metrics, "base"),
     )
 
 
 def _with_scores(event: Event, measured: Promotion) -> Event:
-    """A version that came back has the score of when it was promoted."""
+    """A version that was rolled back to has the score of its promotion."""
     return replace(event, score=measured.metrics.get("promotion/score"), over_base=_gain(measured.metrics, "base"))
 
 
-def _gain(metrics: Mapping[str, float], rival: str) -> str:
-    key = f"promotion/score/over_{rival}"
+def _gain(metrics: Mapping[str, float], baseline: str) -> str:
+    key = f"promotion/score/over_{baseline}"
     if key not in metrics:
         return ""
     return f"{metrics[key]:+.4f} [{metrics[f'{key}_low']:+.4f}, {metrics[f'{key}_high']:+.4f}]"
 
 
 def _notes(name: str, known: Sequence[Promotion], champion: int | None) -> list[str]:
-    """Whether the alias says something else than the last promotion did."""
-    reigns = [one for one in known if one.applied is not None]
-    last = reigns[-1].version if reigns else None
+    """A note if the alias differs from the last promotion."""
+    last = next((one.version for one in reversed(known) if one.applied is not None), None)
     if champion == last:
         return []
     now = f"{name}/{champion} has the alias champion" if champion is not None else "no version has the alias champion"
-    return [f"{now}, which no promotion says: it was set or taken away by hand."]
+    return [f"{now}, which no promotion recorded: it was set or removed by hand."]
+
+
+def history_table(name: str, events: Sequence[Event], notes: Sequence[str] = ()) -> RenderableType:
+    """One row a decision, oldest first; the current champion is the last without an end."""
+    if not events:
+        return Group(Text(f"{name}: no version was promoted yet."), *map(Text, notes))
+    table = Table(title=f"Champions of {name}, times in UTC", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("version", "decision", "from", "until", "by", "score", "gain over champion", "over base", "why"):
+        table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
+    for event in events:
+        table.add_row(
+            Text(event.version.removeprefix(f"{name}/")),  # the title names the model
+            Text(event.decision, style=_STYLES.get(event.decision, "")),
+            _when(event.began),
+            _until(event),
+            Text(event.by),
+            _scores(event),
+            event.over_champion or "–",
+            event.over_base or "–",
+            Text(event.reason),
+        )
+    return Group(table, *map(Text, notes))
+
+
+def _until(event: Event) -> str:
+    if event.decision == "refused":
+        return "–"
+    return "now" if event.until is None else _when(event.until)
+
+
+def _scores(event: Event) -> str:
+    if event.score is None:
+        return "–"
+    before = "" if event.champion_score is None else f" (champion {event.champion_score:.4f})"
+    return f"{event.score:.4f}{before}"
+
+
+def _when(moment: str) -> str:
+    return moment[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""Measuring a candidate: its forms, its base and the champion, all on the same locked items."""
+"""Measuring a candidate: its deployment forms, its base and the champion, all on the same locked items."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from typing import TYPE_CHECKING
 from tunery.config.project import Project, resolved
 from tunery.config.promotion import Form
 from tunery.errors import Fault, RefError, TaskError
+from tunery.evaluation.result import averaging
 from tunery.promotion.candidate import Candidate
-from tunery.promotion.evidence import SCORE, Compared, Evidence, Rival
-from tunery.promotion.forms import Asking, form_scores
-from tunery.promotion.forms_process import FormAnswers, FormJob
-from tunery.promotion.gates import is_known_license
+from tunery.promotion.gates import Baseline, BaselineDifference, Evidence, FormScore, is_known_license
+from tunery.promotion.scoring_process import FormAnswers, FormJob, Results, ScoringProcess
+from tunery.records import SCORE, TaskResult
 from tunery.runs.observer import Observer
-from tunery.statistics.paired import Results, compare_scores
+from tunery.statistics.paired import compare_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.store import Store
 
+FORMS: tuple[Form, ...] = ("trained", "adapter", "merged")
+
 
 @dataclass(frozen=True)
 class Measured:
-    """Evidence, and the answers it was made of, by who gave them: candidate, champion, base and the other forms."""
+    """Evidence, and the answers it rests on, by model: candidate, its other forms, champion and base."""
 
     evidence: Evidence
     answers: Mapping[str, Results] = field(default_factory=dict)
@@ -44,41 +46,41 @@ class _Files:
 
 
 def measure(candidate: Candidate, champion: int | None, store: Store, observer: Observer) -> Measured:
-    """Score what is to be compared, one model after the other, in a process of its own.
+    """Score the candidate, its base and the champion, one model after the other, in a fresh process.
 
-    The champion is always asked again, so that both answered the same items of the same task version through the same
-    code. Where it may have been chosen on more items than the candidate, those are left out for both.
+    The champion is always scored again, so that both answer the same items of the same task version through the same
+    code. If it may have been chosen on more items than the candidate, those are left out for both.
 
     Args:
-        candidate: Who is judged.
-        champion: The version that it must beat; None where there is none.
-        store: MLflow's, where the base's own scores are looked up.
-        observer: Told what is being done.
+        champion: The version to beat; None if there is none.
+        store: MLflow's store, where the base's own scores are looked up.
 
     Raises:
-        RefError: If files are gone.
-        TaskError: If the questions cannot be asked, or a metric cannot be compared item by item.
+        RefError: If the candidate's files are gone.
+        TaskError: If a task cannot be loaded, or a metric cannot be compared item by item.
     """
-    with TemporaryDirectory(prefix="tunery-promote-") as place, Asking() as asking:
+    with TemporaryDirectory(prefix="tunery-promote-") as place, ScoringProcess() as process:
         own = _own_files(candidate, Path(place), store)
-        plain = _plain(candidate, own, champion)
-        rival, plain = _rival(candidate, champion, plain, Path(place), store)
-        project = _with_locked(candidate.project, own, rival)
+        evidence = _without_scores(candidate, own, champion)
+        best, evidence = _champion(candidate, champion, evidence, Path(place), store)
+        project = _with_locked(candidate.project, own, best)
         job = FormJob(own.folder, resolved(project), project.folder, store.uri)
         observer.step(f"scoring {candidate.label} as it was trained, and its base, on locked items")
-        answers = asking.trained(job, with_base=True)
+        answers = process.trained(job, with_base=True)
         if "trained" in answers.faults:
-            return Measured(replace(plain, load_fault=answers.faults["trained"]))
+            return Measured(replace(evidence, load_fault=answers.faults["trained"]))
         if own.facts.method != "full":
             observer.step(f"scoring {candidate.label} over 16-bit weights, and merged into them")
-        answers = _joined(
-            answers, asking.others(job, answers, own.facts, with_base=candidate.rules.deploy != "trained")
-        )
-        other = None
-        if rival is not None:
-            observer.step(f"scoring the champion, {rival.label}, on the same items")
-            other = asking.one(replace(job, folder=rival.folder), candidate.rules.deploy, rival.facts)
-    return _measured(candidate, plain, answers, other, own.facts)
+        others = process.others(job, answers, own.facts, with_base=candidate.rules.deploy != "trained")
+        answers = _joined(answers, others)
+        theirs = None
+        if best is not None:
+            observer.step(f"scoring the champion, {best.label}, on the same items")
+            theirs = process.one(replace(job, folder=best.folder), candidate.rules.deploy, best.facts)
+    return _measured(candidate, evidence, answers, theirs, own.facts)
+
+
+# ---- before anything is scored
 
 
 def _own_files(candidate: Candidate, place: Path, store: Store) -> _Files:
@@ -89,25 +91,28 @@ def _own_files(candidate: Candidate, place: Path, store: Store) -> _Files:
     return _Files(candidate.label, folder, read_facts(folder), candidate.dev_fraction)
 
 
-def _rival(
-    candidate: Candidate, champion: int | None, plain: Evidence, place: Path, store: Store
+def _champion(
+    candidate: Candidate, champion: int | None, evidence: Evidence, place: Path, store: Store
 ) -> tuple[_Files | None, Evidence]:
-    """The champion's files, and what is to be said of them; one that is lost can still be replaced, by force."""
+    """The champion's files, and notes about them; a champion whose files are gone can still be replaced by force."""
     if champion is None:
-        return None, plain
+        return None, evidence
     try:
-        rival = _rival_files(f"{candidate.name}/{champion}", place, store)
+        best = _champion_files(f"{candidate.name}/{champion}", place, store)
     except RefError as error:
-        return None, replace(plain, notes=[*plain.notes, f"The champion could not be scored: {error}"])
+        return None, replace(evidence, notes=[*evidence.notes, f"The champion could not be scored: {error}"])
     notes = []
-    if rival.dev_fraction > candidate.dev_fraction:
-        notes.append(f"{rival.label} may have been chosen on items that are locked for {candidate.label}: left out.")
-    if rival.facts.identity.model != plain.base:
-        notes.append(f"{rival.label} has another base, {rival.facts.identity.model}.")
-    return rival, replace(plain, notes=[*plain.notes, *notes])
+    if best.dev_fraction > candidate.dev_fraction:
+        notes.append(
+            f"Items on which {best.label} may have been chosen are left out, though they are locked for "
+            f"{candidate.label}."
+        )
+    if best.facts.identity.model != evidence.base:
+        notes.append(f"{best.label} has another base, {best.facts.identity.model}.")
+    return best, replace(evidence, notes=[*evidence.notes, *notes])
 
 
-def _rival_files(label: str, place: Path, store: Store) -> _Files:
+def _champion_files(label: str, place: Path, store: Store) -> _Files:
     from tunery.tracking.flavor.rebuild import read_facts
     from tunery.tracking.registry import download, resolve, run_config
 
@@ -118,17 +123,17 @@ def _rival_files(label: str, place: Path, store: Store) -> _Files:
     return _Files(label, folder, read_facts(folder), float(share))
 
 
-def _with_locked(project: Project, own: _Files, rival: _Files | None) -> Project:
-    """Questions that neither model can have been chosen on: what is locked for a share is locked for a smaller one."""
-    share = max(own.dev_fraction, rival.dev_fraction if rival else 0.0)
+def _with_locked(project: Project, own: _Files, champion: _Files | None) -> Project:
+    """Locked items on which neither model can have been chosen: locked at one share is locked at a smaller one."""
+    share = max(own.dev_fraction, champion.dev_fraction if champion else 0.0)
     evaluation = project.evaluation.model_copy(update={"dev_fraction": share})
     changed = project.model_copy(update={"evaluation": evaluation})
     changed._folder = project.folder
     return changed
 
 
-def _plain(candidate: Candidate, own: _Files, champion: int | None) -> Evidence:
-    """What can be said without asking anything."""
+def _without_scores(candidate: Candidate, own: _Files, champion: int | None) -> Evidence:
+    """What is known before any model is loaded."""
     from tunery.models.files import pickled_files
 
     identity, named = own.facts.identity, own.facts.identity.license
@@ -143,8 +148,11 @@ def _plain(candidate: Candidate, own: _Files, champion: int | None) -> Evidence:
     )
 
 
+# ---- from answers to evidence
+
+
 def _joined(trained: FormAnswers, others: FormAnswers) -> FormAnswers:
-    """All forms; the base in the weights of those that are not the one that was trained, where it was asked in them."""
+    """All forms; the base in the weights of the other forms if it was scored in them."""
     return replace(
         trained,
         results={**trained.results, **others.results},
@@ -154,61 +162,54 @@ def _joined(trained: FormAnswers, others: FormAnswers) -> FormAnswers:
 
 
 def _measured(
-    candidate: Candidate, plain: Evidence, answers: FormAnswers, other: FormAnswers | None, facts: ModelFacts
+    candidate: Candidate, evidence: Evidence, answers: FormAnswers, champion: FormAnswers | None, facts: ModelFacts
 ) -> Measured:
-    rules, notes = candidate.rules, list(plain.notes)
-    deploy: Form = rules.deploy
+    notes, deploy = list(evidence.notes), candidate.rules.deploy
     if facts.method == "full" and deploy != "trained":
-        notes.append("Every weight was trained: there is one form.")
+        notes.append("All weights were trained, so there is only one form.")
         answers = replace(answers, results={**answers.results, deploy: answers.results["trained"]})
-    forms = form_scores(answers, answers.primary, rules.confidence)
-    rivals: dict[Rival, Results] = {"base": answers.base}
-    if other is not None:
-        if deploy in other.faults:
-            notes.append(f"The champion could not be scored: {other.faults[deploy]}")
-        rivals = {"champion": other.results.get(deploy, {}), **rivals}
+    baselines: dict[Baseline, Results] = {"base": answers.base}
+    if champion is not None:
+        if deploy in champion.faults:
+            notes.append(f"The champion could not be scored: {champion.faults[deploy]}")
+        baselines = {"champion": champion.results.get(deploy, {}), **baselines}
     _require_items(answers.results["trained"], answers)
-    compared = list(_compared(candidate, answers, rivals)) if deploy in answers.results else []
-    evidence = replace(plain, compared=compared, forms=forms, recorded=_recorded(candidate, answers), notes=notes)
+    evidence = replace(
+        evidence,
+        differences=list(_differences(candidate, answers, baselines)) if deploy in answers.results else [],
+        forms=form_scores(answers, candidate.rules.confidence),
+        recorded=_recorded(candidate, answers),
+        notes=notes,
+    )
     kept: dict[str, Results] = {
         "candidate" if form == "trained" else f"candidate-{form}": found for form, found in answers.results.items()
     }
-    return Measured(evidence, {**kept, **{who: found for who, found in rivals.items() if found}})
+    return Measured(evidence, {**kept, **{name: found for name, found in baselines.items() if found}})
 
 
-def _compared(candidate: Candidate, answers: FormAnswers, rivals: Mapping[Rival, Results]) -> Iterator[Compared]:
-    """The deployed form against everybody: the primary score, then every guarded task."""
+def _differences(
+    candidate: Candidate, answers: FormAnswers, baselines: Mapping[Baseline, Results]
+) -> Iterator[BaselineDifference]:
+    """The deployed form against every baseline: the primary score, then every guarded task."""
     ours, confidence = answers.results[candidate.rules.deploy], candidate.rules.confidence
-    for rival, theirs in rivals.items():
-        difference = compare_scores([theirs], [ours], answers.primary, confidence)
-        if difference is not None:
-            yield Compared(SCORE, rival, difference)
-    for task in candidate.rules.guard:
-        metric = answers.metrics[task]
-        for rival, theirs in rivals.items():
-            difference = compare_scores([theirs], [ours], {task: metric}, confidence)
+    guarded = [(task, {task: answers.metrics[task]}) for task in candidate.rules.guard]
+    for what, metrics in [(SCORE, answers.primary), *guarded]:
+        for baseline, theirs in baselines.items():
+            difference = compare_scores([theirs], [ours], metrics, confidence)
             if difference is not None:
-                yield Compared(task, rival, difference, metric)
+                yield BaselineDifference(what, baseline, difference, "" if what == SCORE else metrics[what])
 
 
 def _recorded(candidate: Candidate, answers: FormAnswers) -> float | None:
-    """How far the score as trained is from the answers that the run recorded; None where it recorded none of these."""
+    """The score as trained minus that of the answers that the run recorded; None if it recorded none of these items."""
     now = {task: answers.results["trained"][task] for task in answers.primary}
     then = {task: replace(now[task], samples=candidate.recorded[task]) for task in now if task in candidate.recorded}
-    if any(metric not in then[task].samples for task, metric in answers.primary.items() if task in then):
-        return None
     difference = compare_scores([then], [now], answers.primary, candidate.rules.confidence)
     return None if difference is None else difference.value
 
 
 def _require_items(results: Results, answers: FormAnswers) -> None:
-    """Refuse a metric that says nothing of single items, before anybody is refused for it.
-
-    Raises:
-        TaskError: With every such metric.
-    """
-    from tunery.evaluation.result import averaging
-
+    """Raise TaskError with every primary metric that cannot be compared item by item."""
     faults = []
     for task, metric in answers.primary.items():
         score = results[task].scores.get(metric) if task in results else None
@@ -216,11 +217,46 @@ def _require_items(results: Results, answers: FormAnswers) -> None:
             got = None if score is None else score.value
             faults.append(Fault(f"the score {metric} of {task}", "a number", got, "Look at the model's answers."))
         elif averaging(results[task], metric) is None:
-            faults.append(
-                Fault(f"{metric} of {task}", "a mean over items, to be compared item by item", advice=_ADVICE)
-            )
+            advice = "Name another metric of the task in evaluation.primary."
+            faults.append(Fault(f"{metric} of {task}", "a mean over items, to be compared item by item", advice=advice))
     if faults:
         raise TaskError("evaluation.primary", faults)
 
 
-_ADVICE = "Name another metric of the task in evaluation.primary."
+# ---- deployment forms
+
+
+def form_scores(answers: FormAnswers, confidence: float) -> dict[Form, FormScore]:
+    """Score of every form, and its drift from the model as trained."""
+    trained = answers.results["trained"]
+    found: dict[Form, FormScore] = {}
+    for form in FORMS:
+        if form in answers.results:
+            found[form] = _form_score(trained, answers.results[form], answers.primary, confidence)
+        elif form in answers.faults:
+            found[form] = FormScore(None, fault=answers.faults[form])
+    return found
+
+
+def _form_score(trained: Results, results: Results, primary: Mapping[str, str], confidence: float) -> FormScore:
+    difference = compare_scores([trained], [results], primary, confidence)
+    if difference is None:
+        return FormScore(None, fault="its score is no mean over items")
+    logs = [_largest_gap(trained[task], results[task]) for task in primary]
+    return FormScore(
+        score=difference.score,
+        drift=difference.value,
+        items=difference.items,
+        changed=difference.changed,
+        loglikelihood=max((value for value in logs if value is not None), default=None),
+    )
+
+
+def _largest_gap(one: TaskResult, other: TaskResult) -> float | None:
+    """Largest difference of a log-likelihood over the items that both answered, in nats."""
+    sides = [
+        result.samples.drop_duplicates("item_id").set_index("item_id")["loglikelihoods"] for result in (one, other)
+    ]
+    pairs = sides[0].to_frame("one").join(sides[1].rename("other"), how="inner")
+    gaps = [abs(a - b) for left, right in pairs.itertuples(index=False) for a, b in zip(left, right, strict=False)]
+    return float(max(gaps)) if gaps else None

@@ -1,4 +1,4 @@
-"""`tunery promote`: the aliases champion and previous move past gates, and every decision is kept."""
+"""`tunery promote`: judge a candidate by the gates, move the aliases champion and previous, and keep the evidence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tunery.errors import Overtaken, Refused
 from tunery.promotion.candidate import Candidate, find_candidate
 from tunery.promotion.gates import decide
 from tunery.promotion.measure import Measured, measure
-from tunery.promotion.record import finish_interrupted, now, tell, version_tags, who
-from tunery.promotion.report import Verdict, gates_table
+from tunery.promotion.record import finish_interrupted, log_verdict, timestamp, user_name, version_tags
+from tunery.promotion.report import Verdict, verdict_table
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
@@ -33,24 +33,24 @@ def promote(
     tracking_uri: str | None = None,
     run_name: str | None = None,
 ) -> Verdict | None:
-    """Judge a candidate by its project's gates; the aliases move if it passes all of them, or is forced.
+    """Judge a candidate by its project's gates; move the aliases if it passes all of them, or if forced.
 
     Args:
         ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name.
-        project: A project whose questions and rules are used; by default those that the model was trained with.
+        project: Folder or file of a project whose tasks and rules are used; by default the model's own, as trained.
         overrides: Pairs of config key and YAML value: ("promotion.min_gain", "0.01").
-        observer: Told what a person would want to see.
-        dry_run: Judge, and leave nothing behind: no run, no alias, no version.
-        force: Why the aliases shall move whatever the gates say; recorded.
+        observer: Shows the progress and the gates.
+        dry_run: Judge only, and leave no run, alias or version behind.
+        force: The reason to move the aliases even if a gate does not pass; recorded.
         tracking_uri: MLflow store.
         run_name: Name of the run of kind promotion.
 
     Returns:
-        The verdict; None where the candidate is the champion already.
+        The verdict; None if the candidate is already the champion.
 
     Raises:
-        InputError: If the reference, its run, the rules or the questions cannot be used; nothing was changed.
-        Refused: If a gate refused it, or another promotion was faster; no alias moved.
+        InputError: If the reference, its run, the rules or the tasks cannot be used; nothing was changed.
+        Refused: If a gate did not pass, or another promotion came first; no alias moved.
     """
     from tunery.tracking.aliases import current_aliases
     from tunery.tracking.store import connect
@@ -61,7 +61,7 @@ def promote(
         finish_interrupted(candidate.name, store, observer)
     before = current_aliases(store, candidate.name)
     if candidate.version is not None and candidate.version == before.champion:
-        observer.step(f"{candidate.label} is the champion already: nothing to do")
+        observer.step(f"{candidate.label} is already the champion: nothing to do")
         return None
     if dry_run:
         verdict = _judged(candidate, measure(candidate, before.champion, store, observer), force)
@@ -69,7 +69,7 @@ def promote(
     else:
         store = replace(store, experiment=candidate.name)
         verdict = _recorded(candidate, before, store, observer, force, run_name)
-    observer.show(gates_table(verdict))
+    observer.show(verdict_table(verdict))
     if not verdict.moves:
         names = ", ".join(gate.name for gate in verdict.decision.refusals)
         raise Refused(f"{verdict.evidence.candidate} did not pass: {names}. No alias moved.")
@@ -81,7 +81,7 @@ def promote(
 def _recorded(
     candidate: Candidate, before: Aliases, store: Store, observer: Observer, force: str | None, run_name: str | None
 ) -> Verdict:
-    """Judge and, if it may, move, in a run of kind promotion that keeps all of it."""
+    """Judge, and move the aliases if allowed, in a run of kind promotion that keeps the evidence."""
     from tunery.promotion.store import log_answers
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
@@ -96,19 +96,20 @@ def _recorded(
         log_answers(tracker, measured.answers)
         if verdict.moves:
             candidate, verdict = _registered(candidate, verdict, tracker)
-        tell(candidate, before, verdict, tracker)
+        log_verdict(candidate, before, verdict, tracker)
         if verdict.moves:
             verdict = _moved(candidate, before, verdict, tracker)
     return verdict
 
 
 def _judged(candidate: Candidate, measured: Measured, force: str | None) -> Verdict:
-    decision = decide(measured.evidence, candidate.rules)
-    return Verdict(measured.evidence, decision, candidate.rules, candidate.rules_from, who(), now(), forced=force)
+    evidence, rules = measured.evidence, candidate.rules
+    decision = decide(evidence, rules)
+    return Verdict(evidence, decision, rules, candidate.rules_from, user_name(), timestamp(), forced=force)
 
 
 def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tuple[Candidate, Verdict]:
-    """A version of the model, made only of one that passed; a trial's adapter has none before."""
+    """Register a candidate that passed and has no version yet, such as a trial's adapter."""
     from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register
 
@@ -120,7 +121,7 @@ def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tup
 
 
 def _moved(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> Verdict:
-    """Move the aliases; a verdict that was overtaken is refused after all, and the run says so."""
+    """Move the aliases; if another promotion came first, the verdict is refused after all, and the run says so."""
     from tunery.tracking.aliases import Aliases, AliasMove, move_aliases
 
     after = Aliases(candidate.version, before.champion if before.champion is not None else before.previous)
@@ -133,5 +134,5 @@ def _moved(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tra
     except Overtaken as error:
         evidence = replace(verdict.evidence, overtaken=str(error))
         verdict = replace(verdict, evidence=evidence, decision=decide(evidence, candidate.rules))
-        tell(candidate, before, verdict, tracker)
+        log_verdict(candidate, before, verdict, tracker)
     return verdict

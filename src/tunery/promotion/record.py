@@ -1,4 +1,4 @@
-"""What a promotion leaves behind: tags and numbers of its run, tags of the version, its page."""
+"""What a promotion records: tags and metrics of its run, tags of the version, its page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tunery.promotion.candidate import Candidate
-from tunery.promotion.evidence import SCORE
 from tunery.promotion.report import Verdict, markdown
+from tunery.records import SCORE
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 
-_LONGEST = 1000  # characters of a version's tag; the whole is in evidence.json
+_LONGEST = 1000  # characters of a version's tag; evidence.json has the full text
 
 
 def finish_interrupted(name: str, store: Store, observer: Observer) -> None:
-    """Finish a move that a process began and died in."""
+    """Finish the alias move of a process that died in the middle of it."""
     from tunery.tracking.aliases import finish_pending
 
     left = finish_pending(store, name)
     if left is not None:
         observer.step(
-            f"finished what run {left.run_id} had begun: {version_name(name, left.after.champion)} is the champion"
+            f"finished the promotion of run {left.run_id}: {version_name(name, left.after.champion)} is the champion"
         )
 
 
-def tell(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> None:
-    """Tell the promotion's run what was decided, on what evidence, by which rules."""
+def log_verdict(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> None:
+    """Log the decision, its evidence and its rules to the promotion's run."""
     from tunery.promotion.store import log_decision
 
     evidence = {"word": verdict.word, **asdict(verdict), "rules": verdict.rules.model_dump(mode="json")}
-    tags = decision_tags(candidate.name, candidate.version, before, verdict.word, _why(verdict))
+    tags = decision_tags(candidate.name, candidate.version, before, verdict.word, _reason(verdict))
     log_decision(tracker, tags, _metrics(verdict), evidence, markdown(verdict))
 
 
-def _why(verdict: Verdict) -> str:
-    """The reason as a history tells it."""
+def _reason(verdict: Verdict) -> str:
+    """The reason as `tunery history` shows it."""
     if verdict.word == "forced":
         return str(verdict.forced)
     names = ", ".join(gate.name for gate in verdict.decision.refusals)
@@ -52,29 +52,29 @@ def _why(verdict: Verdict) -> str:
 
 
 def decision_tags(name: str, version: int | None, before: Aliases, decision: str, reason: str) -> dict[str, object]:
-    """Tags by which the promotions of a model are found, and its history is told."""
-    from tunery.promotion.store import BY, DECISION, MODEL, REASON, RIVAL, VERSION
+    """Tags by which `tunery history` finds the promotions of a model."""
+    from tunery.promotion.store import BY, CHAMPION, DECISION, MODEL, REASON, VERSION
 
-    known = {VERSION: version, RIVAL: before.champion}
+    known = {VERSION: version, CHAMPION: before.champion}
     return {
         MODEL: name,
         DECISION: decision,
         REASON: reason,
-        BY: who(),
+        BY: user_name(),
         **{key: str(value) for key, value in known.items() if value is not None},
     }
 
 
 def _metrics(verdict: Verdict) -> dict[str, float]:
-    """Figures by which promotions are told apart in MLflow's table."""
+    """Metrics that compare promotions in MLflow's table."""
     found: dict[str, float] = {"promotion/gates_not_passed": float(len(verdict.decision.refusals))}
-    for one in verdict.evidence.compared:
-        where = f"promotion/{one.what}/over_{one.against}"
+    for one in verdict.evidence.differences:
+        where = f"promotion/{one.what}/over_{one.baseline}"
         found |= {where: one.difference.value, f"{where}_low": one.difference.low, f"{where}_high": one.difference.high}
         if one.what == SCORE:
             found |= {
                 "promotion/score": one.difference.score,
-                f"promotion/score_of_{one.against}": one.difference.baseline,
+                f"promotion/score_of_{one.baseline}": one.difference.baseline,
             }
     for name, form in verdict.evidence.forms.items():
         if form.drift is not None:
@@ -83,14 +83,14 @@ def _metrics(verdict: Verdict) -> dict[str, float]:
 
 
 def version_tags(verdict: Verdict, run_id: str) -> dict[str, str]:
-    """The evidence as it stands on the version: what a person looks for first, and where the whole of it lies."""
+    """A summary of the evidence for the version, with the address of all of it."""
     from tunery.promotion.store import EVIDENCE
     from tunery.tracking.redact import redact
 
     gains = {
-        f"tunery.promotion.gain_over_{one.against}": f"{one.difference.value:+.4f} "
+        f"tunery.promotion.gain_over_{one.baseline}": f"{one.difference.value:+.4f} "
         f"[{one.difference.low:+.4f}, {one.difference.high:+.4f}] on {one.difference.items} locked items"
-        for one in verdict.evidence.compared
+        for one in verdict.evidence.differences
         if one.what == SCORE
     }
     tags = {
@@ -110,18 +110,18 @@ def version_tags(verdict: Verdict, run_id: str) -> dict[str, str]:
 
 
 def version_name(name: str, version: int | None) -> str:
-    """ "quickstart/3", or that there is none."""
+    """ "quickstart/3", or "no version"."""
     return "no version" if version is None else f"{name}/{version}"
 
 
-def who() -> str:
-    """The user's name; the number where nobody has that number, as in many containers."""
+def user_name() -> str:
+    """The user's name; their number if it has no name, as in many containers."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # which of them, the version of Python decides
+    except (KeyError, OSError, ImportError):  # depends on the version of Python
         return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
-def now() -> str:
-    """ISO 8601, in UTC, to the second."""
+def timestamp() -> str:
+    """Now in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,18 +1,18 @@
-"""A decision as people read it: a table for the terminal, a page that is the promotion run's description."""
+"""A verdict as a table for the terminal, and as the page that becomes the promotion run's description."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tunery.config.promotion import Form, PromotionConfig
-from tunery.promotion.evidence import SCORE, Evidence, FormScore
-from tunery.promotion.gates import Decision, Gate
+from tunery.promotion.gates import Decision, Evidence, FormScore, Gate
+from tunery.records import SCORE
+from tunery.reporting.text import counted, number, p_cell
 
 _FORMS: dict[Form, str] = {
     "trained": "adapter over the base as it was trained",
@@ -23,13 +23,13 @@ _FORMS: dict[Form, str] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision with what was done about it.
+    """A decision with its circumstances.
 
     Args:
-        forced: The reason that somebody gave for moving the aliases all the same; None without.
-        rules: By which the gates judged.
-        rules_from: Where the rules stand.
+        rules: The rules that the gates used.
+        rules_from: Which project the rules come from.
         who, at, commit: Who decided, when (ISO 8601), with which code.
+        forced: The reason for moving the aliases whatever the gates decide; None if not forced.
     """
 
     evidence: Evidence
@@ -57,14 +57,14 @@ class Verdict:
 def headline(verdict: Verdict) -> str:
     """The decision in one sentence."""
     evidence, failed = verdict.evidence, verdict.decision.refusals
-    rival = f"champion {evidence.champion}" if evidence.champion else "the base alone: there is no champion yet"
-    said = f"{evidence.candidate} against {rival}: {verdict.word}"
+    baseline = f"champion {evidence.champion}" if evidence.champion else "the base alone: there is no champion yet"
+    sentence = f"{evidence.candidate} against {baseline}: {verdict.word}"
     if verdict.word == "forced":
-        return f"{said} ({verdict.forced}) past {_counted(len(failed))} not passed."
-    return f"{said}." if not failed else f"{said}, {_counted(len(failed))} not passed."
+        sentence += f" ({verdict.forced})"
+    return f"{sentence}, {counted(len(failed), 'gate')} not passed." if failed else f"{sentence}."
 
 
-def gates_table(verdict: Verdict) -> RenderableType:
+def verdict_table(verdict: Verdict) -> RenderableType:
     """Every gate with its reason, then the decision."""
     table = Table(title=f"Gates of {verdict.rules_from}", title_justify="left")
     for name in ("gate", "", "reason"):
@@ -77,11 +77,11 @@ def gates_table(verdict: Verdict) -> RenderableType:
 
 
 def _not_deployed(verdict: Verdict) -> Iterator[str]:
-    """What the other forms would score: who exports one of them should know."""
+    """Scores of the other forms, for people who may export one of them."""
     for name, form in verdict.evidence.forms.items():
         if name != verdict.rules.deploy and form.score is not None and form.drift is not None:
             far = f", beyond {verdict.rules.max_drift:g}" if abs(form.drift) > verdict.rules.max_drift else ""
-            yield f"Not deployed: {_FORMS[name]} it scores {form.score:.4f} ({form.drift:+.4f}{far})."
+            yield f"Not deployed: {_FORMS[name]}, which scores {form.score:.4f} ({form.drift:+.4f}{far})."
 
 
 def markdown(verdict: Verdict) -> str:
@@ -91,7 +91,7 @@ def markdown(verdict: Verdict) -> str:
 
 
 def _head(verdict: Verdict) -> str:
-    commit = f", tunery's project at commit `{verdict.commit[:12]}`" if verdict.commit else ""
+    commit = f", project at commit `{verdict.commit[:12]}`" if verdict.commit else ""
     lines = [f"# {verdict.evidence.candidate}: {verdict.word}", "", f"**{plain(headline(verdict))}**", ""]
     lines.append(f"By {plain(verdict.who)}, {verdict.at}{commit}.")
     return "\n".join([*lines, *(f"\n> {plain(note)}" for note in verdict.evidence.notes), ""])
@@ -109,23 +109,23 @@ def _scores(verdict: Verdict) -> str:
     rows = list(_score_rows(verdict.evidence))
     if not rows:
         return ""
-    head = f"| what | against | items | candidate | rival | difference | {verdict.rules.confidence:g} interval |"
+    interval = f"{verdict.rules.confidence:g} interval"
     lines = [
         "## Scores on locked items, paired item by item",
         "",
-        head,
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        f"| what | baseline | items | candidate | baseline's score | difference | {interval} | p | test |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
     ]
     return "\n".join([*lines, *rows, ""])
 
 
 def _score_rows(evidence: Evidence) -> Iterator[str]:
-    for one in evidence.compared:
+    for one in evidence.differences:
         what = SCORE if one.what == SCORE else f"{one.what} ({one.metric})"
         d = one.difference
         yield (
-            f"| {_cell(what)} | {one.against} | {d.items} | {d.score:.4f} | {d.baseline:.4f} | {d.value:+.4f} | "
-            f"{d.low:+.4f} to {d.high:+.4f} |"
+            f"| {_cell(what)} | {one.baseline} | {d.items} | {d.score:.4f} | {d.baseline:.4f} | {d.value:+.4f} | "
+            f"{d.low:+.4f} to {d.high:+.4f} | {p_cell(d.p_value)} | {d.test} |"
         )
 
 
@@ -133,9 +133,9 @@ def _forms(verdict: Verdict) -> str:
     if not verdict.evidence.forms:
         return ""
     lines = [
-        "## The forms, on the same items",
+        "## Deployment forms, on the same items",
         "",
-        "| form | score | drift | items that changed | log-likelihood, at most |",
+        "| form | score | drift | items that changed | largest change of a log-likelihood |",
     ]
     rows = [_form_row(name, form, verdict.rules.deploy) for name, form in verdict.evidence.forms.items()]
     return "\n".join([*lines, "| --- | ---: | ---: | ---: | ---: |", *rows, ""])
@@ -145,8 +145,8 @@ def _form_row(name: Form, form: FormScore, deployed: Form) -> str:
     what = f"{name}: {_FORMS[name]}{' (deployed)' if name == deployed else ''}"
     if form.score is None or form.drift is None:
         return f"| {what} | {_cell(form.fault or 'not measured')} | – | – | – |"
-    logs = "–" if form.loglikelihood is None else f"{form.loglikelihood:.4f}"
-    return f"| {what} | {form.score:.4f} | {form.drift:+.4f} | {form.changed} of {form.items} | {logs} |"
+    changed = f"{form.changed} of {form.items}"
+    return f"| {what} | {form.score:.4f} | {form.drift:+.4f} | {changed} | {number(form.loglikelihood)} |"
 
 
 def _rules(verdict: Verdict) -> str:
@@ -159,81 +159,10 @@ def _mark(gate: Gate) -> Text:
     return Text("passed", style="green") if gate.passed else Text("refused", style="red")
 
 
-def _counted(number: int) -> str:
-    return "1 gate" if number == 1 else f"{number} gates"
-
-
 def plain(text: str) -> str:
-    """A text that somebody gave, as one line of a page: it starts no heading and opens no tag."""
+    """A person's text as one line of a page, which can start no heading and open no tag."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:
     return plain(text).replace("|", "\\|")
-
-
-_STYLES = {"accepted": "green", "forced": "yellow", "rolled back": "cyan", "refused": "red"}
-
-
-@dataclass(frozen=True)
-class Event:
-    """One decision about a model's champion.
-
-    Args:
-        version: "quickstart/3"; the run of a refused candidate that was never registered.
-        decision: accepted, forced, rolled back or refused.
-        began: When the aliases moved, or when it was refused; ISO 8601.
-        until: When the next champion came; None for the one that is champion now, and for a refused one.
-        score, rival_score: On locked items, of the version and of the champion before; None where nobody measured.
-        over_champion, over_base: Gains with their intervals, as text; "" where there are none.
-    """
-
-    version: str
-    decision: str
-    began: str
-    until: str | None
-    by: str
-    reason: str
-    score: float | None = None
-    rival_score: float | None = None
-    over_champion: str = ""
-    over_base: str = ""
-
-
-def history_table(name: str, events: Sequence[Event], notes: Sequence[str] = ()) -> RenderableType:
-    """One row a decision, oldest first; the champion of now is the last that has no end."""
-    if not events:
-        return Group(Text(f"{name}: nobody was promoted yet."), *map(Text, notes))
-    table = Table(title=f"Champions of {name}, times in UTC", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("version", "decision", "from", "until", "by", "score", "gain over champion", "over base", "why"):
-        table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
-    for event in events:
-        table.add_row(
-            Text(event.version.removeprefix(f"{name}/")),  # the title names the model
-            Text(event.decision, style=_STYLES.get(event.decision, "")),
-            _when(event.began),
-            _until(event),
-            Text(event.by),
-            _scores_history(event),
-            event.over_champion or "–",
-            event.over_base or "–",
-            Text(event.reason),
-        )
-    return Group(table, *map(Text, notes))
-
-
-def _until(event: Event) -> str:
-    if event.decision == "refused":
-        return "–"
-    return "now" if event.until is None else _when(event.until)
-
-
-def _scores_history(event: Event) -> str:
-    if event.score is None:
-        return "–"
-    before = "" if event.rival_score is None else f" (champion {event.rival_score:.4f})"
-    return f"{event.score:.4f}{before}"
-
-
-def _when(moment: str) -> str:
-    return moment[:16].replace("T", " ")

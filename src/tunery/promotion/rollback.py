@@ -1,10 +1,10 @@
-"""`tunery rollback`: the champion before."""
+"""`tunery rollback`: make the previous champion the champion again."""
 
 from __future__ import annotations
 
+from tunery.config.load import project_name
 from tunery.errors import Fault, RefError
-from tunery.promotion.candidate import name_of
-from tunery.promotion.record import decision_tags, finish_interrupted, now, version_name, who
+from tunery.promotion.record import decision_tags, finish_interrupted, timestamp, user_name, version_name
 from tunery.promotion.report import plain
 from tunery.runs.observer import Observer
 
@@ -12,28 +12,26 @@ from tunery.runs.observer import Observer
 def rollback(
     project: str, observer: Observer, *, reason: str = "", tracking_uri: str | None = None, run_name: str | None = None
 ) -> int:
-    """Give the alias champion back to `previous`; the champion becomes `previous`, so that a second one undoes it.
+    """Swap the aliases champion and previous; a second rollback undoes the first.
 
     Args:
         project: Folder of a project, or a registered model's name.
-        observer: Told what a person would want to see.
-        reason: Why; recorded.
-        tracking_uri: MLflow store.
-        run_name: Name of the run.
+        reason: Recorded with the rollback.
+        run_name: Name of the run of kind promotion.
 
     Returns:
-        The version that is the champion now.
+        The version that is now the champion.
 
     Raises:
-        RefError: If there is no such model, nothing to go back to, or its files are gone; nothing was changed.
-        Overtaken: If somebody else moved the aliases meanwhile.
+        RefError: If there is no such model, no previous champion, or its files are gone; nothing was changed.
+        Overtaken: If another promotion moved the aliases in the meantime.
     """
     from tunery.promotion.store import check_files, log_decision
     from tunery.tracking.aliases import Aliases, AliasMove, check_model, current_aliases, move_aliases
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
-    name = name_of(project)
+    name = project_name(project)
     store = connect(tracking_uri, name)
     check_model(store, name)
     finish_interrupted(name, store, observer)
@@ -43,11 +41,11 @@ def rollback(
         raise RefError(name, Fault("there is nothing to go back to", "no version has the alias `previous`"))
     check_files(f"models:/{name}/{back}", store)
     with open_run(store, "promotion", name, run_name=run_name or f"rollback to {name}/{back}") as tracker:
-        at = now()
-        said = f"back to {name}/{back} from {version_name(name, before.champion)}"
-        page = f"# {name}: {said}\n\nBy {plain(who())}, {at}. {plain(reason)}".rstrip() + "\n"
+        at = timestamp()
+        summary = f"back to {name}/{back} from {version_name(name, before.champion)}"
+        page = f"# {name}: {summary}\n\nBy {plain(user_name())}, {at}. {plain(reason)}".rstrip() + "\n"
         log_decision(
-            tracker, decision_tags(name, back, before, "rolled back", reason or said), {}, {"reason": reason}, page
+            tracker, decision_tags(name, back, before, "rolled back", reason or summary), {}, {"reason": reason}, page
         )
         move_aliases(store, name, AliasMove(before, Aliases(back, before.champion), tracker.run_id, at))
     observer.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")

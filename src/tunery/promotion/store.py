@@ -1,10 +1,10 @@
-"""Runs of kind promotion: what was decided of whom, and on what. And what a candidate's own run has to say."""
+"""Promotions in MLflow: their runs, the model that a reference means, and what the candidate's own run recorded."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,19 +18,20 @@ from tunery.tracking.aliases import APPLIED
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef, resolve
 from tunery.tracking.run import KIND, Tracker
+from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Run
+
+    from tunery.tracking.search import Run
 
 MODEL, VERSION, DECISION = "tunery.promotion.model", "tunery.promotion.version", "tunery.promotion.decision"
-RIVAL, REASON, BY = "tunery.promotion.rival", "tunery.promotion.reason", "tunery.promotion.by"
+CHAMPION, REASON, BY = "tunery.promotion.rival", "tunery.promotion.reason", "tunery.promotion.by"
 EVIDENCE = "evidence.json"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _REGISTERED = "tunery.registered_version"
-_FORMS = "models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name"
-_PAGE = 1000
+_REFERENCES = "models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name"
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Promotion:
 
     Args:
         decision: accepted, forced, rolled back or refused.
-        version: Of the model; None where a run that was never registered was refused.
-        rival: The champion's version at the time.
-        applied: When the aliases moved, ISO 8601; None where they did not.
+        version: Of the model; None if a run was refused that was never registered.
+        champion: The champion's version at the time.
+        applied: When the aliases moved, ISO 8601; None if they did not.
         metrics: Scores, as the run holds them.
         started_ms: When the run began.
     """
@@ -49,7 +50,7 @@ class Promotion:
     run_id: str
     decision: str
     version: int | None
-    rival: int | None
+    champion: int | None
     by: str
     reason: str
     applied: str | None
@@ -58,24 +59,24 @@ class Promotion:
 
     @property
     def moment(self) -> str:
-        """When the aliases moved; when the run began, where they did not. ISO 8601."""
+        """When the aliases moved, or when the run began if they did not. ISO 8601."""
         return self.applied or datetime.fromtimestamp(self.started_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def promotions(store: Store, name: str) -> list[Promotion]:
-    """Every promotion of a registered model that was decided, oldest first, whatever experiment it stands in.
+    """Every decided promotion of a registered model, oldest first, from all experiments.
 
     Raises:
         TrackingError: If the store does not answer.
     """
-    found = [_promotion(run) for run in _search(store, f"tags.`{MODEL}` = '{name}' and tags.`{DECISION}` != ''")]
-    return sorted(found, key=lambda one: (one.moment, one.started_ms))
+    runs = search_runs(store, is_tagged(MODEL, name), f"tags.`{DECISION}` != ''")
+    return sorted(map(_promotion, runs), key=lambda one: (one.moment, one.started_ms))
 
 
 def log_decision(
     tracker: Tracker, tags: Mapping[str, object], metrics: Mapping[str, float], evidence: Mapping[str, Any], page: str
 ) -> None:
-    """Tell a promotion's run what was decided: tags, numbers, evidence.json and the page, all before an alias moves."""
+    """Log a decision to the promotion's run: tags, metrics, evidence.json and the page, all before an alias moves."""
     tracker.tag(**tags)
     tracker.log_metrics(metrics)
     tracker.log_dict(evidence, EVIDENCE)
@@ -84,18 +85,17 @@ def log_decision(
 
 
 def log_answers(tracker: Tracker, answers: Mapping[str, Mapping[str, TaskResult]]) -> None:
-    """Keep the answers that were compared: samples/<who>/<task>.parquet."""
-    for who, results in answers.items():
-        tracker.log_samples(results, f"samples/{who}")
+    """Keep the answers that were compared: samples/<model>/<task>.parquet."""
+    for model, results in answers.items():
+        tracker.log_samples(results, f"samples/{model}")
 
 
 def find_model(ref: str, store: Store) -> ModelRef:
-    """Follow what can be promoted to one logged model, with its version where it has one.
+    """The logged model that a reference leads to, with its version if it has one.
 
     Args:
         ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id or its name; a study leads to
             its winner's version.
-        store: MLflow's.
 
     Raises:
         RefError: If it leads nowhere.
@@ -110,18 +110,16 @@ def find_model(ref: str, store: Store) -> ModelRef:
 
 
 def origin_of(model: ModelRef, store: Store) -> Run:
-    """The run that made a model; it must have ended well, and its scores must be numbers.
+    """The run that made a model; it must have finished, and its scores must be numbers.
 
     Raises:
-        RefError: If it is gone, did not end well, or has scores that are NaN.
+        RefError: If it is gone, did not finish, or has scores that are NaN.
     """
     if model.run_id is None:
-        raise RefError(
-            model.ref, "no run made this model, so nothing is known of its scores. Name a run of kind train."
-        )
+        raise RefError(model.ref, "no run made this model, so its scores are unknown. Name a run of kind train.")
     run = _run(model.ref, model.run_id, store)
     if run.info.lifecycle_stage == "deleted":
-        advice = f"Bring it back first: mlflow runs restore --run-id {model.run_id}"
+        advice = f"Restore it first: mlflow runs restore --run-id {model.run_id}"
         raise RefError(model.ref, f"its run {model.run_id} was deleted. {advice}")
     if run.info.status != "FINISHED":
         raise RefError(model.ref, Fault(f"the status of its run {model.run_id}", "FINISHED", str(run.info.status)))
@@ -132,7 +130,7 @@ def origin_of(model: ModelRef, store: Store) -> Run:
 
 
 def recorded_answers(run_id: str, store: Store) -> dict[str, pd.DataFrame]:
-    """The answers that a run keeps, by task: its samples, and those of locked items that a study's end added.
+    """The answers that a run keeps, by task: its own samples, and those of locked items that the end of a study added.
 
     Raises:
         RefError: If it keeps none, or they cannot be read.
@@ -161,7 +159,7 @@ def recorded_answers(run_id: str, store: Store) -> dict[str, pd.DataFrame]:
 
 
 def check_files(ref: str, store: Store) -> None:
-    """Raise RefError where a reference leads to no logged model, or to one whose files are gone."""
+    """Raise RefError if a reference leads to no logged model, or to one whose files are gone."""
     from mlflow.exceptions import MlflowException
 
     model, advice = resolve(ref, store), "Promote another version: tunery promote."
@@ -183,15 +181,16 @@ def _run(ref: str, run_id: str, store: Store) -> Run:
     try:
         return store.client.get_run(run_id)
     except MlflowException as error:
-        raise RefError(ref, Fault(f"there is no run {run_id!r}", f"what can be promoted: {_FORMS}")) from error
+        raise RefError(ref, Fault(f"there is no run {run_id!r}", f"what can be promoted: {_REFERENCES}")) from error
 
 
 def _study(name: str, store: Store) -> Run:
-    found = list(_search(store, "tags.`tunery.kind` = 'study'"))
+    found = list(search_runs(store, is_tagged(KIND, "study")))
     named = [run for run in found if name in (run.info.run_name, run.data.tags.get("tunery.study"))]
     if not named:
         known = ", ".join(dict.fromkeys(str(run.info.run_name) for run in found)) or "none"
-        raise RefError(name, Fault(f"no study of this name (there are: {known})", f"what can be promoted: {_FORMS}"))
+        fault = Fault(f"no study of this name (there are: {known})", f"what can be promoted: {_REFERENCES}")
+        raise RefError(name, fault)
     return named[0]
 
 
@@ -204,7 +203,7 @@ def _winner(ref: str, study: Run, store: Store) -> ModelRef:
 
 
 def _with_version(model: ModelRef, store: Store) -> ModelRef:
-    """A model that was named by its run, with the newest version that was made of it; as it is where there is none."""
+    """A model given by its run, with the newest version that was made of it, if there is one."""
     if model.version is not None or model.run_id is None:
         return model
     with refusals(store.uri):
@@ -214,26 +213,13 @@ def _with_version(model: ModelRef, store: Store) -> ModelRef:
     return model if newest is None else replace(model, name=str(newest.name), version=int(newest.version))
 
 
-def _search(store: Store, wanted: str) -> Iterator[Run]:
-    """Runs of every experiment, newest first."""
-    with refusals(store.uri):
-        everywhere = [experiment.experiment_id for experiment in store.client.search_experiments()]
-        token = None
-        while True:
-            page = store.client.search_runs(everywhere, wanted, max_results=_PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-
 def _promotion(run: Run) -> Promotion:
     tags = run.data.tags
     return Promotion(
         run_id=str(run.info.run_id),
         decision=tags[DECISION],
         version=_number(tags.get(VERSION)),
-        rival=_number(tags.get(RIVAL)),
+        champion=_number(tags.get(CHAMPION)),
         by=tags.get(BY, ""),
         reason=tags.get(REASON, ""),
         applied=tags.get(APPLIED),

@@ -1,23 +1,56 @@
-"""What one process keeps from trial to trial: the base, the rows and the tasks, each loaded once."""
+"""What a run works on, and what one process keeps from trial to trial: base, rows and tasks, each loaded once."""
 
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
+from tunery.config.units import format_bytes
+from tunery.errors import BaseModelError, Fault, Infeasible, Pruned, TaskError
 from tunery.runs import scoring
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
+    from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.base import LoadedBase
-    from tunery.records import PreparedData
+    from tunery.records import AdapterFacts, PreparedData
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run works on, in memory.
+
+    Args:
+        project: The settings.
+        base: The base model, with its tokenizer: what scores are compared with.
+        tasks: With their items.
+        model: What is trained or scored: the base's own model, or the same with an adapter on it.
+        data: Rows as tokens; None for an evaluation, which reads none.
+        adapter: What the adapter matched; None where none was attached for training.
+    """
+
+    project: Project
+    base: LoadedBase
+    tasks: Tasks
+    model: Any
+    data: PreparedData | None = None
+    adapter: AdapterFacts | None = None
+
+    @property
+    def rows(self) -> PreparedData:
+        """The rows of a run that trains."""
+        assert self.data is not None, "an evaluation reads no rows"
+        return self.data
 
 
 @dataclass
 class Resident:
-    """Loads what a project needs, and hands out the same object where it was loaded before.
+    """Loads what a project needs, and returns the same object if it was loaded before.
 
     One base at a time: two of 7 billion weights do not fit beside each other. Rows and tasks are small: all are kept.
     """
@@ -27,6 +60,57 @@ class Resident:
     _tasks: dict[object, Tasks] = field(default_factory=dict)
     _rows: dict[object, PreparedData] = field(default_factory=dict)
 
+    def load(
+        self, project: Project, splits: Sequence[Split], observer: Observer, memory_bytes: int | None = None
+    ) -> Loaded:
+        """Everything that a run of the project needs, except for the adapter.
+
+        Args:
+            project: The settings.
+            splits: Each task that counts must have an item of each of these: to choose by, or to report by.
+            observer: Shown the stages.
+            memory_bytes: Available memory. A run that is estimated to need more is refused before its base is loaded;
+                None: no limit.
+
+        Raises:
+            TaskError: If a task cannot be loaded, or has no item of one of the splits.
+            Infeasible: If memory is estimated not to suffice.
+            BaseModelError, ConfigError, OutOfMemory: As `load_base`.
+            DataError: As `prepare`.
+        """
+        observer.step(f"loading {project.base.model} ({project.base.quantization})")
+        tasks = self.tasks(project)
+        _require_items(project, tasks, splits)
+        if memory_bytes is not None:
+            self._require_memory(project, tasks, memory_bytes)
+        base = self.base(project)
+        observer.step("reading data")
+        return Loaded(project, base, tasks, base.model, self.rows(project, base.tokenizer, tasks))
+
+    @contextmanager
+    def adapted(self, loaded: Loaded) -> Iterator[Loaded]:
+        """Put the project's adapter on the base, and take it off again.
+
+        A run that was pruned, which happens between two steps, leaves the base reusable. After any other failure its
+        state is unknown, and it is dropped.
+
+        Raises:
+            ConfigError: As `attach_adapter`.
+        """
+        from tunery.models.adapter import attach_adapter
+
+        project = loaded.project
+        attached = attach_adapter(loaded.base, project.adapter, project.training.seed)
+        try:
+            yield replace(loaded, model=attached.model, adapter=attached.facts)
+        except Pruned:
+            self.give_back(project, attached.model)
+            raise
+        except BaseException:
+            self.forget_base()
+            raise
+        self.give_back(project, attached.model)
+
     def base(self, project: Project) -> LoadedBase:
         """The base without an adapter.
 
@@ -35,7 +119,7 @@ class Resident:
         """
         from tunery.models.base import load_base
 
-        key = _base_key(project)
+        key = (project.base.model_dump_json(), project.folder, project.training.device, project.data.template)
         if self._base is None or self._base_key != key:
             self.forget_base()
             free_memory()  # of a failed trial too, whose model its error held when the base was forgotten
@@ -54,8 +138,7 @@ class Resident:
 
         key = _task_key(project)
         if key not in self._tasks:
-            chat = scoring.asks_through_chat(project)
-            self._tasks[key] = load_tasks(project.evaluation, project.folder, chat)
+            self._tasks[key] = load_tasks(project.evaluation, project.folder, _asks_through_chat(project))
         return self._tasks[key]
 
     def rows(self, project: Project, tokenizer: Any, tasks: Tasks) -> PreparedData:
@@ -64,7 +147,7 @@ class Resident:
         Args:
             project: What is trained.
             tokenizer: Of its base, with the template that `load_base` settles.
-            tasks: Whose items rows must not repeat.
+            tasks: Rows that repeat an item of these are found.
 
         Raises:
             DataError: As `prepare`.
@@ -73,13 +156,15 @@ class Resident:
 
         loss_on, seed = project.training.loss_on, project.training.seed
         drawn = seed if any(source.weight % 1 for source in project.data.train) else None
-        key = (project.data.model_dump_json(), loss_on, drawn, project.folder, _words(project), _task_key(project))
+        base = project.base  # all that decides how it tokenises, whatever its weights are stored as
+        tokens = (base.model, base.revision, base.chat_template, base.trust_remote_code)
+        key = (project.data.model_dump_json(), loss_on, drawn, project.folder, tokens, _task_key(project))
         if key not in self._rows:
             self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.texts(), seed)
         return self._rows[key]
 
     def give_back(self, project: Project, model: Any) -> None:
-        """Take an adapter off the base again; a base of which every weight was trained is none any more."""
+        """Take an adapter off the base; after full training there is no base left, and the next is loaded afresh."""
         from tunery.models.adapter import detach_adapter
 
         if project.adapter.method == "full":
@@ -94,9 +179,26 @@ class Resident:
         self._base = self._base_key = None
         free_memory()
 
+    def _require_memory(self, project: Project, tasks: Tasks, memory_bytes: int) -> None:
+        from tunery.estimation.estimate import estimate
+        from tunery.models.base import load_tokenizer
+
+        # The longest row decides: data.max_length may allow more tokens than any row has.
+        tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
+        longest = max(len(row.input_ids) for row in self.rows(project, tokenizer, tasks).train)
+        try:
+            needed = estimate(project, length=None if project.training.packing else longest).total_bytes
+        except BaseModelError:  # an architecture with code of its own: its need is unknown until it is loaded
+            return
+        if needed > memory_bytes:
+            available = format_bytes(memory_bytes)
+            raise Infeasible(
+                f"needs about {format_bytes(needed)} of memory, and there is {available}: nothing was loaded"
+            )
+
 
 def free_memory() -> None:
-    """Give back what dropped models held, on the device too."""
+    """Release what dropped models held, on the device too."""
     import torch
 
     gc.collect()
@@ -104,15 +206,30 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _base_key(project: Project) -> object:
-    return (project.base.model_dump_json(), project.folder, project.training.device, project.data.template)
+def _require_items(project: Project, tasks: Tasks, splits: Sequence[Split]) -> None:
+    """Refuse a dev_fraction that leaves nothing to choose by, or nothing to report by afterwards."""
+    fraction = project.evaluation.dev_fraction
+    faults = [
+        _no_items(name, split, fraction)
+        for name in scoring.primary_metrics(tasks, project.evaluation)
+        for split in splits
+        if not any(tasks.leaves[leaf].chosen(split, 1, fraction) for leaf in tasks.members.get(name, (name,)))
+    ]
+    if faults:
+        raise TaskError("evaluation", faults)
 
 
-def _words(project: Project) -> object:
-    """What decides how a base tokenises, whatever its weights are stored as."""
-    base = project.base
-    return (base.model, base.revision, base.chat_template, base.trust_remote_code)
+def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
+    rule = f"one that leaves {task} a {split} item to choose or to report by"
+    change = "Raise" if split == "dev" else "Lower"
+    return Fault("evaluation.dev_fraction", rule, dev_fraction, f"{change} it, or raise evaluation.limit.")
+
+
+def _asks_through_chat(project: Project) -> bool:
+    """Whether items are asked through the chat template; auto: as the model was trained."""
+    chosen = project.evaluation.chat_template
+    return project.data.template == "chat" if chosen == "auto" else chosen
 
 
 def _task_key(project: Project) -> object:
-    return (project.evaluation.model_dump_json(), project.folder, scoring.asks_through_chat(project))
+    return (project.evaluation.model_dump_json(), project.folder, _asks_through_chat(project))

@@ -1,4 +1,4 @@
-"""`tunery evaluate`: score anything beside its base."""
+"""`tunery evaluate`: score any model beside its base."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
-from tunery.config.project import Project, resolved
-from tunery.records import RunRecord, TaskResult
-from tunery.runs import scoring
+from tunery.config.load import load_project
+from tunery.config.project import resolved
+from tunery.records import RunRecord
+from tunery.runs.cache import Loaded, Resident
 from tunery.runs.observer import Observer
-from tunery.runs.publish import finish, log_pictures, log_scores
+from tunery.runs.publish import finish, log_plots, log_scores
 from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
+from tunery.runs.stages import base_scores, own_scores, run_record
 
 if TYPE_CHECKING:
-    from tunery.evaluation.tasks import Tasks
     from tunery.tracking.run import Tracker
-    from tunery.tracking.store import Store
 
 
-def evaluate_reference(
+def evaluate(
     ref: str,
     project: str | None,
     overrides: Sequence[tuple[str, str]],
@@ -29,13 +29,13 @@ def evaluate_reference(
     tracking_uri: str | None = None,
     run_name: str | None = None,
 ) -> RunRecord:
-    """Score what a reference leads to, and its base where it has one, as a run of kind `evaluation`.
+    """Score the model that a reference leads to, and its base if it has one, as a run of kind `evaluation`.
 
     Args:
         ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
         project: Folder of a project whose settings are used; by default those that the model was trained with.
         overrides: Pairs of config key and YAML value.
-        observer: Told what a person would want to see.
+        observer: Shown the progress.
         tracking_uri: MLflow store.
         run_name: Name of the run.
 
@@ -46,75 +46,34 @@ def evaluate_reference(
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
-    store = connect(tracking_uri, "evaluation" if project is None else project_name(project, overrides))
+    store = connect(tracking_uri, "evaluation" if project is None else load_project(project, overrides).name)
     observer.step(f"loading {ref}")
-    subject = load_evaluated_model(ref, project, overrides, store)
-    settings = subject.project
-    tasks = _load_tasks(settings)
-    # Beside the run that trained the model: a project's experiment holds all that is known of its models.
-    store = replace(store, experiment=settings.name)
-    with open_run(store, "evaluation", settings.name, run_name=run_name or f"evaluate {ref}") as tracker:
-        observer.step(f"run {tracker.run_id}: scoring on {', '.join(tasks.names)}")
-        record = _score(subject, tasks, store, tracker)
-        _log(settings, record, subject, ref, tracker)
+    found = load_evaluated_model(ref, project, overrides, store)
+    loaded = Loaded(found.project, found.base, Resident().tasks(found.project), found.model)
+    # In the experiment of the run that trained the model: a project's experiment holds all that is known of its models.
+    store = replace(store, experiment=found.project.name)
+    with open_run(store, "evaluation", found.project.name, run_name=run_name or f"evaluate {ref}") as tracker:
+        observer.step(f"run {tracker.run_id}: scoring on {', '.join(loaded.tasks.names)}")
+        before = base_scores(loaded, store)
+        after = own_scores(loaded) if found.adapted else {}
+        record = run_record(loaded, tracker.run_id, before, after, found.split)
+        record = replace(record, model_version=found.version)
+        _log(record, found, ref, tracker)
         observer.show(run_table(record))
     return record
 
 
-def project_name(project: str, overrides: Sequence[tuple[str, str]]) -> str:
-    """Name of the project, which is the experiment that the evaluation is found in."""
-    from tunery.config.load import load_project
-
-    return load_project(project, overrides).name
-
-
-def _load_tasks(project: Project) -> Tasks:
-    from tunery.evaluation.tasks import load_tasks
-
-    return load_tasks(project.evaluation, project.folder, scoring.asks_through_chat(project))
-
-
-def _score(subject: EvaluatedModel, tasks: Tasks, store: Store, tracker: Tracker) -> RunRecord:
-    from tunery.evaluation.eval_mode import adapter_off
-
-    evaluation = subject.project.evaluation
-    with adapter_off(subject.model):
-        base = scoring.base_results(store, subject.base, tasks, evaluation)
-    return RunRecord(
-        run_id=tracker.run_id,
-        project=subject.project.name,
-        identity=subject.base.identity,
-        adapter=None,
-        data=None,
-        trained=None,
-        base=base,
-        tuned=_tuned(subject, tasks),
-        asked={name: tasks.primary[name] for name in tasks.names},
-        primary=scoring.primary_metrics(tasks, evaluation),
-        split=subject.split,
-        model_version=subject.version,
-        notes=subject.base.notes,
-    )
-
-
-def _tuned(subject: EvaluatedModel, tasks: Tasks) -> dict[str, TaskResult]:
-    from tunery.evaluation.score import score_model
-
-    if not subject.adapted:
-        return {}
-    return score_model(subject.model, subject.base.tokenizer, tasks, subject.project.evaluation)
-
-
-def _log(project: Project, record: RunRecord, subject: EvaluatedModel, ref: str, tracker: Tracker) -> None:
+def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -> None:
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import EVALUATED_MODEL
 
+    project = found.project
     tracker.log_config(resolved(project), fingerprint(project))
-    # A bare model was not trained here: the adapter section that it is judged with says nothing of it.
-    tracker.tag(**{"tunery.ref": ref}, **({} if subject.adapted else {"tunery.method": "none"}))
-    if subject.model_id is not None:
-        tracker.tag(**{EVALUATED_MODEL: subject.model_id})
-    log_scores(project, record, tracker, subject.model_id)
-    log_pictures(record, tracker)
+    # A bare model was not trained here: the adapter section of its settings does not describe it.
+    tracker.tag(**{"tunery.ref": ref}, **({} if found.adapted else {"tunery.method": "none"}))
+    if found.model_id is not None:
+        tracker.tag(**{EVALUATED_MODEL: found.model_id})
+    log_scores(project, record, tracker, found.model_id)
+    log_plots(record, tracker)
     tracker.log_provenance(collect(project.folder))
     finish(record, tracker)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from tunery.config.project import Project
 from tunery.records import TaskResult
 from tunery.runs import scoring
-from tunery.runs.cache import Resident
+from tunery.runs.cache import Loaded, Resident
+from tunery.runs.stages import base_scores, own_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 
 def score_locked(project: Project, run_id: str, resident: Resident, store: Store) -> dict[str, TaskResult]:
-    """Score a run's adapter on the locked items, and tell the run.
+    """Score a run's adapter on the locked items, and log the scores in the run.
 
     Args:
         project: What the run was trained with.
@@ -28,10 +29,9 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
         Results by task, on locked items only.
 
     Raises:
-        RefError: If the run has no adapter any more.
+        RefError: If the run's adapter is gone.
     """
     from tunery.evaluation.result import headline
-    from tunery.evaluation.score import score_model
     from tunery.models.adapter import load_adapter
     from tunery.tracking.flavor.rebuild import rebuild
     from tunery.tracking.registry import download, resolve
@@ -42,12 +42,12 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
         folder = download(resolve(f"runs:/{run_id}", store), Path(place), store)
         if project.adapter.method == "full":
             resident.forget_base()
-            loaded = rebuild(folder, project.training.device)
-            results = score_model(loaded.model, loaded.loaded.tokenizer, tasks, project.evaluation, split="locked")
+            rebuilt = rebuild(folder, project.training.device)
+            results = own_scores(Loaded(project, rebuilt.loaded, tasks, rebuilt.model), "locked")
         else:
             base = resident.base(project)
             model = load_adapter(base, folder)
-            results = score_model(model, base.tokenizer, tasks, project.evaluation, split="locked")
+            results = own_scores(Loaded(project, base, tasks, model), "locked")
             resident.give_back(project, model)
     log_locked(store, run_id, results, headline(results, project.evaluation))
     return results
@@ -55,11 +55,8 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
 
 def locked_base(project: Project, resident: Resident, store: Store) -> dict[str, TaskResult]:
     """The base's own results on the locked items, looked up."""
-    from tunery.evaluation.result import restrict
-
-    base, tasks = resident.base(project), resident.tasks(project)
-    results = scoring.base_results(store, base, tasks, project.evaluation)
-    return {name: restrict(result, "locked") for name, result in results.items()}
+    base = resident.base(project)
+    return base_scores(Loaded(project, base, resident.tasks(project), base.model), store, "locked")
 
 
 def primary_of(project: Project, resident: Resident) -> dict[str, str]:

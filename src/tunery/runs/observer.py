@@ -1,20 +1,20 @@
-"""What the pipeline tells whoever is watching: a terminal, a test, nobody."""
+"""What a command shows while it runs. The base classes show nothing: override what should be seen."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunery.records import StepMetrics
+    from tunery.records import StepMetrics, TrialRow
 
 
-class Observer(Protocol):
-    """Receives what a person would want to see, in the order in which it happens."""
+class Observer:
+    """Receives the progress of a run, in the order in which it happens."""
 
     def step(self, text: str) -> None:
-        """A stage begins."""
+        """A stage begins, or there is a note for the user."""
 
     def show(self, renderable: RenderableType) -> None:
         """A table or a text is ready."""
@@ -26,17 +26,20 @@ class Observer(Protocol):
         """Training has ended, well or not."""
 
 
-class SilentObserver:
-    """A watch that says nothing."""
+class StudyObserver(Observer):
+    """Receives the progress of a study."""
 
-    def step(self, text: str) -> None:
-        """A stage begins."""
+    def begin(self, name: str, total: int, done: int) -> None:
+        """A study begins or is resumed: it has `total` trials, of which `done` have ended before."""
 
-    def show(self, renderable: RenderableType) -> None:
-        """A table or a text is ready."""
+    def trial_began(self, number: int, name: str, worker: int) -> None:
+        """A trial has begun, or is retried."""
 
-    def training(self, metrics: StepMetrics, total_steps: int) -> None:
-        """An optimizer step is done."""
+    def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
+        """An optimizer step of a trial is done."""
 
-    def end_training(self) -> None:
-        """Training has ended."""
+    def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
+        """A trial has ended; `best` is the best feasible trial so far."""
+
+    def phase(self, text: str) -> None:
+        """A part of the study other than its trials begins."""

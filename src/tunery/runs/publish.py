@@ -1,16 +1,17 @@
-"""A finished run's results into MLflow, the registry and the terminal."""
+"""A finished run's results: to MLflow, to the registry and to the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.records import AdapterFacts, Generation, RunRecord, TaskResult
+from tunery.records import AdapterFacts, Generation, RunRecord
 from tunery.runs.observer import Observer
+from tunery.runs.scoring import Results, on_split
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.adapters import LoggedAdapter
@@ -25,22 +26,22 @@ def publish(
     tracker: Tracker,
     observer: Observer,
 ) -> RunRecord:
-    """Log all that a person judges the run by, and make its adapter the next version of the project's model."""
+    """Log scores, answers, plots and the report, then register the adapter as the project's next version."""
     from tunery.runs.report.tables import run_table
     from tunery.tracking.provenance import collect
     from tunery.tracking.registry import register
 
     log_scores(project, record, tracker, logged.model_id)
     log_answers(record, generations, tracker)
-    log_pictures(record, tracker)
+    log_plots(record, tracker)
     if record.adapter is not None:
         _log_adapter_facts(record.adapter, tracker)
     tracker.log_provenance(collect(project.folder))
 
     finish(record, tracker)
     tracker.flush()
-    # Last of all that can fail: a version of a FAILED run would pass for a good one. Then the report once more, which
-    # can name it now.
+    # The last step that can fail: a version of a FAILED run would look like a good one. Then the report is written
+    # again, with the version in it.
     version = register(tracker, logged, project.name)
     record = replace(record, model_version=f"{project.name}/{version}")
     finish(record, tracker)
@@ -50,7 +51,7 @@ def publish(
 
 
 def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: str | None = None) -> dict[str, float]:
-    """Metrics and samples. `score` is the mean on the items that nothing was chosen on.
+    """Log metrics and samples. `score` is the mean over the items that nothing was chosen on.
 
     Returns:
         The metrics, by name.
@@ -58,23 +59,23 @@ def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: 
     from tunery.evaluation.result import headline
 
     before, after = (
-        headline(_on_split(results, record.split), project.evaluation) for results in (record.base, record.tuned)
+        headline(_counted(results, record.split), project.evaluation) for results in (record.base, record.tuned)
     )
     step = record.trained.kept_step if record.trained else 0
     logged = tracker.log_scores(record.base, record.tuned, score=after, base_score=before, step=step, model_id=model_id)
     if not record.tuned:
-        # A bare model stands in one table with tuned ones, which are sorted by score; it has no gain over itself.
+        # A bare model shares a table with tuned ones, which are sorted by score; it has no gain over itself.
         logged |= tracker.log_scores({}, record.base, score=before, step=step, model_id=model_id)
     scored = record.tuned or record.base
-    # A study's trials are chosen on dev items; a checkpoint that was chosen on them leaves its run the locked ones.
-    logged |= _log_locked(_on_split(scored, "locked"), tracker) if record.split == "locked" else {}
+    # A checkpoint that was chosen on dev items is reported on the locked ones.
+    logged |= _log_locked(_counted(scored, "locked"), tracker) if record.split == "locked" else {}
     tracker.log_tasks(scored, asked=record.shown, counted=record.primary, split=record.split)
     tracker.tag(**{"tunery.base_revision": record.identity.revision})
     tracker.log_samples(scored)
     return logged
 
 
-def _log_locked(results: Mapping[str, TaskResult], tracker: Tracker) -> dict[str, float]:
+def _log_locked(results: Results, tracker: Tracker) -> dict[str, float]:
     """locked/<task>/<metric> with its error: scores on the items that nothing was chosen on."""
     values = {
         f"locked/{task}/{name}{ending}": value
@@ -87,17 +88,12 @@ def _log_locked(results: Mapping[str, TaskResult], tracker: Tracker) -> dict[str
     return values
 
 
-def _on_split(results: Mapping[str, TaskResult], split: str) -> dict[str, TaskResult]:
-    from tunery.evaluation.result import restrict
-
-    # A trial's results hold dev items only.
-    return (
-        {name: restrict(result, "locked") for name, result in results.items()} if split == "locked" else dict(results)
-    )
+def _counted(results: Results, split: str) -> Results:
+    return on_split(results, "locked") if split == "locked" else results  # a trial's hold dev items only
 
 
 def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: Tracker) -> None:
-    """Text metrics, and the answers side by side as an MLflow table and as a spreadsheet."""
+    """Log text metrics, and the answers side by side as an MLflow table and as a spreadsheet."""
     from tunery.evaluation.spreadsheet import write_spreadsheet
 
     if not generations:
@@ -108,8 +104,8 @@ def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: T
         tracker.log_artifact(write_spreadsheet(generations, Path(folder) / "generations.xlsx"))
 
 
-def log_pictures(record: RunRecord, tracker: Tracker) -> None:
-    """plots/loss.png, plots/scores.png, and plots/score_against_loss.png where checkpoints were scored."""
+def log_plots(record: RunRecord, tracker: Tracker) -> None:
+    """Log plots/loss.png, plots/scores.png and, if checkpoints were scored, plots/score_against_loss.png."""
     from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot
     from tunery.statistics.paired import compare_tasks
 
@@ -123,10 +119,10 @@ def log_pictures(record: RunRecord, tracker: Tracker) -> None:
 
 
 def finish(record: RunRecord, tracker: Tracker, before: str = "") -> None:
-    """report.md, which is also the run's description.
+    """Log report.md, which is also the run's description.
 
     Args:
-        before: Markdown that stands above the report.
+        before: Markdown above the report.
     """
     from tunery.runs.report.markdown import run_report
 

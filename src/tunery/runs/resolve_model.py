@@ -1,4 +1,4 @@
-"""What `tunery evaluate` is pointed at: a reference becomes a model in memory, and the project that it is judged by."""
+"""From a reference to a model in memory, with the project that it is evaluated by."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault, RefError
 
 if TYPE_CHECKING:
+    from tunery.evaluation.items import Split
     from tunery.models.base import LoadedBase
     from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.store import Store
 
 _ADAPTER = "adapter_config.json"
-# An evaluation reads no training rows; the key is needed, and this is never opened.
+# An evaluation reads no training rows, but a project must name some; this source is never opened.
 _NO_ROWS = {"train": [{"source": "none"}]}
-# What a trained model is, and no evaluation can change; where it runs is free.
+# These sections describe the trained model, and no evaluation can change them; only the device is free.
 _OF_THE_MODEL = ("base", "adapter", "data", "training")
 _FREE = "training.device"
 
@@ -36,30 +37,30 @@ class EvaluatedModel:
 
     Args:
         model: With its adapter, if it has one.
-        base: What it was trained from: what lies below the adapter, or a second model where every weight was trained;
-            the same model where there is nothing to compare.
-        adapted: Whether the model differs from its base, so that there is something to compare.
-        project: Where the settings of the evaluation come from.
-        split: Which items the score is computed on: "locked" where the model was chosen on the others.
-        version: "name/3" where it is registered, else None.
-        model_id: MLflow's id of the logged model, which scores are linked with.
+        base: What it was trained from: the model below the adapter, a second model if every weight was trained, or the
+            same model if it is a bare base.
+        adapted: Whether the model differs from its base.
+        project: The settings of the evaluation.
+        split: Which items the score is computed on: "locked" if the model was chosen on the others.
+        version: "name/3" if it is registered, else None.
+        model_id: MLflow's id of the logged model, to which scores are linked.
     """
 
     model: Any
     base: LoadedBase
     adapted: bool
     project: Project
-    split: str = "all"
+    split: Split = "all"
     version: str | None = None
     model_id: str | None = None
 
 
 def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
-    """Follow a reference and load what it leads to.
+    """Load the model that a reference leads to.
 
     Args:
         ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
-        project: A project whose settings are used; by default those that the model was trained with, or plain ones.
+        project: A project whose settings are used; by default those of the model's training, else default settings.
         overrides: Laid over these settings.
         store: MLflow's store.
 
@@ -86,13 +87,13 @@ def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -
     found = resolve(ref, store)
     with TemporaryDirectory(prefix="tunery-") as place:
         folder = download(found, Path(place), store)
-        subject = _rebuilt(folder, ref, project, overrides, *_origin(store, found.run_id))
+        model = _rebuilt(folder, ref, project, overrides, *_origin(store, found.run_id))
     version = f"{found.name}/{found.version}" if found.version is not None else None
-    return replace(subject, version=version, model_id=found.model_id)
+    return replace(model, version=version, model_id=found.model_id)
 
 
 def _origin(store: Store, run_id: str | None) -> tuple[dict[str, Any] | None, Path | None]:
-    """The project that a run trained a model with, and that project's folder; None where nobody knows."""
+    """The project that a run trained a model with, and that project's folder; None if unknown."""
     from tunery.tracking.registry import project_folder, run_config
 
     return (run_config(store, run_id), project_folder(store, run_id)) if run_id else (None, None)
@@ -110,24 +111,24 @@ def _rebuilt(
 
     Args:
         folder: Its files.
-        ref, project, overrides: As for load_subject.
-        tree: The project that it was trained with, where its run is known.
-        home: That project's folder, where it is on this machine.
+        ref, project, overrides: As for load_evaluated_model.
+        tree: The project that it was trained with; None if its run is unknown.
+        home: That project's folder; None if it is not on this machine.
     """
     from tunery.tracking.flavor.rebuild import read_facts, rebuild, rebuild_base
 
     facts = read_facts(folder)
-    settings = as_trained(tree or _tree_of(facts), ref, home or Path.cwd(), project, overrides)
-    split = "locked" if _chosen_on_items(settings) else "all"
+    settings = as_trained(tree or _recorded_settings(facts), ref, home or Path.cwd(), project, overrides)
+    split: Split = "locked" if _chosen_on_items(settings) else "all"
     device = settings.training.device
     rebuilt = rebuild(folder, device)
-    # Two models at once where all weights were trained; training held gradients and optimizer states beside them.
+    # Two models at once if all weights were trained: training needed more, with gradients and optimizer states.
     base = rebuild_base(folder, device) if facts.method == "full" else rebuilt.loaded
     return EvaluatedModel(rebuilt.model, base, True, settings, split)
 
 
 def _adapter(folder: Path, project: str | None, overrides: Overrides) -> EvaluatedModel:
-    """An adapter that any tool saved; its base is named in its own file."""
+    """An adapter that any tool saved; its config names its base."""
     from tunery.models.adapter import load_adapter
 
     recorded = _read_adapter(folder / _ADAPTER)
@@ -136,7 +137,7 @@ def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Evaluat
         fault = Fault("base_model_name_or_path", "the name of the adapter's base", named, "Give --base.model.")
         if not any(key == "base.model" for key, _ in overrides):
             raise RefError(str(folder / _ADAPTER), fault)
-    settings = _settings(project, overrides, _plain(str(named), recorded.get("revision")), str(folder))
+    settings = _settings(project, overrides, _default_settings(str(named), recorded.get("revision")), str(folder))
     base = _load(settings)
     return EvaluatedModel(load_adapter(base, folder), base, True, settings)
 
@@ -152,7 +153,7 @@ def _read_adapter(file: Path) -> dict[str, Any]:
 
 
 def _bare(ref: str, project: str | None, overrides: Overrides) -> EvaluatedModel:
-    settings = _settings(project, [*overrides, ("base.model", json.dumps(ref))], _plain(ref), ref)
+    settings = _settings(project, [*overrides, ("base.model", json.dumps(ref))], _default_settings(ref), ref)
     base = _load(settings)
     return EvaluatedModel(base.model, base, False, settings)
 
@@ -168,13 +169,13 @@ def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], w
 
 
 def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
-    """The project's or the command line's questions, put to a model that stays what it is.
+    """The settings to evaluate a trained model with: evaluation settings can be changed, the model's own cannot.
 
     Args:
         tree: The project that the model was trained with.
-        where: What faults are said to be in.
+        where: Named as the place of faults.
         home: Where that project's relative paths start.
-        project, overrides: As for load_subject.
+        project, overrides: As for load_evaluated_model.
 
     Raises:
         ConfigError: If an override would make it another model.
@@ -186,7 +187,7 @@ def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None
     update: dict[str, Any] = {section: getattr(own, section) for section in _OF_THE_MODEL}
     update["training"] = own.training.model_copy(update={"device": asked.training.device})
     if _chosen_on_items(own):
-        # The items that were looked at are those of its own training, whatever share another project looks at.
+        # The model was chosen on the dev items of its own training, whatever dev_fraction another project has.
         update["evaluation"] = asked.evaluation.model_copy(update={"dev_fraction": own.evaluation.dev_fraction})
     return _checked(asked.model_copy(update=update))
 
@@ -204,12 +205,12 @@ def _refuse_another_model(own: Project, laid: Project, where: str) -> None:
 
 
 def _chosen_on_items(project: Project) -> bool:
-    """Whether the model was chosen by its answers to dev items, so that only the locked ones tell its score."""
+    """Whether the model was chosen by its score on dev items, so that only the locked ones are unbiased."""
     return project.training.keep_best_by == "score"
 
 
 def _checked(settings: Project) -> Project:
-    """Before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
+    """Check the tasks before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
     from tunery.evaluation.tasks import check_tasks
 
     if not settings.evaluation.tasks:
@@ -219,12 +220,12 @@ def _checked(settings: Project) -> Project:
     return settings
 
 
-def _plain(model: str, revision: object = None) -> dict[str, Any]:
-    """Settings where none are recorded: the weights as they are, everything else by default.
+def _default_settings(model: str, revision: object = None) -> dict[str, Any]:
+    """Settings of a model without recorded ones: weights unquantised, everything else by default.
 
     Args:
         model: The base.
-        revision: What an adapter names; a hash of weights is no commit that the Hub knows.
+        revision: From an adapter's config; a hash of weights is ignored, as the Hub knows only commits.
     """
     base = {"model": model, "quantization": "none"}
     if isinstance(revision, str) and revision and ":" not in revision:
@@ -232,8 +233,8 @@ def _plain(model: str, revision: object = None) -> dict[str, Any]:
     return {"name": "evaluation", "base": base, "data": dict(_NO_ROWS)}
 
 
-def _tree_of(facts: ModelFacts) -> dict[str, Any]:
-    """Settings of a logged model whose run is not known: what its folder says."""
+def _recorded_settings(facts: ModelFacts) -> dict[str, Any]:
+    """Settings of a logged model whose run is unknown, from its folder."""
     return {
         "name": "evaluation",
         "base": facts.base.model_dump(mode="json"),

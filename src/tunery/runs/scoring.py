@@ -1,19 +1,21 @@
-"""Scores and written answers, of the base and of the tuned model, on the same items and prompts."""
+"""Scores of the base and of the tuned model, on the same items."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.config.project import Project
-from tunery.records import Conversation, Generation, Message, TaskResult
+from tunery.records import TaskResult
 
 if TYPE_CHECKING:
+    from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.base import LoadedBase
     from tunery.tracking.store import Store
+
+Results = Mapping[str, TaskResult]
 
 
 def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, TaskResult]:
@@ -72,51 +74,8 @@ def primary_metrics(tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, str
     return {name: tasks.primary[name] for name in (evaluation.primary or tasks.names)}
 
 
-def held_out_prompts(conversations: Sequence[Conversation], count: int) -> tuple[list[tuple[Message, ...]], list[str]]:
-    """The first prompts of the validation rows and their last answers: all turns up to the last of the assistant's."""
-    prompts, references = [], []
-    for conversation in conversations[:count]:
-        last = max(n for n, message in enumerate(conversation.messages) if message.role == "assistant")
-        prompts.append(conversation.messages[:last])
-        references.append(conversation.messages[last].content)
-    return prompts, references
+def on_split(results: Results, split: Split) -> dict[str, TaskResult]:
+    """Results on the items of one split; "all" leaves them as they are."""
+    from tunery.evaluation.result import restrict
 
-
-def answers(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[Message]],
-    template: Literal["chat", "plain"],
-    evaluation: EvaluationConfig,
-) -> list[str]:
-    """Greedy answers to the prompts."""
-    from tunery.evaluation.generate import generate
-
-    if not prompts:
-        return []
-    settings = evaluation.generation
-    return generate(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=evaluation.batch_size,
-        template=template,
-    )
-
-
-def side_by_side(
-    prompts: Sequence[Sequence[Message]], references: Sequence[str], base: Sequence[str], tuned: Sequence[str]
-) -> list[Generation]:
-    """One row a prompt, for the table in MLflow and the spreadsheet."""
-    shown = [
-        prompt[0].content if len(prompt) == 1 else "\n".join(f"{m.role}: {m.content}" for m in prompt)
-        for prompt in prompts
-    ]
-    return [Generation(*row) for row in zip(shown, references, base, tuned, strict=True)]
-
-
-def asks_through_chat(project: Project) -> bool:
-    """Whether items are asked through the chat template; auto: as the model was trained."""
-    chosen = project.evaluation.chat_template
-    return project.data.template == "chat" if chosen == "auto" else chosen
+    return dict(results) if split == "all" else {name: restrict(result, split) for name, result in results.items()}

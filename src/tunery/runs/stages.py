@@ -1,63 +1,136 @@
-"""The middle of a run, alone or in a search: an adapter is attached, trained, measured at checkpoints and logged."""
+"""The stages of a run, in order: `tunery train`, a trial of a study and `tunery evaluate` share them."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.config.project import Project
-from tunery.errors import Fault, TaskError
-from tunery.records import PreparedData, Report, RunRecord, StepMetrics, TaskResult, Trained
+from tunery.config.fingerprint import fingerprint
+from tunery.config.project import Project, resolved
+from tunery.records import Example, Generation, Message, Report, RunRecord, StepMetrics, TaskResult, Trained
 from tunery.runs import scoring
+from tunery.runs.cache import Loaded
 from tunery.runs.observer import Observer
+from tunery.runs.scoring import Results
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
-    from tunery.models.adapter import Attached
-    from tunery.models.base import LoadedBase
     from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.run import Tracker
+    from tunery.tracking.store import Store
 
-Results = Mapping[str, TaskResult]
+
+@contextmanager
+def opened(run: AbstractContextManager[Tracker], resume: str | None) -> Iterator[tuple[Tracker, WorkFolder]]:
+    """A run with its work folder, which no other process can use meanwhile; a run that ends well leaves no folder.
+
+    Args:
+        run: From `open_run`.
+        resume: Id of the run that is resumed. Its folder is held before MLflow hears of it: another process may be
+            training it.
+    """
+    with WorkFolder.of(resume).held() if resume else nullcontext(), run as tracker:
+        work = WorkFolder.of(tracker.run_id)
+        with work.held():
+            yield tracker, work
+    work.remove()
 
 
-def attach(project: Project, base: LoadedBase) -> Attached:
-    """Put the project's adapter on the base."""
-    from tunery.models.adapter import attach_adapter
+def log_settings(project: Project, tracker: Tracker) -> None:
+    """The settings, and where the project's relative paths start."""
+    tracker.log_config(resolved(project), fingerprint(project))
+    tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
 
-    return attach_adapter(base, project.adapter, project.training.seed)
+
+def log_inputs(loaded: Loaded, tracker: Tracker) -> None:
+    """Digests of all that is read beside the settings, and the data report.
+
+    Raises:
+        ConfigError: If a resumed run had other inputs; its ending stays as it was.
+    """
+    tracker.log_inputs(input_digests(loaded))
+    tracker.accept_resume()
+    tracker.log_dataset(loaded.rows.report)
+
+
+def input_digests(loaded: Loaded) -> dict[str, str]:
+    """One short text each for the base, its chat template, the rows of both splits, and every task.
+
+    Rows are identified by their tokens, not by their files: that covers the tokenizer, the cleaning and the split, and
+    a hub dataset's own fingerprint differs between machines.
+    """
+    base, tasks, data = loaded.base, loaded.tasks, loaded.rows
+    return {
+        "base": base.identity.revision,
+        "chat_template": _digest([str(base.tokenizer.chat_template).encode()]),
+        "data.train": _digest(_encoded(data.train)),
+        "data.validation": _digest(_encoded(data.validation)),
+        **{f"task.{name}": _task_digest(tasks, name) for name in tasks.names},
+    }
+
+
+def _task_digest(tasks: Tasks, name: str) -> str:
+    """Version and items: most of lm-eval's tasks keep their version when their dataset changes."""
+    items = [item for leaf in tasks.members.get(name, (name,)) for item in tasks.leaves[leaf].item_ids]
+    return _digest(text.encode() for text in (tasks.settings[name].version, *items))
+
+
+def _encoded(examples: Sequence[Example]) -> Iterable[bytes]:
+    for example in examples:
+        yield array("q", example.input_ids).tobytes()
+        yield bytes(example.trained)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """First 16 hex digits of the SHA-256 of the parts, each preceded by its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
+    """The base's results: looked up in MLflow, computed only where they are missing."""
+    from tunery.evaluation.eval_mode import adapter_off
+
+    with adapter_off(loaded.model):
+        results = scoring.base_results(store, loaded.base, loaded.tasks, loaded.project.evaluation)
+    return scoring.on_split(results, split)
 
 
 def train_adapter(
-    project: Project,
-    base: LoadedBase,
-    attached: Attached,
-    tasks: Tasks,
-    data: PreparedData,
+    loaded: Loaded,
     tracker: Tracker,
     observer: Observer,
     work: WorkFolder,
     checkpoint: Path | None,
     also: Report | None = None,
 ) -> tuple[Trained, Results | None]:
-    """Optimise what is attached, with curves to MLflow and to whoever watches.
+    """Optimise what is attached, with curves to MLflow and to the observer.
 
     Args:
+        loaded: With an adapter.
+        tracker: Logs each step.
+        observer: Shown each step.
         work: Where checkpoints go.
-        checkpoint: To go on from, if any.
-        also: Told each step's metrics too; may raise to end the training.
+        checkpoint: To resume from, if any.
+        also: Called with each step's metrics too; may raise to end the training.
 
     Returns:
-        What was trained, and its results on dev items where they were measured at its checkpoint.
+        What was trained, and its results on dev items if the kept checkpoint was scored on all tasks.
     """
     from tunery.training.fit import earlier_steps, fit
 
+    project, data = loaded.project, loaded.rows
     steps = _planned_steps(project, len(data.train))
     for earlier in earlier_steps(checkpoint) if checkpoint else ():
         tracker.log_step(earlier)  # which leaves out what the run holds already
@@ -69,13 +142,14 @@ def train_adapter(
         if also is not None:
             also(metrics)
 
-    scores = _CheckpointScores(project, base, attached, tasks) if scores_checkpoints(project) else None
+    training = project.training
+    scores = _CheckpointScores(loaded) if training.scores_checkpoints else None
     try:
         trained = fit(
-            attached.model,
-            base.tokenizer,
+            loaded.model,
+            loaded.base.tokenizer,
             data,
-            project.training,
+            training,
             max_length=project.data.max_length,
             out=work.path,
             report=report,
@@ -95,134 +169,149 @@ def _planned_steps(project: Project, rows: int) -> int:
     return training.max_steps or math.ceil(math.ceil(rows / batch) * training.epochs)
 
 
-def scores_checkpoints(project: Project) -> bool:
-    """Whether checkpoints are scored on dev items."""
-    return project.training.score_checkpoints or project.training.keep_best_by == "score"
-
-
-def needed_splits(project: Project) -> tuple[Split, ...]:
-    """Where a run needs items: to choose a checkpoint on, and then to report on."""
-    if project.training.keep_best_by == "score":
-        return ("dev", "locked")
-    return ("dev",) if project.training.score_checkpoints else ()
-
-
-def require_split_items(project: Project, tasks: Tasks, splits: Sequence[Split]) -> None:
-    """Refuse a split that leaves nothing to choose on, or nothing to report on afterwards.
-
-    Raises:
-        TaskError: With every task that counts towards the score and has no item of one of the splits.
-    """
-    fraction = project.evaluation.dev_fraction
-    faults = [
-        _no_items(name, split, fraction)
-        for name in scoring.primary_metrics(tasks, project.evaluation)
-        for split in splits
-        if not any(tasks.leaves[leaf].chosen(split, 1, fraction) for leaf in tasks.members.get(name, (name,)))
-    ]
-    if faults:
-        raise TaskError("evaluation", faults)
-
-
-def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
-    rule = f"one that leaves {task} a {split} item to choose or to report by"
-    change = "Raise" if split == "dev" else "Lower"
-    return Fault("evaluation.dev_fraction", rule, dev_fraction, f"{change} it, or raise evaluation.limit.")
-
-
 @dataclass
 class _CheckpointScores:
-    """Scores checkpoints on the dev items that count, and keeps what each answered.
+    """Scores checkpoints on the dev items of the tasks that count, and keeps the results.
 
-    Where all tasks count, a trial's own results are those of the kept checkpoint, and need not be measured again.
+    If all tasks count, a trial's own results are those of the kept checkpoint, and need not be measured again.
     """
 
-    project: Project
-    base: LoadedBase
-    attached: Attached
-    tasks: Tasks
+    loaded: Loaded
     results: list[Results] = field(default_factory=list)
 
     def __call__(self) -> float:
         from tunery.evaluation.result import headline
         from tunery.evaluation.score import score_model
 
-        evaluation = self.project.evaluation
-        counting = scoring.only(self.tasks, list(scoring.primary_metrics(self.tasks, evaluation)))
-        self.results.append(score_model(self.attached.model, self.base.tokenizer, counting, evaluation, split="dev"))
+        loaded, evaluation = self.loaded, self.loaded.project.evaluation
+        counting = scoring.only(loaded.tasks, list(scoring.primary_metrics(loaded.tasks, evaluation)))
+        self.results.append(score_model(loaded.model, loaded.base.tokenizer, counting, evaluation, split="dev"))
         value = headline(self.results[-1], evaluation)
         return math.nan if value is None else value
 
     def of_kept(self, trained: Trained) -> Results | None:
-        """All results of the kept checkpoint; None where tasks are missing, others scored, or weights were cast."""
+        """All results of the kept checkpoint; None if tasks are missing, another was scored, or weights were cast."""
         steps = [metrics.step for metrics in trained.history if "validation/score" in metrics.values]
         own = dict(zip(reversed(steps), reversed(self.results), strict=False))
         kept = own.get(trained.kept_step)
-        whole = kept is not None and set(kept) == set(self.tasks.settings)
-        return kept if whole and self.project.adapter.method != "full" else None
+        whole = kept is not None and set(kept) == set(self.loaded.tasks.settings)
+        return kept if whole and self.loaded.project.adapter.method != "full" else None
 
 
-def log_trained(project: Project, base: LoadedBase, trained: Trained, tracker: Tracker) -> LoggedAdapter:
-    """Before anything else can fail: the adapter is what the GPU hours bought."""
+def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[LoggedAdapter, dict[str, float]]:
+    """Log the adapter before anything else can fail, as it is what the GPU hours bought; then what it cost.
+
+    Returns:
+        The logged adapter, and its costs: train_seconds, peak_memory_bytes, model_bytes, trainable_parameters.
+    """
     from tunery.tracking.flavor.adapters import log_adapter
 
-    return log_adapter(
+    project = loaded.project
+    assert loaded.adapter is not None, "only an attached adapter is trained"
+    logged = log_adapter(
         tracker,
         trained.folder,
         base=project.base,
-        identity=base.identity,
-        tokenizer=base.tokenizer,
+        identity=loaded.base.identity,
+        tokenizer=loaded.base.tokenizer,
         project_folder=project.folder,
         method=project.adapter.method,
         template=project.data.template,
         max_new_tokens=project.evaluation.generation.max_new_tokens,
         step=trained.kept_step,
     )
-
-
-def run_costs(trained: Trained, attached: Attached) -> dict[str, float]:
-    """What a run took: seconds, bytes of memory at most, bytes of weights, trainable parameters."""
-    return {
+    costs = {
         "train_seconds": trained.train_seconds,
         "peak_memory_bytes": float(trained.peak_memory_bytes),
-        "model_bytes": float(_weight_bytes(trained.folder)),
-        "trainable_parameters": float(attached.facts.trainable_parameters),
+        "model_bytes": float(sum(file.stat().st_size for file in trained.folder.glob("*.safetensors"))),
+        "trainable_parameters": float(loaded.adapter.trainable_parameters),
     }
+    tracker.log_metrics(costs, model_id=logged.model_id)
+    return logged, costs
 
 
-def _weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
+    """The results of the model itself, adapter included."""
+    from tunery.evaluation.score import score_model
+
+    return score_model(loaded.model, loaded.base.tokenizer, loaded.tasks, loaded.project.evaluation, split=split)
+
+
+def answers(loaded: Loaded) -> list[str]:
+    """Greedy answers to the first prompts of the validation rows."""
+    from tunery.evaluation.generate import generate
+
+    evaluation = loaded.project.evaluation
+    prompts = [prompt for prompt, _ in _held_out(loaded)]
+    if not prompts:
+        return []
+    return generate(
+        loaded.model,
+        loaded.base.tokenizer,
+        prompts,
+        max_new_tokens=evaluation.generation.max_new_tokens,
+        batch_size=evaluation.batch_size,
+        template=loaded.project.data.template,
+    )
+
+
+def side_by_side(loaded: Loaded, base: list[str], tuned: list[str]) -> list[Generation]:
+    """One row a prompt, for the table in MLflow and the spreadsheet."""
+    return [
+        Generation(_shown(prompt), reference, before, after)
+        for (prompt, reference), before, after in zip(_held_out(loaded), base, tuned, strict=True)
+    ]
+
+
+def _held_out(loaded: Loaded) -> list[tuple[tuple[Message, ...], str]]:
+    """Prompts and references: the messages before the assistant's last one, and its text."""
+    found = []
+    for conversation in loaded.rows.validation_conversations[: loaded.project.evaluation.generation.prompts]:
+        messages = conversation.messages
+        last = max(n for n, message in enumerate(messages) if message.role == "assistant")
+        found.append((messages[:last], messages[last].content))
+    return found
+
+
+def _shown(prompt: Sequence[Message]) -> str:
+    return prompt[0].content if len(prompt) == 1 else "\n".join(f"{m.role}: {m.content}" for m in prompt)
 
 
 def run_record(
-    project: Project,
-    base: LoadedBase,
-    attached: Attached,
-    tasks: Tasks,
-    trained: Trained,
-    before: Results,
-    after: Results,
+    loaded: Loaded,
     run_id: str,
-    *,
-    split: str,
+    base: Results,
+    tuned: Results,
+    split: Split,
+    trained: Trained | None = None,
+    generations: Sequence[Generation] = (),
 ) -> RunRecord:
-    """What a run's report shows of its training and its scores.
+    """What a run's report shows.
 
     Args:
-        before, after: Results of the base and of the tuned model.
+        loaded: What was scored.
+        run_id: The run.
+        base, tuned: Results of the base and of the model; empty for a model that is no other than its base.
         split: Which items the headline is computed on.
+        trained: The end of its training, if this run trained it.
+        generations: Answers to held-out prompts.
     """
+    from tunery.evaluation.text_metrics import text_metrics
+
+    references = [row.reference for row in generations]
     return RunRecord(
         run_id=run_id,
-        project=project.name,
-        identity=base.identity,
-        adapter=attached.facts,
+        project=loaded.project.name,
+        identity=loaded.base.identity,
+        adapter=loaded.adapter,
         data=None,
         trained=trained,
-        base=before,
-        tuned=after,
-        asked={name: tasks.primary[name] for name in tasks.names},
-        primary=scoring.primary_metrics(tasks, project.evaluation),
+        base=base,
+        tuned=tuned,
+        asked={name: loaded.tasks.primary[name] for name in loaded.tasks.names},
+        primary=scoring.primary_metrics(loaded.tasks, loaded.project.evaluation),
         split=split,
-        notes=base.notes,
+        base_text=text_metrics([row.base for row in generations], references),
+        tuned_text=text_metrics([row.tuned for row in generations], references),
+        notes=loaded.base.notes,
     )

@@ -1,4 +1,4 @@
-"""One trial of a search: the middle of `tunery train` on resident parts, judged on dev items only."""
+"""One trial of a study: the middle of `tunery train` on resident parts, judged on dev items only."""
 
 from __future__ import annotations
 
@@ -7,36 +7,28 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tunery.config.fingerprint import fingerprint, flatten
-from tunery.config.project import Project, resolved
-from tunery.errors import (
-    BaseModelError,
-    Infeasible,
-    InputError,
-    Interrupted,
-    RefError,
-    StorageError,
-    TrackingError,
-)
-from tunery.records import Report, RunRecord, TaskResult
-from tunery.runs import scoring
+from tunery.config.fingerprint import flatten
+from tunery.config.project import Project
+from tunery.errors import Infeasible, InputError, Interrupted, RefError, StorageError, TaskError, TrackingError
+from tunery.records import Report, RunRecord
 from tunery.runs.cache import Resident
-from tunery.runs.inputs import input_digests
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
-from tunery.runs.stages import attach, log_trained, require_split_items, run_costs, run_record, train_adapter
+from tunery.runs.stages import (
+    base_scores,
+    log_inputs,
+    log_settings,
+    log_trained,
+    opened,
+    own_scores,
+    run_record,
+    train_adapter,
+)
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
-    from tunery.evaluation.items import Split
-    from tunery.evaluation.tasks import Tasks
-    from tunery.models.adapter import Attached
-    from tunery.models.base import LoadedBase
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
-
-# Trials are compared on dev items, and the winner is told by locked ones.
-_SPLITS: tuple[Split, ...] = ("dev", "locked")
 
 
 def _ignore(_: object) -> None:
@@ -45,20 +37,21 @@ def _ignore(_: object) -> None:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What a trial is, and who is told of it.
+    """What a trial is, and which functions it calls on its way.
 
     Args:
         project: With the trial's settings laid over it.
         parent: Run id of the study.
         name: Of its run in MLflow.
         tags: Of its run.
-        resume: Run id, if the trial was begun before; it goes on from its last checkpoint.
-        memory_bytes: What there is; a trial that is estimated to need more is not begun. None: not looked at.
-        report: Told each step's metrics; may raise Pruned or TimedOut.
-        began: Told the run id, before anything can fail.
-        declared: Whether these are the project's own settings, with nothing laid over them.
+        resume: Run id, if the trial was begun before; it is resumed from its last checkpoint.
+        memory_bytes: Available memory; a trial that is estimated to need more is not begun. None: no limit.
+        report: Called with each step's metrics; may raise Pruned or TimedOut.
+        began: Called with the run id, before anything can fail.
+        ended: Called with the metrics before MLflow has the run as FINISHED: after a crash in between, the trial need
+            not be repeated.
         limit: Entered around the trial's work; may raise TimedOut in it.
-        ended: Told the metrics, before MLflow is told that the run has FINISHED: whoever dies in between can go on.
+        declared: Whether these are the project's own settings, with nothing laid over them.
     """
 
     project: Project
@@ -73,6 +66,16 @@ class TrialPlan:
     limit: Callable[[], AbstractContextManager[None]] = nullcontext
     declared: bool = False
 
+    def open(self, store: Store) -> Tracker:
+        """Its run in MLflow, a child of the study's."""
+        from tunery.tracking.run import open_run
+
+        return open_run(store, "trial", self.project.name, self.resume, self.name, self.parent, self.tags)
+
+    def link(self, tracker: Tracker) -> str:
+        """Markdown that leads from its run to the study."""
+        return f"[{self.name}](#/experiments/{tracker.experiment_id}/runs/{self.parent}): a trial of this study."
+
 
 def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Observer) -> dict[str, float]:
     """Train one configuration and score it on dev items, as a child run of the study's.
@@ -86,126 +89,55 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Obser
     Raises:
         Pruned, RunStopped, InputError: MLflow knows why.
     """
-    from tunery.tracking.run import open_run
-
-    name = plan.project.name
-    resumed = WorkFolder.of(plan.resume).held() if plan.resume else nullcontext()
-    with (
-        resumed,
-        open_run(store, "trial", name, plan.resume, plan.name, plan.parent, plan.tags) as tracker,
-        WorkFolder.of(tracker.run_id).held(),
-    ):
-        work = WorkFolder.of(tracker.run_id)
+    with opened(plan.open(store), plan.resume) as (tracker, work):
         try:
             plan.began(tracker.run_id)
             with plan.limit():
                 metrics = _trial(plan, resident, tracker, work, observer)
             plan.ended(metrics)
         except (Interrupted, KeyboardInterrupt):
-            raise  # its checkpoints are needed when it goes on
+            raise  # its checkpoints are needed when it is resumed
         except BaseException:
             work.remove()
             raise
-    work.remove()
     return metrics
-
-
-def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, error: Infeasible) -> NoReturn:
-    """Make the run of a trial whose settings make no project: it holds them, and why they were refused.
-
-    Args:
-        plan: Its project is the one that is searched.
-        settings: What was drawn.
-        store: MLflow's.
-        error: Raised when all is logged.
-    """
-    from tunery.tracking.run import open_run
-
-    name = plan.project.name
-    with open_run(store, "trial", name, plan.resume, plan.name, plan.parent, plan.tags) as tracker:
-        plan.began(tracker.run_id)
-        tracker.tag(**{"mlflow.note.content": f"{_link(plan, tracker)}\n\n{error}"})
-        tracker.writer.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
-        raise error
-
-
-def _link(plan: TrialPlan, tracker: Tracker) -> str:
-    return f"[{plan.name}](#/experiments/{tracker.experiment_id}/runs/{plan.parent}): a trial of this study."
 
 
 def _trial(
     plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, observer: Observer
 ) -> dict[str, float]:
     project = plan.project
-    tracker.log_config(resolved(project), fingerprint(project))
-    link = _link(plan, tracker)
-    tracker.tag(**{"mlflow.note.content": link})  # of one that is pruned or fails too, which gets no report
-    tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
-    tasks = resident.tasks(project)
-    require_split_items(project, tasks, _SPLITS)
-    with _of_this_trial(plan):
-        _require_memory(plan, resident, tasks)
-        base = resident.base(project)
-        data = resident.rows(project, base.tokenizer, tasks)
-    tracker.log_inputs(input_digests(base, tasks, data))
-    tracker.accept_resume()
-    tracker.log_dataset(data.report)
-    before = _on_dev(scoring.base_results(tracker.store, base, tasks, project.evaluation))
+    log_settings(project, tracker)
+    link = plan.link(tracker)
+    tracker.tag(**{"mlflow.note.content": link})  # a trial that is pruned or fails gets no report, but this link
+    with _blame_settings(plan):
+        # Trials are compared on dev items, and the winner is reported on locked ones.
+        loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes)
+    log_inputs(loaded, tracker)
+    before = base_scores(loaded, tracker.store, "dev")
 
-    with _of_this_trial(plan):
-        attached = attach(project, base)
-    try:
+    with _blame_settings(plan), resident.adapted(loaded) as tuned:
         checkpoint = work.checkpoint() if plan.resume else None
-        with _of_this_trial(plan):
-            trained, measured = train_adapter(
-                project, base, attached, tasks, data, tracker, observer, work, checkpoint, also=plan.report
-            )
-        logged = log_trained(project, base, trained, tracker)
-        after = measured or _score_dev(project, base, attached, tasks)
-    except BaseException as error:
-        _give_back(resident, project, attached.model, error)
-        raise
-    resident.give_back(project, attached.model)
+        trained, measured = train_adapter(tuned, tracker, observer, work, checkpoint, also=plan.report)
+        logged, costs = log_trained(tuned, trained, tracker)
+        after = measured or own_scores(tuned, "dev")
 
-    record = run_record(project, base, attached, tasks, trained, before, after, tracker.run_id, split="dev")
-    costs = run_costs(trained, attached)
-    tracker.log_metrics(costs, model_id=logged.model_id)
+    record = run_record(tuned, tracker.run_id, before, after, "dev", trained)
     metrics = log_scores(project, record, tracker, logged.model_id) | costs | primary_deltas(record)
     finish(record, tracker, f"{link}\n\n")
     tracker.flush()
     return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
 
 
-def _require_memory(plan: TrialPlan, resident: Resident, tasks: Tasks) -> None:
-    if plan.memory_bytes is None:
-        return
-    from tunery.config.units import format_bytes
-    from tunery.estimation.estimate import estimate
-    from tunery.models.base import load_tokenizer
-
-    project = plan.project
-    # The rows first, which need no base: one that is allowed to be long need not be so.
-    tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
-    data = resident.rows(project, tokenizer, tasks)
-    longest = max(len(row.input_ids) for row in data.train)
-    try:
-        needed = estimate(project, length=None if project.training.packing else longest).total_bytes
-    except BaseModelError:  # an architecture of its own code: nobody knows before it is loaded
-        return
-    if needed > plan.memory_bytes:
-        there = format_bytes(plan.memory_bytes)
-        raise Infeasible(f"needs about {format_bytes(needed)} of memory, and there is {there}: nothing was loaded")
-
-
 @contextmanager
-def _of_this_trial(plan: TrialPlan) -> Iterator[None]:
-    """Settings that base, data or device cannot have make this trial infeasible, not the next.
+def _blame_settings(plan: TrialPlan) -> Iterator[None]:
+    """Settings that base, data or device refuse make this trial infeasible, not the next.
 
-    Those of the project itself make all of them so: they are told as they are, and end the study.
+    A fault of the project's own settings is a fault of every trial: it is raised as it is, and ends the study.
     """
     try:
         yield
-    except (StorageError, TrackingError, RefError):
+    except (StorageError, TrackingError, RefError, TaskError):
         raise
     except InputError as error:
         if plan.declared:
@@ -213,26 +145,20 @@ def _of_this_trial(plan: TrialPlan) -> Iterator[None]:
         raise Infeasible(str(error)) from error
 
 
-def _give_back(resident: Resident, project: Project, model: Any, error: BaseException) -> None:
-    """A trial that ended at a step leaves a base as good as new; after anything else nobody knows."""
-    from tunery.errors import Pruned
+def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, error: Infeasible) -> NoReturn:
+    """Make the run of a trial whose settings do not make a project: it holds them, and why they were refused.
 
-    if isinstance(error, Pruned):
-        resident.give_back(project, model)
-    else:
-        resident.forget_base()
-
-
-def _on_dev(results: Mapping[str, TaskResult]) -> dict[str, TaskResult]:
-    from tunery.evaluation.result import restrict
-
-    return {name: restrict(result, "dev") for name, result in results.items()}
-
-
-def _score_dev(project: Project, base: LoadedBase, attached: Attached, tasks: Tasks) -> dict[str, TaskResult]:
-    from tunery.evaluation.score import score_model
-
-    return score_model(attached.model, base.tokenizer, tasks, project.evaluation, split="dev")
+    Args:
+        plan: Its project is the one that is searched.
+        settings: What was drawn.
+        store: MLflow's.
+        error: Raised when all is logged.
+    """
+    with plan.open(store) as tracker:
+        plan.began(tracker.run_id)
+        tracker.tag(**{"mlflow.note.content": f"{plan.link(tracker)}\n\n{error}"})
+        tracker.writer.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
+        raise error
 
 
 def primary_deltas(record: RunRecord) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Where a run keeps what it may need again: checkpoints, until the run has ended well."""
+"""Where a run keeps its checkpoints until it has ended well."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def home() -> Path:
 
 @contextmanager
 def exclusive(file: Path, taken: InputError, *, again: bool = False) -> Iterator[None]:
-    """Hold a lock that the system frees when the process ends, however that happens.
+    """Hold a lock that the system releases when the process ends, however that happens.
 
     Args:
-        file: Of the lock; its folder is made.
-        taken: Raised where it is held.
-        again: Whether it counts once for one process: who holds it may hold it again.
+        file: The lock file; its folder is created.
+        taken: Raised if another process holds the lock.
+        again: Whether a process that holds the lock may take it again.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -39,7 +39,7 @@ def exclusive(file: Path, taken: InputError, *, again: bool = False) -> Iterator
     except Timeout:
         raise taken from None
     except (OSError, NotImplementedError) as error:  # the latter: a network folder without locks
-        advice = "Its folder must be writable, and take locks; TUNERY_HOME and --storage say where it lies."
+        advice = "Its folder must be writable and support locks; TUNERY_HOME and --storage say where it is."
         raise StorageError(str(file), f"the lock cannot be written ({error}). {advice}") from error
     try:
         yield
@@ -49,24 +49,24 @@ def exclusive(file: Path, taken: InputError, *, again: bool = False) -> Iterator
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """A run's folder under TUNERY_HOME, outside of any project and any store."""
+    """A run's folder under TUNERY_HOME, apart from projects and stores."""
 
     path: Path
 
     @staticmethod
     def of(run_id: str) -> WorkFolder:
-        """The folder that belongs to a run, whether it is there or not."""
+        """The folder of a run, whether it exists or not."""
         return WorkFolder(home() / "runs" / run_id)
 
     def checkpoint(self) -> Path | None:
-        """The newest whole checkpoint; None where the run was killed before the first, or on another machine."""
-        from tunery.training.fit import latest_checkpoint
+        """The newest whole checkpoint; None if the run was killed before its first, or on another machine."""
+        from tunery.training.checkpoints import latest_checkpoint
 
         return latest_checkpoint(self.path)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out: two that write and prune the same checkpoints ruin both.
+        """Keep other processes out: two that write and prune the same checkpoints ruin each other's.
 
         Raises:
             RunHeld: If another process holds it.
@@ -78,10 +78,10 @@ class WorkFolder:
             yield
 
     def remove(self) -> None:
-        """Delete the folder and its lock: the adapter is in the store, the checkpoints are not needed any more."""
+        """Delete the folder and its lock: the adapter is in the store, and the checkpoints are no longer needed."""
         shutil.rmtree(self.path, ignore_errors=True)
-        # Deleted only by who holds it. Whoever had opened it before finds it without a name and is refused (filelock
-        # looks), so that nobody holds a deleted file beside the holder of a new one.
+        # Only the holder deletes the lock file. A process that had opened it before finds that it has no name any more
+        # and is refused (filelock checks), so that a deleted lock is never held beside a new one.
         with suppress(RunHeld, StorageError, OSError), self.held():
             self._lock.unlink(missing_ok=True)
 

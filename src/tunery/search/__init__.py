@@ -1,1 +1,1 @@
-"""Optuna: the space of a project, the study, its workers."""
+"""Searches with Optuna: the space of a project, the study, its workers, and how it ends."""

@@ -1,36 +1,37 @@
-"""The end of a study: a winner, the locked items looked at once, a registered version, a report in MLflow."""
+"""The end of a study: a winner, the locked items scored once, a registered version, a report in MLflow."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter
 
+from tunery.config.fingerprint import json_digest
 from tunery.config.project import Project
-from tunery.records import Difference, Finalist, StudyRecord, TaskResult, TrialRow
+from tunery.errors import RunStopped
+from tunery.records import Finalist, StudyRecord, TaskResult
 from tunery.runs.locked import locked_base, primary_of, score_locked
+from tunery.search.checks import pruner_note
 from tunery.search.finals import finalists, seeded, winner_among
-from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
-from tunery.search.report.plots import study_figures, study_page
+from tunery.search.publish import publish_study
+from tunery.search.report.facts import losses, seeds_of, winner_of
 from tunery.search.sampling.pruners import prunes
-from tunery.search.space.checks import pruner_note
-from tunery.search.study.progress import ELAPSED
+from tunery.search.session import Session
+from tunery.search.study import queue
 from tunery.search.study.rows import best_of, rows
-from tunery.search.workers.worker import Worker
+from tunery.search.study.stopwatch import ELAPSED
+from tunery.search.study.storage import conclusion_name, finals_name, load_if_there
+from tunery.search.study.study import create_job_study
+from tunery.search.worker import Worker
 from tunery.statistics.paired import compare_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.run import Tracker
-
-Locked = Mapping[int, Sequence[Mapping[str, TaskResult]]]
 
 # User attributes of the study.
 VERSION, LOOKS, RUN = "model_version", "locked_sets", "run"
@@ -38,6 +39,51 @@ _RECORD = "record"
 # Optuna keeps an attribute as JSON in a column of type TEXT, which in MySQL takes 65 535 bytes; escaping a character of
 # JSON within JSON makes two of it at most.
 _LONGEST_PART = 30_000
+
+
+def conclude_once(session: Session, tracker: Tracker) -> StudyRecord:
+    """Conclude each set of finals once, on the host that comes first; the others wait for its record.
+
+    Raises:
+        RunStopped: If the conclusion failed.
+    """
+    study = session.study
+    finals, earlier = (load_if_there(study._storage, name(session.name)) for name in (finals_name, conclusion_name))
+    # What failed is tried again by the next command, under another key.
+    key = f"{_state_digest(study, finals, session.project)}:{0 if earlier is None else failed_for_good(earlier)}"
+    conclusions = create_job_study(study._storage, conclusion_name(session.name), [queue.TrialJob(key)], "maximize")
+    worker = session.worker()
+
+    def run(trial: optuna.Trial) -> float:
+        trial.set_user_attr(queue.RUN_ID, session.parent)  # else it would be taken for dead after a while
+        store_record(trial, conclude(worker, study, finals, tracker))
+        return 0.0
+
+    worker.work(conclusions, run)
+    ended = queue.current_trials(conclusions)[key]
+    record = stored_record(ended)
+    if record is None:
+        reason = ended.user_attrs.get(queue.REASON, "its worker died")
+        raise RunStopped(
+            f"study {session.name}: every trial has ended, but no report was made: {reason}. Run it again."
+        )
+    return record
+
+
+def failed_for_good(conclusions: optuna.Study) -> int:
+    """Failed conclusions that will not be retried; one whose worker was stopped waits, and must keep its key."""
+    trials = queue.current_trials(conclusions).values()
+    return sum(trial.state == TrialState.FAIL and not queue.may_retry(trial) for trial in trials)
+
+
+def _state_digest(study: optuna.Study, finals: optuna.Study | None, project: Project) -> str:
+    """What a conclusion rests on: which trials and finals have ended, and how."""
+    parts = [
+        [str(key), trial.state.name, trial.values]
+        for one in filter(None, (study, finals))
+        for key, trial in queue.current_trials(one).items()
+    ]
+    return json_digest([parts, project.search.finalists, project.search.seeds])
 
 
 def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, tracker: Tracker) -> StudyRecord:
@@ -52,7 +98,7 @@ def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, t
 
 
 def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None, run_id: str) -> StudyRecord:
-    """What is known of a study now, without looking at locked items."""
+    """What is known of a study now, without scores on locked items."""
     found = rows(study, project)
     entered = finalists(study, finals, project)
     return StudyRecord(
@@ -108,13 +154,12 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
 
 
 def _looks(study: optuna.Study, entered: Sequence[Finalist]) -> int:
-    """Of how many sets of finalists the locked items were scored, this one included.
+    """For how many sets of finalists the locked items were scored, this one included.
 
-    A conclusion that is made again, because its worker died, looks at nothing new.
+    A conclusion that is repeated because its worker died is not a new look.
     """
     runs = sorted(run_id for one in entered for run_id in one.run_ids)
-    this = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
-    seen = list(dict.fromkeys([*study.user_attrs.get(LOOKS, []), this]))
+    seen = list(dict.fromkeys([*study.user_attrs.get(LOOKS, []), json_digest(runs)]))
     study.set_user_attr(LOOKS, seen)
     return len(seen)
 
@@ -122,13 +167,13 @@ def _looks(study: optuna.Study, entered: Sequence[Finalist]) -> int:
 def _looked_before(looks: int) -> Iterator[str]:
     if looks > 1:
         yield (
-            f"Locked items were scored for {looks} sets of finalists, one after the other: after a report, trials or "
-            "finals were added. Where its locked scores were the reason, the search has had a part in these, too."
+            f"Locked items were scored for {looks} sets of finalists, one after the other: trials or finals were added "
+            "after a report. If its locked scores were the reason, the search has influenced these scores, too."
         )
 
 
 def _headlines(scores: Sequence[float | None]) -> tuple[float, ...]:
-    """Locked scores, one a seed; none where a score is no mean over items, and so has no part on locked ones."""
+    """Locked scores, one a seed; none if a score is not a mean over items, and so has no part on locked ones."""
     whole = tuple(score for score in scores if score is not None)
     return whole if len(whole) == len(scores) else ()
 
@@ -143,7 +188,7 @@ def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
 
 
 def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker: Tracker) -> str | None:
-    """The winner's adapter of the best seed becomes a version of the project's model; once, however often resumed."""
+    """Make the winner's adapter of the best seed a version of the project's model; once, however often resumed."""
     from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register, resolve
 
@@ -174,54 +219,8 @@ def _best_run(record: StudyRecord, project: Project) -> str | None:
     return best[0].run_id if best and project.search.finalists == 0 else None
 
 
-def publish_study(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None:
-    """Report, table and plots into the study's run."""
-    from tunery.search.report.markdown import study_report
-    from tunery.search.report.tables import trials_table
-
-    runs = f"#/experiments/{tracker.experiment_id}/runs"
-    tracker.set_description(study_report(record, lambda run_id: f"{runs}/{run_id}", _version_page))
-    tracker.log_table(trials_table(record).astype(object), "trials.json")
-    tracker.log_metrics(_metrics(record))
-    if record.winner is not None:
-        tracker.tag(**{"tunery.winner": str(record.winner)})
-    with TemporaryDirectory(prefix="tunery-") as place:
-        csv = Path(place) / "trials.csv"
-        trials_table(record).to_csv(csv, index=False)
-        tracker.log_artifact(csv)
-    figures = study_figures(study, record)
-    for name, figure in figures.items():
-        tracker.log_figure(figure.picture, f"plots/{name}.png")
-    if figures:
-        tracker.log_text(study_page(figures, record.name), "plots/study.html")
-
-
-def _version_page(version: str) -> str:
-    """Address of the page of "name/3" in MLflow."""
-    name, _, number = version.rpartition("/")
-    return f"#/models/{quote(name, safe='')}/versions/{number}"
-
-
-def _metrics(record: StudyRecord) -> dict[str, float]:
-    """The study's own numbers, by which studies are told apart in MLflow's table."""
-    winner = winner_of(record)
-    chosen_by = means(winner, record.objectives) if winner else {}
-    values = {
-        **{f"winner/{name}": value for name, value in chosen_by.items() if name != "score"},
-        "trials/complete": float(sum(row.state == "complete" for row in record.trials)),
-        "trials/pruned": float(sum(row.state == "pruned" for row in record.trials)),
-        "trials/failed": float(sum(row.state == "failed" for row in record.trials)),
-        "base/locked/score": record.base_locked,
-        "winner/dev/score": mean(winner.dev) if winner and winner.dev else None,
-        "locked/score": mean(winner.locked) if winner and winner.locked else None,
-        "locked/gain_over_base": record.over_base.value if record.over_base else None,
-        "locked/gain_over_own": record.over_own.value if record.over_own else None,
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def keep_record(trial: optuna.Trial, record: StudyRecord) -> None:
-    """Write a record to the trial that made it, for the other hosts of the study, in parts that any database takes."""
+def store_record(trial: optuna.Trial, record: StudyRecord) -> None:
+    """Store a record in the trial that made it, for the other hosts of the study, in parts that any database takes."""
     text = json.dumps(asdict(record))
     parts = [text[start : start + _LONGEST_PART] for start in range(0, len(text), _LONGEST_PART)]
     for number, part in enumerate(parts):
@@ -229,26 +228,10 @@ def keep_record(trial: optuna.Trial, record: StudyRecord) -> None:
     trial.set_user_attr(_RECORD, len(parts))
 
 
-def kept_record(trial: FrozenTrial) -> StudyRecord | None:
-    """The record that `keep_record` wrote, or None."""
+def stored_record(trial: FrozenTrial) -> StudyRecord | None:
+    """The record that `store_record` wrote, or None."""
     known = trial.user_attrs
     if _RECORD not in known:
         return None
-    if isinstance(known[_RECORD], dict):  # an earlier version wrote it whole
-        return read_record(known[_RECORD])
-    return read_record(json.loads("".join(known[f"{_RECORD}.{number}"] for number in range(known[_RECORD]))))
-
-
-def read_record(tree: Mapping[str, Any]) -> StudyRecord:
-    """A record from its plain form, as asdict and JSON leave it."""
-    gains = {key: Difference(**tree[key]) if tree[key] else None for key in ("over_base", "over_own")}
-    trials = [TrialRow(**row) for row in tree["trials"]]
-    entrants = [_read_finalist(one) for one in tree["finalists"]]
-    return StudyRecord(**{**tree, **gains, "trials": trials, "finalists": entrants})
-
-
-def _read_finalist(tree: Mapping[str, Any]) -> Finalist:
-    lists = {key: tuple(tree[key]) for key in ("seeds", "dev", "locked", "run_ids", "values")}
-    further = {name: tuple(values) for name, values in tree.get("further", {}).items()}
-    kept = {key: value for key, value in tree.items() if key != "trial_score"}  # of an earlier version
-    return Finalist(**{**kept, **lists, "further": further})
+    text = "".join(known[f"{_RECORD}.{number}"] for number in range(known[_RECORD]))
+    return TypeAdapter(StudyRecord).validate_json(text)

@@ -1,7 +1,7 @@
 """The finals: the best configurations, and the project's own, are trained again with other seeds.
 
-The score by which a search found a configuration is the luckiest of many. Other seeds, on the same dev items, tell
-what it is worth before the locked items are looked at.
+The score by which a search found a configuration is the luckiest of many. Other seeds, on the same dev items, show
+what it is worth before the locked items are scored.
 """
 
 from __future__ import annotations
@@ -18,57 +18,52 @@ from tunery.config.project import Project
 from tunery.records import Finalist, TrialRow
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses, mean, means
-from tunery.search.space.space import OWN_SLOT
+from tunery.search.space.space import OWN_TRIAL
 from tunery.search.study import queue
 from tunery.search.study.rows import best_of, rows
-from tunery.search.trials import laid, run
-from tunery.search.workers.worker import Worker
+from tunery.search.trials import run, trial_project
+from tunery.search.worker import Worker
 
 _TRIAL, _SEED = "trial", "seed"
 
 
-def finals_name(study: str) -> str:
-    """Name of the Optuna study that holds a study's finals."""
-    return f"{study} finals"
-
-
-def entrants(study: optuna.Study, project: Project) -> list[TrialRow]:
+def finalist_trials(study: optuna.Study, project: Project) -> list[TrialRow]:
     """The best trials of different settings, then the project's own settings if they are not among them.
 
-    Nobody enters where nothing but the project's own settings came through.
+    There are none if only the project's own settings are complete.
     """
     found = rows(study, project)
     chosen: dict[str, TrialRow] = {}
     for row in best_of(found, project):
         chosen.setdefault(json.dumps(row.settings, sort_keys=True), row)
     best = list(chosen.values())[: project.search.finalists]
-    own = [row for row in found if row.number == OWN_SLOT and row.state == "complete" and row not in best]
+    own = [row for row in found if row.number == OWN_TRIAL and row.state == "complete" and row not in best]
     return [*best, *own] if best else []
 
 
 def final_jobs(study: optuna.Study, project: Project) -> list[queue.TrialJob]:
-    """One trial an entrant and seed."""
+    """One trial for each finalist and seed."""
     return [
         queue.TrialJob(
             f"{row.number}:{seed}",
             attributes={_TRIAL: row.number, _SEED: seed, "settings": dict(row.settings), "name": row.name},
         )
-        for row in entrants(study, project)
+        for row in finalist_trials(study, project)
         for seed in other_seeds(project)
     ]
 
 
 def other_seeds(project: Project) -> list[int]:
-    """Seeds that no trial was trained with."""
+    """Seeds that no trial of the search was trained with."""
     return [project.training.seed + place for place in range(1, project.search.seeds + 1)]
 
 
 def seeded(project: Project, number: int, settings: Mapping[str, Any], seed: int) -> Project:
     """The project with a finalist's settings and a seed."""
-    configured = project if number == OWN_SLOT else laid(project, settings)
+    configured = project if number == OWN_TRIAL else trial_project(project, settings)
     changes: dict[str, Any] = {"seed": seed}
     if configured.training.keep_best_by != "score":
-        changes["score_checkpoints"] = False  # nothing is pruned here, and nobody looks at these curves
+        changes["score_checkpoints"] = False  # nothing is pruned here, and these curves are not shown
     training = configured.training.model_copy(update=changes)
     copy = configured.model_copy(update={"training": training})
     copy._folder = project.folder
@@ -76,7 +71,7 @@ def seeded(project: Project, number: int, settings: Mapping[str, Any], seed: int
 
 
 def run_final(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> float:
-    """Train an entrant with one seed; its value of the first objective."""
+    """Train a finalist with one seed; its value of the first objective."""
     known = trial.user_attrs
     project = seeded(worker.project, known[_TRIAL], known["settings"], known[_SEED])
     name = f"final {known[_TRIAL]}, seed {known[_SEED]}: {known['name']}"
@@ -86,13 +81,13 @@ def run_final(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> float
 
 
 def finalists(study: optuna.Study, finals: optuna.Study | None, project: Project) -> list[Finalist]:
-    """What came of the entrants; those of which every seed failed are left out."""
+    """The results of the finals, without finalists whose every seed failed."""
     if finals is None:
         return []
-    standing = queue.standing(finals)
+    current = queue.current_trials(finals)
     found = []
-    for row in entrants(study, project):
-        ended = [standing.get(f"{row.number}:{seed}") for seed in other_seeds(project)]
+    for row in finalist_trials(study, project):
+        ended = [current.get(f"{row.number}:{seed}") for seed in other_seeds(project)]
         whole = [trial for trial in ended if trial is not None and trial.state == TrialState.COMPLETE]
         if whole:
             found.append(_finalist(row, whole, project))
@@ -100,7 +95,7 @@ def finalists(study: optuna.Study, finals: optuna.Study | None, project: Project
 
 
 def _refused(whole: Sequence[FrozenTrial], project: Project) -> str | None:
-    """Why a configuration cannot win, though it may have the best score."""
+    """Why a configuration cannot win even with the best score; None if it can."""
     lost = project.search.seeds - len(whole)
     if lost:
         return f"{lost} of {project.search.seeds} seeds failed"
@@ -125,11 +120,11 @@ def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], project: Project) -> 
         name=row.name,
         settings=row.settings,
         seeds=tuple(int(trial.user_attrs[_SEED]) for trial in whole),
-        # Whatever the objective is: a study that minimises loss still reports what the tasks say.
+        # Whatever the objective: a study that minimises loss still reports the tasks' scores.
         dev=measured("score") if "score" in row.metrics else (),
         locked=(),
         run_ids=tuple(str(trial.user_attrs[queue.RUN_ID]) for trial in whole),
-        own=row.number == OWN_SLOT,
+        own=row.number == OWN_TRIAL,
         values=tuple(float(trial.values[0]) for trial in whole),
         further={name: measured(name) for name in list(project.search.objectives)[1:]},
         refused=_refused(whole, project),
@@ -137,10 +132,10 @@ def _finalist(row: TrialRow, whole: Sequence[FrozenTrial], project: Project) -> 
 
 
 def winner_among(found: Sequence[Finalist], project: Project) -> Finalist | None:
-    """The finalist with the best mean of the first objective over its seeds, of equal ones by the next objective.
+    """The finalist with the best mean of the first objective over its seeds; ties are broken by the next objective.
 
-    The project's own settings win where all are equal. One that breaks a bound, or of which a seed failed, cannot win:
-    the mean of the seeds that survived is too good.
+    If all are equal, the project's own settings win. A finalist that breaks a bound cannot win, nor one with a failed
+    seed: the mean of the seeds that survived is too good.
     """
     objectives = project.search.objectives
     able = [one for one in found if one.refused is None]

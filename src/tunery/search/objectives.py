@@ -1,15 +1,16 @@
-"""What a trial is judged by: values of its objectives, and how far it is from breaking each constraint."""
+"""What a trial is judged by: the values of its objectives, and its distance to each constraint."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunery.config.evaluation import SUITES
 from tunery.config.fields import nearest
 from tunery.config.project import Project
+from tunery.config.search import SearchConfig
 from tunery.config.units import parse_bytes
 from tunery.errors import ConfigError, Fault, RunStopped
 from tunery.search.sampling.pruners import has_validation
@@ -29,7 +30,7 @@ class Bound:
     limit: float
 
     def excess(self, value: float) -> float:
-        """By how much a value breaks the bound; 0 or below where it keeps it."""
+        """By how much a value breaks the bound; 0 or below if it keeps it."""
         return self.sign * (value - self.limit)
 
 
@@ -100,7 +101,7 @@ def objective_faults(project: Project, task_names: Collection[str]) -> Iterator[
         unknown = list(_metric_faults("search.constraints", metric, project, task_names))
         yield from unknown
         try:
-            # Of a metric that nobody knows, nobody knows whether it is an amount of memory.
+            # Whether an unknown metric is an amount of memory is unknown, too.
             parse_bound("any_bytes" if unknown else metric, text)
         except ValueError:
             yield Fault(f"search.constraints.{metric}", _BOUND_RULE, text)
@@ -116,19 +117,14 @@ def check_task_metrics(project: Project, tasks: Mapping[str, Collection[str]]) -
     Raises:
         ConfigError: With every one that its task has not.
     """
-    named = {
-        (section, metric): found
-        for section, wanted in (("objectives", project.search.objectives), ("constraints", project.search.constraints))
-        for metric in wanted
-        if (found := _BY_TASK.fullmatch(metric)) is not None and found[3] and found[2] in tasks
-    }
-    faults = [
-        _unknown(f"search.{section}", metric, [f"{found[1]}/{found[2]}/{name}" for name in tasks[found[2]]])
-        for (section, metric), found in named.items()
-        if found[3].removesuffix("_stderr") not in tasks[found[2]]
-    ]
-    if faults:
-        raise ConfigError("search", faults)
+    faults = []
+    for section, metric in _named(project.search):
+        found = _BY_TASK.fullmatch(metric)
+        if found is not None and found[3] and found[2] in tasks:
+            kind, task, name = found.groups()
+            if name.removesuffix("_stderr") not in tasks[task]:
+                faults.append(_unknown(section, metric, [f"{kind}/{task}/{one}" for one in tasks[task]]))
+    _refuse(faults)
 
 
 def check_metrics(project: Project, produced: Collection[str]) -> None:
@@ -137,12 +133,20 @@ def check_metrics(project: Project, produced: Collection[str]) -> None:
     Raises:
         ConfigError: With every one that is not among them.
     """
-    faults = [
-        _unknown(f"search.{section}", metric, produced)
-        for section, wanted in (("objectives", project.search.objectives), ("constraints", project.search.constraints))
-        for metric in wanted
-        if metric not in produced
+    _refuse(
+        [_unknown(section, metric, produced) for section, metric in _named(project.search) if metric not in produced]
+    )
+
+
+def _named(search: SearchConfig) -> list[tuple[str, str]]:
+    """Each metric that the project names, after the key that names it."""
+    return [
+        *(("search.objectives", metric) for metric in search.objectives),
+        *(("search.constraints", metric) for metric in search.constraints),
     ]
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
     if faults:
         raise ConfigError("search", faults)
 
@@ -193,7 +197,7 @@ def _task_faults(section: str, metric: str, task: str, task_names: Collection[st
     if task in task_names or _maybe_of_a_group(task, task_names):
         return
     if task in SUITES:
-        yield Fault(f"{section} names {metric!r}, but {task!r} is a suite", f"it stands for {', '.join(SUITES[task])}")
+        yield Fault(f"{section} names {metric!r}, but {task!r} is a suite", f"it means {', '.join(SUITES[task])}")
         return
     advice = nearest(task, task_names) or f"Tasks are: {', '.join(sorted(task_names)) or 'none'}."
     yield Fault(f"{section} names {metric!r}, but {task!r} is not in evaluation.tasks", advice=advice)

@@ -1,4 +1,4 @@
-"""One command at work on a study: what it was asked, where it stands, and who runs its trials."""
+"""One command's part in a study: what was asked, and the trials of the search and then of the finals."""
 
 from __future__ import annotations
 
@@ -10,40 +10,34 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 
 from tunery.config.project import Project
-from tunery.search.finals import final_jobs, finals_name, run_final
-from tunery.search.space.space import Settings
+from tunery.search.finals import final_jobs, run_final
 from tunery.search.study import queue
 from tunery.search.study.progress import StudyProgress
-from tunery.search.study.study import (
-    lay_out_finals,
-)
+from tunery.search.study.stopwatch import SEARCHED, Stopwatch
+from tunery.search.study.storage import finals_name, is_one_host
+from tunery.search.study.study import create_job_study
 from tunery.search.trials import run_search_trial
-from tunery.search.workers.worker import Worker
+from tunery.search.worker import Worker
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-
     from tunery.tracking.store import Store
-
-
-SEARCHED = "search_seconds"
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What the command says beside the project.
+    """What the command asks for beside the project.
 
     Args:
         study: Name; by default the project's.
         trials: In all, whatever was done before; by default search.trials.
-        timeout_seconds: For the search in all, whatever was used before; trials that then run can be gone on with.
+        timeout_seconds: For the search in all, whatever was used before; trials that then run can be resumed.
         workers: Processes on this host, or actors on a Ray cluster.
         storage: Optuna's storage; by default search.storage, else ./optuna.db.
         tracking_uri: MLflow's store.
         run_name: Of the study's run in MLflow; by default the study's name.
         executor: Where the workers are.
         address: Of the Ray cluster; by default the one that runs here.
-        gpus_per_worker: That Ray gives to a worker; by default one where the cluster has any.
+        gpus_per_worker: That Ray gives to a worker; by default one if the cluster has any.
     """
 
     study: str | None = None
@@ -63,51 +57,70 @@ class Session:
     """One command's part in a study.
 
     Args:
-        url: Of the storage.
-        extra: The known-good configurations.
-        until: When the search's time is up, by time.time().
+        project: What is searched.
+        options: Of the command.
+        study: With the project's sampler and pruner.
+        url: Of its storage.
+        store: MLflow's.
+        parent: Run id of the study.
+        progress: Shows the study's progress.
+        until: When the search's time is up, by time.time(); None if it has no limit.
     """
 
     project: Project
     options: StudyOptions
-    name: str
+    study: optuna.Study
     url: str
-    storage: BaseStorage
     store: Store
-    extra: Sequence[Settings]
     parent: str
     progress: StudyProgress
     until: float | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        return self.study.study_name
 
-Engine = Callable[[Session, optuna.Study], None]
+    @property
+    def one_host(self) -> bool:
+        """Whether only processes of this host can use the study."""
+        return is_one_host(self.url)
+
+    def worker(self) -> Worker:
+        """A worker in this process."""
+        return Worker(self.project, self.store, self.parent, self.progress)
 
 
-def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
+# Runs a study's trials, wherever its workers are.
+Executor = Callable[[Session], None]
+
+
+def run_in_this_process(session: Session) -> None:
+    """The executor of a study with one worker."""
+    run_all(session.worker(), session)
+
+
+def run_all(worker: Worker, session: Session) -> None:
     """A worker's whole part: the trials of the search, then those of the finals."""
-    began = time.monotonic()
-    used = float(study.user_attrs.get(SEARCHED, 0.0))
+    study = session.study
+    stopwatch = Stopwatch(study, SEARCHED)
     if session.until is not None:
-        worker.until = began + session.until - time.time()
-
-    def note() -> None:
-        spent = used + time.monotonic() - began
-        study.set_user_attr(SEARCHED, max(spent, float(study.user_attrs.get(SEARCHED, 0.0))))
+        worker.until = time.monotonic() + session.until - time.time()
 
     def run(trial: optuna.Trial) -> list[float]:
-        note()  # after each trial, not at the end alone: a kill must not make the search's time longer
+        stopwatch.note()  # before each trial, not at the end alone: a kill must not make the search's time longer
         return run_search_trial(worker, study, trial)
 
     try:
         worker.work(study, run)
     finally:
-        note()
+        stopwatch.note()
     worker.until = None
     jobs = final_jobs(study, session.project)
     if jobs:
         objective, direction = next(iter(session.project.search.objectives.items()))
-        finals = lay_out_finals(session.storage, finals_name(session.name), jobs, direction, objective)
-        worker.progress.begin_finals(finals)
+        finals = create_job_study(study._storage, finals_name(session.name), jobs, direction, objective)
+        worker.progress.skip_ended(finals)
         if queue.unfinished(finals):
             worker.progress.phase(_finals_text(jobs))
         worker.work(finals, lambda trial: run_final(worker, finals, trial))
@@ -116,13 +129,3 @@ def work_through(worker: Worker, session: Session, study: optuna.Study) -> None:
 def _finals_text(jobs: Sequence[queue.TrialJob]) -> str:
     configurations = len({job.attributes["trial"] for job in jobs})
     return f"finals: {configurations} configurations, each trained again with {len(jobs) // configurations} other seeds"
-
-
-def in_this_process(session: Session, study: optuna.Study) -> None:
-    """The engine of a study with one worker."""
-    work_through(worker_of(session), session, study)
-
-
-def worker_of(session: Session, number: int = 0) -> Worker:
-    """A worker in this process."""
-    return Worker(session.project, session.store, session.parent, session.progress, number=number)

@@ -1,4 +1,4 @@
-"""The trials of the search itself: settings are drawn, one configuration is trained, its dev scores are told."""
+"""The trials of the search itself: draw settings, train one configuration, return its dev scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import optuna
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
+from tunery.records import StepMetrics
+from tunery.runs.observer import Observer
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
+from tunery.search.deadline import deadline
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
-from tunery.search.space.space import OWN_SLOT, Settings, draw, name_of, with_settings
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, Settings, draw, name_of, with_settings
 from tunery.search.study import queue
+from tunery.search.study.progress import StudyProgress
 from tunery.search.study.rows import NAME, SETTINGS
-from tunery.search.workers.deadline import deadline
-from tunery.search.workers.worker import Repeated, TrialWatch, Worker
+from tunery.search.worker import RepeatedSettings, Worker
 
 # What does not depend on the moment: the same settings would end so again.
 _NEVER_FIT = ("infeasible", "oom")
@@ -27,12 +30,13 @@ _NEVER_FIT = ("infeasible", "oom")
 def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> list[float]:
     """Draw a trial's settings and run them; values of the objectives, in their order."""
     try:
-        settings = _drawn(study, trial, worker.project)
-        own = trial.user_attrs[queue.SLOT] == OWN_SLOT
-        project = worker.project if own else laid(worker.project, settings)
+        settings = _draw(study, trial, worker.project)
+        own = trial.user_attrs[QUEUE_KEY] == OWN_TRIAL
+        project = worker.project if own else trial_project(worker.project, settings)
     except Infeasible as error:
         _refuse(worker, study, trial, error)
-    _check_task_metrics(worker)
+    with suppress(TaskError):  # the trial meets it again, and its run reports it
+        check_task_metrics(worker.project, worker.resident.tasks(worker.project).higher_is_better)
     metrics = run(worker, study, trial, project, _run_name(trial), prune=True)
     search = worker.project.search
     check_metrics(worker.project, metrics)
@@ -41,13 +45,7 @@ def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -
     return objective_values(metrics, search.objectives)
 
 
-def _check_task_metrics(worker: Worker) -> None:
-    with suppress(TaskError):  # the trial meets it again, and its run tells it
-        tasks = worker.resident.tasks(worker.project)
-        check_task_metrics(worker.project, tasks.higher_is_better)
-
-
-def _drawn(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settings:
+def _draw(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settings:
     try:
         settings = draw(trial, project)
     except ConfigError as error:  # an expression that has no value for what was drawn
@@ -56,19 +54,19 @@ def _drawn(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settin
     trial.set_user_attr(SETTINGS, settings)
     trial.set_user_attr(NAME, name_of(settings, project))
     if queue.RUN_ID not in trial.user_attrs:
-        _require_new(study, trial, settings, drawn_anew=project.search.sampler not in ("grid", "qmc"))
+        _require_new(study, trial, settings)
     return settings
 
 
-def _require_new(study: optuna.Study, trial: optuna.Trial, settings: Settings, *, drawn_anew: bool) -> None:
-    """Begin no settings that are known not to fit; other ones are drawn, where the sampler has others for the slot."""
-    for other in queue.standing(study).values():
+def _require_new(study: optuna.Study, trial: optuna.Trial, settings: Settings) -> None:
+    """Do not begin settings that are known not to fit; others are drawn, unless they were queued with the trial."""
+    for other in queue.current_trials(study).values():
         failure = other.user_attrs.get(queue.FAILURE)
         if failure in _NEVER_FIT and other.user_attrs.get(SETTINGS) == settings and other.number != trial.number:
-            told = f"the same settings as trial {other.user_attrs[queue.SLOT]}, which ended as {failure}"
-            if drawn_anew and queue.draw_again(study, trial):
-                raise Repeated(told)
-            raise Infeasible(f"{told}: not begun")
+            reason = f"the same settings as trial {other.user_attrs[QUEUE_KEY]}, which ended as {failure}"
+            if queue.draw_again(study, trial):
+                raise RepeatedSettings(reason)
+            raise Infeasible(f"{reason}: not begun")
 
 
 def _refuse(worker: Worker, study: optuna.Study, trial: optuna.Trial, error: Infeasible) -> NoReturn:
@@ -78,7 +76,7 @@ def _refuse(worker: Worker, study: optuna.Study, trial: optuna.Trial, error: Inf
 
 
 def _run_name(trial: optuna.Trial) -> str:
-    return f"{trial.user_attrs[queue.SLOT]}: {trial.user_attrs[NAME]}"
+    return f"{trial.user_attrs[QUEUE_KEY]}: {trial.user_attrs[NAME]}"
 
 
 def run(
@@ -91,33 +89,44 @@ def run(
     prune: bool,
     tags: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
-    """Run a configuration, or go on with it, in the trial's one MLflow run; its metrics.
+    """Run or resume a configuration in the trial's one MLflow run; its metrics.
 
     Args:
         worker: Whose resident parts are used.
         study: The trial's.
-        trial: Told the run as soon as it is there, and the metrics before MLflow knows that it has finished.
+        trial: Stores the run as soon as it exists, and the metrics before the run has finished.
         project: With the trial's settings.
         name: Of its run.
         prune: Whether the pruner may end it.
         tags: Of its run.
     """
     known = trial.user_attrs
-    if queue.METRICS in known:  # whoever ran it died after its last step
+    if queue.METRICS in known:  # its worker died after its last step
         _finish_run(worker, known[queue.RUN_ID])
         return dict(known[queue.METRICS])
-    if queue.PRUNED_AT in known:  # likewise, after the pruner had spoken
+    if queue.PRUNED_AT in known:  # likewise, after the pruner's decision
         pruned = Pruned(known[queue.PRUNED_AT])
         _finish_run(worker, known[queue.RUN_ID], pruned)
         raise pruned
-    worker.progress.trial_began(trial, known[queue.SLOT], name, worker.number)
+    worker.progress.trial_began(trial, known[QUEUE_KEY], name)
     plan = replace(
         _plan(worker, study, trial, project, name, tags),
         memory_bytes=memory_limit(project),
         report=worker.steps(trial, project, prune=prune),
-        limit=lambda: deadline(worker.project.search.timeout_seconds, worker.clock.before),
+        limit=lambda: deadline(worker.project.search.timeout_seconds, worker.stopwatch.before),
     )
-    return run_trial(plan, worker.resident, worker.store, TrialWatch(worker.progress, known[queue.SLOT]))
+    return run_trial(plan, worker.resident, worker.store, TrialObserver(worker.progress, known[QUEUE_KEY]))
+
+
+class TrialObserver(Observer):
+    """Passes a trial's steps on, and nothing else: twelve data reports would hide the study."""
+
+    def __init__(self, progress: StudyProgress, key: queue.Key) -> None:
+        self._progress, self._key = progress, key
+
+    def training(self, metrics: StepMetrics, total_steps: int) -> None:
+        """Show how far the trial is."""
+        self._progress.trial_step(self._key, metrics.step, total_steps, metrics.values.get("train/loss"))
 
 
 def _plan(
@@ -128,20 +137,20 @@ def _plan(
     name: str,
     tags: Mapping[str, str] | None = None,
 ) -> TrialPlan:
-    slot = trial.user_attrs[queue.SLOT]
+    key = trial.user_attrs[QUEUE_KEY]
     return TrialPlan(
         project=project,
         parent=worker.parent,
         name=name,
-        tags={"tunery.study": study.study_name, "tunery.trial": str(slot), **(tags or {})},
-        resume=_run_of(worker, study, trial),
-        declared=slot == OWN_SLOT,
+        tags={"tunery.study": study.study_name, "tunery.trial": str(key), **(tags or {})},
+        resume=_run_to_resume(worker, study, trial),
+        declared=key == OWN_TRIAL,
         began=lambda run_id: trial.set_user_attr(queue.RUN_ID, run_id),
         ended=lambda metrics: trial.set_user_attr(queue.METRICS, metrics),
     )
 
 
-def laid(project: Project, settings: Mapping[str, Any]) -> Project:
+def trial_project(project: Project, settings: Mapping[str, Any]) -> Project:
     """The project with a trial's settings; a combination that is not allowed makes the trial infeasible."""
     try:
         return with_settings(project, settings)
@@ -149,14 +158,14 @@ def laid(project: Project, settings: Mapping[str, Any]) -> Project:
         raise Infeasible(str(error)) from error
 
 
-def _run_of(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | None:
-    """The run that an earlier attempt began, if it can be gone on with."""
+def _run_to_resume(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | None:
+    """The run that an earlier attempt began, if it can be resumed."""
     from tunery.tracking.study_runs import unfinished_child
 
     known = trial.user_attrs.get(queue.RUN_ID)
-    if known is None and not queue.was_tried(trial):
+    if known is None and not queue.was_begun(trial):
         return None
-    return unfinished_child(worker.store, worker.parent, known, study.study_name, str(trial.user_attrs[queue.SLOT]))
+    return unfinished_child(worker.store, worker.parent, known, study.study_name, str(trial.user_attrs[QUEUE_KEY]))
 
 
 def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tunery.evaluation.result import averaging, restrict
+from tunery.evaluation.result import Averaging, averaging, restrict
 from tunery.records import Difference, TaskResult
 from tunery.statistics.significance import CONFIDENCE, difference
-from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix
+from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, estimate
 
 Results = Mapping[str, TaskResult]
 
@@ -76,8 +76,8 @@ def compare_tasks(
         both = [side[task] for side in (base, tuned) if task in side and metric in side[task].scores]
         if len(both) < 2:
             continue
-        is_mean = averaging(both[1], metric) is not None
-        sides = _paired(both[:1], both[1:], metric) if is_mean else _unpaired(both[0], both[1], metric)
+        how = averaging(both[1], metric)
+        sides = _of_results(both[:1], both[1:], metric, how) if how else _unpaired(both[0], both[1], metric)
         if sides is not None:
             score, tested = both[1].scores[metric], difference(sides.after, sides.before, [sides.clusters])
             found.append(TaskDifference(task, metric, tested.items or score.items, tested, score.higher_is_better))
@@ -104,14 +104,37 @@ def compare_scores(
     for task, metric in metrics.items():
         runs = [seed[task] for seed in (*before, *after) if task in seed]
         tuned = runs[len(before) :]
-        if len(runs) < len(before) + len(after) or any(averaging(run, metric) is None for run in tuned):
+        ways = [averaging(run, metric) for run in tuned]
+        if len(runs) < len(before) + len(after) or ways[0] is None or None in ways:
             return None
-        tasks.append(_paired(runs[: len(before)], tuned, metric))
+        tasks.append(_of_results(runs[: len(before)], tuned, metric, ways[0]))
     known = [task for task in tasks if task is not None]
     if not known or len(known) < len(tasks):
         return None
     one, other = (ScoreMatrix.joined([getattr(task, side) for task in known]) for side in ("after", "before"))
     return difference(one, other, [task.clusters for task in known], confidence)
+
+
+def paired_stderr(base: pd.DataFrame, tuned: pd.DataFrame, metric: str, averaging: Averaging = "items") -> float | None:
+    """Standard error of the mean difference between two models on the same items, as `Difference.stderr`.
+
+    Smaller than the error of the difference of two means, because what makes an item hard does so for both.
+
+    Args:
+        base, tuned: One row an item, with `item_id` and the metric's column.
+        averaging: How the score is made of its items.
+
+    Returns:
+        The error, or None if the two do not have the same items, at least two, or the metric is no column.
+
+    Source: Miller, Adding Error Bars to Evals, arXiv:2411.00640, section 4.2.
+    """
+    sides = _paired([base], [tuned], metric, averaging)
+    pair = None if sides is None else sides.differences
+    if sides is None or pair is None or len(pair) < 2 or not len(pair) == len(base) == len(tuned):
+        return None
+    error = estimate(sides.after, sides.before, [pair], [sides.clusters]).error
+    return error if math.isfinite(error) else None
 
 
 def item_ids(samples: pd.DataFrame) -> pd.Index:
@@ -132,17 +155,32 @@ class _Sides:
     after: ScoreMatrix
     clusters: ItemClusters
 
+    @property
+    def differences(self) -> Floats | None:
+        """after - before, item by item."""
+        before, after = self.before.answers[0], self.after.answers[0]
+        return None if before is None or after is None else after - before
 
-def _paired(before: Sequence[TaskResult], after: Sequence[TaskResult], metric: str) -> _Sides | None:
+
+def _of_results(
+    before: Sequence[TaskResult], after: Sequence[TaskResult], metric: str, averaging: Averaging
+) -> _Sides | None:
+    earlier, later = [run.samples for run in before], [run.samples for run in after]
+    return _paired(earlier, later, metric, averaging, _sign(after[0], metric))
+
+
+def _paired(
+    before: Sequence[pd.DataFrame], after: Sequence[pd.DataFrame], metric: str, averaging: Averaging, sign: int = 1
+) -> _Sides | None:
     """The items that all seeds of both sides answered; None if there is none."""
     runs = [*before, *after]
-    if any(not {"item_id", metric} <= set(run.samples) for run in runs):
+    if any(not {"item_id", metric} <= set(run) for run in runs):
         return None
-    values = pd.concat([_values(run.samples, metric) for run in runs], axis=1, join="inner")
+    values = pd.concat([_values(run, metric) for run in runs], axis=1, join="inner")
     if values.empty:
         return None
-    clusters = _clusters(runs, values.index, averaging(after[0], metric) == "tasks")
-    matrix = _sign(after[0], metric) * values.to_numpy().T
+    clusters = _clusters(runs, values.index, averaging == "tasks")
+    matrix = sign * values.to_numpy().T
     return _Sides(_matrix(matrix[: len(before)], clusters), _matrix(matrix[len(before) :], clusters), clusters)
 
 
@@ -150,9 +188,9 @@ def _values(samples: pd.DataFrame, metric: str) -> pd.Series:
     return pd.Series(samples[metric].to_numpy(float), index=item_ids(samples)).dropna()
 
 
-def _clusters(runs: Sequence[TaskResult], items: pd.Index, by_leaf: bool) -> ItemClusters:
+def _clusters(runs: Sequence[pd.DataFrame], items: pd.Index, by_leaf: bool) -> ItemClusters:
     # Runs that know which items share a passage speak for those that do not.
-    first = max((run.samples for run in runs), key=lambda samples: "passage" in samples)
+    first = max(runs, key=lambda samples: "passage" in samples)
     known = first.set_index(item_ids(first)).loc[items]
     return ItemClusters.of(known.get("passage"), known["task"] if by_leaf else None)
 

@@ -50,7 +50,7 @@ def rank_range(name: str, better: Mapping[str, Collection[str]], contenders: int
     return 1 + beaten_by, contenders - len(better.get(name, ()))
 
 
-def too_close(order: Sequence[str], better: Mapping[str, Collection[str]]) -> tuple[tuple[str, ...], ...]:
+def close_groups(order: Sequence[str], better: Mapping[str, Collection[str]]) -> tuple[tuple[str, ...], ...]:
     """The longest stretches of neighbours in which nobody surely beats anybody, from two on.
 
     Args:
@@ -74,7 +74,7 @@ def average_ranks(values: pd.DataFrame) -> dict[str, float]:
     return {str(name): float(rank) for name, rank in ranks.items()}
 
 
-def across_tasks(values: pd.DataFrame, confidence: float) -> Across | None:
+def ranks_over_tasks(values: pd.DataFrame, confidence: float) -> TaskRanks | None:
     """Friedman's test over tasks, then Nemenyi's for each two contenders.
 
     Args:
@@ -99,7 +99,7 @@ def across_tasks(values: pd.DataFrame, confidence: float) -> Across | None:
         (names[one], names[other]): float(table[one, other])
         for one, other in itertools.permutations(range(contenders), 2)
     }
-    return Across(tasks, friedman, ranks, critical_difference(contenders, tasks, confidence), nemenyi)
+    return TaskRanks(tasks, friedman, ranks, critical_difference(contenders, tasks, confidence), nemenyi)
 
 
 def critical_difference(contenders: int, tasks: int, confidence: float) -> float:
@@ -112,7 +112,7 @@ def critical_difference(contenders: int, tasks: int, confidence: float) -> float
 
 
 @dataclass(frozen=True)
-class Across:
+class TaskRanks:
     """Do contenders differ over many tasks, each task being one observation? (Demšar 2006)
 
     Args:

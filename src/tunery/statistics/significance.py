@@ -5,7 +5,7 @@ Every command that compares two models asks `difference`, so that all print the 
 Two things could have come out otherwise: the items that were asked, and the seeds that were trained with. Items that
 several seeds answered are not several items: whatever makes an item hard does so for all of them, and a lucky seed is
 lucky on many items. So seeds are averaged item by item, the items' error is that of the averaged differences, and each
-side with two seeds or more adds the error of its mean over seeds. docs/statistics.md has the reasoning and sources.
+side with two seeds or more adds the error of its mean over seeds. Reasoning and sources: docs/concepts/statistics.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How far a score or a difference may be off: the items that were asked, and the seeds that were trained with.
 
-Each source of error is a `Stratum`; their variances add up. docs/statistics.md has the reasoning and sources.
+Each source of error is a `Stratum`; their variances add up. Reasoning and sources: docs/concepts/statistics.md.
 """
 
 from __future__ import annotations

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tunery.errors import Fault, InputError, Interrupted, Pruned, RefError, RunStopped, TrackingError
@@ -18,6 +16,7 @@ from tunery.tracking.runlog import RunLog
 from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.writer import RunWriter
+from tunery.training.stop import SignalHandler
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run
@@ -29,8 +28,6 @@ _EXTENDED = ("study",)
 # How long the end of a run waits for a server that is away, before it gives the rest up and says so.
 PATIENCE_SECONDS = 30.0
 SAMPLE_SECONDS = 2.0
-# SIGHUP is a closed terminal or a dropped ssh line; Windows has none.
-_DEADLY = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 
 
 def open_run(
@@ -77,7 +74,8 @@ class Tracker(RunLog):
         self._resume_run_id, self._name, self._parent = resume_run_id, name, parent
         self.resumed = resume_run_id is not None
         self._monitor: Any = None
-        self._handlers: dict[signal.Signals, Any] = {}
+        # Outside of training, which has its own handler, these would end the process and leave the run RUNNING.
+        self._signals = SignalHandler(self._interrupt, ["SIGTERM", "SIGHUP"], unhandled_only=True)
         self._former: Run | None = None
         self._left = False
         self._asked: str | None = None
@@ -101,7 +99,7 @@ class Tracker(RunLog):
             self._writer = RunWriter(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
             self.prepare(run)
             self.tag(**{KIND: self.kind, PROJECT: self.project, **self._tags})
-            self._catch_signals()
+            self._signals.__enter__()
             self._start_monitor()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
@@ -111,7 +109,7 @@ class Tracker(RunLog):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release_signals()
+        self._signals.__exit__()
         self._asked = None
         end = run_end_of(error, self._former_ending())
         lost: list[str] = []
@@ -239,22 +237,9 @@ class Tracker(RunLog):
             self._monitor.finish()
             self._monitor = None
 
-    def _catch_signals(self) -> None:
-        """Outside of training, which has its own handler, these would end the process and leave the run RUNNING."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in _DEADLY:
-            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
-                self._handlers[number] = signal.signal(number, self._interrupt)
-
-    def _release_signals(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._asked = signal.Signals(number).name
-        raise KeyboardInterrupt(f"stopped by {self._asked}")
+    def _interrupt(self, name: str) -> None:
+        self._asked = name
+        raise KeyboardInterrupt(f"stopped by {name}")
 
 
 def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
-from tunery.evaluation.result import Averaging, averaging, mean_over_tasks, pair_items
+from tunery.evaluation.result import averaging
 from tunery.evaluation.samples import items_digest
 from tunery.records import Score, TaskResult
 from tunery.tracking.writer import entity_name
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TASK_PARAM = "task."
 
@@ -44,31 +39,6 @@ def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult
         if task in base:
             metrics += _delta(task, base[task], tuned[task])
     return metrics
-
-
-def paired_stderr(base: pd.DataFrame, tuned: pd.DataFrame, metric: str, averaging: Averaging = "items") -> float | None:
-    """Standard error of the mean difference between two models on the same items.
-
-    s / sqrt(n) with s the sample standard deviation of (tuned - base) item by item: smaller than the error of the
-    difference of two means, because what makes an item hard does so for both. Where tasks count alike, each is a
-    stratum.
-
-    Args:
-        base, tuned: One row an item, with `item_id` and the metric's column.
-        metric: Name of the column.
-        averaging: How the score is made of its items.
-
-    Returns:
-        The error, or None if the two do not hold the same items, at least two, or the metric is no column.
-
-    Source: Miller, Adding Error Bars to Evals, arXiv:2411.00640, section 4.2.
-    """
-    both = pair_items(base, tuned, metric)
-    if len(both) < 2 or not len(both) == len(base) == len(tuned):
-        return None
-    if averaging == "tasks":
-        return mean_over_tasks(both, "difference")[1]
-    return float(both["difference"].std(ddof=1) / math.sqrt(len(both)))
 
 
 def task_conditions(result: TaskResult, metric: str, *, counts: bool, split: str) -> dict[str, object]:
@@ -109,6 +79,8 @@ def _own(prefix: str, task: str, result: TaskResult) -> list[ScoreMetric]:
 
 
 def _delta(task: str, base: TaskResult, tuned: TaskResult) -> list[ScoreMetric]:
+    from tunery.statistics.paired import paired_stderr  # scipy and statsmodels take a second to import
+
     metrics: list[ScoreMetric] = []
     for name in (name for name in tuned.scores if name in base.scores):
         before: Score = base.scores[name]

@@ -10,21 +10,18 @@ from tunery.config.training import TrainingConfig
 from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory
 from tunery.models.adapter_files import write_folder, write_model
 from tunery.models.quiet import quiet_libraries
-from tunery.records import Example, PreparedData, Report, StepMetrics, Trained
+from tunery.records import PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
-from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints, latest_checkpoint
-from tunery.training.clock import StepClock
+from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints
+from tunery.training.context import TrainingContext, has_targets
 from tunery.training.forwards import Forwards
 from tunery.training.memory import is_out_of_memory, peak_memory_bytes, reset_peak_memory
-from tunery.training.nll import validation_nll
 from tunery.training.progress import PROGRESS, TrainingProgress
 from tunery.training.rows import require_exact_packing, training_rows
 from tunery.training.stop import StopSignal
 
 if TYPE_CHECKING:
-    from tunery.training.trainer import TrainerObserver, WatchedTrainer
-
-__all__ = ["earlier_steps", "fit", "latest_checkpoint"]
+    from tunery.training.trainer import CheckedTrainer
 
 MODEL_FOLDER = "model"
 
@@ -53,35 +50,45 @@ def fit(
         config: The section `training`.
         max_length: data.max_length, in tokens: the length that packing fills.
         out: Folder of the run; checkpoints go to out/checkpoints, the kept one to out/model. Without `resume_from`,
-            checkpoints that lie there are deleted.
+            earlier checkpoints in it are deleted.
         report: Called with the metrics of each step; may raise to stop the run.
         score: Scores the model as it is on dev items, at every checkpoint; higher is better.
-        resume_from: A checkpoint from `latest_checkpoint`. Losses and weights go on bit-identically (CPU, fp32), and
+        resume_from: A checkpoint from `latest_checkpoint`. Losses and weights continue bit-identically (CPU, fp32), and
             `Trained.history` holds the earlier part too, which is not reported again.
 
     Raises:
         DataError: If no row has a token to learn.
         ConfigError: If packing would mix rows, or there is nothing to choose the checkpoint by.
-        NonFiniteLoss: If loss or gradient is NaN or infinite, before the weights take it in; or what a checkpoint gave.
+        NonFiniteLoss: If loss or gradient is NaN or infinite, before the weights take it in; or a checkpoint's metric.
         OutOfMemory: If memory runs out.
-        Interrupted: After one of StopSignal's, when a checkpoint was written (before the first step: without one).
+        Interrupted: After a stop signal, when a checkpoint was written (before the first step: without one).
         StorageError: If a checkpoint cannot be written.
     """
     quiet_libraries()
-    device = _device_of(model)
     _require_choice(config, data, score)
     progress = _progress(config, resume_from)
     forwards = Forwards(model)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     if resume_from is None:
         clear_checkpoints(out)
-    reset_peak_memory(device)
     try:
         with StopSignal() as stop:
-            observer = _watch(model, data, config, device, out, report, score, progress, stop)
+            context = TrainingContext(
+                model=model,
+                tokenizer=tokenizer,
+                data=data,
+                config=config,
+                max_length=max_length,
+                out=out,
+                report=report,
+                score=score,
+                progress=progress,
+                stop=stop,
+            )
+            reset_peak_memory(context.device)
             if not progress.finished:
-                _train(model, tokenizer, data.train, config, observer, forwards, max_length, resume_from)
-        return _kept(model, tokenizer, observer, config, dtypes)
+                _train(context, forwards, resume_from)
+        return _kept(context, dtypes)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory("training", str(error).strip().split("\n")[0]) from error
@@ -96,34 +103,25 @@ def earlier_steps(checkpoint: Path) -> Sequence[StepMetrics]:
     return TrainingProgress.read(checkpoint).history
 
 
-def _train(
-    model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    config: TrainingConfig,
-    observer: TrainerObserver,
-    forwards: Forwards,
-    max_length: int,
-    resume_from: Path | None,
-) -> None:
-    from tunery.training.trainer import WatchedTrainer
+def _train(context: TrainingContext, forwards: Forwards, resume_from: Path | None) -> None:
+    from tunery.training.trainer import CheckedTrainer
 
-    rows = training_rows(examples, packing=config.packing, max_length=max_length, seed=config.seed)
+    config, examples = context.config, context.data.train
+    rows = training_rows(examples, packing=config.packing, max_length=context.max_length, seed=config.seed)
     if config.packing:
-        require_exact_packing(model, examples, observer.device)
-    arguments = sft_arguments(config, observer.device, observer.out / "checkpoints")
-    trainer = WatchedTrainer(
-        observer, forwards, model=model, args=arguments, train_dataset=rows, processing_class=tokenizer
+        require_exact_packing(context.model, examples, context.device)
+    trainer = CheckedTrainer(
+        context, forwards, args=sft_arguments(config, context.device, context.out / "checkpoints"), train_dataset=rows
     )
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
         _take_down(trainer, config)
-    if observer.stop.requested:  # at the last step too: whoever asked does not want the evaluation that follows
-        raise Interrupted(observer.stop.requested, observer.progress.step, resumable=True)
+    if context.stop.requested:  # at the last step too: the evaluation that follows is not wanted either
+        raise Interrupted(context.stop.requested, context.progress.step, resumable=True)
 
 
-def _take_down(trainer: WatchedTrainer, config: TrainingConfig) -> None:
+def _take_down(trainer: CheckedTrainer, config: TrainingConfig) -> None:
     """Undo what the trainer did to the model, so that a resident base can be trained on again."""
     handle = getattr(trainer, "neftune_hook_handle", None)
     if handle is not None:
@@ -134,56 +132,25 @@ def _take_down(trainer: WatchedTrainer, config: TrainingConfig) -> None:
     trainer.model.zero_grad(set_to_none=True)
 
 
-def _watch(
-    model: Any,
-    data: PreparedData,
-    config: TrainingConfig,
-    device: str,
-    out: Path,
-    report: Report,
-    score: Callable[[], float] | None,
-    progress: TrainingProgress,
-    stop: StopSignal,
-) -> TrainerObserver:
-    from tunery.training.trainer import TrainerObserver
-
-    def measure_nll() -> float:
-        return validation_nll(model, data.validation, batch_size=config.micro_batch_size, device=device)
-
-    return TrainerObserver(
-        out=out,
-        device=device,
-        report=report,
-        progress=progress,
-        clock=StepClock(progress.seconds),
-        stop=stop,
-        checkpoints=config.checkpoints,
-        patience=config.early_stopping_patience,
-        measure_nll=measure_nll if _has_targets(data.validation) else None,
-        measure_score=score,
-    )
-
-
-def _kept(
-    model: Any, tokenizer: Any, observer: TrainerObserver, config: TrainingConfig, dtypes: Mapping[str, Any]
-) -> Trained:
+def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:
+    """Put the kept checkpoint's weights into the model, and write them to out/model."""
     from tunery.training.trainer import load_weights
 
-    progress = observer.progress
+    progress, model = context.progress, context.model
     assert progress.best_step is not None, "training ended without a checkpoint"
-    load_weights(model, checkpoint_folder(observer.out, progress.best_step))
+    load_weights(model, checkpoint_folder(context.out, progress.best_step))
     for name, parameter in model.named_parameters():
         # Full training is done in fp32; the result has the base's types, in memory as on disk.
         parameter.data = parameter.data.to(dtypes[name])
-    folder = observer.out / MODEL_FOLDER
-    write_folder(folder, lambda place: _write_kept(model, tokenizer, place))
+    folder = context.out / MODEL_FOLDER
+    write_folder(folder, lambda place: _write_kept(model, context.tokenizer, place))
     return Trained(
         folder=folder,
         kept_step=progress.best_step,
-        kept_by=config.keep_best_by,
+        kept_by=context.config.keep_best_by,
         last_step=progress.step,
         train_seconds=progress.seconds,
-        peak_memory_bytes=peak_memory_bytes(observer.device),
+        peak_memory_bytes=peak_memory_bytes(context.device),
         validation_nll=progress.validation_nll.get(progress.best_step),
         history=tuple(progress.history),
     )
@@ -199,23 +166,17 @@ def _progress(config: TrainingConfig, resume_from: Path | None) -> TrainingProgr
     if resume_from is None:
         return TrainingProgress(config.keep_best_by)
     if not (resume_from / PROGRESS).is_file():
-        raise BaseModelError(str(resume_from), f"is no whole checkpoint: {PROGRESS} is missing. Start the run anew.")
+        raise BaseModelError(
+            str(resume_from), f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
+        )
     return TrainingProgress.read(resume_from)
 
 
 def _require_choice(config: TrainingConfig, data: PreparedData, score: Callable[[], float] | None) -> None:
     key, chosen = "training.keep_best_by", config.keep_best_by
-    if chosen == "validation/nll" and not _has_targets(data.validation):
+    if chosen == "validation/nll" and not has_targets(data.validation):
         rule = "last or score when no validation row has a token to learn"
         raise ConfigError("data.validation", Fault(key, rule, chosen, "Raise data.validation.fraction."))
     if chosen == "score" and score is None:
         rule = "validation/nll or last when nothing scores the checkpoints"
         raise ConfigError("evaluation", Fault(key, rule, chosen, "Name a task in evaluation.tasks."))
-
-
-def _has_targets(examples: Sequence[Example]) -> bool:
-    return any(any(example.trained[1:]) for example in examples)
-
-
-def _device_of(model: Any) -> str:
-    return str(next(model.parameters()).device.type)

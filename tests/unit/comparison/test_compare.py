@@ -17,7 +17,7 @@ from tunery.comparison.records import Comparison
 from tunery.comparison.report.plots import figures
 from tunery.comparison.selection import Selection
 from tunery.errors import InputError
-from tunery.runs.observer import SilentObserver
+from tunery.runs.observer import Observer
 from tunery.tracking import store as stores
 
 ODD = "![x](http://evil.example/x.png) <img src=x>"
@@ -46,7 +46,7 @@ def test_as_many_are_tested_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     entries = [run(f"run {number}", {"quiz": number / 10}) for number in range(4)]
     monkeypatch.setattr(stores, "connect", lambda *_: None)
     monkeypatch.setattr(compare, "gather", lambda *_: (entries, []))
-    found = compare_runs(Selection(), CompareOptions(tested=3, record=False), SilentObserver())
+    found = compare_runs(Selection(), CompareOptions(tested=3, record=False), Observer())
     assert len(found.main.over_all) == 3, "the pairs of three of the four"
 
 

@@ -296,10 +296,10 @@ def test_a_guarded_task_stands_beside_the_score() -> None:
 def test_over_many_tasks_ranks_are_tested_too() -> None:
     tasks = [f"task{n}" for n in range(6)]
     runs = [run(name, dict.fromkeys(tasks, gain)) for name, gain in (("a", 0.3), ("b", 0.15), ("c", 0.0))]
-    across = rank(runs).main.across
-    assert across is not None
-    assert across.tasks == 6
-    assert min(across.average_ranks, key=lambda name: across.average_ranks[name]) == "a"
+    task_ranks = rank(runs).main.task_ranks
+    assert task_ranks is not None
+    assert task_ranks.tasks == 6
+    assert min(task_ranks.average_ranks, key=lambda name: task_ranks.average_ranks[name]) == "a"
     assert any("Friedman" in sentence for sentence in conclusions(rank(runs)))
 
 

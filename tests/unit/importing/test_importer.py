@@ -15,7 +15,7 @@ from tunery.evaluation.items import item_id
 from tunery.importing import store as imports
 from tunery.importing.importer import ImportOptions, import_results, read_results
 from tunery.importing.store import ImportedRun
-from tunery.runs.observer import SilentObserver
+from tunery.runs.observer import Observer
 from tunery.tracking import store
 
 DATE = "2026-11-21T15-41-08.760945"
@@ -110,10 +110,10 @@ def peft_tree(**train: Any) -> dict[str, Any]:
 
 
 def read(*places: Path, **options: Any) -> list[ImportedRun]:
-    return read_results(places, ImportOptions(**options), SilentObserver())
+    return read_results(places, ImportOptions(**options), Observer())
 
 
-class Told(SilentObserver):
+class Told(Observer):
     """A watch that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -477,6 +477,16 @@ def test_empty_cells_beyond_the_heading_and_empty_lines_are_nothing(tmp_path: Pa
 def test_a_cell_may_hold_a_line_break_or_what_python_takes_for_one(tmp_path: Path) -> None:
     found = read(saved(tmp_path, 'name,score\n"two\nlines",0.5\none\u2028line,0.6\n', "t.csv"))
     assert [one.name for one in found] == ["two\nlines", "one\u2028line"]
+
+
+def test_no_cell_of_a_table_is_guessed_to_be_something_else(tmp_path: Path) -> None:
+    [found] = read(saved(tmp_path, "name,version,empty,score\n007,3.10,NaN,0.5\n", "t.csv"))
+    assert (found.name, found.settings) == ("007", {"version": "3.10", "empty": "NaN"})
+
+
+def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read(saved(tmp_path, 'name,score\n"A,0.5\n', "t.csv"))
 
 
 REPEATED = "name,quiz/f1\nlora,0.5\nlora,0.6\nfull,0.7\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunery.promotion.evidence import SCORE, Compared, Evidence, FormScore
-from tunery.records import Difference
+from tunery.promotion.gates import BaselineDifference, Evidence, FormScore
+from tunery.records import SCORE, Difference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -24,11 +24,11 @@ def good() -> Evidence:
         base="acme/base",
         revision=COMMIT,
         license="apache-2.0",
-        compared=(
-            Compared(SCORE, "champion", difference(0.1)),
-            Compared(SCORE, "base", difference(0.3)),
-            Compared("truthfulqa", "champion", difference(0.03), "mc2"),
-            Compared("truthfulqa", "base", difference(0.05), "mc2"),
+        differences=(
+            BaselineDifference(SCORE, "champion", difference(0.1)),
+            BaselineDifference(SCORE, "base", difference(0.3)),
+            BaselineDifference("truthfulqa", "champion", difference(0.03), "mc2"),
+            BaselineDifference("truthfulqa", "base", difference(0.05), "mc2"),
         ),
         forms={
             "trained": FormScore(0.6, 0.0, 200),

@@ -1,4 +1,4 @@
-"""What is said of a candidate before anything is asked."""
+"""What is known of a candidate before it is scored, and how its forms are compared."""
 
 from __future__ import annotations
 
@@ -6,19 +6,52 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from tunery.promotion.measure import _plain
+from tunery.promotion.measure import _without_scores, form_scores
+from tunery.promotion.scoring_process import FormAnswers
+from tunery.records import Score, TaskResult, TaskSettings
+
+PRIMARY = {"quiz": "acc"}
 
 
 @pytest.mark.parametrize(
-    ("card", "rules", "told"),
+    ("card", "rules", "expected"),
     [("mit", "apache-2.0", "mit"), ("unknown", "mit", "mit"), ("unknown", None, "unknown"), (None, None, None)],
 )
 def test_a_card_that_does_not_know_its_licence_leaves_it_to_the_rules(
-    tmp_path: Path, card: str | None, rules: str | None, told: str | None
+    tmp_path: Path, card: str | None, rules: str | None, expected: str | None
 ) -> None:
     candidate: Any = SimpleNamespace(label="small/2", name="small", rules=SimpleNamespace(license=rules), notes=())
     identity = SimpleNamespace(model="acme/base", revision="main", license=card)
     own: Any = SimpleNamespace(folder=tmp_path, facts=SimpleNamespace(identity=identity))
-    assert _plain(candidate, own, 1).license == told
+    assert _without_scores(candidate, own, 1).license == expected
+
+
+def result(values: list[float], logs: list[list[float]]) -> TaskResult:
+    samples = pd.DataFrame({"item_id": [f"i{n}" for n in range(len(values))], "acc": values, "loglikelihoods": logs})
+    mean = sum(values) / len(values)
+    return TaskResult(
+        TaskSettings("quiz", "1", 0, None, True), {"acc": Score("quiz", "acc", mean, None, len(values))}, samples
+    )
+
+
+def test_the_drift_of_a_form_is_measured_in_score_items_and_nats() -> None:
+    trained = result([1, 1, 0, 0], [[-1.0, -2.0]] * 4)
+    merged = result([1, 0, 1, 1], [[-1.0, -2.0]] * 3 + [[-1.5, -1.0]])
+    answers = FormAnswers(
+        {"trained": {"quiz": trained}, "merged": {"quiz": merged}}, {"adapter": "no memory"}, primary=PRIMARY
+    )
+    found = form_scores(answers, 0.95)
+    assert (found["trained"].drift, found["trained"].changed, found["trained"].loglikelihood) == (0.0, 0, 0.0)
+    assert (found["merged"].score, found["merged"].drift, found["merged"].changed) == (0.75, 0.25, 3)
+    assert found["merged"].loglikelihood == 1.0
+    assert (found["adapter"].score, found["adapter"].fault) == (None, "no memory")
+
+
+def test_generated_answers_have_no_loglikelihoods() -> None:
+    written = result([1.0], [[]])
+    assert (
+        form_scores(FormAnswers({"trained": {"quiz": written}}, primary=PRIMARY), 0.95)["trained"].loglikelihood is None
+    )

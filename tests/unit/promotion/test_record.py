@@ -1,4 +1,4 @@
-"""Who decided, on machines that know a name for the user and on those that do not."""
+"""The user who decided, on machines that know their name and on those that do not."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 
 import pytest
 
-from tunery.promotion.record import who
+from tunery.promotion.record import user_name
 
 
 def test_who_decided_is_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "ann")
-    assert who() == "ann"
+    assert user_name() == "ann"
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError, ImportError])
@@ -21,4 +21,4 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch, erro
         raise error("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
-    assert who() == f"uid {os.getuid()}"
+    assert user_name() == f"uid {os.getuid()}"

@@ -1,4 +1,4 @@
-"""The page and the tables that tell a decision."""
+"""The page and the table of a decision."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from tunery.config.promotion import PromotionConfig
-from tunery.promotion.evidence import Evidence
-from tunery.promotion.gates import decide
-from tunery.promotion.report import Event, Verdict, gates_table, headline, history_table, markdown
+from tunery.promotion.gates import Evidence, decide
+from tunery.promotion.report import Verdict, headline, markdown, verdict_table
 
 RULES = PromotionConfig(guard={"truthfulqa": -0.01})
 
@@ -47,7 +46,7 @@ def test_the_page_holds_gates_scores_forms_and_rules(good: Evidence) -> None:
         ("the base cannot spell", "small: the champion is version 9 by now", "refused", False),
     ],
 )
-def test_force_moves_past_gates_but_not_past_somebody_who_was_faster(
+def test_force_moves_past_gates_but_not_past_an_earlier_promotion(
     good: Evidence, forced: str | None, overtaken: str | None, word: str, moves: bool
 ) -> None:
     verdict = verdict_of(replace(good, license=None, overtaken=overtaken), forced)
@@ -56,49 +55,22 @@ def test_force_moves_past_gates_but_not_past_somebody_who_was_faster(
 
 def test_a_forced_decision_says_why_and_past_what(good: Evidence) -> None:
     said = headline(verdict_of(replace(good, license=None), "the terms were bought"))
-    assert said == "small/2 against champion small/1: forced (the terms were bought) past 1 gate not passed."
+    assert said == "small/2 against champion small/1: forced (the terms were bought), 1 gate not passed."
 
 
 def test_a_reason_cannot_break_out_of_its_cell(good: Evidence) -> None:
     page = markdown(verdict_of(replace(good, load_fault="a|b\n<img src=x>")))
     assert "| loads in a fresh process | **not passed** | a\\|b &lt;img src=x> |" in page
-    assert "[/red]" in printed(gates_table(verdict_of(replace(good, load_fault="[/red]"))))
+    assert "[/red]" in printed(verdict_table(verdict_of(replace(good, load_fault="[/red]"))))
 
 
 def test_a_reason_starts_no_heading_and_opens_no_tag_in_the_page(good: Evidence) -> None:
     page = markdown(verdict_of(replace(good, license=None), "bought\n# Gates\n<script>"))
-    assert "forced (bought # Gates &lt;script>) past 1 gate" in page
+    assert "forced (bought # Gates &lt;script>), 1 gate" in page
     assert "\n# Gates" not in page
 
 
-def test_the_table_tells_what_the_forms_that_are_not_deployed_would_score(good: Evidence) -> None:
-    shown = printed(gates_table(verdict_of(good)))
-    assert "Not deployed: merged into 16-bit weights it scores 0.5700 (-0.0300, beyond 0.01)." in shown
+def test_the_table_shows_what_the_forms_that_are_not_deployed_would_score(good: Evidence) -> None:
+    shown = printed(verdict_table(verdict_of(good)))
+    assert "Not deployed: merged into 16-bit weights, which scores 0.5700 (-0.0300, beyond 0.01)." in shown
     assert "Not deployed: adapter over the base as it was trained" not in shown
-
-
-def test_the_history_says_who_was_champion_until_when() -> None:
-    events = [
-        Event(
-            "small/1",
-            "accepted",
-            "2026-01-02T03:04:05+00:00",
-            "2026-02-02T03:04:05+00:00",
-            "ann",
-            "first",
-            0.61,
-            None,
-            "",
-            "+0.2",
-        ),
-        Event("small/2", "forced", "2026-02-02T03:04:05+00:00", None, "bob", "terms", 0.7, 0.61, "+0.1", "+0.3"),
-    ]
-    shown = printed(history_table("small", events))
-    assert "2026-02-02 03:04" in shown
-    assert "times in UTC" in shown
-    assert "0.7000 (champion 0.6100)" in shown
-    assert "now" in shown
-
-
-def test_a_model_without_promotions_says_so() -> None:
-    assert "small: nobody was promoted yet." in printed(history_table("small", []))

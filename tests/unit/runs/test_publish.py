@@ -19,7 +19,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def note(name: str, result: Any = None) -> Any:
         return lambda *_args, **_options: (steps.append(name), result)[1]
 
-    for name in ("log_scores", "log_answers", "log_pictures"):
+    for name in ("log_scores", "log_answers", "log_plots"):
         monkeypatch.setattr(publish, name, note(name))
     monkeypatch.setattr(publish, "finish", lambda record, _tracker: steps.append(f"report of {record.model_version}"))
     monkeypatch.setattr("tunery.tracking.registry.register", note("register", 1))

@@ -10,7 +10,7 @@ import pytest
 
 from tunery.config.load import load_project
 from tunery.config.project import Project
-from tunery.search.space.space import labelled, own_settings
+from tunery.search.study.study import enqueue_search_trials
 
 MakeProject = Callable[..., Project]
 
@@ -41,8 +41,6 @@ def _quiet_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def slots(study: optuna.Study, project: Project, count: int) -> None:
-    """Lay out a study's trials as slots; the first has the project's own settings."""
-    study.enqueue_trial(labelled(project, own_settings(project)), user_attrs={"slot": 0})
-    for slot in range(1, count):
-        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs={"slot": slot}))
+def enqueue(study: optuna.Study, project: Project, count: int) -> None:
+    """Queue a study's trials; the first has the project's own settings."""
+    enqueue_search_trials(study, project, [], count)

@@ -1,10 +1,10 @@
-"""A study's record and its looks at locked items, as the storage keeps them."""
+"""A study's record and its looks at locked items, as the storage keeps them; each set of finals is concluded once."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import optuna
@@ -15,12 +15,12 @@ from tunery.search.conclude import (
     _best_run,
     _looked_before,
     _looks,
-    _metrics,
-    _version_page,
-    keep_record,
-    kept_record,
-    read_record,
+    failed_for_good,
+    store_record,
+    stored_record,
 )
+from tunery.search.study import queue
+from tunery.search.study.study import create_job_study
 
 _MYSQL_TEXT_BYTES = 65_535
 
@@ -47,10 +47,10 @@ def record(trials: int) -> StudyRecord:
 def test_a_record_of_any_length_comes_back_as_it_was(trials: int) -> None:
     study = optuna.create_study()
     trial = study.ask()
-    assert kept_record(study.trials[0]) is None
-    keep_record(trial, record(trials))
+    assert stored_record(study.trials[0]) is None
+    store_record(trial, record(trials))
     kept = study.trials[0]
-    assert kept_record(kept) == record(trials)
+    assert stored_record(kept) == record(trials)
     longest = max(len(json.dumps(value).encode()) for value in kept.user_attrs.values())
     assert longest <= _MYSQL_TEXT_BYTES
 
@@ -67,28 +67,10 @@ def test_finalists_come_back_as_they_were() -> None:
     study = optuna.create_study()
     trial = study.ask()
     entered = [replace(finalists(["a"])[0], further={"train_seconds": (60.0,)})]
-    keep_record(trial, replace(record(1), finalists=entered))
-    kept = kept_record(study.trials[0])
+    store_record(trial, replace(record(1), finalists=entered))
+    kept = stored_record(study.trials[0])
     assert kept is not None
     assert list(kept.finalists) == entered
-
-
-def test_a_record_of_an_earlier_version_is_read() -> None:
-    tree = json.loads(json.dumps(asdict(replace(record(1), finalists=finalists(["a"])))))
-    tree["finalists"][0]["trial_score"] = 0.75
-    del tree["finalists"][0]["further"]
-    assert list(read_record(tree).finalists) == finalists(["a"])
-
-
-def test_the_studys_own_numbers_hold_what_the_winner_was_chosen_by() -> None:
-    (one,) = finalists(["a"])
-    entered = [replace(one, values=(7.0, 8.0), further={"score": (0.5, 0.7)}, dev=(0.5, 0.7))]
-    objectives = {"validation/nll": "minimize", "score": "maximize"}
-    found = _metrics(replace(record(1), objectives=objectives, finalists=entered, winner=1))
-    assert (found["winner/validation/nll"], found["winner/dev/score"]) == (7.5, 0.6)
-    assert "winner/dev/score" not in _metrics(
-        replace(record(1), objectives=objectives, finalists=[replace(entered[0], dev=())], winner=1)
-    )
 
 
 def test_the_seed_that_is_registered_is_the_best_of_equal_ones_by_the_next_objective() -> None:
@@ -98,13 +80,42 @@ def test_the_seed_that_is_registered_is_the_best_of_equal_ones_by_the_next_objec
     assert _best_run(replace(record(1), objectives=objectives, finalists=entered, winner=1), cast(Any, None)) == "b"
 
 
-def test_the_page_of_a_version_is_mlflows() -> None:
-    assert _version_page("my model/3") == "#/models/my%20model/versions/3"
-
-
 def test_a_conclusion_that_is_made_again_looks_at_nothing_new() -> None:
     study = optuna.create_study()
     assert [_looks(study, finalists(runs)) for runs in (["a", "b"], ["b", "a"], ["a", "c"], ["a", "b"])] == [1, 1, 2, 2]
     assert list(_looked_before(1)) == []
     (said,) = _looked_before(2)
     assert "scored for 2 sets of finalists" in said
+
+
+@pytest.fixture
+def conclusions() -> optuna.Study:
+    """The study that holds conclusions: one, begun by a worker."""
+    study = create_job_study(optuna.storages.InMemoryStorage(), "small end", [queue.TrialJob("digest:0")], "maximize")
+    study.ask()
+    return study
+
+
+def last(study: optuna.Study) -> optuna.trial.FrozenTrial:
+    return study.trials[-1]
+
+
+def test_a_host_that_comes_back_finds_the_conclusion_that_it_was_stopped_in(conclusions: optuna.Study) -> None:
+    queue.requeue(conclusions, last(conclusions), died=False)
+    assert failed_for_good(conclusions) == 0  # the same key again: the locked items are not scored a second time
+    create_job_study(conclusions._storage, "small end", [queue.TrialJob("digest:0")], "maximize")
+    assert [trial.state.name for trial in conclusions.trials] == ["FAIL", "WAITING"]
+
+
+def test_a_conclusion_that_failed_is_repeated_under_another_key(conclusions: optuna.Study) -> None:
+    queue.fail(conclusions, last(conclusions), "error", "the disk is full")
+    assert failed_for_good(conclusions) == 1
+
+
+def test_a_conclusion_whose_workers_died_too_often_is_repeated_under_another_key(conclusions: optuna.Study) -> None:
+    for _ in range(queue.MOST_RETRIES):
+        queue.requeue(conclusions, last(conclusions), died=True)
+        assert failed_for_good(conclusions) == 0
+        conclusions.ask()
+    queue.requeue(conclusions, last(conclusions), died=True)
+    assert failed_for_good(conclusions) == 1

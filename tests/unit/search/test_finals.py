@@ -16,11 +16,12 @@ from tests.unit.search.conftest import MakeProject
 from tunery.config.project import Project
 from tunery.records import Finalist, StudyRecord
 from tunery.search.conclude import _best_run
-from tunery.search.finals import entrants, final_jobs, finalists, finals_name, other_seeds, seeded, winner_among
+from tunery.search.finals import final_jobs, finalist_trials, finalists, other_seeds, seeded, winner_among
 from tunery.search.report.facts import finalists_first
-from tunery.search.space.space import OWN_SLOT
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
-from tunery.search.study.study import lay_out_finals
+from tunery.search.study.storage import finals_name
+from tunery.search.study.study import create_job_study
 
 RATE = "training.learning_rate"
 SPACE = f"{{{RATE}: {{low: 1.0e-5, high: 1.0e-2, log: true}}}}"
@@ -37,16 +38,21 @@ def study() -> optuna.Study:
 
 
 def add(
-    study: optuna.Study, slot: int, score: float, rate: float, state: TrialState = TrialState.COMPLETE, **metrics: float
+    study: optuna.Study,
+    number: int,
+    score: float,
+    rate: float,
+    state: TrialState = TrialState.COMPLETE,
+    **metrics: float,
 ) -> None:
     """A trial of the search that has ended."""
     found = {"score": score, **metrics}
     known = {
-        queue.SLOT: slot,
+        QUEUE_KEY: number,
         "settings": {RATE: rate},
         "name": f"learning_rate={rate}",
         queue.METRICS: found,
-        queue.RUN_ID: f"run{slot}",
+        queue.RUN_ID: f"run{number}",
     }
     values = [score] if state == TrialState.COMPLETE else None
     study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs=known))
@@ -64,7 +70,7 @@ def run_all(
     while finals.get_trials(states=(TrialState.WAITING,)):
         trial = finals.ask()
         score = left[trial.user_attrs["trial"]].pop(0)
-        if trial.user_attrs[queue.SLOT] in failed:
+        if trial.user_attrs[QUEUE_KEY] in failed:
             trial.set_user_attr(queue.FAILURE, "oom")
             finals.tell(trial, state=TrialState.FAIL)
             continue
@@ -74,30 +80,30 @@ def run_all(
         finals.tell(trial, score)
 
 
-def laid_out(study: optuna.Study, project: Project) -> optuna.Study:
-    return lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "maximize")
+def with_finals(study: optuna.Study, project: Project) -> optuna.Study:
+    return create_job_study(study._storage, finals_name("s"), final_jobs(study, project), "maximize")
 
 
 def numbers(study: optuna.Study, project: Project) -> list[int]:
-    return [row.number for row in entrants(study, project)]
+    return [row.number for row in finalist_trials(study, project)]
 
 
 def test_the_best_enter_and_the_projects_own_settings_with_them(study: optuna.Study, project: Project) -> None:
-    for slot, score in enumerate([0.1, 0.4, 0.2, 0.3]):
-        add(study, slot, score, 1e-3 + slot * 1e-4)
-    assert numbers(study, project) == [1, 3, OWN_SLOT]
+    for number, score in enumerate([0.1, 0.4, 0.2, 0.3]):
+        add(study, number, score, 1e-3 + number * 1e-4)
+    assert numbers(study, project) == [1, 3, OWN_TRIAL]
 
 
 def test_own_settings_among_the_best_enter_once(study: optuna.Study, project: Project) -> None:
-    for slot, score in enumerate([0.9, 0.4, 0.2]):
-        add(study, slot, score, 1e-3 + slot * 1e-4)
-    assert numbers(study, project) == [OWN_SLOT, 1]
+    for number, score in enumerate([0.9, 0.4, 0.2]):
+        add(study, number, score, 1e-3 + number * 1e-4)
+    assert numbers(study, project) == [OWN_TRIAL, 1]
 
 
 def test_the_same_settings_enter_once(study: optuna.Study, project: Project) -> None:
-    for slot, (score, rate) in enumerate([(0.1, 1e-3), (0.4, 2e-3), (0.4, 2e-3), (0.3, 3e-3)]):
-        add(study, slot, score, rate)
-    assert numbers(study, project) == [1, 3, OWN_SLOT]
+    for number, (score, rate) in enumerate([(0.1, 1e-3), (0.4, 2e-3), (0.4, 2e-3), (0.3, 3e-3)]):
+        add(study, number, score, rate)
+    assert numbers(study, project) == [1, 3, OWN_TRIAL]
 
 
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
@@ -105,7 +111,7 @@ def test_what_did_not_come_through_does_not_enter(study: optuna.Study, project: 
     add(study, 0, 0.1, 1e-3)
     add(study, 1, 0.9, 2e-3, state)
     add(study, 2, 0.2, 3e-3)
-    assert numbers(study, project) == [2, OWN_SLOT]
+    assert numbers(study, project) == [2, OWN_TRIAL]
 
 
 def test_what_breaks_a_bound_does_not_enter(study: optuna.Study, make: MakeProject) -> None:
@@ -113,7 +119,7 @@ def test_what_breaks_a_bound_does_not_enter(study: optuna.Study, make: MakeProje
     add(study, 0, 0.1, 1e-3, peak_memory_bytes=1e6)
     add(study, 1, 0.9, 2e-3, peak_memory_bytes=1e12)
     add(study, 2, 0.2, 3e-3, peak_memory_bytes=1e6)
-    assert numbers(study, project) == [2, OWN_SLOT]
+    assert numbers(study, project) == [2, OWN_TRIAL]
 
 
 def test_nobody_enters_where_nothing_came_through(study: optuna.Study, project: Project) -> None:
@@ -132,20 +138,20 @@ def test_each_entrant_is_trained_with_seeds_that_no_trial_had(study: optuna.Stud
     add(study, 1, 0.2, 2e-3)
     assert other_seeds(project) == [8, 9, 10]
     jobs = final_jobs(study, project)
-    assert Counter(job.slot for job in jobs) == Counter(f"{slot}:{seed}" for slot in (0, 1) for seed in (8, 9, 10))
+    assert Counter(job.key for job in jobs) == Counter(f"{number}:{seed}" for number in (0, 1) for seed in (8, 9, 10))
 
 
 def test_a_final_has_the_entrants_settings_and_its_seed(project: Project) -> None:
     made = seeded(project, 3, {RATE: 5e-4}, 9)
     assert (made.training.learning_rate, made.training.seed, made.folder) == (5e-4, 9, project.folder)
-    own = seeded(project, OWN_SLOT, {RATE: 5e-4}, 9)
+    own = seeded(project, OWN_TRIAL, {RATE: 5e-4}, 9)
     assert own.training.learning_rate == project.training.learning_rate
 
 
 def test_the_winner_is_the_best_mean_and_not_the_luckiest_trial(study: optuna.Study, project: Project) -> None:
-    for slot, score in enumerate([0.1, 0.9, 0.5]):
-        add(study, slot, score, 1e-3 + slot * 1e-4)
-    finals = laid_out(study, project)
+    for number, score in enumerate([0.1, 0.9, 0.5]):
+        add(study, number, score, 1e-3 + number * 1e-4)
+    finals = with_finals(study, project)
     run_all(finals, {0: [0.1] * 3, 1: [0.9, 0.0, 0.0], 2: [0.4, 0.4, 0.4]})
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
@@ -155,7 +161,7 @@ def test_the_winner_is_the_best_mean_and_not_the_luckiest_trial(study: optuna.St
 def test_the_projects_own_settings_win_a_tie(study: optuna.Study, project: Project) -> None:
     add(study, 0, 0.1, 1e-3)
     add(study, 1, 0.9, 2e-3)
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     run_all(finals, {0: [0.3] * 3, 1: [0.3] * 3})
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
@@ -168,10 +174,10 @@ def test_the_winner_of_a_minimised_objective_is_the_smallest(make: MakeProject) 
         data__validation__fraction="0.1",
     )  # fmt: skip
     study = optuna.create_study(study_name="s", direction="minimize")
-    for slot, loss in enumerate([3.0, 1.0, 2.0]):
-        add(study, slot, loss, 1e-3 + slot * 1e-4, TrialState.COMPLETE, **{"validation/nll": loss})
-    assert numbers(study, project) == [1, 2, OWN_SLOT]
-    finals = lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "minimize")
+    for number, loss in enumerate([3.0, 1.0, 2.0]):
+        add(study, number, loss, 1e-3 + number * 1e-4, TrialState.COMPLETE, **{"validation/nll": loss})
+    assert numbers(study, project) == [1, 2, OWN_TRIAL]
+    finals = create_job_study(study._storage, finals_name("s"), final_jobs(study, project), "minimize")
     run_all(finals, {0: [3.0], 1: [2.5], 2: [2.0]})
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
@@ -183,8 +189,8 @@ TWO = "{score: maximize, train_seconds: minimize}"
 
 def add_timed(study: optuna.Study, seconds: list[float], rates: list[float]) -> None:
     """Trials of one score that took so long."""
-    for slot, (took, rate) in enumerate(zip(seconds, rates, strict=True)):
-        known = {queue.SLOT: slot, "settings": {RATE: rate}, "name": str(rate), queue.RUN_ID: f"run{slot}"}
+    for number, (took, rate) in enumerate(zip(seconds, rates, strict=True)):
+        known = {QUEUE_KEY: number, "settings": {RATE: rate}, "name": str(rate), queue.RUN_ID: f"run{number}"}
         known[queue.METRICS] = {"score": 0.5, "train_seconds": took}
         study.add_trial(optuna.trial.create_trial(values=[0.5, took], user_attrs=known))
 
@@ -193,15 +199,15 @@ def test_equal_trials_enter_by_the_next_objective(make: MakeProject) -> None:
     project = make(SPACE, search__finalists="1", search__seeds="1", search__objectives=TWO)
     study = optuna.create_study(study_name="s", directions=["maximize", "minimize"])
     add_timed(study, [33.0, 45.0, 21.0, 30.0], [1e-3, 2e-3, 3e-3, 4e-3])
-    assert numbers(study, project) == [2, OWN_SLOT]
+    assert numbers(study, project) == [2, OWN_TRIAL]
 
 
-@pytest.mark.parametrize(("seconds", "winner"), [(20.0, 2), (33.0, OWN_SLOT), (40.0, OWN_SLOT)])
+@pytest.mark.parametrize(("seconds", "winner"), [(20.0, 2), (33.0, OWN_TRIAL), (40.0, OWN_TRIAL)])
 def test_equal_finalists_are_told_apart_by_the_next_objective(make: MakeProject, seconds: float, winner: int) -> None:
     project = make(SPACE, search__finalists="1", search__seeds="2", search__objectives=TWO)
     study = optuna.create_study(study_name="s", directions=["maximize", "minimize"])
     add_timed(study, [33.0, 45.0, 21.0], [1e-3, 2e-3, 3e-3])
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     measured = {0: {"train_seconds": 33.0}, 2: {"train_seconds": seconds}}
     run_all(finals, {0: [0.4, 0.6], 2: [0.6, 0.4]}, measured=measured)
     found = finalists(study, finals, project)
@@ -217,9 +223,11 @@ def test_where_no_task_is_scored_a_loss_does_not_pass_for_a_score(make: MakeProj
         data__validation__fraction="0.1",
     )  # fmt: skip
     study = optuna.create_study(study_name="s", direction="minimize")
-    known = {queue.SLOT: 0, "settings": {RATE: 1e-3}, queue.METRICS: {"validation/nll": 3.0}, queue.RUN_ID: "run0"}
+    known = {QUEUE_KEY: 0, "settings": {RATE: 1e-3}, queue.METRICS: {"validation/nll": 3.0}, queue.RUN_ID: "run0"}
     study.add_trial(optuna.trial.create_trial(value=3.0, user_attrs=known))
-    finals = lay_out_finals(study._storage, finals_name("s"), final_jobs(study, project), "minimize", "validation/nll")
+    finals = create_job_study(
+        study._storage, finals_name("s"), final_jobs(study, project), "minimize", "validation/nll"
+    )
     run_all(finals, {0: [2.9]}, objective="validation/nll")
     (own,) = finalists(study, finals, project)
     assert (own.dev, own.values) == ((), (2.9,))
@@ -229,7 +237,7 @@ def test_where_no_task_is_scored_a_loss_does_not_pass_for_a_score(make: MakeProj
 def test_a_seed_that_failed_is_left_out_of_the_mean(study: optuna.Study, project: Project) -> None:
     add(study, 0, 0.1, 1e-3)
     add(study, 1, 0.9, 2e-3)
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     run_all(finals, {0: [0.3] * 3, 1: [0.9, 0.4, 0.4]}, failed=("1:8",))
     (best, own) = finalists(study, finals, project)
     assert (best.seeds, best.dev) == ((9, 10), (0.4, 0.4))
@@ -241,7 +249,7 @@ def test_a_configuration_that_lost_a_seed_cannot_win_on_those_that_survived(
 ) -> None:
     add(study, 0, 0.1, 1e-3)
     add(study, 1, 0.9, 2e-3)
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     run_all(finals, {0: [0.3] * 3, 1: [0.9] * 3}, failed=("1:8", "1:9"))
     found = finalists(study, finals, project)
     won = winner_among(found, project)
@@ -256,7 +264,7 @@ def test_a_bound_that_is_broken_over_the_seeds_loses_the_finals(study: optuna.St
     )
     add(study, 0, 0.1, 1e-3, **{"delta/world_facts": 0.0})
     add(study, 1, 0.9, 2e-3, **{"delta/world_facts": 0.0})
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     measured = {0: {"delta/world_facts": 0.0}, 1: {"delta/world_facts": -0.05}}
     run_all(finals, {0: [0.3] * 2, 1: [0.9] * 2}, measured=measured)
     found = finalists(study, finals, project)
@@ -270,7 +278,7 @@ def test_the_projects_own_settings_cannot_win_over_a_bound(study: optuna.Study, 
     project = make(SPACE, search__finalists="1", search__seeds="1", search__constraints="{model_bytes: '<= 100'}")
     add(study, 0, 0.9, 1e-3, model_bytes=500.0)
     add(study, 1, 0.5, 2e-3, model_bytes=50.0)
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     run_all(finals, {0: [0.9], 1: [0.5]}, measured={0: {"model_bytes": 500.0}, 1: {"model_bytes": 50.0}})
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
@@ -280,34 +288,34 @@ def test_the_projects_own_settings_cannot_win_over_a_bound(study: optuna.Study, 
 def test_an_entrant_of_which_every_seed_failed_is_no_finalist(study: optuna.Study, project: Project) -> None:
     add(study, 0, 0.1, 1e-3)
     add(study, 1, 0.9, 2e-3)
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     run_all(finals, {0: [0.3] * 3, 1: [0.9] * 3}, failed=("1:8", "1:9", "1:10"))
-    assert [one.trial for one in finalists(study, finals, project)] == [OWN_SLOT]
+    assert [one.trial for one in finalists(study, finals, project)] == [OWN_TRIAL]
 
 
 def test_more_trials_run_only_the_finals_that_are_new(study: optuna.Study, project: Project) -> None:
-    for slot, score in enumerate([0.1, 0.2, 0.3]):
-        add(study, slot, score, 1e-3 + slot * 1e-4)
-    finals = laid_out(study, project)
-    scores = {slot: [0.1 * slot] * 3 for slot in range(4)}
+    for number, score in enumerate([0.1, 0.2, 0.3]):
+        add(study, number, score, 1e-3 + number * 1e-4)
+    finals = with_finals(study, project)
+    scores = {number: [0.1 * number] * 3 for number in range(4)}
     run_all(finals, scores)
     add(study, 3, 0.9, 9e-3)
-    finals = laid_out(study, project)
+    finals = with_finals(study, project)
     assert {trial.user_attrs["trial"] for trial in queue.unfinished(finals)} == {3}
     run_all(finals, scores)
     assert len(finals.get_trials(states=(TrialState.COMPLETE,))) == 12
-    assert [one.trial for one in finalists(study, finals, project)] == [3, 2, OWN_SLOT]
+    assert [one.trial for one in finalists(study, finals, project)] == [3, 2, OWN_TRIAL]
 
 
 def test_finals_of_an_entrant_that_was_displaced_are_not_begun(study: optuna.Study, project: Project) -> None:
-    for slot, score in enumerate([0.1, 0.2, 0.3]):
-        add(study, slot, score, 1e-3 + slot * 1e-4)
-    laid_out(study, project)
+    for number, score in enumerate([0.1, 0.2, 0.3]):
+        add(study, number, score, 1e-3 + number * 1e-4)
+    with_finals(study, project)
     add(study, 3, 0.9, 9e-3)
-    finals = laid_out(study, project)
-    assert {_of(trial) for trial in queue.unfinished(finals)} == {3, 2, OWN_SLOT}
+    finals = with_finals(study, project)
+    assert {_of(trial) for trial in queue.unfinished(finals)} == {3, 2, OWN_TRIAL}
     waiting = finals.get_trials(states=(TrialState.WAITING,))
-    assert {_of(trial) for trial in waiting} == {3, 2, OWN_SLOT}
+    assert {_of(trial) for trial in waiting} == {3, 2, OWN_TRIAL}
 
 
 def _of(trial: FrozenTrial) -> Any:

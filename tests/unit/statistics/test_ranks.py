@@ -15,12 +15,12 @@ from scipy import stats
 from tunery.records import Difference
 from tunery.statistics.ranks import (
     FEWEST_TASKS,
-    across_tasks,
     average_ranks,
+    close_groups,
     corrected,
     critical_difference,
     rank_range,
-    too_close,
+    ranks_over_tasks,
 )
 
 
@@ -71,7 +71,7 @@ def test_groups_are_the_longest_stretches_without_a_sure_winner(count: int, wins
         if not any(start <= a and b <= end for a, b in won)
     ]
     longest = [one for one in open_ones if not any(o != one and o[0] <= one[0] and o[1] >= one[1] for o in open_ones)]
-    assert too_close(order, better) == tuple(tuple(order[start : end + 1]) for start, end in longest)
+    assert close_groups(order, better) == tuple(tuple(order[start : end + 1]) for start, end in longest)
 
 
 def test_ties_share_a_rank() -> None:
@@ -88,18 +88,18 @@ def test_friedman_is_scipys_and_the_names_keep_their_order() -> None:
     rng = np.random.default_rng(0)
     values = pd.DataFrame(rng.random((8, 3)), columns=["zebra", "ant", "mole"])
     values["ant"] += 2
-    across = across_tasks(values, 0.95)
-    assert across is not None
-    assert across.friedman_p == pytest.approx(stats.friedmanchisquare(*values.to_numpy().T).pvalue)
-    assert min(across.average_ranks, key=lambda name: across.average_ranks[name]) == "ant"
+    task_ranks = ranks_over_tasks(values, 0.95)
+    assert task_ranks is not None
+    assert task_ranks.friedman_p == pytest.approx(stats.friedmanchisquare(*values.to_numpy().T).pvalue)
+    assert min(task_ranks.average_ranks, key=lambda name: task_ranks.average_ranks[name]) == "ant"
     for one, other in itertools.permutations(values, 2):
-        apart = abs(across.average_ranks[one] - across.average_ranks[other])
-        assert (across.nemenyi_p[one, other] < 0.05) == (apart > across.critical_difference)
+        apart = abs(task_ranks.average_ranks[one] - task_ranks.average_ranks[other])
+        assert (task_ranks.nemenyi_p[one, other] < 0.05) == (apart > task_ranks.critical_difference)
 
 
 def test_few_tasks_or_equal_scores_say_nothing_over_tasks() -> None:
     values = pd.DataFrame(np.random.default_rng(0).random((FEWEST_TASKS, 3)))
-    assert across_tasks(values, 0.95) is not None
-    assert across_tasks(values.iloc[1:], 0.95) is None
-    assert across_tasks(values.iloc[:, :2], 0.95) is None
-    assert across_tasks(values * 0, 0.95) is None
+    assert ranks_over_tasks(values, 0.95) is not None
+    assert ranks_over_tasks(values.iloc[1:], 0.95) is None
+    assert ranks_over_tasks(values.iloc[:, :2], 0.95) is None
+    assert ranks_over_tasks(values * 0, 0.95) is None

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from tunery.tracking.scores import paired_stderr, score_metrics
+from tunery.statistics.paired import paired_stderr
+from tunery.tracking.scores import score_metrics
 
 
 def test_paired_stderr_is_that_of_a_paired_t_test(make_result: Any) -> None:

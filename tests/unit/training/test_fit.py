@@ -10,7 +10,7 @@ from tunery.errors import ConfigError, NonFiniteLoss, OutOfMemory
 from tunery.models.adapter import detach_adapter, load_adapter
 from tunery.models.base import load_base
 from tunery.records import Example, PreparedData, StepMetrics
-from tunery.training.fit import latest_checkpoint
+from tunery.training.checkpoints import latest_checkpoint
 from tunery.training.nll import validation_nll
 
 TOKENS = torch.tensor([[5, 9, 30, 44, 60, 61]])
@@ -400,7 +400,7 @@ def test_the_data_order_follows_the_seed(bench: Any) -> None:
 def test_a_validation_loss_that_is_no_number_stops_the_run_at_its_step(
     bench: Any, monkeypatch: pytest.MonkeyPatch, keep_best_by: str
 ) -> None:
-    monkeypatch.setattr("tunery.training.fit.validation_nll", lambda *_args, **_options: float("nan"))
+    monkeypatch.setattr("tunery.training.context.validation_nll", lambda *_args, **_options: float("nan"))
     with pytest.raises(NonFiniteLoss, match="step 2: validation/nll is nan"):
         bench().fit(max_steps=4, checkpoints=2, keep_best_by=keep_best_by)
 

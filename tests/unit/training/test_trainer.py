@@ -11,7 +11,7 @@ import torch
 
 from tunery.errors import BaseModelError, Interrupted
 from tunery.records import StepMetrics, Trained
-from tunery.training.fit import latest_checkpoint
+from tunery.training.checkpoints import latest_checkpoint
 
 # 22 rows in batches of 2 x 2: 6 optimizer steps an epoch, the last of them with one micro batch less.
 SETTINGS: dict[str, Any] = {
@@ -133,7 +133,7 @@ def test_a_fresh_run_does_not_take_an_earlier_ones_checkpoints(bench: Any) -> No
 
 
 def test_a_torn_checkpoint_cannot_be_resumed_from(bench: Any, tmp_path: Any) -> None:
-    with pytest.raises(BaseModelError, match="no whole checkpoint"):
+    with pytest.raises(BaseModelError, match="is not a whole checkpoint"):
         bench().fit(resume_from=tmp_path)
 
 

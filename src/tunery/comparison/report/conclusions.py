@@ -139,13 +139,13 @@ def _over_base(board: Board, confidence: float) -> Iterator[str]:
 
 
 def _over_datasets(board: Board, confidence: float) -> Iterator[str]:
-    across = board.across
-    if across is None:
+    task_ranks = board.task_ranks
+    if task_ranks is None:
         return
-    differ = "differ" if across.friedman_p <= 1 - confidence else "do not surely differ"
+    differ = "differ" if task_ranks.friedman_p <= 1 - confidence else "do not surely differ"
     yield (
-        f"Over {across.tasks} tasks the ranks {differ} (Friedman p {p_value(across.friedman_p)}); average ranks that "
-        f"lie less than {across.critical_difference:.2f} apart may differ by chance (Nemenyi)."
+        f"Over {task_ranks.tasks} tasks the ranks {differ} (Friedman p {p_value(task_ranks.friedman_p)}); average "
+        f"ranks that lie less than {task_ranks.critical_difference:.2f} apart may differ by chance (Nemenyi)."
     )
 
 

@@ -186,17 +186,17 @@ def _points(contenders: Sequence[LeaderboardRow], cost: str) -> tuple[list[float
 
 def ranks_plot(board: Board, confidence: float) -> Figure | None:
     """Critical-difference diagram: a bar joins contenders whose average ranks may differ by chance (Demšar 2006)."""
-    across = board.across
-    if across is None:
+    task_ranks = board.task_ranks
+    if task_ranks is None:
         return None
     import scikit_posthocs as posthocs
 
-    names = {name: short_label(name, 32) for name in across.average_ranks}
+    names = {name: short_label(name, 32) for name in task_ranks.average_ranks}
     labels = _distinct(list(names.values()))
-    ranks = pd.Series(list(across.average_ranks.values()), index=labels)
+    ranks = pd.Series(list(task_ranks.average_ranks.values()), index=labels)
     p = pd.DataFrame(1.0, index=labels, columns=labels)
-    order = dict(zip(across.average_ranks, labels, strict=True))
-    for (one, other), value in across.nemenyi_p.items():
+    order = dict(zip(task_ranks.average_ranks, labels, strict=True))
+    for (one, other), value in task_ranks.nemenyi_p.items():
         p.loc[order[one], order[other]] = value
     figure, axes = one_axes(1.2 + 0.22 * len(labels))
     posthocs.critical_difference_diagram(
@@ -204,8 +204,8 @@ def ranks_plot(board: Board, confidence: float) -> Figure | None:
         label_fmt_right=" ({rank:.2f}) {label}", label_props={"fontsize": 9}, color_palette=[BLUE] * len(labels),
         crossbar_props={"color": ORANGE, "linewidth": 3}, elbow_props={"linewidth": 1},
     )  # fmt: skip
-    far = f"critical difference {across.critical_difference:.2f} ({confidence:.0%})"
-    axes.set_title(f"Average rank over {across.tasks} tasks; {far}", loc="left", fontsize=12)
+    far = f"critical difference {task_ranks.critical_difference:.2f} ({confidence:.0%})"
+    axes.set_title(f"Average rank over {task_ranks.tasks} tasks; {far}", loc="left", fontsize=12)
     return figure
 
 

@@ -44,10 +44,10 @@ def verdict(pairs: Sequence[TaskDifference], split: str = "all") -> str:
 
 def _heading(record: RunRecord, pairs: Sequence[TaskDifference]) -> str:
     identity = record.identity
-    how = "as it is" if identity.quantization == "none" else identity.quantization
+    weights = "not quantised" if identity.quantization == "none" else identity.quantization
     lines = [f"# {record.project}", "", f"**{_headline(record, pairs)}**", ""]
     base = f"`{identity.model}` at `{_short(identity.revision)}`"
-    lines.append(f"Base {base}, weights {how}, chat template {identity.chat_template}.")
+    lines.append(f"Base {base}, weights {weights}, chat template {identity.chat_template}.")
     return "\n".join([*lines, *(f"\n> {note}" for note in record.notes), ""])
 
 
@@ -60,7 +60,7 @@ def _short(revision: str) -> str:
 def _headline(record: RunRecord, pairs: Sequence[TaskDifference]) -> str:
     if record.tuned or not record.base:
         return verdict(pairs, record.split)
-    return f"{base_verdict(record)} There is no adapter, so nothing to compare with."
+    return f"{base_verdict(record)} The model has no adapter, so there is no gain to report."
 
 
 def base_verdict(record: RunRecord) -> str:
@@ -90,10 +90,10 @@ def _scores(record: RunRecord) -> str:
     if record.split == "locked":
         lines += [
             "",
-            "The checkpoint was chosen on dev items; the table shows only the items that the choice never saw.",
+            "The checkpoint was chosen on dev items, so the table shows only locked items.",
         ]
     if record.split == "dev":
-        lines += ["", "A trial of a search: trials are compared by these scores, so the best one's is optimistic."]
+        lines += ["", "A trial of a study: trials are compared by these scores, so the best one's score is optimistic."]
     return "\n".join([*lines, ""])
 
 
@@ -125,7 +125,7 @@ def _delta(record: RunRecord, task: str, metric: str) -> str:
 
 
 def named(pair: TaskDifference, record: RunRecord) -> str:
-    """A task's name, and whether it stands outside of the score."""
+    """A task's name, and whether it is left out of the score."""
     return pair.task if pair.task in record.primary else f"{pair.task} (not in the score)"
 
 
@@ -163,7 +163,7 @@ def _training(record: RunRecord) -> str:
             f"- {adapter.trainable_parameters:,} of {adapter.total_parameters:,} parameters trained ({share:.2%}), "
             f"in {len(adapter.modules)} modules."
         )
-    lines.append(f"- {trained.train_seconds:.1f} s, peak memory {trained.peak_memory_bytes / 2**30:.2f} GiB.")
+    lines.append(f"- Took {trained.train_seconds:.1f} s; peak memory {trained.peak_memory_bytes / 2**30:.2f} GiB.")
     return "\n".join([*lines, ""])
 
 
@@ -183,8 +183,8 @@ def _data(record: RunRecord) -> str:
     ]
     lines += [
         "",
-        f"{data.train_rows} rows trained on, {data.validation_rows} held out, {len(data.drops)} dropped, "
-        f"{len(data.truncated)} cut; {data.target_share:.0%} of the tokens are learned; "
+        f"{data.train_rows} training rows, {data.validation_rows} held out, {len(data.drops)} dropped, "
+        f"{len(data.truncated)} truncated; {data.target_share:.0%} of the tokens are learned; "
         f"{len(data.contaminated)} rows overlap with evaluation items.",
         *(f"\n{note}" for note in data.notes),
     ]

@@ -17,7 +17,6 @@ from optuna.study import Study
 
 from tunery.records import StudyRecord
 from tunery.reporting.figures import COLOURS, GREY, ORANGE, PALE, finish, in_unit, legend_below, short_label, title
-from tunery.reporting.text import setting
 from tunery.search.report.facts import complete, pareto
 
 OWN_SETTINGS = "the project's own settings"
@@ -172,10 +171,10 @@ def _ticks(axis: Axis, *, whole: bool = False) -> None:
         axis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
         return
     low, high = axis.get_data_interval() if np.isfinite(axis.get_data_interval()).all() else axis.get_view_interval()
-    places = np.unique([float(f"{place:.2g}") for place in np.geomspace(low, high, 3)])
+    places = np.unique(np.geomspace(low, high, 3))
     axis.set_minor_locator(NullLocator())
     axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_major_formatter(FixedFormatter([setting(float(place)) for place in places]))
+    axis.set_major_formatter(FixedFormatter([f"{place:.2g}" for place in places]))
 
 
 def _choice_ticks(axes: Any) -> None:

@@ -1,1 +1,1 @@
-"""Which settings are tried next, and which trials are ended early."""
+"""Which settings are tried next (drawn, or known beforehand), and which trials are ended early."""

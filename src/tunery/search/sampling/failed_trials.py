@@ -20,15 +20,15 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 _FAILURE, _SETTINGS = "failure", "settings"
-_CONSTRAINT = "constraints:"  # under which Optuna keeps what trial.set_constraint was told
+_CONSTRAINT = "constraints:"  # prefix under which Optuna stores trial.set_constraint
 
 
-def with_lessons(study: Study, sampler: str) -> Study:
-    """The study as a sampler should see it; all that is written to it reaches the real one."""
-    return cast("Study", _Lessons(study, as_refused=sampler == "tpe"))
+def with_failed_trials(study: Study, sampler: str) -> Study:
+    """The study as a sampler should see it; whatever is written to it reaches the real one."""
+    return cast("Study", _WithFailedTrials(study, as_refused=sampler == "tpe"))
 
 
-class _Lessons:
+class _WithFailedTrials:
     def __init__(self, study: Study, *, as_refused: bool) -> None:
         self._study, self._as_refused = study, as_refused
 
@@ -40,8 +40,8 @@ class _Lessons:
     ) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy, None, use_cache)
         if any(_is_bad(trial) for trial in trials):
-            teach = _refused if self._as_refused else _as_worst_of(trials, self._study.directions)
-            trials = [teach(trial) if _is_bad(trial) else trial for trial in trials]
+            shown = _refused if self._as_refused else _as_worst_of(trials, self._study.directions)
+            trials = [shown(trial) if _is_bad(trial) else trial for trial in trials]
         return [trial for trial in trials if states is None or trial.state in states]
 
 
@@ -68,14 +68,14 @@ def _as_worst_of(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirect
         for name in names
     }
 
-    def teach(trial: FrozenTrial) -> FrozenTrial:
+    def shown(trial: FrozenTrial) -> FrozenTrial:
         found = copy.copy(trial)
         found.state = TrialState.COMPLETE
         found.values = values
         found.system_attrs = {**trial.system_attrs, **limits}
         return found
 
-    return teach
+    return shown
 
 
 def _worst(column: Sequence[float], direction: StudyDirection) -> float:

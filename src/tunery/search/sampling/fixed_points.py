@@ -1,86 +1,76 @@
-"""Samplers whose trial's whole point is known beforehand: of a grid, or of a quasi-random sequence."""
+"""Points that are known before a study begins: every point of a grid, or a quasi-random sequence.
+
+They are queued with their trials, so that each is tried once, whichever worker takes it. Optuna's own samplers keep a
+counter that two workers race for; its grid knows no conditions.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import random
+from collections.abc import Sequence
 
-import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial
+import optuna
 
-from tunery.errors import ConfigError, Fault
-from tunery.search.space.parameters import Label
+from tunery.config.project import Project, resolved
+from tunery.search.space.parameters import Label, Parameter, label_of, suggest
+from tunery.search.space.space import Settings, declared_settings, settle_in, space_of
 
-
-class _Point(BaseSampler):
-    """Knows its trial's whole point beforehand, where Optuna's own keep a counter that two workers race for."""
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
+LARGEST_GRID = 10_000  # points; each would be a training run
 
 
-class GridPoint(_Point):
-    """A point of a grid, by its place in it."""
+def fixed_points(project: Project, known: Sequence[Settings], count: int) -> list[dict[str, Label]]:
+    """The parameters of the first `count` trials after the project's own settings and the known-good ones.
 
-    def __init__(self, grid: Sequence[Mapping[str, Label]], index: int) -> None:
-        self._grid = grid
-        self._index = index
+    Args:
+        project: What is searched.
+        known: The known-good settings.
+        count: How many are wanted.
 
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """The point's value of a key.
-
-        Raises:
-            ConfigError: If the grid has no such point.
-        """
-        if not 0 <= self._index < len(self._grid):
-            rule = f"at most the {len(self._grid)} points of the grid and the settings given"
-            raise ConfigError("search", Fault("search.trials", rule, advice="Lower it, or use another sampler."))
-        return self._grid[self._index][param_name]
+    Returns:
+        Parameters as Optuna takes them: fewer than wanted if a grid has no more, none if the sampler draws them.
+    """
+    if project.search.sampler == "grid":
+        return grid_points(project, [declared_settings(project), *known])[:count]
+    return _sobol_points(project, count) if project.search.sampler == "qmc" else []
 
 
-class QuasiRandomPoint(_Point):
-    """A point of a scrambled Sobol sequence. Source: Bergstra and Bengio, JMLR 13 (2012)."""
+def grid_points(project: Project, taken: Sequence[Settings] = ()) -> list[dict[str, Label]]:
+    """Every combination that the space allows, in an order that the study's seed fixes.
 
-    def __init__(self, keys: Sequence[str], seed: int, index: int) -> None:
-        from scipy.stats import qmc
+    Args:
+        project: Its ranges must have steps; a key whose condition does not hold is in no point.
+        taken: Settings, derived keys included, that the study tries already: left out.
+    """
+    space, own = space_of(project), resolved(project)
+    drawn = [space.drawn[key] for key in space.order if key in space.drawn]
 
-        engine = qmc.Sobol(len(keys), scramble=True, rng=np.random.default_rng(seed))
-        if index:
-            engine.fast_forward(index)
-        self._at: dict[str, float] = dict(zip(keys, engine.random(1)[0].tolist(), strict=True))
+    def point(values: Sequence[object]) -> Settings:
+        chosen = dict(zip((found.key for found in drawn), values, strict=True))
+        # A point whose expression has no value stays: its trial will say so, and be infeasible.
+        return settle_in(space, own, lambda found: chosen[found.key], lenient=True)
 
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """The value at the point's coordinate of a key."""
-        return value_at_quantile(param_distribution, self._at[param_name])
+    points = map(point, itertools.product(*(found.values() for found in drawn)))
+    unique = list({repr(one): one for one in points if one not in taken}.values())
+    random.Random(project.search.seed).shuffle(unique)
+    return [{key: label_of(value) for key, value in one.items() if key in space.drawn} for one in unique]
 
 
-def value_at_quantile(distribution: BaseDistribution, quantile: float) -> Any:
-    """The value of a uniform distribution below which this share of it lies, in [0, 1)."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(quantile * len(distribution.choices))]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    whole = isinstance(distribution, IntDistribution)
-    if distribution.log:
-        # Half a step on either side, so that the smallest and the largest whole number get their full share.
-        margin = 0.5 if whole else 0.0
-        start, end = math.log(low - margin), math.log(high + margin)
-        value = math.exp(start + quantile * (end - start))
-        return min(max(round(value), low), high) if whole else min(max(value, low), high)
-    if step is None:
-        return low + quantile * (high - low)
-    value = low + int(quantile * (round((high - low) / step) + 1)) * step
-    return int(value) if whole else min(value, high)
+def grid_size(parameters: Sequence[Parameter]) -> float:
+    """How many points a grid has at most; conditions may leave fewer."""
+    return math.prod(
+        len(found.choices) or (round((found.high - found.low) / found.step) + 1 if found.step else math.inf)
+        for found in parameters
+    )
+
+
+def _sobol_points(project: Project, count: int) -> list[dict[str, Label]]:
+    """The first points of a scrambled Sobol sequence. Source: Bergstra and Bengio, JMLR 13 (2012)."""
+    study = optuna.create_study()  # in memory: it holds the sequence's counter
+    trial = study.ask()
+    for _, found in sorted(space_of(project).drawn.items()):
+        suggest(trial, found)
+    sequence = optuna.samplers.QMCSampler(scramble=True, seed=project.search.seed)
+    frozen, distributions = study.trials[0], dict(sorted(trial.distributions.items()))
+    return [sequence.sample_relative(study, frozen, distributions) for _ in range(count)]

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
 from tunery.config.search import SearchConfig
-from tunery.search.space.space import OWN_SLOT
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 
 PruneMetric = Literal["score", "validation/nll"]
 
@@ -29,19 +29,14 @@ def prunes(search: SearchConfig) -> bool:
 
 
 def prune_metric(project: Project) -> PruneMetric | None:
-    """What trials are compared by at a checkpoint; None where none is pruned or a checkpoint measures nothing."""
+    """What trials are compared by at a checkpoint; None if none is pruned or a checkpoint measures nothing."""
     if not prunes(project.search):
         return None
     if project.search.prune_by != "auto":
         return project.search.prune_by
-    if scores_checkpoints(project):
+    if project.training.scores_checkpoints:
         return "score"
     return "validation/nll" if has_validation(project) else None
-
-
-def scores_checkpoints(project: Project) -> bool:
-    """Whether training scores dev items at its checkpoints."""
-    return project.training.score_checkpoints or project.training.keep_best_by == "score"
 
 
 def has_validation(project: Project) -> bool:
@@ -100,5 +95,5 @@ class _RungPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         worse = self._rule.prune(study, trial)  # asked always: hyperband keeps each trial's value at each rung
-        spared = trial.user_attrs.get("slot") == OWN_SLOT or (trial.last_step or 0) >= self._rungs
+        spared = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL or (trial.last_step or 0) >= self._rungs
         return worse and not spared

@@ -1,7 +1,7 @@
-"""How a trial's settings are chosen: the same slot of a study draws the same, in any process, however often resumed.
+"""How a trial's settings are drawn: the same trial of a study draws the same, in any process, however often resumed.
 
 Optuna's samplers hold random state, so that what is drawn depends on what the process drew before. Here each trial gets
-a sampler of its own, seeded by the study's seed and the trial's slot; what it learns, it reads from the storage.
+a sampler of its own, seeded by the study's seed and the trial's number; what it learns, it reads from the storage.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tunery.config.search import Dimension, SearchConfig
-from tunery.search.sampling.failed_trials import with_lessons
-from tunery.search.sampling.fixed_points import GridPoint, QuasiRandomPoint
-from tunery.search.space.parameters import Label
-
-SlotOf = Callable[[FrozenTrial], int]
+from tunery.config.search import SearchConfig
+from tunery.search.sampling.failed_trials import with_failed_trials
+from tunery.search.space.space import QUEUE_KEY
 
 # Trials at random before a model of the space is trusted. Optuna's 10 is half of a study of 20.
 STARTUP_TRIALS = 5
@@ -31,48 +28,25 @@ STARTUP_TRIALS = 5
 POPULATION = 10
 
 
-def slot_of_trial(trial: FrozenTrial) -> int:
-    """The trial's place in the study; one without a numbered place draws nothing, or has all its settings given."""
-    slot = trial.user_attrs.get("slot")
-    return slot if isinstance(slot, int) else trial.number
+def make_sampler(search: SearchConfig) -> BaseSampler:
+    """The sampler that search.sampler names."""
+    return _PerTrialSampler(search)
 
 
-def make_sampler(
-    search: SearchConfig,
-    grid: Sequence[Mapping[str, Label]] = (),
-    fixed: int = 1,
-    slot_of: SlotOf = slot_of_trial,
-) -> BaseSampler:
-    """The sampler that search.sampler names.
+def seed_of(seed: int, number: int, draws: int = 0) -> int:
+    """A seed below 2^32 for one trial, and for each time that its settings are drawn anew.
 
-    Args:
-        search: The section `search`.
-        grid: Points of the sampler grid; see `grid_points`.
-        fixed: How many first slots have settings given: the project's own and the known-good ones. Grid and
-            quasi-random points are dealt to the slots after them.
-        slot_of: A trial's slot.
+    Neighbouring trials and seeds share nothing (NumPy's SeedSequence).
     """
-
-    def build(trial: FrozenTrial) -> BaseSampler:
-        return _inner(search, grid, fixed, slot_of(trial), int(trial.user_attrs.get("draws", 0)))
-
-    return _SlotSampler(build, search.sampler)
-
-
-def seed_of(seed: int, slot: int, draws: int = 0) -> int:
-    """A seed below 2^32 for one slot, and for each time that its settings are drawn anew.
-
-    Neighbouring slots and seeds share nothing (NumPy's SeedSequence).
-    """
-    entropy = (seed, slot, draws) if draws else (seed, slot)
+    entropy = (seed, number, draws) if draws else (seed, number)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-class _SlotSampler(BaseSampler):
+class _PerTrialSampler(BaseSampler):
     """Gives each trial a fresh sampler, kept until the trial ends: a sampler draws key by key."""
 
-    def __init__(self, build: Callable[[FrozenTrial], BaseSampler], name: str) -> None:
-        self._build, self._name = build, name
+    def __init__(self, search: SearchConfig) -> None:
+        self._search = search
         self._of_trial: dict[int, BaseSampler] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -80,46 +54,47 @@ class _SlotSampler(BaseSampler):
         self._sampler(trial).before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler(trial).infer_relative_search_space(with_lessons(study, self._name), trial)
+        return self._sampler(trial).infer_relative_search_space(self._seen(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler(trial).sample_relative(with_lessons(study, self._name), trial, search_space)
+        return self._sampler(trial).sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._sampler(trial).sample_independent(
-            with_lessons(study, self._name), trial, param_name, param_distribution
-        )
+        return self._sampler(trial).sample_independent(self._seen(study), trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         sampler = self._sampler(trial)
         del self._of_trial[trial.number]
         sampler.after_trial(study, trial, state, values)
 
+    def _seen(self, study: Study) -> Study:
+        return with_failed_trials(study, self._search.sampler)
+
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._of_trial:
-            self._of_trial[trial.number] = self._build(trial)
+            self._of_trial[trial.number] = self._make(trial)
         return self._of_trial[trial.number]
 
-
-def _inner(search: SearchConfig, grid: Sequence[Mapping[str, Label]], fixed: int, slot: int, draws: int) -> BaseSampler:
-    seed = seed_of(search.seed, slot, draws)
-    if search.sampler == "grid":
-        return GridPoint(grid, slot - fixed)
-    if search.sampler == "qmc":
-        drawn = sorted(key for key, entry in search.space.items() if isinstance(entry, Dimension))
-        return QuasiRandomPoint(drawn, search.seed, max(0, slot - fixed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's group
-        return _OPTUNA[search.sampler](seed)
+    def _make(self, trial: FrozenTrial) -> BaseSampler:
+        key = trial.user_attrs.get(QUEUE_KEY)
+        # One without a number draws nothing (finals), or is the user's own in optuna-dashboard and is not run.
+        number = key if isinstance(key, int) else trial.number
+        seed = seed_of(self._search.seed, number, int(trial.user_attrs.get("draws", 0)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's group
+            return _OPTUNA[self._search.sampler](seed)
 
 
 # Every default that matters is pinned: Optuna changed several of them from 4 to 5.
 _OPTUNA: Mapping[str, Callable[[int], BaseSampler]] = {
     "random": optuna.samplers.RandomSampler,
+    # Their trials are queued with their whole point, so that nothing is left to draw.
+    "grid": optuna.samplers.RandomSampler,
+    "qmc": optuna.samplers.RandomSampler,
     # group: conditional keys are modelled together with those that appear with them. constant_liar: workers that run
     # at the same time keep away from each other's settings.
     "tpe": lambda seed: optuna.samplers.TPESampler(

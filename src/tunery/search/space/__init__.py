@@ -1,1 +1,1 @@
-"""What is searched: parameters, derived values, checks, and points known beforehand."""
+"""What is searched: parameters, derived keys, known-good settings, and checks of all of it."""

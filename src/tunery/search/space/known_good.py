@@ -1,11 +1,11 @@
-"""Settings that are known to do well, tried before the sampler's: from YAML files, or from runs that there are."""
+"""Settings that are known to do well, tried before the sampler's: from YAML files, or from existing runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,37 +15,39 @@ from tunery.errors import ConfigError, Fault
 from tunery.search.space.parameters import Parameter, kept_at, short_text
 from tunery.search.space.space import Settings, declared_settings, settle, space_of
 
-# The resolved project tree of a run, by its id.
-TreeOfRun = Callable[[str], Mapping[str, Any]]
+if TYPE_CHECKING:
+    from tunery.tracking.store import Store
+
 RUNS = "runs:/"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What one configuration gives, and where it stands."""
+    """What one configuration gives, and where it is written."""
 
     where: str
     given: Mapping[str, Any]
 
 
-def known_good(project: Project, tree_of_run: TreeOfRun | None = None) -> list[Settings]:
+def known_good(project: Project, store: Store | None = None) -> list[Settings]:
     """The configurations that search.known_good names, each whole: keys that one leaves out are the project's own.
 
     Those that are the project's own settings, or came before, are left out: each is tried once.
 
     Args:
         project: Whose space they are reduced to.
-        tree_of_run: Finds what a run was made with; without it runs:/ entries are passed over.
+        store: MLflow's, from which runs are read; without it runs:/ entries are skipped.
 
     Returns:
         Settings as `draw` gives them, derived keys included, in order.
 
     Raises:
-        ConfigError: With every file that cannot be read, key that is not searched, and value outside of the space.
+        ConfigError: With every file that cannot be read, key that is not searched, and value outside of the space; or
+            for the first run that tunery did not make.
     """
     found: list[Settings] = []
     faults: list[Fault] = []
-    for entry in _entries(project, tree_of_run, faults):
+    for entry in _entries(project, store, faults):
         settings = _settings(project, entry, faults)
         if settings is not None and settings not in (*found, declared_settings(project)):
             found.append(settings)
@@ -54,14 +56,23 @@ def known_good(project: Project, tree_of_run: TreeOfRun | None = None) -> list[S
     return found
 
 
-def _entries(project: Project, tree_of_run: TreeOfRun | None, faults: list[Fault]) -> Iterator[_Entry]:
+def _entries(project: Project, store: Store | None, faults: list[Fault]) -> Iterator[_Entry]:
     searched = project.search.space
     for name in project.search.known_good:
         if not name.startswith(RUNS):
             yield from _from_file(project.folder / Path(name).expanduser(), faults)
-        elif tree_of_run is not None:
-            tree = tree_of_run(name.removeprefix(RUNS))
+        elif store is not None:
+            tree = _config_of_run(project, name, store)
             yield _Entry(name, {key: value_at(tree, key) for key in searched})
+
+
+def _config_of_run(project: Project, name: str, store: Store) -> Mapping[str, Any]:
+    from tunery.tracking.registry import run_config
+
+    tree = run_config(store, name.removeprefix(RUNS))
+    if tree is None:
+        raise ConfigError(project.name, Fault("search.known_good", "runs:/ and the id of a run that tunery made", name))
+    return tree
 
 
 def _from_file(file: Path, faults: list[Fault]) -> Iterator[_Entry]:

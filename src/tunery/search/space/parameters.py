@@ -42,7 +42,7 @@ class Parameter:
         return [label_of(choice) for choice in self.choices]
 
     def outside(self, value: object) -> str | None:
-        """The rule that a value breaks: "one of 4, 8", "from 1 to 8 in steps of 2"; None when it lies in the space."""
+        """The rule that a value breaks: "one of 4, 8", "from 1 to 8 in steps of 2"; None if it is in the space."""
         if self.choices:
             known = any(value == choice and type(value) is type(choice) for choice in self.choices)
             return None if known else f"one of {', '.join(map(short_text, self.choices))}"
@@ -102,7 +102,7 @@ def label_of(value: Any) -> Label:
 
 
 def kept_at(key: str, value: object) -> Any:
-    """A value as the key's field keeps it; itself where it does not fit."""
+    """A value as the key's field keeps it; the value itself if it does not fit."""
     field = field_at(Project, key)
     return value if field is None else kept(field, value)
 

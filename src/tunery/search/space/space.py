@@ -18,7 +18,8 @@ from tunery.search.space.parameters import Label, Parameter, kept_at, label_of, 
 if TYPE_CHECKING:
     import optuna
 
-OWN_SLOT = 0  # the project's own settings are the first trial of every study
+OWN_TRIAL = 0  # the project's own settings are the first trial of every study
+QUEUE_KEY = "queue_key"  # user attribute of an Optuna trial: which of the queued trials it serves
 Settings = dict[str, Any]
 
 
@@ -32,10 +33,10 @@ class Space:
 
 
 def space_of(project: Project) -> Space:
-    """The space that search.space declares; `check_space` says what may be wrong with it.
+    """The space that search.space declares; `check_search` says what may be wrong with it.
 
     Raises:
-        ExpressionError, graphlib.CycleError: If a derived key cannot be read, or keys wait for each other.
+        ExpressionError, graphlib.CycleError: If a derived key cannot be read, or keys depend on each other.
     """
     searched = project.search.space
     drawn = {key: parameter(key, entry) for key, entry in searched.items() if isinstance(entry, Dimension)}
@@ -47,7 +48,7 @@ def arrange(drawn: Mapping[str, Parameter], derived: Mapping[str, Expression]) -
     """Drawn and derived keys in an order in which each finds its values. The order of lines in the file is none.
 
     Raises:
-        graphlib.CycleError: If keys wait for each other.
+        graphlib.CycleError: If keys depend on each other.
     """
     needs = {key: depends_on(key, drawn, derived) for key in sorted((*drawn, *derived))}
     return Space(tuple(TopologicalSorter(needs).static_order()), drawn, derived)
@@ -62,12 +63,12 @@ def depends_on(key: str, drawn: Mapping[str, Parameter], derived: Mapping[str, E
 def draw(trial: optuna.Trial, project: Project) -> Settings:
     """A trial's settings: each key drawn, derived or left to the project, in the order in which they depend.
 
-    The project's own slot takes the project exactly as it is declared: nothing is derived there.
+    The first trial takes the project exactly as it is declared: nothing is derived.
 
     Raises:
         ConfigError: If an expression has no value for what was drawn.
     """
-    if trial.user_attrs.get("slot") == OWN_SLOT:
+    if trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL:
         for key in own_settings(project):
             suggest(trial, space_of(project).drawn[key])
         return declared_settings(project)
@@ -80,7 +81,13 @@ def settle(project: Project, choose: Callable[[Parameter], Any]) -> Settings:
     Raises:
         ConfigError: If an expression has no value.
     """
-    space, own = space_of(project), resolved(project)
+    return settle_in(space_of(project), resolved(project), choose)
+
+
+def settle_in(
+    space: Space, own: Mapping[str, Any], choose: Callable[[Parameter], Any], *, lenient: bool = False
+) -> Settings:
+    """The same, given the space and the own settings; lenient: leave out a key whose expression has no value."""
     settings: Settings = {}
 
     def value_of(key: str) -> Any:
@@ -88,14 +95,18 @@ def settle(project: Project, choose: Callable[[Parameter], Any]) -> Settings:
 
     for key in space.order:
         if key in space.derived:
-            settings[key] = derive(key, space.derived[key], value_of)
+            try:
+                settings[key] = _derived(key, space.derived[key], value_of)
+            except ConfigError:
+                if not lenient:
+                    raise
         elif space.drawn[key].holds(value_of):
             settings[key] = choose(space.drawn[key])
     return settings
 
 
 def own_settings(project: Project) -> Settings:
-    """The project's own values of the keys that are drawn, where their conditions hold: what slot 0 is given."""
+    """The project's own values of the keys that are drawn, if their conditions hold: those of the first trial."""
     own = resolved(project)
     space = space_of(project)
     return {
@@ -141,12 +152,7 @@ def name_of(settings: Mapping[str, Any], project: Project) -> str:
     return ", ".join(changed) or "as declared"
 
 
-def derive(key: str, expression: Expression, value_of: Callable[[str], Any]) -> Any:
-    """The value of a derived key, given the values of other keys.
-
-    Raises:
-        ConfigError: If the expression has none.
-    """
+def _derived(key: str, expression: Expression, value_of: Callable[[str], Any]) -> Any:
     try:
         value = expression.value({name: value_of(name) for name in expression.names})
     except ExpressionError as error:
@@ -155,7 +161,7 @@ def derive(key: str, expression: Expression, value_of: Callable[[str], Any]) -> 
 
 
 def _short_names(searched: Mapping[str, object]) -> dict[str, str]:
-    """Last parts of keys; more parts where two keys would look the same."""
+    """Last parts of keys; more parts if two keys would look the same."""
     names = {}
     for key in searched:
         parts = key.split(".")

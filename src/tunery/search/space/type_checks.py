@@ -21,7 +21,7 @@ _SAMPLES = 32
 
 
 def misfits(project: Project, key: str, value: Any, where: str) -> Iterator[Fault]:
-    """Why the project does not take a value at a key; whether it goes with other keys is known when they are drawn."""
+    """Why the project refuses a value at a key; its combination with other keys is checked when they are drawn."""
     tree = resolved(project)
     put_at(tree, key, value)
     try:
@@ -39,11 +39,11 @@ def misfits(project: Project, key: str, value: Any, where: str) -> Iterator[Faul
 def derived_faults(project: Project, space: Space) -> Iterator[Fault]:
     """Faults of derived keys that no trial could have: of the wrong type or out of range, whatever is drawn.
 
-    Where some of the values drawn go well, the others make infeasible trials, as any combination may.
+    If only some of the values fail, they make infeasible trials, as any combination may.
 
     Args:
         project: What is searched.
-        space: Its space, of which all else was found to be right.
+        space: Its space, without any other fault.
     """
     chance = random.Random(0)
     samples = [_faults_by_key(project, space, chance) for _ in range(_SAMPLES if space.derived else 0)]

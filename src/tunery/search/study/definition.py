@@ -1,4 +1,4 @@
-"""What makes a study the study that it is: written down when it is made, compared when somebody goes on with it."""
+"""What identifies a study: stored when it is created, compared when it is resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tunery.config.data import SourceConfig
-from tunery.config.fingerprint import fingerprint, flatten
+from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.config.search import Dimension
 from tunery.data.load import all_sources, locate
@@ -21,9 +21,17 @@ from tunery.search.sampling.pruners import prune_metric, prunes
 from tunery.search.space.parameters import kept_at
 from tunery.search.space.space import with_settings
 
-# What a trial is asked, trained on and compared by. A total, a time or a store may change from one day to the next.
-_FIXED = ("sampler", "seed", "known_good")
 FILES = "files"
+# The parts of a description, and how a change in one is introduced. Totals, times and stores may change.
+_PARTS = {
+    "space": "search.space: ",
+    "objectives": "search.objectives: ",
+    "constraints": "search.constraints: ",
+    "search": "search.",
+    "settings": "",
+    "configurations": "search.known_good, configuration ",
+    FILES: "the content of ",
+}
 _ABSENT = object()
 
 
@@ -32,23 +40,25 @@ def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]]
 
     Args:
         project: What is searched.
-        configurations: What search.known_good comes to: their slots, and the grid without them, are laid out once.
+        configurations: The known-good settings: they, and a grid without them, are queued once.
 
     Returns:
-        space, constraints, objectives in their order; sampler, seed, pruner in force and what it compares;
-        settings: every other key that decides a result, what trials are asked among them; their fingerprint;
-        configurations, numbered; digests of the files that trials read.
+        space, constraints, objectives in their order; search: sampler, seed, known_good, the pruner in force and what
+        it compares; settings: every other key that decides a result; configurations, numbered; digests of the files
+        that trials read.
     """
     search = resolved(project)["search"]
+    settings = {key: value for key, value in resolved(project).items() if key not in ("name", "search", "promotion")}
     described = {
         "space": search["space"],
         "objectives": [[metric, direction] for metric, direction in search["objectives"].items()],
         "constraints": search["constraints"],
-        **{name: search[name] for name in _FIXED},
-        "pruner": search["pruner"] if prunes(project.search) else "none",
-        "prune_by": prune_metric(project),
-        "settings": _settings(project),
-        "fingerprint": fingerprint(project),
+        "search": {
+            **{name: search[name] for name in ("sampler", "seed", "known_good")},
+            "pruner": search["pruner"] if prunes(project.search) else "none",
+            "prune_by": prune_metric(project),
+        },
+        "settings": flatten(settings),
         "configurations": {str(number): dict(given) for number, given in enumerate(configurations)},
         FILES: file_digests(project),
     }
@@ -56,44 +66,19 @@ def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]]
     return plain
 
 
-def space_digest(project: Project) -> str:
-    """First 16 hex digits of the SHA-256 of `describe_space`."""
-    canonical = json.dumps(describe_space(project), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two descriptions, one sentence each: "training.epochs was 3.0, is now 1.0"; [] if nothing.
 
     Args:
-        old: `describe_space` when the study was made.
+        old: `describe_space` when the study was created.
         new: `describe_space` of the project as it is now.
     """
     sentences = [
-        *_between(_mapping(old.get("space")), _mapping(new.get("space")), "search.space: "),
-        *_between(_mapping(old.get("objectives")), _mapping(new.get("objectives")), "search.objectives: "),
-        *_between(_mapping(old.get("constraints")), _mapping(new.get("constraints")), "search.constraints: "),
-        *_between(_plain(old), _plain(new), "search."),
-        *_between(_mapping(old.get("settings")), _mapping(new.get("settings")), ""),
-        *_newer(old, new, "configurations", "search.known_good, configuration "),
-        *_newer(old, new, FILES, "the content of "),
+        sentence for part, prefix in _PARTS.items() for sentence in _between(dict(old[part]), dict(new[part]), prefix)
     ]
-    if not sentences and old.get("objectives") != new.get("objectives"):
+    if not sentences and old["objectives"] != new["objectives"]:
         sentences.append("search.objectives: their order changed, and the first decides")
     return sentences
-
-
-def _settings(project: Project) -> dict[str, Any]:
-    tree = {key: value for key, value in resolved(project).items() if key not in ("name", "search", "promotion")}
-    return flatten(tree)
-
-
-def _plain(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: described[name] for name in (*_FIXED, "pruner", "prune_by") if name in described}
-
-
-def _mapping(pairs: Any) -> dict[str, Any]:
-    return dict(pairs or {})
 
 
 def _between(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
@@ -102,15 +87,9 @@ def _between(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Ite
         if before is _ABSENT:
             yield f"{prefix}{key} is new: {_text(after)}"
         elif after is _ABSENT:
-            yield f"{prefix}{key} is gone; it was {_text(before)}"
+            yield f"{prefix}{key} was removed; it was {_text(before)}"
         elif before != after:
             yield f"{prefix}{key} was {_text(before)}, is now {_text(after)}"
-
-
-def _newer(old: Mapping[str, Any], new: Mapping[str, Any], part: str, prefix: str) -> Iterator[str]:
-    """Of a part that studies made by an earlier version have not."""
-    if part in old:
-        yield from _between(_mapping(old[part]), _mapping(new.get(part)), prefix)
 
 
 def _text(value: object) -> str:
@@ -124,7 +103,7 @@ def file_digests(project: Project) -> dict[str, str]:
 
     Local data, also of sources that are searched; YAML files of the user's own tasks that are asked, with what those
     include, their items, and the Python beside them. A hub dataset is named by its revision, among the settings. A
-    file that is not there is left out: whoever reads it says so.
+    missing file is left out: reading it reports the fault.
 
     Returns:
         Digests by "data NAME", NAME as the project writes it, and "task NAME".
@@ -171,7 +150,7 @@ def _read_by(path: Path, seen: set[Path]) -> Iterator[Path]:
     yield path
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=TaskYaml)
-    except (yaml.YAMLError, UnicodeDecodeError):  # lm-eval says so
+    except (yaml.YAMLError, UnicodeDecodeError):  # lm-eval reports it
         return
     if isinstance(tree, Mapping):
         for name in _texts(tree.get("include")):

@@ -1,155 +1,104 @@
-"""How a study stands, told to whoever watches: what this process does at once, what others did when it is looked at."""
+"""Shows a study's progress: this process's trials at once, those of other processes when it looks."""
 
 from __future__ import annotations
-
-import time
-from typing import TYPE_CHECKING, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
 from tunery.reporting.text import shown
+from tunery.runs.observer import StudyObserver
 from tunery.search.study import queue
 from tunery.search.study.rows import best_of, row_of, rows
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from tunery.records import TrialRow
-
-
-# User attribute of the study: how long its commands took, in all.
-ELAPSED = "elapsed_seconds"
-# So much of a command is forgotten at most where it was killed.
-_SECONDS_BETWEEN_NOTES = 10.0
-
-
-class View(Protocol):
-    """What a person sees of a study."""
-
-    def begin(self, name: str, total: int, done: int) -> None:
-        """So many trials are to be, so many are."""
-
-    def trial_began(self, number: int, name: str, worker: int) -> None:
-        """A trial has begun."""
-
-    def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
-        """An optimizer step of a trial is done."""
-
-    def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
-        """A trial has ended; `best` of all so far."""
-
-    def phase(self, text: str) -> None:
-        """Something else begins."""
-
-    def step(self, text: str) -> None:
-        """A stage begins."""
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table or a text is ready."""
+from tunery.search.study.stopwatch import ELAPSED, Stopwatch
 
 
 class StudyProgress:
-    """Tells a view of each trial once, whichever process ran it."""
+    """Shows an observer each trial once, whichever process ran it."""
 
-    def __init__(self, project: Project, view: View | None = None) -> None:
-        self._project, self._view = project, view
+    def __init__(self, project: Project, observer: StudyObserver | None = None) -> None:
+        self._project, self._observer = project, observer or StudyObserver()
         self._begun: set[int] = set()
-        self._ended: set[int] = set()
-        self._told: set[tuple[str, int]] = set()
+        self._ended: set[tuple[str, int]] = set()  # study and trial: those that need not be shown
+        self._workers: dict[str, int] = {}  # numbered in the order in which they appear
         self._stopwatch: Stopwatch | None = None
 
-    def begin(self, study: optuna.Study, name: str) -> None:
-        """A study begins, or is gone on with: what has ended before is counted and not told."""
-        there = queue.standing(study)
-        self._stopwatch = Stopwatch(study)
-        self._begun = set()
-        self._ended = {trial.number for trial in there.values() if trial.state.is_finished()}
-        if self._view is not None:
-            self._view.begin(name, len(there), len(self._ended))
+    def begin(self, study: optuna.Study) -> None:
+        """A study begins or is resumed: trials that have ended before are counted, but not shown."""
+        self._stopwatch = Stopwatch(study, ELAPSED)
+        self._observer.begin(study.study_name, len(queue.current_trials(study)), self.skip_ended(study))
 
-    def begin_finals(self, finals: optuna.Study) -> None:
-        """The finals begin, or are gone on with."""
-        there = queue.standing(finals).values()
-        self._told |= {(finals.study_name, trial.number) for trial in there if trial.state.is_finished()}
+    def skip_ended(self, study: optuna.Study) -> int:
+        """Do not show the trials that have ended by now; how many there are."""
+        trials = queue.current_trials(study).values()
+        ended = {(study.study_name, trial.number) for trial in trials if trial.state.is_finished()}
+        self._ended |= ended
+        return len(ended)
 
-    def trial_began(self, trial: optuna.Trial, slot: int | str, name: str, worker: int) -> None:
+    def trial_began(self, trial: optuna.Trial, key: queue.Key, name: str) -> None:
         """A trial of this process has begun."""
         self._begun.add(trial.number)
-        if self._view is not None and isinstance(slot, int):
-            self._view.trial_began(slot, name, worker)
+        if isinstance(key, int):
+            self._observer.trial_began(key, name, self._worker(trial))
 
-    def trial_step(self, slot: int | str, step: int, total_steps: int, loss: float | None) -> None:
-        """A trial of this process is so far."""
+    def trial_step(self, key: queue.Key, step: int, total_steps: int, loss: float | None) -> None:
+        """A trial of this process has done an optimizer step."""
         self._note_time()
-        if self._view is not None and isinstance(slot, int):
-            self._view.trial_step(slot, step, total_steps, loss)
+        if isinstance(key, int):
+            self._observer.trial_step(key, step, total_steps, loss)
 
-    def look(self, study: optuna.Study) -> None:
-        """Tell what has begun and ended since the last look."""
+    def update(self, study: optuna.Study) -> None:
+        """Show what has begun and ended since the last look."""
         self._note_time()
-        if self._view is None:
-            return
-        for slot, trial in queue.standing(study).items():
-            if not isinstance(slot, int):
-                self._look_at_final(study, trial)
-                continue
-            if trial.state == TrialState.RUNNING and trial.number not in self._begun and "name" in trial.user_attrs:
-                self._begun.add(trial.number)
-                self._view.trial_began(slot, trial.user_attrs["name"], int(trial.user_attrs.get("worker_number", 0)))
-            if trial.state.is_finished() and not queue.may_retry(trial) and trial.number not in self._ended:
-                self._ended.add(trial.number)
-                best = best_of(rows(study, self._project), self._project)
-                self._view.trial_ended(row_of(trial, self._project), best[0] if best else None)
+        for key, trial in queue.current_trials(study).items():
+            if isinstance(key, int):
+                self._show_trial(study, key, trial)
+            else:
+                self._show_final(study, trial)
 
-    def _look_at_final(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if (
-            not trial.state.is_finished()
-            or (study.study_name, trial.number) in self._told
-            or "name" not in trial.user_attrs
-        ):
+    def _show_trial(self, study: optuna.Study, key: int, trial: FrozenTrial) -> None:
+        known = trial.user_attrs
+        if trial.state == TrialState.RUNNING and trial.number not in self._begun and "name" in known:
+            self._begun.add(trial.number)
+            self._observer.trial_began(key, known["name"], self._worker(trial))
+        if self._has_just_ended(study, trial) and not queue.may_retry(trial):
+            self._ended.add((study.study_name, trial.number))
+            best = best_of(rows(study, self._project), self._project)
+            self._observer.trial_ended(row_of(trial, self._project), best[0] if best else None)
+
+    def _has_just_ended(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return trial.state.is_finished() and (study.study_name, trial.number) not in self._ended
+
+    def _worker(self, trial: optuna.Trial | FrozenTrial) -> int:
+        return self._workers.setdefault(trial.user_attrs.get(queue.WORKER, ""), len(self._workers))
+
+    def _show_final(self, finals: optuna.Study, trial: FrozenTrial) -> None:
+        known = trial.user_attrs
+        if not self._has_just_ended(finals, trial) or "name" not in known:
             return
-        self._told.add((study.study_name, trial.number))
-        known, done = trial.user_attrs, sum(one.state.is_finished() for one in queue.standing(study).values())
+        self._ended.add((finals.study_name, trial.number))
+        trials = queue.current_trials(finals)
+        done = sum(one.state.is_finished() for one in trials.values())
         objective = next(iter(self._project.search.objectives))
-        came = known.get(queue.FAILURE) or ", ".join(
-            f"{objective} {shown(objective, one)}" for one in trial.values or ()
-        )
-        said = f"final {done}/{len(queue.standing(study))}: trial {known['trial']} with seed {known['seed']}: {came}"
-        self.step(f"{said}  {known['name']}")
+        values = ", ".join(f"{objective} {shown(objective, value)}" for value in trial.values or ())
+        result = known.get(queue.FAILURE) or values
+        where = f"trial {known['trial']} with seed {known['seed']}"
+        self.step(f"final {done}/{len(trials)}: {where}: {result}  {known['name']}")
 
     def phase(self, text: str) -> None:
-        """Something else than trials begins."""
+        """A part of the study other than its trials begins."""
         self._note_time()
-        if self._view is not None:
-            self._view.phase(text)
+        self._observer.phase(text)
 
     def step(self, text: str) -> None:
-        """A line for a person."""
-        if self._view is not None:
-            self._view.step(text)
+        """Show a line."""
+        self._observer.step(text)
 
-    def show(self, renderable: RenderableType) -> None:
-        """A table for a person."""
-        if self._view is not None:
-            self._view.show(renderable)
+    def note_time(self) -> None:
+        """Store how long the study's commands took so far, this one included."""
+        if self._stopwatch is not None:
+            self._stopwatch.note()
 
     def _note_time(self) -> None:
         if self._stopwatch is not None:
             self._stopwatch.note_now_and_then()
-
-
-class Stopwatch:
-    """Tells a study how long its commands took, this one included: one that is killed says nothing at its end."""
-
-    def __init__(self, study: optuna.Study) -> None:
-        self._study, self._before = study, float(study.user_attrs.get(ELAPSED, 0.0))
-        self._began = self._noted = time.monotonic()
-
-    def note_now_and_then(self) -> None:
-        """Write it down, not at every step."""
-        now = time.monotonic()
-        if now - self._noted > _SECONDS_BETWEEN_NOTES:
-            self._noted = now
-            self._study.set_user_attr(ELAPSED, self._before + now - self._began)

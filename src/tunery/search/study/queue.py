@@ -1,10 +1,10 @@
-"""A study's trials, laid out beforehand as numbered slots: the total is exact, whoever dies and however often.
+"""A study's trials, queued beforehand: their total is exact, whichever workers die and however often.
 
-An Optuna trial that waits is taken by one worker only (in a file: through the proxy in front of it). So all trials of a
-study are added waiting, each with its slot, and a worker begins none that was not laid out. Where a worker died, the
-slot gets another trial, which follows the dead one and carries on its MLflow run. Whatever was added twice, because two
-workers saw the same need, one rule decides: of several first trials of a slot, and of several that follow the same one,
-the first counts.
+All trials of a study are added to Optuna's storage as waiting, each with a key, and a worker begins none that was not
+queued; the storage gives a waiting trial to one worker only (for a file: through the proxy in front of it). If a worker
+dies, another Optuna trial is added under the same key: it follows the dead one and resumes its MLflow run. Two workers
+that see the same need may both add one. One rule decides then: of several first trials of a key, and of several that
+follow the same trial, the first counts.
 """
 
 from __future__ import annotations
@@ -19,94 +19,89 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-SLOT, RUN_ID, FAILURE, REASON = "slot", "run_id", "failure", "reason"
-METRICS, SURPLUS, RETRIES, WORKER, FOLLOWS = "metrics", "surplus", "retries", "worker", "follows"
-PRUNED_AT, DRAWS, TRAINED = "pruned_at", "draws", "trained"
+from tunery.search.space.space import QUEUE_KEY
+
+# User attributes of an Optuna trial.
+RUN_ID, FAILURE, REASON, METRICS, WORKER = "run_id", "failure", "reason", "metrics", "worker"
+SURPLUS, RETRIES, FOLLOWS, PRUNED_AT, DRAWS, TRAINED = "surplus", "retries", "follows", "pruned_at", "draws", "trained"
 
 MOST_RETRIES = 2
-MOST_DRAWS = 8  # in a space of which all is infeasible there is nothing else to draw
-_WITHDRAWN = "withdrawn"  # of SURPLUS: the total was lowered, and may be raised again
-_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
-# A trial tells its worker at once, and its run as soon as that is made; one that does not has lost its worker.
-_NAMELESS_SECONDS, _RUNLESS_SECONDS = 60.0, 600.0
+MOST_DRAWS = 8  # if the whole space is infeasible there is nothing else to draw
+_WITHDRAWN = "withdrawn"  # value of SURPLUS: the total was lowered, and may be raised again
+_ENDED_WELL = (TrialState.COMPLETE, TrialState.PRUNED)
+_FIXED = "fixed_params"  # system attribute in which Optuna keeps the parameters of an enqueued trial
+# A trial stores its worker at once, and its run as soon as there is one; one that does not has lost its worker.
+_SECONDS_UNTIL_WORKER, _SECONDS_UNTIL_RUN = 60.0, 600.0
 
-Slot = int | str
+Key = int | str
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial to be laid out.
+    """A trial to be queued.
 
     Args:
-        slot: Its number or name; one trial of each is counted.
-        fixed: Parameters that are not drawn.
+        key: Its number or name; one Optuna trial of each key counts.
+        fixed: Parameters that are given rather than drawn.
         attributes: Further user attributes.
     """
 
-    slot: Slot
+    key: Key
     fixed: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def lay_out(study: optuna.Study, jobs: Sequence[TrialJob], *, withdraw: bool = True) -> None:
-    """Add what is missing of the jobs, and withdraw waiting trials that are none of them (unless others want them)."""
-    wanted = {job.slot for job in jobs}
-    for slot, trials in by_slot(study).items():
-        if withdraw and slot not in wanted:
+def enqueue_trials(study: optuna.Study, jobs: Sequence[TrialJob], *, withdraw: bool = True) -> None:
+    """Queue the jobs that are missing, and (unless others need them) withdraw waiting trials that are none of them."""
+    wanted = {job.key for job in jobs}
+    for key, trials in attempts(study).items():
+        if withdraw and key not in wanted:
             for trial in trials:
                 if trial.state == TrialState.WAITING:
                     _withdraw(study, trial)
-    there, all_trials = standing(study), by_slot(study)
+    current, all_attempts = current_trials(study), attempts(study)
     for job in jobs:
-        if job.slot not in there:
-            _add(study, job, all_trials.get(job.slot, ()))
+        if job.key not in current:
+            _enqueue(study, job, all_attempts.get(job.key, ()))
 
 
-def _add(study: optuna.Study, job: TrialJob, former: Sequence[FrozenTrial]) -> None:
-    """Add a job's trial; one that was begun before its slot was withdrawn goes on."""
+def _enqueue(study: optuna.Study, job: TrialJob, former: Sequence[FrozenTrial]) -> None:
+    """Queue a job; a trial that was begun before it was withdrawn is resumed."""
     begun = [trial for trial in former if _is_withdrawn(trial) and FOLLOWS in trial.user_attrs]
-    attributes = {**job.attributes, SLOT: job.slot}
     if begun:
-        _add_again(study, begun[-1], {})
-    elif job.fixed:
-        study.enqueue_trial(dict(job.fixed), user_attrs=attributes)
+        _enqueue_again(study, begun[-1], {})
     else:
-        # Not enqueue_trial: GridSampler takes even an empty dict for a full set of fixed parameters.
-        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attributes))
+        study.enqueue_trial(dict(job.fixed), user_attrs={**job.attributes, QUEUE_KEY: job.key})
 
 
-def by_slot(study: optuna.Study) -> dict[Slot, list[FrozenTrial]]:
-    """All trials of each slot, in the order in which they were added."""
-    found: dict[Slot, list[FrozenTrial]] = {}
+def attempts(study: optuna.Study) -> dict[Key, list[FrozenTrial]]:
+    """All Optuna trials of each key, in the order in which they were added."""
+    found: dict[Key, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False):
-        if SLOT in trial.user_attrs:
-            found.setdefault(trial.user_attrs[SLOT], []).append(trial)
+        if QUEUE_KEY in trial.user_attrs:
+            found.setdefault(trial.user_attrs[QUEUE_KEY], []).append(trial)
     return found
 
 
-def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial stands for its slot; one that two workers raced for, or that was withdrawn, does not."""
-    return not trial.user_attrs.get(SURPLUS, False)
+def current_trials(study: optuna.Study) -> dict[Key, FrozenTrial]:
+    """The trial that counts for each key: one that ended well, else the last of those that follow the first."""
+    found = {key: (_current(trials), trials) for key, trials in attempts(study).items()}
+    return {key: last for key, (last, trials) in found.items() if last is not None and not _was_dropped(last, trials)}
 
 
-def standing(study: optuna.Study) -> dict[Slot, FrozenTrial]:
-    """The trial that counts for each slot: one that ended well, else the last of those that follow the first."""
-    found = {slot: (_last(trials), trials) for slot, trials in by_slot(study).items()}
-    return {slot: last for slot, (last, trials) in found.items() if last is not None and not _given_up(last, trials)}
-
-
-def _last(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    counted = [trial for trial in trials if counts(trial)]
-    last = next((trial for trial in counted if trial.state in _WELL), None)
+def _current(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    # One that two workers raced for, or that was withdrawn, does not count.
+    counted = [trial for trial in trials if not trial.user_attrs.get(SURPLUS, False)]
+    last = next((trial for trial in counted if trial.state in _ENDED_WELL), None)
     following = last or next((trial for trial in counted if FOLLOWS not in trial.user_attrs), None)
-    while following is not None and following.state not in _WELL:
+    while following is not None and following.state not in _ENDED_WELL:
         last = following
         following = next((trial for trial in counted if trial.user_attrs.get(FOLLOWS) == last.number), None)
     return last
 
 
-def _given_up(last: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether a slot's trial was stopped, and what would have gone on with it was withdrawn."""
+def _was_dropped(last: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a trial was stopped, and its successor was withdrawn."""
     stopped = last.state == TrialState.FAIL
     return stopped and any(_is_withdrawn(trial) and trial.number > last.number for trial in trials)
 
@@ -116,13 +111,13 @@ def _is_withdrawn(trial: FrozenTrial) -> bool:
 
 
 def unfinished(study: optuna.Study) -> list[FrozenTrial]:
-    """Standing trials that wait, run, or died and may be tried again."""
-    return [trial for trial in standing(study).values() if not trial.state.is_finished() or may_retry(trial)]
+    """Current trials that wait, run, or lost their worker and may be retried."""
+    return [trial for trial in current_trials(study).values() if not trial.state.is_finished() or may_retry(trial)]
 
 
 def may_retry(trial: FrozenTrial) -> bool:
     """Whether a failed trial lost its worker, and has not done so too often."""
-    # Without a reason of its own it was another process that found it dead (Optuna's heartbeat).
+    # Without a reason of its own it was found dead by another process (Optuna's heartbeat).
     lost = trial.state == TrialState.FAIL and trial.user_attrs.get(FAILURE, "killed") == "killed"
     return lost and retries(trial) < MOST_RETRIES
 
@@ -132,28 +127,28 @@ def retries(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get(RETRIES, 0))
 
 
-def was_tried(trial: optuna.Trial | FrozenTrial) -> bool:
-    """Whether the slot's trial was begun before, by a worker that died or was stopped."""
+def was_begun(trial: optuna.Trial | FrozenTrial) -> bool:
+    """Whether the trial was begun before, by a worker that died or was stopped."""
     return RETRIES in trial.user_attrs
 
 
-def is_superfluous(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """Whether a trial that was just begun stands for no slot, or for one that another trial serves."""
-    slot = trial.user_attrs.get(SLOT)
-    last = None if slot is None else _last(by_slot(study)[slot])
+def is_surplus(study: optuna.Study, trial: optuna.Trial) -> bool:
+    """Whether a trial that has just begun has no key, or another trial counts for its key."""
+    key = trial.user_attrs.get(QUEUE_KEY)
+    last = None if key is None else _current(attempts(study)[key])
     return last is None or last.number != trial.number
 
 
-def take(study: optuna.Study) -> int | None:
-    """Begin the waiting trial of the earliest slot; its id in the storage.
+def pop_earliest(study: optuna.Study) -> int | None:
+    """Begin the waiting trial whose key was queued first; its id in the storage.
 
-    Optuna takes the one that was added first. One that was stopped would then come last, and samplers that learn would
-    draw from another history than that of a study which nobody stopped.
+    Optuna takes the trial that was added first. One that was stopped would then come last, and samplers that learn
+    would draw from another history than that of a study that was never stopped.
     """
-    first = {slot: trials[0].number for slot, trials in by_slot(study).items()}
+    first = {key: trials[0].number for key, trials in attempts(study).items()}
 
     def place(trial: FrozenTrial) -> tuple[int, int]:
-        return first.get(trial.user_attrs.get(SLOT, ""), trial.number), trial.number
+        return first.get(trial.user_attrs.get(QUEUE_KEY, ""), trial.number), trial.number
 
     for trial in sorted(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)), key=place):
         with suppress(UpdateFinishedTrialError):
@@ -163,21 +158,21 @@ def take(study: optuna.Study) -> int | None:
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
-    """Take a trial away from its worker, and let another one go on with it.
+    """Take a trial away from its worker, and let another one resume it.
 
     Args:
         study: The study.
         trial: Its trial that runs, or was found dead.
-        died: As for succeed.
+        died: As for add_successor.
     """
-    # The successor first: whoever dies in between leaves two, of which the first is failed later, and not none.
-    succeed(study, trial, died=died)
+    # The successor first: a process that dies in between leaves two trials, of which the first is failed later.
+    add_successor(study, trial, died=died)
     if not trial.state.is_finished():
         fail(study, trial, "killed", "its worker died" if died else "its worker was stopped")
 
 
-def succeed(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
-    """Add a trial for the same slot, with the same parameters and the same MLflow run; not after MOST_RETRIES.
+def add_successor(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
+    """Queue a trial with the same key, parameters and MLflow run; not after MOST_RETRIES.
 
     Args:
         study: The study.
@@ -185,34 +180,40 @@ def succeed(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
         died: Whether it counts as a retry: its worker died, rather than was asked to stop.
     """
     again = retries(trial) + died
-    slot = trial.user_attrs.get(SLOT)
-    last = None if slot is None else _last(by_slot(study)[slot])
-    if again > MOST_RETRIES or last is None or last.number != trial.number or last.state in _WELL:
+    key = trial.user_attrs.get(QUEUE_KEY)
+    last = None if key is None else _current(attempts(study)[key])
+    if again > MOST_RETRIES or last is None or last.number != trial.number or last.state in _ENDED_WELL:
         return
-    _add_again(study, trial, {FOLLOWS: trial.number, RETRIES: again})
+    _enqueue_again(study, trial, {FOLLOWS: trial.number, RETRIES: again})
 
 
 def draw_again(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """Add a trial for the same slot, whose settings are drawn anew; whether that may help."""
+    """Queue a trial with the same key whose settings are drawn anew; whether that may help."""
     draws = int(trial.user_attrs.get(DRAWS, 0)) + 1
     known = study._storage.get_trial(trial._trial_id)
-    if draws > MOST_DRAWS or _as_enqueued(known):
+    if draws > MOST_DRAWS or known.system_attrs.get(_FIXED):
         return False
-    _add_again(study, known, {FOLLOWS: known.number, DRAWS: draws})
+    _enqueue_again(study, known, {FOLLOWS: known.number, DRAWS: draws})
     return True
 
 
-def _add_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
-    """Add a waiting trial with all that is known of another one."""
+def _enqueue_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
+    """Add a waiting trial with everything that is known of another one."""
     drawn = RUN_ID in trial.user_attrs  # else it may have ended between two draws, and is drawn anew
-    kept = {key: value for key, value in trial.user_attrs.items() if key not in (FAILURE, REASON, WORKER, SURPLUS)}
+    user = {key: value for key, value in trial.user_attrs.items() if key not in (FAILURE, REASON, WORKER, SURPLUS)}
+    # Of one that was drawn, also what its sampler stored; of another, the parameters that it was queued with.
+    system = {
+        key: value
+        for key, value in trial.system_attrs.items()
+        if key == _FIXED or (drawn and not key.startswith("constraints"))
+    }
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
             params=trial.params if drawn else {},
             distributions=trial.distributions if drawn else {},
-            user_attrs={**kept, **attributes},
-            system_attrs=_as_drawn(trial) if drawn else _as_enqueued(trial),
+            user_attrs={**user, **attributes},
+            system_attrs=system,
             intermediate_values=trial.intermediate_values,
         )
     )
@@ -226,36 +227,37 @@ def fail(study: optuna.Study, trial: FrozenTrial, failure: str, reason: str) -> 
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def mend(study: optuna.Study, silent: dict[int, float]) -> None:
-    """Bring back slots whose trial was found dead, by a heartbeat or by its silence.
+def requeue_dead_trials(study: optuna.Study, silent_since: dict[int, float]) -> None:
+    """Requeue trials whose worker is dead, by its heartbeat or its silence.
 
     Args:
         study: The study.
-        silent: When the caller first saw each silent trial, by time.monotonic(): clocks of hosts differ.
+        silent_since: When the caller first saw each silent trial, by time.monotonic(): the clocks of hosts differ.
     """
     if not isinstance(study._storage, optuna.storages.GrpcStorageProxy):
         optuna.storages.fail_stale_trials(study)
-    for trial in standing(study).values():
-        if may_retry(trial) or _is_late(trial, silent):
+    for trial in current_trials(study).values():
+        if may_retry(trial) or _is_overdue(trial, silent_since):
             requeue(study, trial, died=True)
 
 
-def _is_late(trial: FrozenTrial, silent: dict[int, float]) -> bool:
+def requeue_running_trials(study: optuna.Study, *, died: bool) -> None:
+    """Requeue every trial that runs: for a study in a file on which no command works now.
+
+    Args:
+        study: The study.
+        died: Whether that counts as a retry.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        requeue(study, trial, died=died)
+
+
+def _is_overdue(trial: FrozenTrial, silent_since: dict[int, float]) -> bool:
     if trial.state != TrialState.RUNNING or RUN_ID in trial.user_attrs:
         return False
-    patience = _RUNLESS_SECONDS if WORKER in trial.user_attrs else _NAMELESS_SECONDS
+    patience = _SECONDS_UNTIL_RUN if WORKER in trial.user_attrs else _SECONDS_UNTIL_WORKER
     now = time.monotonic()
-    return now - silent.setdefault(trial.number, now) > patience
-
-
-def _as_drawn(trial: FrozenTrial) -> dict[str, Any]:
-    """What a sampler wrote about how a trial was drawn (its place in a grid, say)."""
-    return {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
-
-
-def _as_enqueued(trial: FrozenTrial) -> dict[str, Any]:
-    """The parameters that were given when the trial was laid out."""
-    return {key: value for key, value in trial.system_attrs.items() if key == "fixed_params"}
+    return now - silent_since.setdefault(trial.number, now) > patience
 
 
 def _withdraw(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -11,10 +11,11 @@ from tunery.config.project import Project
 from tunery.records import TrialRow
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses
-from tunery.search.space.space import OWN_SLOT
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
+from tunery.search.study.stopwatch import SECONDS
 
-SETTINGS, NAME, SECONDS = "settings", "name", "seconds"
+SETTINGS, NAME = "settings", "name"
 _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -25,13 +26,13 @@ _STATES = {
 
 
 def rows(study: optuna.Study, project: Project) -> list[TrialRow]:
-    """The trial that counts for each slot, in the order of the slots."""
-    standing = queue.standing(study)
-    return [row_of(standing[slot], project) for slot in sorted(standing, key=int)]
+    """The trial that counts for each number, in their order."""
+    trials = queue.current_trials(study)
+    return [row_of(trials[number], project) for number in sorted(trials, key=int)]
 
 
 def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
-    """One trial. Optuna calls it pruned when its settings made it fail; here it has failed."""
+    """One trial. If its settings made it fail, it is pruned to Optuna and failed here."""
     known = trial.user_attrs
     failure = known.get(queue.FAILURE) if trial.state in (TrialState.FAIL, TrialState.PRUNED) else None
     if trial.state == TrialState.FAIL:
@@ -39,7 +40,7 @@ def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
     metrics: Mapping[str, float] = known.get(queue.METRICS, {})
     complete = trial.state == TrialState.COMPLETE
     return TrialRow(
-        number=int(known[queue.SLOT]),
+        number=int(known[QUEUE_KEY]),
         state="failed" if failure else _STATES[trial.state],
         settings=known.get(SETTINGS, {}),
         values=dict(zip(project.search.objectives, trial.values or (), strict=True)) if complete else {},
@@ -50,12 +51,12 @@ def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
         run_id=known.get(queue.RUN_ID),
         seconds=known.get(SECONDS),
         attempts=queue.retries(trial) + 1,
-        name=known.get(NAME, "as declared" if known[queue.SLOT] == OWN_SLOT else ""),
+        name=known.get(NAME, "as declared" if known[QUEUE_KEY] == OWN_TRIAL else ""),
     )
 
 
 def best_of(found: Sequence[TrialRow], project: Project) -> list[TrialRow]:
-    """Complete trials that keep every bound, from the best value of the first objective on, equal ones by the next."""
+    """Complete trials that keep every bound, best first; ties in the first objective are broken by the next."""
     usable = [row for row in found if row.state == "complete" and row.feasible]
     return sorted(usable, key=lambda row: (losses(row.values, project.search.objectives), row.number))
 

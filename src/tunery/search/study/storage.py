@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 
+from tunery.config.fingerprint import json_digest
 from tunery.errors import Fault, RefError, StorageError
 from tunery.runs.workdir import exclusive
 from tunery.tracking.redact import redact
@@ -31,16 +31,16 @@ _SERVERS = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
 }
-# A worker on another host shows that it lives so often; after two silences its trial is given to another.
+# How often a worker on another host shows that it lives; after two missed heartbeats its trial is requeued.
 _HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS = "TUNERY_HEARTBEAT_SECONDS", 30
 _ATTEMPTS = 5
 
 
 def storage_url(given: str | None) -> str:
-    """The storage's address; a SQLite file's path is absolute, so that workers find it from any folder.
+    """The storage's address; the path of a SQLite file becomes absolute, so that workers find it from any folder.
 
     Raises:
-        StorageError: If it is of a kind that workers cannot share, is no file, or its driver is not installed.
+        StorageError: If workers cannot share it, it is not a file, or its driver is not installed.
     """
     url = f"sqlite:///{DEFAULT_FILE}" if given is None else given
     if url.startswith("sqlite:///"):
@@ -53,7 +53,7 @@ def storage_url(given: str | None) -> str:
 def _file(url: str) -> Path:
     name = url.removeprefix("sqlite:///")
     if name in ("", ":memory:"):
-        advice = f"Try sqlite:///{DEFAULT_FILE}: a study in memory would be gone with the command."
+        advice = f"Try sqlite:///{DEFAULT_FILE}: a study in memory would be lost when the command ends."
         raise _refused(url, "sqlite:/// and the name of a file", advice)
     file = Path(name).expanduser().resolve()
     if file.is_dir():
@@ -71,25 +71,21 @@ def is_one_host(url: str) -> bool:
 
 
 @contextmanager
-def held(url: str, study: str) -> Iterator[None]:
+def exclusive_study(url: str, study: str) -> Iterator[None]:
     """Keep a second command away from a study in a file: it would take the first one's trials for dead.
 
-    The lock lies beside the file: whoever can reach the one finds the other, from whatever host and home.
+    The lock is beside the file, so that every host and account that can reach the file finds it.
 
     Raises:
         RefError: If another command runs the study now.
     """
-    if not is_one_host(url):
+    file = Path(url.removeprefix("sqlite:///"))
+    if not is_one_host(url) or not file.parent.is_dir():  # of a missing folder, opening the file says so
         yield
         return
-    file = Path(url.removeprefix("sqlite:///"))
-    if not file.parent.is_dir():
-        yield  # whoever opens the file says so
-        return
-    name = hashlib.sha256(study.encode()).hexdigest()[:16]
     advice = "More workers: --workers N in one command; several commands or hosts: --storage postgresql://HOST/NAME."
-    taken = RefError(f"study {study}", f"another process runs it now. {advice}")
-    with exclusive(file.with_name(f"{file.name}.{name}.lock"), taken):
+    taken = RefError(f"study {study}", f"another process is running it now. {advice}")
+    with exclusive(file.with_name(f"{file.name}.{json_digest(study)}.lock"), taken):
         yield
 
 
@@ -109,7 +105,7 @@ def open_storage(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     beat = None if is_one_host(url) else int(os.environ.get(_HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS))
-    # One connection is lost now and then when a server restarts: look before using it.
+    # A connection is lost when the server restarts: test it before using it.
     engine = {"connect_args": {"timeout": 60}} if is_one_host(url) else {"pool_pre_ping": True}
     for left in reversed(range(_ATTEMPTS)):
         try:
@@ -117,28 +113,28 @@ def open_storage(url: str) -> BaseStorage:
                 url, engine_kwargs=engine, heartbeat_interval=beat, grace_period=None if beat is None else 2 * beat
             )
         except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
-            # Of two hosts that find an empty database at once, one meets the tables that the other one makes.
-            if not left or not _is_taken(error):
+            # If two hosts find an empty database at once, one meets the tables that the other creates.
+            if not left or not _exists_already(error):
                 raise StorageError(redact(url), _why(error, url)) from error
             time.sleep(1.0)
     raise AssertionError("the last attempt returns or raises")
 
 
 @contextmanager
-def answering(url: str) -> Iterator[None]:
-    """Turn what a storage that went away raises inside into one StorageError, without a password.
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what an unreachable storage raises into one StorageError, without a password.
 
     Raises:
         StorageError: If the storage stopped answering.
     """
     try:
         yield
-    except away() as error:
-        raise StorageError(redact(url), f"{_why(error, url)} The same command goes on with the study.") from error
+    except unreachable_errors() as error:
+        raise StorageError(redact(url), f"{_why(error, url)} Run the same command to resume the study.") from error
 
 
-def away() -> tuple[type[Exception], ...]:
-    """What Optuna's storages raise when their database, or the proxy before it, does not answer."""
+def unreachable_errors() -> tuple[type[Exception], ...]:
+    """What Optuna's storages raise if their database, or the proxy in front of it, does not answer."""
     import grpc
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -151,12 +147,14 @@ def _proxied(url: str) -> BaseStorage:
     try:
         storage.wait_server_ready(timeout=60)
     except ConnectionError as error:
-        raise StorageError(url, "the study's storage does not answer. Start the study again.") from error
+        raise StorageError(
+            url, "the study's storage does not answer. Run the same command to resume the study."
+        ) from error
     return storage
 
 
 def _with_driver(url: str) -> str:
-    """SQLAlchemy takes postgresql:// for psycopg 3; psycopg2 serves too, whichever is installed."""
+    """The address with whichever driver is installed: SQLAlchemy alone takes postgresql:// for psycopg 3."""
     scheme, _, rest = url.partition("://")
     kind, _, named = scheme.partition("+")
     drivers, install = _SERVERS[kind]
@@ -170,7 +168,7 @@ def _with_driver(url: str) -> str:
     return f"{kind}+{there[0]}://{rest}"
 
 
-def _is_taken(error: Exception) -> bool:
+def _exists_already(error: Exception) -> bool:
     text = str(error).lower()
     return "already exists" in text or "duplicate" in text or "unique" in text
 
@@ -179,3 +177,26 @@ def _why(error: Exception, url: str) -> str:
     reason = " ".join(redact(str(getattr(error, "orig", None) or error)).split())[:300]
     check = "path, and that its folder can be written" if is_one_host(url) else "address, and that the server runs"
     return f"the study's storage cannot be used ({reason}). Check the {check}."
+
+
+def finals_name(study: str) -> str:
+    """Name of the Optuna study that holds a study's finals."""
+    return f"{study} finals"
+
+
+def conclusion_name(study: str) -> str:
+    """Name of the Optuna study that holds a study's conclusions."""
+    return f"{study} end"
+
+
+def related_studies(study: optuna.Study) -> list[optuna.Study]:
+    """A study, and its finals and conclusions if there are any."""
+    names = finals_name(study.study_name), conclusion_name(study.study_name)
+    return [study, *(found for name in names if (found := load_if_there(study._storage, name)) is not None)]
+
+
+def load_if_there(storage: BaseStorage, name: str) -> optuna.Study | None:
+    """A study by its name, or None."""
+    with suppress(KeyError):
+        return optuna.load_study(study_name=name, storage=storage)
+    return None

@@ -1,8 +1,7 @@
-"""Making a study, or going on with it: what must not have changed, and which trials are still missing."""
+"""A study in Optuna's storage: created, or resumed if its settings have not changed, and its trials queued."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 import warnings
@@ -14,15 +13,14 @@ from optuna.trial import TrialState
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, StorageError
+from tunery.search.sampling.fixed_points import fixed_points
 from tunery.search.sampling.pruners import make_pruner
 from tunery.search.sampling.samplers import make_sampler
-from tunery.search.space.grid import grid_points
-from tunery.search.space.known_good import known_good
-from tunery.search.space.parameters import Label
-from tunery.search.space.space import OWN_SLOT, Settings, declared_settings, labelled, own_settings
+from tunery.search.space.space import Settings, labelled, own_settings
 from tunery.search.study import queue
 from tunery.search.study.definition import FILES, changes, describe_space
-from tunery.search.workers.worker import name_of_process
+from tunery.search.study.mlflow_runs import MADE_BY, SECONDS_TO_BE_MADE, STUDY_ID, THIS_PROCESS, run_of_study
+from tunery.search.study.storage import load_if_there
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
@@ -30,77 +28,101 @@ if TYPE_CHECKING:
 
     from tunery.tracking.store import Store
 
-Direction = Literal["minimize", "maximize"]
-
-DEFINITION, STUDY_RUN, _ID, _MADE_BY = "definition", "run_id", "id", "made_by"
-_MYSELF = name_of_process(os.getpid(), secrets.token_hex(4))
-_SECONDS_TO_BE_MADE = 120.0
+DEFINITION = "definition"
 _MOST_CHANGES = 12
 
 
-def join(
-    storage: BaseStorage, name: str, project: Project, extra: Sequence[Settings], *, alone: bool = False
+def create_or_load(
+    storage: BaseStorage, project: Project, name: str, known: Sequence[Settings], *, alone: bool = False
 ) -> optuna.Study:
-    """Make the study, or join the one that is there.
+    """Create a study, or load the existing one, with the project's sampler and pruner.
 
     Args:
         storage: Where it is.
-        name: Of the study.
         project: What is searched.
-        extra: The known-good configurations.
-        alone: Whether nobody else uses the study now, who could be making it.
+        name: Of the study.
+        known: The known-good settings.
+        alone: Whether no other process uses the study now, which could be creating it.
 
     Raises:
-        ConfigError: If the study that is there was made with other settings; all that changed is named.
-        StorageError: If it was not made by tunery.
+        ConfigError: If the existing study was created with other settings; the message names all that changed.
+        StorageError: If it was not created by tunery.
     """
-    directions = list(project.search.objectives.values())
-    definition = redact(describe_space(project, extra))
+    definition = redact(describe_space(project, known))
     try:
-        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+        study = optuna.create_study(
+            study_name=name, storage=storage, directions=list(project.search.objectives.values())
+        )
         _define(study, definition)
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
         if alone and DEFINITION not in study.user_attrs and not study.get_trials(deepcopy=False):
-            _define(study, definition)  # whoever made it died in the same moment
+            _define(study, definition)  # the process that created it died before it could
         _refuse_changes(study, definition, wait=not alone)
     _name_objectives(study, list(project.search.objectives))
+    study.sampler = make_sampler(project.search)
+    study.pruner = make_pruner(project.search, project.training.checkpoints)
     return study
 
 
+def _define(study: optuna.Study, definition: Mapping[str, Any]) -> None:
+    study.set_user_attr(MADE_BY, THIS_PROCESS)
+    study.set_user_attr(STUDY_ID, secrets.token_hex(16))
+    study.set_user_attr(DEFINITION, definition)
+
+
 def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
-    """What optuna-dashboard writes on its axes; studies of earlier versions have no names yet."""
+    """What optuna-dashboard writes on its axes."""
     if study.metric_names != names:
         with warnings.catch_warnings(category=optuna.exceptions.ExperimentalWarning, action="ignore"):
             study.set_metric_names(list(names))
 
 
-def _define(study: optuna.Study, definition: Mapping[str, Any]) -> None:
-    study.set_user_attr(_MADE_BY, _MYSELF)
-    study.set_user_attr(_ID, secrets.token_hex(16))
-    study.set_user_attr(DEFINITION, definition)
+def _refuse_changes(study: optuna.Study, definition: Mapping[str, Any], *, wait: bool) -> None:
+    was = _definition(study, wait=wait)
+    sentences = changes(was, definition)
+    if sentences and _may_change_in_place(study, was, definition):
+        study.set_user_attr(DEFINITION, definition)
+    elif sentences:
+        more = len(sentences) - _MOST_CHANGES
+        advice = "Undo that to resume it, or start another study: --study NAME."
+        faults = [Fault(sentence) for sentence in sentences[:_MOST_CHANGES]]
+        raise ConfigError(f"study {study.study_name}", faults, f"And {more} more. {advice}" if more > 0 else advice)
 
 
-def drop_untried(storage: BaseStorage, name: str, project: Project, extra: Sequence[Settings], store: Store) -> None:
-    """Delete a study that was made with other settings, if no trial of it was ever trained: those could not be run.
+def _definition(study: optuna.Study, *, wait: bool) -> Mapping[str, Any]:
+    """The process that creates a study writes its definition right after; a second host may look in between."""
+    until = time.monotonic() + (SECONDS_TO_BE_MADE if wait else 0.0)
+    while DEFINITION not in study.user_attrs:
+        if time.monotonic() > until:
+            fault = "is incomplete, or was not created by tunery. Choose another name: --study NAME."
+            raise StorageError(f"study {study.study_name}", fault)
+        time.sleep(0.5)
+    found: Mapping[str, Any] = study.user_attrs[DEFINITION]
+    return found
 
-    For a study that nobody else can use. What it left in MLflow stays, as FAILED or KILLED.
 
-    Args:
-        storage: Where it is.
-        name: Of the study.
-        project: What is searched, as it is now.
-        extra: The known-good configurations.
-        store: MLflow's.
+def _may_change_in_place(study: optuna.Study, was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether only files were edited, with which no trial could be run: waiting trials are still what they were."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    learned = bool(study.get_trials(deepcopy=False, states=states))
+    return not learned and not changes({**was, FILES: now[FILES]}, now)
+
+
+def delete_untrained(
+    storage: BaseStorage, project: Project, name: str, known: Sequence[Settings], store: Store
+) -> None:
+    """Delete a study that was created with other settings if it has trained no trial: its settings could not be run.
+
+    For a study that no other process can use. Its runs in MLflow stay, as FAILED or KILLED.
     """
     from tunery.tracking.study_runs import end_study
 
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
+    study = load_if_there(storage, name)
+    if study is None:
         return
-    was, now = study.user_attrs.get(DEFINITION), redact(describe_space(project, extra))
-    if was is None or not changes(was, now) or _was_trained(study) or _is_mended_in_place(study, was, now):
+    was, now = study.user_attrs.get(DEFINITION), redact(describe_space(project, known))
+    if was is None or not changes(was, now) or _was_trained(study) or _may_change_in_place(study, was, now):
         return
     run = run_of_study(study, store, wait=False)
     if run is not None:
@@ -108,123 +130,8 @@ def drop_untried(storage: BaseStorage, name: str, project: Project, extra: Seque
     optuna.delete_study(study_name=name, storage=storage)
 
 
-def armed(study: optuna.Study, project: Project, extra: Sequence[Settings]) -> optuna.Study:
-    """The study with the project's sampler and pruner, which a storage does not hold.
-
-    Args:
-        study: From `join`.
-        project: What is searched.
-        extra: The known-good configurations, which no grid point repeats.
-    """
-    study.sampler = make_sampler(project.search, _grid(project, extra), fixed=1 + len(extra))
-    study.pruner = make_pruner(project.search, project.training.checkpoints)
-    return study
-
-
-def lay_out_trials(
-    study: optuna.Study, project: Project, extra: Sequence[Settings], trials: int, *, withdraw: bool = True
-) -> int:
-    """Lay out the project's own settings, the known-good ones, and as many drawn ones as are missing of the total.
-
-    Args:
-        study: From `join`.
-        project: What is searched.
-        extra: The known-good configurations.
-        trials: In all.
-        withdraw: Whether waiting trials beyond the total are taken back.
-
-    Returns:
-        Trials in all: fewer than asked for where a grid has no more points.
-    """
-    if project.search.sampler == "grid":
-        trials = min(trials, 1 + len(extra) + len(_grid(project, extra)))
-    first = [labelled(project, settings) for settings in (own_settings(project), *extra)]
-    queue.lay_out(
-        study,
-        [queue.TrialJob(number, first[number] if number < len(first) else {}) for number in range(OWN_SLOT, trials)],
-        withdraw=withdraw,
-    )
-    return trials
-
-
-def _grid(project: Project, extra: Sequence[Settings]) -> Sequence[Mapping[str, Label]]:
-    """Points of the sampler grid that are not tried anyway."""
-    return grid_points(project, [declared_settings(project), *extra]) if project.search.sampler == "grid" else ()
-
-
-def lay_out_finals(
-    storage: BaseStorage, name: str, jobs: Sequence[queue.TrialJob], direction: Direction, objective: str | None = None
-) -> optuna.Study:
-    """The study that holds the finals, with what is missing of them; its values are named after the objective."""
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        direction=direction,
-        load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),
-        pruner=optuna.pruners.NopPruner(),
-    )
-    queue.lay_out(study, jobs)
-    if objective is not None:
-        _name_objectives(study, [objective])
-    return study
-
-
-def known_configurations(project: Project, store: Store) -> list[Settings]:
-    """The configurations of search.known_good; those of runs are read from MLflow.
-
-    Raises:
-        ConfigError: If one cannot be used.
-    """
-    from tunery.tracking.registry import run_config
-
-    def tree_of_run(run_id: str) -> Mapping[str, Any]:
-        tree = run_config(store, run_id)
-        if tree is None:
-            fault = Fault("search.known_good", "runs:/ and the id of a run that tunery made", f"runs:/{run_id}")
-            raise ConfigError(project.name, fault)
-        return tree
-
-    return known_good(project, tree_of_run)
-
-
-def take_from_the_dead(study: optuna.Study, *, died: bool) -> int:
-    """Requeue every trial that runs: for a study in a file, when nobody works on it.
-
-    Args:
-        study: The study.
-        died: Whether that counts as a retry.
-
-    Returns:
-        How many.
-    """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in running:
-        queue.requeue(study, trial, died=died)
-    return len(running)
-
-
-def _refuse_changes(study: optuna.Study, definition: Mapping[str, Any], *, wait: bool) -> None:
-    was = _definition(study, wait=wait)
-    sentences = changes(was, definition)
-    if sentences and _is_mended_in_place(study, was, definition):
-        study.set_user_attr(DEFINITION, definition)
-    elif sentences:
-        more = len(sentences) - _MOST_CHANGES
-        advice = "Undo that to go on, or make another study: --study NAME."
-        faults = [Fault(sentence) for sentence in sentences[:_MOST_CHANGES]]
-        raise ConfigError(f"study {study.study_name}", faults, f"And {more} more. {advice}" if more > 0 else advice)
-
-
-def _is_mended_in_place(study: optuna.Study, was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether only files were edited, with which no trial could be run: the trials that wait are what they were."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    learned = bool(study.get_trials(deepcopy=False, states=states))
-    return not learned and not changes({**was, FILES: now[FILES]}, now)
-
-
 def _was_trained(study: optuna.Study) -> bool:
-    """Whether any trial made a step, or ended by what its settings are worth."""
+    """Whether any trial made a step, or its result is due to its settings."""
     return any(
         queue.TRAINED in trial.user_attrs
         or queue.METRICS in trial.user_attrs
@@ -236,43 +143,51 @@ def _was_trained(study: optuna.Study) -> bool:
     )
 
 
-def _definition(study: optuna.Study, *, wait: bool) -> Mapping[str, Any]:
-    """Whoever makes a study writes its definition right after; a second host may be here in between."""
-    until = time.monotonic() + (_SECONDS_TO_BE_MADE if wait else 0.0)
-    while DEFINITION not in study.user_attrs:
-        if time.monotonic() > until:
-            fault = "was left half-made, or was not made by tunery. Choose another name: --study NAME."
-            raise StorageError(f"study {study.study_name}", fault)
-        time.sleep(0.5)
-    found: Mapping[str, Any] = study.user_attrs[DEFINITION]
-    return found
-
-
-def run_of_study(study: optuna.Study, store: Store, *, wait: bool) -> str | None:
-    """The study's run in MLflow; None for a study that has none yet.
+def enqueue_search_trials(
+    study: optuna.Study, project: Project, known: Sequence[Settings], trials: int, *, withdraw: bool = True
+) -> None:
+    """Queue what is missing of the total: the project's own settings, the known-good ones, then points or draws.
 
     Args:
-        study: The study.
-        store: MLflow's, where the run is looked for if whoever made it died before the study was told.
-        wait: Whether another host may be making it now.
+        study: From `create_or_load`.
+        project: What is searched.
+        known: The known-good settings.
+        trials: In all; fewer are queued if a grid has no more points.
+        withdraw: Whether waiting trials beyond the total are withdrawn.
     """
-    from tunery.tracking.study_runs import run_tagged
-
-    until = time.monotonic() + _SECONDS_TO_BE_MADE
-    while wait and STUDY_RUN not in study.user_attrs and study.user_attrs.get(_MADE_BY) != _MYSELF:
-        if time.monotonic() > until:
-            break  # whoever was to make it has died
-        time.sleep(0.5)
-    found = study.user_attrs.get(STUDY_RUN)
-    if found is None:
-        found = next((run_tagged(store, tag, value) for tag, value in tags_of(study).items()), None)
-    return None if found is None else str(found)
+    given = [labelled(project, settings) for settings in (own_settings(project), *known)]
+    given += fixed_points(project, known, trials - len(given))
+    if project.search.sampler == "grid":
+        trials = min(trials, len(given))
+    jobs = [queue.TrialJob(number, given[number] if number < len(given) else {}) for number in range(trials)]
+    queue.enqueue_trials(study, jobs, withdraw=withdraw)
 
 
-def tags_of(study: optuna.Study) -> dict[str, str]:
-    """The tag by which the study's run in MLflow is found; none for a study that an earlier version made.
+def create_job_study(
+    storage: BaseStorage,
+    name: str,
+    jobs: Sequence[queue.TrialJob],
+    direction: Literal["minimize", "maximize"],
+    objective: str | None = None,
+) -> optuna.Study:
+    """Create or load a study whose trials are all given, such as finals, and queue those that are missing.
 
-    Two storages may hold studies of one name: the tag holds an id.
+    Args:
+        storage: Where it is.
+        name: Of the study.
+        jobs: Its trials.
+        direction: Of its values.
+        objective: What its values are called.
     """
-    known = study.user_attrs.get(_ID)
-    return {} if known is None else {"tunery.study_id": str(known)}
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        direction=direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=optuna.pruners.NopPruner(),
+    )
+    queue.enqueue_trials(study, jobs)
+    if objective is not None:
+        _name_objectives(study, [objective])
+    return study

@@ -1,1 +1,1 @@
-"""Who runs a study's trials: this process, others on this host, a Ray cluster."""
+"""Processes that run a study's trials, on this host or on a Ray cluster."""

@@ -8,18 +8,18 @@ import sys
 import threading
 import time
 
-# Time for a checkpoint, and after a second signal, on which a worker stops at once, for MLflow to be told. Then it is
-# killed: nobody sees it any more, and it would keep its card.
+# Time for a checkpoint; and after a second signal, on which a worker stops at once, for its run in MLflow to end. Then
+# it is killed: nothing controls it any more, and it would keep its card.
 _PATIENCE_SECONDS = (120.0, 30.0)
 
 
 def follow_parent(by: signal.Signals = signal.SIGTERM) -> None:
     """Stop as on a signal when standard input, which the parent holds open, comes to its end.
 
-    However the parent dies, the system closes its files; a check of the parent's id would have to be repeated.
+    However the parent dies, the system closes its files; the parent's id would have to be polled.
 
     Args:
-        by: The signal; sent twice, and then SIGKILL, where the process does not end.
+        by: The signal; sent twice, and then SIGKILL, if the process does not end.
     """
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Several workers on one host: a process each, kept alive; a file of a study lies behind Optuna's proxy meanwhile."""
+"""Several workers on one host, a process each; meanwhile a study's file is reached through Optuna's proxy."""
 
 from __future__ import annotations
 
@@ -11,42 +11,37 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import optuna
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault
+from tunery.search.session import Session
 from tunery.search.study.storage import is_one_host
-from tunery.search.workers.pool import Stop, Team, cause, order_for
-from tunery.search.workers.worker import name_of_process
+from tunery.search.worker import name_of_process
+from tunery.search.workers.pool import StopCount, WorkerPool, exit_reason, worker_spec
 
-if TYPE_CHECKING:
-    from tunery.search.session import Session
-
-# A worker in native code looks at no signal: it is killed after so long.
+# A worker in native code handles no signal: it is killed after so long.
 _SECONDS_TO_END = 10.0
 
 
-def in_processes(session: Session, study: optuna.Study) -> None:
-    """The engine of a study with several workers on this host.
+def run_in_processes(session: Session) -> None:
+    """The executor of a study with several workers on this host.
 
     Raises:
         ConfigError: If there are more workers than cards.
         RunStopped: If workers cannot be kept alive.
         Interrupted: After a signal, when every worker has written a checkpoint and ended.
     """
-    places = places_for(session.project, session.options.workers)
-    with shared(session.url) as url, Stop() as stop:
-        team = _Team(session, study, url, places)
+    environments = worker_environments(session.project, session.options.workers)
+    with shared_storage(session.url) as url, StopCount() as stop:
+        pool = _ProcessPool(session, url, environments)
         try:
-            team.run(stop)
+            pool.run(stop)
         finally:
-            team.end()
+            pool.close()
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Process:
     """A worker's process, and the name by which its trials are known."""
 
     process: subprocess.Popen[str]
@@ -54,49 +49,49 @@ class _Place:
 
 
 @dataclass
-class _Team(Team[_Place]):
+class _ProcessPool(WorkerPool[_Process]):
     """A process for each worker, with its part of the environment."""
 
     environments: Sequence[Mapping[str, str]]
 
-    def end(self) -> None:
-        """Stop every process, by force where it does not listen, and let others go on with its trial."""
-        for place in self.places.values():
-            place.process.terminate()
-        for place in self.places.values():
+    def close(self) -> None:
+        """Stop every process, by force if it does not end, and leave its trial to others."""
+        for member in self.members.values():
+            member.process.terminate()
+        for member in self.members.values():
             try:
-                place.process.wait(_SECONDS_TO_END)
+                member.process.wait(_SECONDS_TO_END)
             except subprocess.TimeoutExpired:
-                place.process.kill()
-                place.process.wait()
-            self._requeue(place.name, died=False)
+                member.process.kill()
+                member.process.wait()
+            self._requeue(member.name, died=False)
 
-    def _ask_for(self, number: int) -> None:
+    def _start(self, number: int) -> None:
         environment = {**os.environ, **self.environments[number]}
         command = [sys.executable, "-m", "tunery.search.workers.process_main"]
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
         assert process.stdin is not None
-        order = order_for(self.session, self.url, number)
-        process.stdin.write(json.dumps(order) + "\n")
+        spec = worker_spec(self.session, self.url)
+        process.stdin.write(json.dumps(spec) + "\n")
         process.stdin.flush()
-        self.places[number] = _Place(process, name_of_process(process.pid, order["token"]))
+        self.members[number] = _Process(process, name_of_process(process.pid, spec["token"]))
 
-    def _look(self, number: int, place: _Place, *, stopping: bool) -> None:
-        code = place.process.poll()
+    def _poll(self, number: int, member: _Process, *, stopping: bool) -> None:
+        code = member.process.poll()
         if code is None:
             return
-        del self.places[number]
-        begun = self._requeue(place.name, died=not stopping)
+        del self.members[number]
+        begun = self._requeue(member.name, died=not stopping)
         if code != 0 and not stopping:
-            self._replace(number, code, cause(code), begun=begun)
+            self._replace(number, code, exit_reason(code), begun=begun)
 
-    def _pass_on(self) -> None:
-        for place in self.places.values():
-            place.process.send_signal(signal.SIGINT)
+    def _interrupt(self) -> None:
+        for member in self.members.values():
+            member.process.send_signal(signal.SIGINT)
 
 
-def places_for(project: Project, count: int) -> list[dict[str, str]]:
+def worker_environments(project: Project, count: int) -> list[dict[str, str]]:
     """Environment of each of `count` workers: a card of its own, or its share of the processor's threads.
 
     Raises:
@@ -107,7 +102,7 @@ def places_for(project: Project, count: int) -> list[dict[str, str]]:
     if resolve_device(project.training.device) == "cuda":
         cards = _cards()
         if count > len(cards):
-            rule = f"at most {len(cards)}, one a card"
+            rule = f"at most {len(cards)}, one per card"
             raise ConfigError("tune", Fault("--workers", rule, count, "Use fewer, or training.device: cpu."))
         return [{"CUDA_VISIBLE_DEVICES": card} for card in cards[:count]]
     threads = max(1, len(os.sched_getaffinity(0)) // count)
@@ -124,15 +119,17 @@ def _cards() -> list[str]:
 
 
 @contextmanager
-def shared(url: str) -> Iterator[str]:
-    """An address that several processes can use: a file's is that of a proxy in front of it.
+def shared_storage(url: str) -> Iterator[str]:
+    """An address that several processes can use: for a file, that of a proxy in front of it.
 
     Source: optuna.storages.run_grpc_proxy_server
     """
     if not is_one_host(url):
         yield url
         return
-    port = _free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "tunery.search.workers.proxy_main", url, str(port)]
     proxy = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
@@ -140,9 +137,3 @@ def shared(url: str) -> Iterator[str]:
     finally:
         proxy.terminate()
         proxy.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from tunery.search.workers.follow_parent import follow_parent
 def main(url: str, port: int) -> None:
     """Serve a storage on the loopback address until the parent ends."""
     follow_parent()
-    # One call after the other: SQLite locks no row, and of two threads that take a waiting trial at once, both got it.
+    # One call at a time: SQLite locks no row, and two threads that took a waiting trial at once both got it.
     one = ThreadPoolExecutor(max_workers=1)
     optuna.storages.run_grpc_proxy_server(open_storage(url), host="127.0.0.1", port=port, thread_pool=one)
 

@@ -1,8 +1,8 @@
-"""What a Ray actor does: it keeps one worker process on its node, and tells how that is.
+"""What a Ray actor does: it keeps one worker process on its node, and reports its state.
 
 The worker is not the actor itself: Python hands signals to a process's main thread only, which is Ray's in an actor.
 A process of its own is stopped, timed and killed as a local worker is, and a crash of its libraries leaves the actor,
-with its place on the node, standing. It lives from trial to trial, so that a base is loaded once.
+with its place on the node, alive. It lives from trial to trial, so that a base is loaded once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-_LAST_WORDS = 2000
+_ERROR_CHARACTERS = 2000
 
 
 class RayWorker:
@@ -27,11 +27,11 @@ class RayWorker:
         self._process: subprocess.Popen[str] | None = None
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - as long as the actor
 
-    def start(self, order: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    def start(self, spec: Mapping[str, Any], environment: Mapping[str, str]) -> str:
         """Start the worker.
 
         Args:
-            order: From `team.order_for`.
+            spec: From `pool.worker_spec`.
             environment: Laid over the node's own, in which Ray has named the actor's cards.
 
         Returns:
@@ -52,22 +52,22 @@ class RayWorker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdin is not None
         # Killed when this actor dies, not asked to stop: by then another worker may have been given its trial.
-        self._process.stdin.write(json.dumps({**order, "orphaned_by": signal.SIGKILL}) + "\n")
+        self._process.stdin.write(json.dumps({**spec, "orphaned_by": signal.SIGKILL}) + "\n")
         self._process.stdin.flush()
-        return f"{socket.gethostname()}:{order['token']}:{self._process.pid}"  # name_of_process, without its imports
+        return f"{socket.gethostname()}:{spec['token']}:{self._process.pid}"  # name_of_process, without its imports
 
     def look(self) -> tuple[int | None, str]:
-        """Exit code, None while it runs; and the last of what it wrote to standard error."""
+        """Its exit code, None while it runs; and the end of its standard error."""
         assert self._process is not None
         code = self._process.poll()
-        return code, "" if code is None else self._last_words()
+        return code, "" if code is None else self._end_of_errors()
 
     def interrupt(self) -> None:
         """Ask it to stop, as Ctrl-C does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
 
-    def _last_words(self) -> str:
+    def _end_of_errors(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - _LAST_WORDS))
+        self._errors.seek(max(0, size - _ERROR_CHARACTERS))
         return self._errors.read()

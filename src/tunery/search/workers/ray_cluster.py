@@ -18,7 +18,7 @@ from tunery.tracking.redact import redact
 
 DEFAULT_ADDRESS = "auto"
 _SECONDS_TO_ANSWER = 20
-# Ray's own way of telling a driver of what happens on the cluster is to print it in the middle of a study.
+# Otherwise Ray prints the cluster's events in the middle of a study.
 _QUIET = {"RAY_SCHEDULER_EVENTS": "0"}
 _CONNECT = "import logging, sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)"
 
@@ -71,14 +71,14 @@ def connect(address: str) -> list[Node]:
 
 
 def disconnect() -> None:
-    """Leave the cluster; whatever this process still has there is ended."""
+    """Leave the cluster; actors of this process that still run there are ended."""
     import ray
 
     ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
-    """Connect in another process first: where nothing answers, Ray hangs for minutes and then aborts its process."""
+    """Connect in another process first: if nothing answers, Ray hangs for minutes and then aborts its process."""
     command = [sys.executable, "-c", _CONNECT, address]
     try:
         done = subprocess.run(
@@ -103,7 +103,7 @@ def _node(found: Mapping[str, Any]) -> Node:
 
 
 def share(nodes: Sequence[Node], workers: int, gpus: float) -> Share:
-    """The most threads that every one of so many workers can have.
+    """The most threads that each of so many workers can have.
 
     Raises:
         ConfigError: If the cluster has no place for that many.
@@ -125,17 +125,17 @@ def _places(nodes: Sequence[Node], cpus: int, gpus: float) -> int:
 
 
 def gpus_each(nodes: Sequence[Node], device: str, asked: float | None) -> float:
-    """GPUs for each worker: as asked, else one where the cluster has any and the project does not want the CPU."""
+    """GPUs for each worker: as asked, else one if the cluster has any and the project does not ask for the CPU."""
     if asked is not None:
         return asked
     return float(device == "cuda" or (device != "cpu" and any(node.gpus for node in nodes)))
 
 
 def require_shared_stores(nodes: Sequence[Node], storage: str, tracking: str) -> None:
-    """Refuse files as stores where workers are on several hosts.
+    """Refuse files as stores if workers are on several hosts.
 
     Raises:
-        ConfigError: SQLite would be damaged, or not be found.
+        ConfigError: SQLite would be damaged, or not found.
     """
     hosts = sorted({socket.gethostname(), *(node.host for node in nodes)})
     if len(hosts) == 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import importlib.util
 import ipaddress
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, InputError
+from tunery.training.stop import SignalHandler
 
 if TYPE_CHECKING:
     from tunery.runs.observer import Observer
@@ -119,7 +119,9 @@ def chat(
     votes = VoteLog(store, pair.ref, pair.project)
     from tunery.serving.chat.page import Page
 
-    with _until_asked_to_stop() as stopped, _served(Page(pair, votes), address) as place:
+    stopped = threading.Event()
+    asked_to_stop = SignalHandler(lambda _: stopped.set(), ["SIGINT", "SIGTERM"])
+    with asked_to_stop, _served(Page(pair, votes), address) as place:
         observer.step(f"{pair.name} and its base {pair.identity.model}: {place}  (Ctrl-C to stop)")
         stopped.wait()
     if votes.run_id is not None:
@@ -155,18 +157,6 @@ def _auth(password: str | None) -> Callable[[str, str], bool] | None:
     if not password:
         return None
     return lambda _user, given: hmac.compare_digest(given.encode(), password.encode())
-
-
-@contextmanager
-def _until_asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the page ends like a command that is done."""
-    event = threading.Event()
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _is_loopback(host: str) -> bool:

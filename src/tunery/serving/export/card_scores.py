@@ -89,7 +89,7 @@ def _answers(run: RunFacts, store: Store) -> RunEntry | None:
 
 def _paired(score: CardScore, entry: RunEntry) -> CardScore:
     from tunery.evaluation.result import averaging_of
-    from tunery.tracking.scores import paired_stderr
+    from tunery.statistics.paired import paired_stderr
 
     known = entry.tasks.get(score.task)
     if known is None or known.metric != score.metric or known.base is None or score.task not in entry.base_samples:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +19,7 @@ from tunery.serving.export import vllm_rules
 from tunery.serving.export.card import model_card
 from tunery.serving.export.merge import MERGE_BOUND, check, merge
 from tunery.serving.export.model import ExportedModel, card_facts, opened
+from tunery.training.stop import SignalHandler
 
 if TYPE_CHECKING:
     from tunery.runs.observer import Observer
@@ -243,18 +241,10 @@ def _say_vllm(folder: Path, source: ExportedModel, observer: Observer) -> None:
     observer.step(shlex.join(words))
 
 
-@contextmanager
-def _stopping_cleanly() -> Iterator[None]:
+def _stopping_cleanly() -> SignalHandler:
     """Handle SIGTERM like Ctrl-C, so that a half-written folder is removed."""
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return SignalHandler(interrupt, ["SIGTERM"])

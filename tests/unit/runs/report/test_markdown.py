@@ -31,7 +31,7 @@ def test_the_terminal_table_is_the_golden_one(record: RunRecord) -> None:
 def test_a_checkpoint_chosen_on_dev_items_is_reported_on_locked_ones(record: RunRecord) -> None:
     page = run_report(dataclasses.replace(record, split="locked"))
     assert "| world_facts | acc | 20 |" in page
-    assert "the items that the choice never saw" in page
+    assert "so the table shows only locked items" in page
 
 
 def test_a_task_that_does_not_count_is_shown_as_such(record: RunRecord) -> None:
@@ -41,7 +41,7 @@ def test_a_task_that_does_not_count_is_shown_as_such(record: RunRecord) -> None:
 
 def test_a_model_without_an_adapter_shows_its_own_scores(record: RunRecord) -> None:
     alone = dataclasses.replace(record, tuned={}, trained=None, data=None, adapter=None)
-    assert "**Scores: world_facts 0.250. There is no adapter" in run_report(alone)
+    assert "**Scores: world_facts 0.250. The model has no adapter" in run_report(alone)
     page = io.StringIO()
     Console(file=page, width=100).print(run_table(alone))
     assert "0.2500 ± 0.0685" in page.getvalue()

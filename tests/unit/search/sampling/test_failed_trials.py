@@ -8,20 +8,19 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from tests.unit.search.conftest import MakeProject
-from tests.unit.search.conftest import slots as wait_in_slots
+from tests.unit.search.conftest import MakeProject, enqueue
 
 from tunery.config.project import Project
 from tunery.errors import OutOfMemory
 from tunery.search import trials
-from tunery.search.sampling.failed_trials import with_lessons
+from tunery.search.sampling.failed_trials import with_failed_trials
 from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space.space import draw
 from tunery.search.study import queue
 from tunery.search.study.progress import StudyProgress
-from tunery.search.study.study import armed, lay_out_trials
+from tunery.search.study.study import create_or_load, enqueue_search_trials
 from tunery.search.trials import run_search_trial
-from tunery.search.workers.worker import Worker
+from tunery.search.worker import Worker
 
 
 def failed(settings: dict[str, Any], failure: str = "oom", **attributes: Any) -> optuna.trial.FrozenTrial:
@@ -37,7 +36,7 @@ def test_a_sampler_keeps_away_from_what_failed(make: MakeProject, sampler: str) 
 
     def offenders(taught: bool) -> int:
         study = optuna.create_study(direction="maximize", sampler=make_sampler(project.search))
-        wait_in_slots(study, project, 40)
+        enqueue(study, project, 40)
         found = []
         for _ in range(40):
             trial = study.ask()
@@ -63,22 +62,22 @@ def test_a_failure_is_shown_as_bad_as_the_worst_result(direction: str, worst: fl
     study.add_trial(failed({}))
     study.add_trial(create_trial(state=TrialState.PRUNED))  # by the pruner: it is no failure
     study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={queue.FAILURE: "infeasible"}))  # not drawn whole
-    shown = with_lessons(study, "gp")._get_trials()
+    shown = with_failed_trials(study, "gp")._get_trials()
     assert [trial.state.name for trial in shown] == ["COMPLETE"] * 3 + ["PRUNED"] * 2
     assert (shown[2].value, shown[2].constraints) == (worst, {"memory": 3.0})
     assert study.get_trials()[2].state == TrialState.PRUNED  # the storage keeps what was
 
 
-def test_a_failure_alone_teaches_nothing_yet() -> None:
+def test_a_failure_alone_changes_nothing_yet() -> None:
     study = optuna.create_study()
     study.add_trial(failed({}))
-    assert [trial.state for trial in with_lessons(study, "gp")._get_trials()] == [TrialState.PRUNED]
+    assert [trial.state for trial in with_failed_trials(study, "gp")._get_trials()] == [TrialState.PRUNED]
 
 
 def test_tpe_sees_a_broken_constraint() -> None:
     study = optuna.create_study()
     study.add_trial(failed({}))
-    (shown,) = with_lessons(study, "tpe")._get_trials(states=(TrialState.PRUNED,))
+    (shown,) = with_failed_trials(study, "tpe")._get_trials(states=(TrialState.PRUNED,))
     assert max(shown.constraints.values()) > 0
 
 
@@ -98,10 +97,10 @@ def worked_through(project: Project, monkeypatch: pytest.MonkeyPatch, count: int
 
     monkeypatch.setattr(trials, "run", run)
     monkeypatch.setattr(trials, "refuse_trial", refuse)
-    study = optuna.create_study(direction="maximize")
-    lay_out_trials(study, project, [], count)
+    study = create_or_load(optuna.storages.InMemoryStorage(), project, "s", [])
+    enqueue_search_trials(study, project, [], count)
     worker = Worker(project, None, "", StudyProgress(project))  # type: ignore[arg-type]
-    worker.work(armed(study, project, []), lambda trial: run_search_trial(worker, study, trial))
+    worker.work(study, lambda trial: run_search_trial(worker, study, trial))
     return study, begun
 
 
@@ -111,19 +110,19 @@ def test_settings_that_ran_out_of_memory_are_not_begun_again(
 ) -> None:
     project = make("{adapter.rank: {choices: [8, 16, 32, 64]}}", search__sampler=sampler)
     study, begun = worked_through(project, monkeypatch, 12, lambda settings: settings["adapter.rank"] < 32)
-    standing = queue.standing(study)
-    assert {trial.state.is_finished() for trial in standing.values()} == {True}
-    assert set(standing) == set(range(12))
+    current = queue.current_trials(study)
+    assert {trial.state.is_finished() for trial in current.values()} == {True}
+    assert set(current) == set(range(12))
     counts = Counter(begun)
     assert all(times == 1 for settings, times in counts.items() if "32" in settings or "64" in settings)
-    if sampler == "random":  # another draw took the place of each: no slot is lost to a repetition
-        assert sum(trial.state == TrialState.COMPLETE for trial in standing.values()) >= 10
+    if sampler == "random":  # another draw took the place of each: no trial is lost to a repetition
+        assert sum(trial.state == TrialState.COMPLETE for trial in current.values()) >= 10
 
 
 def test_a_space_of_which_all_fails_comes_to_an_end(make: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make("{adapter.rank: {choices: [8, 16]}}", search__sampler="random")
     study, begun = worked_through(project, monkeypatch, 5, lambda _: False)
     assert len(begun) <= 3  # the project's own 16 once, and 8 once
-    ended = [trial for trial in queue.standing(study).values() if trial.user_attrs[queue.FAILURE] == "infeasible"]
+    ended = [trial for trial in queue.current_trials(study).values() if trial.user_attrs[queue.FAILURE] == "infeasible"]
     assert len(ended) == 5 - len(begun)
     assert all("the same settings as trial" in trial.user_attrs[queue.REASON] for trial in ended)

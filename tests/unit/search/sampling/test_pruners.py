@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.search.sampling.pruners import make_pruner, prune_metric, rung_value
+from tunery.search.space.space import QUEUE_KEY
 
 
 @pytest.mark.parametrize(
@@ -55,12 +56,12 @@ def test_a_step_without_a_checkpoint_has_no_rung_value() -> None:
     assert rung_value({"train/loss": 1.0}, "score", "maximize") is None
 
 
-def run(pruner: optuna.pruners.BasePruner, values: list[float], slots: list[int], rungs: int = 4) -> list[int]:
+def run(pruner: optuna.pruners.BasePruner, values: list[float], keys: list[int], rungs: int = 4) -> list[int]:
     """Run trials that are worth a constant; how many rungs each reached before it was pruned."""
     study = optuna.create_study(study_name="s", direction="maximize", pruner=pruner)
     reached = []
-    for slot, value in zip(slots, values, strict=True):
-        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={"slot": slot}))
+    for key, value in zip(keys, values, strict=True):
+        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={QUEUE_KEY: key}))
         trial = study.ask()
         for rung in range(1, rungs + 1):
             trial.report(value, rung)

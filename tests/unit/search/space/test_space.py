@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
-from tests.unit.search.conftest import MakeProject, slots
+from tests.unit.search.conftest import MakeProject, enqueue
 
 from tunery.config.fields import field_at, number_type, value_at
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError
-from tunery.search.space.checks import check_space
+from tunery.search.checks import check_search
 from tunery.search.space.space import declared_settings, draw, labelled, name_of, own_settings, with_settings
 
 CONDITIONAL = """{
@@ -110,13 +110,13 @@ def test_a_list_is_a_choice_like_any_other(make: MakeProject) -> None:
 
 def test_a_choice_is_kept_as_its_field_keeps_it(make: MakeProject) -> None:
     project = make("{training.learning_rate: {choices: ['2e-4', 1.0e-3]}}")
-    check_space(project)
+    check_search(project)
     assert own_settings(project) == {"training.learning_rate": 2e-4}
 
 
 def test_a_key_in_a_list_is_searched_by_its_number(make: MakeProject) -> None:
     project = make("{data.train.1.weight: {low: 0.5, high: 2.0}}")
-    check_space(project)
+    check_search(project)
     changed = with_settings(project, {"data.train.1.weight": 0.75})
     assert [source.weight for source in changed.data.train] == [1.0, 0.75]
 
@@ -124,7 +124,7 @@ def test_a_key_in_a_list_is_searched_by_its_number(make: MakeProject) -> None:
 def test_the_first_trial_is_the_project_as_declared(make: MakeProject) -> None:
     project = make(CONDITIONAL, adapter__alpha="17")
     study = optuna.create_study()
-    slots(study, project, 2)
+    enqueue(study, project, 2)
     first = draw(study.ask(), project)
     assert first == {"adapter.dora": False, "adapter.rank": 16, "adapter.alpha": 17} == declared_settings(project)
     assert with_settings(project, first) == project
@@ -139,7 +139,7 @@ def test_settings_leave_the_projects_folder_as_it_is(make: MakeProject) -> None:
 
 def test_a_combination_that_is_not_allowed_names_the_trial(make: MakeProject) -> None:
     project = make("{base.quantization: {choices: [nf4, none]}, adapter.method: {choices: [lora, full]}}")
-    check_space(project)
+    check_search(project)
     with pytest.raises(ConfigError, match=r"trial quantization=nf4, method=full: base\.quantization is 'nf4'"):
         with_settings(project, {"adapter.method": "full", "base.quantization": "nf4"})
 

@@ -1,34 +1,33 @@
-"""What is told of a study while it goes on, to whoever watches and to Optuna's own pages."""
+"""What an observer is shown of a study while it runs, and what Optuna's own pages show."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 from tests.unit.search.conftest import MakeProject
 
-from tunery.search.study import progress, queue
-from tunery.search.study.progress import ELAPSED, StudyProgress, View
-from tunery.search.study.study import join, lay_out_finals
+from tunery.runs.observer import StudyObserver
+from tunery.search.space.space import QUEUE_KEY
+from tunery.search.study import queue, stopwatch
+from tunery.search.study.progress import StudyProgress
+from tunery.search.study.stopwatch import ELAPSED
+from tunery.search.study.study import create_job_study, create_or_load
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
 LOSS = "{validation/nll: minimize}"
 
 
-class Told:
-    """A view that keeps the lines it is told."""
+class Lines(StudyObserver):
+    """Keeps the lines that it is shown."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def step(self, text: str) -> None:
         self.lines.append(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
 
 
 class Clock:
@@ -44,7 +43,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(progress, "time", made)
+    monkeypatch.setattr(stopwatch, "time", made)
     return made
 
 
@@ -55,16 +54,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         ("train_seconds", 75.0, "final 1/1: trial 5 with seed 1: train_seconds 1 min 15 s  rank=8"),
     ],
 )
-def test_a_final_that_has_ended_is_told_with_its_metric(
+def test_a_final_that_has_ended_is_shown_with_its_metric(
     make: MakeProject, objective: str, value: float, said: str
 ) -> None:
     project = make(SPACE, search__objectives=f"{{{objective}: minimize}}", data__validation__fraction="0.1")
     study = optuna.create_study(study_name="s finals")
-    known = {queue.SLOT: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
+    known = {QUEUE_KEY: "5:1", "trial": 5, "seed": 1, "name": "rank=8"}
     study.add_trial(create_trial(value=value, user_attrs=known))
-    view = Told()
-    StudyProgress(project, cast(View, view)).look(study)
-    assert view.lines == [said]
+    observer = Lines()
+    StudyProgress(project, observer).update(study)
+    assert observer.lines == [said]
 
 
 def test_the_time_of_a_command_that_is_killed_is_known_but_for_its_last_seconds(
@@ -72,11 +71,11 @@ def test_the_time_of_a_command_that_is_killed_is_known_but_for_its_last_seconds(
 ) -> None:
     study = optuna.create_study()
     study.set_user_attr(ELAPSED, 100.0)
-    watched = StudyProgress(make(SPACE), cast(View, Told()))
-    watched.begin(study, "s")
+    watched = StudyProgress(make(SPACE), Lines())
+    watched.begin(study)
     for _ in range(7):
         clock.now += 4.0
-        watched.look(study)
+        watched.update(study)
     assert study.user_attrs[ELAPSED] == 100.0 + 24.0
     clock.now += 11.0
     watched.trial_step(0, 1, 10, 0.5)
@@ -99,21 +98,38 @@ def test_a_study_and_its_finals_name_their_objectives(make: MakeProject) -> None
     storage = optuna.storages.InMemoryStorage()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna's "experimental" is not for the user
-        assert join(storage, "s", project, []).metric_names == ["score", "train_seconds"]
-        finals = lay_out_finals(storage, "s finals", [queue.TrialJob("1:1")], "maximize", "score")
+        assert create_or_load(storage, project, "s", []).metric_names == ["score", "train_seconds"]
+        finals = create_job_study(storage, "s finals", [queue.TrialJob("1:1")], "maximize", "score")
     assert finals.metric_names == ["score"]
 
 
-def test_a_study_that_an_earlier_version_made_gets_its_names_and_keeps_its_trials(
+def test_a_study_whose_creator_died_before_it_named_the_objectives_gets_the_names(
     make: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make(SPACE)
     storage = optuna.storages.InMemoryStorage()
     with monkeypatch.context() as before:
         before.setattr(optuna.Study, "set_metric_names", lambda *_: None)
-        study = join(storage, "s", project, [])
+        study = create_or_load(storage, project, "s", [])
     study.add_trial(create_trial(value=0.5, state=TrialState.COMPLETE))
     assert study.metric_names is None
-    again = join(storage, "s", project, [])
+    again = create_or_load(storage, project, "s", [])
     assert again.metric_names == ["score"]
     assert len(again.trials) == 1
+
+
+def test_workers_are_numbered_as_they_appear(make: MakeProject) -> None:
+    class Workers(StudyObserver):
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def trial_began(self, number: int, name: str, worker: int) -> None:
+            self.seen.append((number, worker))
+
+    study = optuna.create_study()
+    for key, worker in enumerate(["here:a", "here:b", "here:a"]):
+        known = {QUEUE_KEY: key, queue.WORKER: worker, "name": "rank=8"}
+        study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=known))
+    observer = Workers()
+    StudyProgress(make(SPACE), observer).update(study)
+    assert observer.seen == [(0, 0), (1, 1), (2, 0)]

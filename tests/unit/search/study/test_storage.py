@@ -16,9 +16,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from tunery.errors import RefError, StorageError
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
-from tunery.search.study.storage import held, is_one_host, open_storage, storage_url
-from tunery.search.workers.local import shared
+from tunery.search.study.storage import exclusive_study, is_one_host, open_storage, storage_url
+from tunery.search.workers.local import shared_storage
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[str]:
     """The address of a proxy in front of a file."""
-    with shared(f"sqlite:///{tmp_path}/optuna.db") as address:
+    with shared_storage(f"sqlite:///{tmp_path}/optuna.db") as address:
         open_storage(address)
         yield address
 
@@ -40,9 +41,7 @@ def in_threads(work: Callable[[int], None], count: int = 4) -> None:
         list(pool.map(work, range(count)))
 
 
-def test_a_files_address_does_not_depend_on_the_folder_of_who_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_files_address_does_not_depend_on_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert storage_url(None) == f"sqlite:///{tmp_path}/optuna.db"
     assert storage_url("sqlite:///kept/x.db") == f"sqlite:///{tmp_path}/kept/x.db"
@@ -59,7 +58,7 @@ def test_a_storage_that_workers_cannot_share_is_refused(url: str) -> None:
     ("url", "told"),
     [
         ("sqlite:///{folder}", r"a folder\. Try sqlite:////.*/optuna\.db\."),
-        ("sqlite:///:memory:", "the name of a file.*gone with the command"),
+        ("sqlite:///:memory:", "the name of a file.*lost when the command ends"),
         ("sqlite:///", "the name of a file"),
         ("", "but must be sqlite:///FILE"),
     ],
@@ -96,7 +95,7 @@ def test_a_refused_address_does_not_show_its_password() -> None:
     assert "s3cret" not in str(told.value)
 
 
-def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
+def test_a_server_that_does_not_answer_is_reported_without_its_password() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -118,32 +117,32 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 def test_a_study_in_a_file_is_run_by_one_command_at_a_time(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
-    with held(url, "s"):
-        with pytest.raises(RefError, match="another process runs it now"), held(url, "s"):
+    with exclusive_study(url, "s"):
+        with pytest.raises(RefError, match="another process is running it now"), exclusive_study(url, "s"):
             pytest.fail("it was given away twice")
-        with held(url, "another"):
+        with exclusive_study(url, "another"):
             pass
-    with held(url, "s"):
+    with exclusive_study(url, "s"):
         pass
 
 
 def test_another_home_is_no_way_around_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hosts, or two accounts, that share a folder share no home."""
     url = f"sqlite:///{tmp_path}/optuna.db"
-    with held(url, "s"):
+    with exclusive_study(url, "s"):
         monkeypatch.setenv("TUNERY_HOME", str(tmp_path / "another"))
-        with pytest.raises(RefError, match="another process runs it now"), held(url, "s"):
+        with pytest.raises(RefError, match="another process is running it now"), exclusive_study(url, "s"):
             pytest.fail("it was given away twice")
 
 
 def test_a_server_may_have_many_commands() -> None:
-    with held("postgresql://here/x", "s"), held("postgresql://here/x", "s"):
+    with exclusive_study("postgresql://here/x", "s"), exclusive_study("postgresql://here/x", "s"):
         pass
 
 
 def test_of_many_workers_one_alone_gets_a_waiting_trial(proxy: str) -> None:
     study = optuna.create_study(study_name="s", storage=open_storage(proxy))
-    queue.lay_out(study, [queue.TrialJob(number) for number in range(60)])
+    queue.enqueue_trials(study, [queue.TrialJob(number) for number in range(60)])
     gate = threading.Barrier(4)
     storages = [open_storage(proxy) for _ in range(4)]
     taken: list[int] = []
@@ -158,20 +157,20 @@ def test_of_many_workers_one_alone_gets_a_waiting_trial(proxy: str) -> None:
     assert Counter(taken) == Counter(range(60))
 
 
-def test_careless_workers_run_each_slot_once(proxy: str) -> None:
+def test_careless_workers_run_each_trial_once(proxy: str) -> None:
     count = 12
     first = optuna.create_study(study_name="s", storage=open_storage(proxy))
 
     def work(number: int) -> None:
         chance = random.Random(number)
         study = optuna.load_study(study_name="s", storage=open_storage(proxy), sampler=optuna.samplers.RandomSampler(0))
-        queue.lay_out(study, [queue.TrialJob(slot) for slot in range(count)])
+        queue.enqueue_trials(study, [queue.TrialJob(key) for key in range(count)])
         while queue.unfinished(study):
             _serve(study, chance)
 
     in_threads(work)
     done = first.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    assert Counter(trial.user_attrs[queue.SLOT] for trial in done) == Counter(range(count))
+    assert Counter(trial.user_attrs[QUEUE_KEY] for trial in done) == Counter(range(count))
     assert not first.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -182,8 +181,8 @@ def _serve(study: optuna.Study, chance: random.Random) -> None:
     try:
         trial = study.ask()
     except UpdateFinishedTrialError:
-        return  # somebody else took it, and has ended it
-    if queue.is_superfluous(study, trial):
+        return  # another worker took it, and has ended it
+    if queue.is_surplus(study, trial):
         trial.set_user_attr(queue.SURPLUS, True)
         study.tell(trial, state=TrialState.FAIL)
     elif chance.random() < 0.3:
@@ -193,7 +192,7 @@ def _serve(study: optuna.Study, chance: random.Random) -> None:
 
 
 def test_the_proxy_ends_with_the_command(tmp_path: Path) -> None:
-    with shared(f"sqlite:///{tmp_path}/optuna.db") as address:
+    with shared_storage(f"sqlite:///{tmp_path}/optuna.db") as address:
         open_storage(address)
         port = int(address.rpartition(":")[2])
     with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""A study whose settings were changed: refused once a trial was trained with the old ones, made anew before that."""
+"""A study whose settings were changed: refused once a trial was trained with the old ones, recreated before that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.unit.search.conftest import MakeProject
 from tunery.config.project import Project
 from tunery.errors import ConfigError
 from tunery.search.study import queue
-from tunery.search.study.study import DEFINITION, STUDY_RUN, drop_untried, join
+from tunery.search.study.mlflow_runs import STUDY_RUN
+from tunery.search.study.study import DEFINITION, create_or_load, delete_untrained
 from tunery.tracking import study_runs
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
@@ -34,16 +35,16 @@ def again(make: MakeProject) -> Callable[..., optuna.Study]:
     storage = InMemoryStorage()
 
     def _again(meanwhile: Callable[[optuna.Study], object], **keys: str) -> optuna.Study:
-        meanwhile(join(storage, "s", make(SPACE), [], alone=True))
-        return gone_on_with(storage, make(SPACE, **keys))
+        meanwhile(create_or_load(storage, make(SPACE), "s", [], alone=True))
+        return resumed(storage, make(SPACE, **keys))
 
     return _again
 
 
-def gone_on_with(storage: InMemoryStorage, project: Project) -> optuna.Study:
+def resumed(storage: InMemoryStorage, project: Project) -> optuna.Study:
     nowhere: Any = None
-    drop_untried(storage, "s", project, [], nowhere)
-    return join(storage, "s", project, [], alone=True)
+    delete_untrained(storage, project, "s", [], nowhere)
+    return create_or_load(storage, project, "s", [], alone=True)
 
 
 def trial(state: TrialState, **attributes: Any) -> Callable[[optuna.Study], None]:
@@ -89,18 +90,18 @@ def test_settings_with_which_nothing_was_trained_may_be_mended(
 def test_settings_with_which_a_trial_was_trained_stay(
     again: Callable[..., optuna.Study], meanwhile: Callable[[optuna.Study], None]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"training\.epochs was 1\.0, is now 3\.0\. Undo that to go on"):
+    with pytest.raises(ConfigError, match=r"training\.epochs was 1\.0, is now 3\.0\. Undo that to resume it"):
         again(meanwhile, training__epochs="3")
 
 
-def test_the_run_of_a_study_that_is_made_anew_is_left_ended(again: Callable[..., optuna.Study]) -> None:
+def test_the_run_of_a_study_that_is_recreated_is_ended(again: Callable[..., optuna.Study]) -> None:
     study = again(lambda made: made.set_user_attr(STUDY_RUN, "run"), training__epochs="3")
     assert ENDED == ["run"]
     assert STUDY_RUN not in study.user_attrs
 
 
 def test_a_study_that_has_not_changed_keeps_what_waits(again: Callable[..., optuna.Study]) -> None:
-    study = again(lambda made: queue.lay_out(made, [queue.TrialJob(0), queue.TrialJob(1)]), search__trials="7")
+    study = again(lambda made: queue.enqueue_trials(made, [queue.TrialJob(0), queue.TrialJob(1)]), search__trials="7")
     assert len(study.get_trials()) == 2
 
 
@@ -108,7 +109,7 @@ def test_advice_is_no_fault(again: Callable[..., optuna.Study]) -> None:
     with pytest.raises(ConfigError) as caught:
         again(trial(TrialState.COMPLETE), training__epochs="3", adapter__rank="8")
     assert str(caught.value).startswith("study s has 2 faults\n")
-    assert str(caught.value).endswith("\n  Undo that to go on, or make another study: --study NAME.")
+    assert str(caught.value).endswith("\n  Undo that to resume it, or start another study: --study NAME.")
 
 
 def test_of_many_changes_the_first_are_told_and_the_others_counted(again: Callable[..., optuna.Study]) -> None:

@@ -1,4 +1,4 @@
-"""A child ends when its parent is killed, though nobody sends it a signal and though it swallows the first one."""
+"""A child ends when its parent is killed, although it is sent no signal and although it swallows the first one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 _CHILD = """
 import signal, sys, time
-from tunery.search import lifeline
-lifeline._PATIENCE_SECONDS = (0.5, 0.5)
+from tunery.search.workers import follow_parent
+follow_parent._PATIENCE_SECONDS = (0.5, 0.5)
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True) if {deaf} else sys.exit(0))
-lifeline.follow_parent()
+follow_parent.follow_parent()
 print("ready", flush=True)
 while True:
     time.sleep(0.05)

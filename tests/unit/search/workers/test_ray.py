@@ -22,7 +22,7 @@ from tunery.cli.tune import tune as command
 from tunery.errors import ConfigError, InputError, Interrupted, RunStopped
 from tunery.search.study import queue
 from tunery.search.workers import pool, ray, ray_cluster
-from tunery.search.workers.pool import Stop
+from tunery.search.workers.pool import StopCount
 from tunery.search.workers.ray_actor import RayWorker
 from tunery.search.workers.ray_cluster import Node, Share, gpus_each, require_shared_stores, share
 
@@ -137,21 +137,21 @@ def test_workers_share_the_settings_of_the_command_but_not_its_run(
 
 @pytest.fixture
 def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module in place of the worker's: it writes down its order, and waits for SIGINT or the end of its parent."""
-    place = tmp_path / "tunery" / "search"
+    """A module in place of the worker's: it stores its spec, and waits for SIGINT or the end of its parent."""
+    place = tmp_path / "tunery" / "search" / "workers"
     place.mkdir(parents=True)
-    for folder in (place.parent, place):
+    for folder in (place.parents[1], place.parent, place):
         (folder / "__init__.py").write_text("")
-    (place / "worker_process.py").write_text(
+    (place / "process_main.py").write_text(
         "import pathlib, sys\n"
         "try:\n"
-        f"    pathlib.Path({str(tmp_path / 'order')!r}).write_text(sys.stdin.readline())\n"
+        f"    pathlib.Path({str(tmp_path / 'spec')!r}).write_text(sys.stdin.readline())\n"
         "    sys.stdin.read()\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit('first line\\nstopped as asked')\n"
     )
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "order"
+    return tmp_path / "spec"
 
 
 def test_an_actor_starts_a_worker_stops_it_and_tells_its_last_words(fake_worker: Path) -> None:
@@ -183,105 +183,105 @@ def test_a_worker_whose_actor_is_gone_is_killed_at_once() -> None:
     assert child.wait(timeout=30) == -signal.SIGKILL
 
 
-class Crew(ray._Crew):
-    """A crew whose actors are only counted."""
+class FakePool(ray._ActorPool):
+    """A pool whose actors are only counted."""
 
     asked: list[int]
     said: list[str]
 
-    def _ask_for(self, number: int) -> None:
+    def _start(self, number: int) -> None:
         self.asked.append(number)
-        self.places[number] = ray._Place(actor=None, answer=None)
+        self.members[number] = ray._Actor(actor=None, answer=None)
 
 
 @pytest.fixture
-def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
+def workers(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(study_name="x", storage=storage)
-    queue.lay_out(study, [queue.TrialJob(0), queue.TrialJob(1)])
+    queue.enqueue_trials(study, [queue.TrialJob(0), queue.TrialJob(1)])
     said: list[str] = []
     session = SimpleNamespace(
-        name="x", storage=storage, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
+        name="x", study=study, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
     )
-    monkeypatch.setattr(ray, "_kill", lambda place: None)
+    monkeypatch.setattr(ray, "_kill", lambda member: None)
     monkeypatch.setattr(ray, "_SECONDS_TO_DIE", 0.0)
-    made: Any = Crew(session, study, "", Share(1, 0.0))
+    made: Any = FakePool(session, "", Share(1, 0.0))
     made.asked, made.said = [], said
     return made
 
 
-def begin(crew: Crew, number: int, name: str) -> ray._Place:
-    place = ray._Place(actor=None, answer=None, name=name)
-    crew.places[number] = place
-    crew.study.ask().set_user_attr(queue.WORKER, name)
-    return place
+def begin(workers: FakePool, number: int, name: str) -> ray._Actor:
+    member = ray._Actor(actor=None, answer=None, name=name)
+    workers.members[number] = member
+    workers.session.study.ask().set_user_attr(queue.WORKER, name)
+    return member
 
 
-def states(crew: Crew) -> list[TrialState]:
-    return [trial.state for trial in crew.study.get_trials()]
+def states(workers: FakePool) -> list[TrialState]:
+    return [trial.state for trial in workers.session.study.get_trials()]
 
 
-def test_a_lost_worker_is_replaced_and_its_trial_waits_for_another(crew: Crew) -> None:
-    place = begin(crew, 0, "far:1")
-    begin(crew, 1, "far:2")
-    crew._ended(0, place, ray._LOST, "the node died", stopping=False)
-    assert states(crew) == [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
-    assert queue.retries(crew.study.trials[-1]) == 1
-    assert crew.asked == [0]
-    assert crew.said == ["worker 0 was lost (its actor or node is gone: the node died); another takes its place"]
+def test_a_lost_worker_is_replaced_and_its_trial_waits_for_another(workers: FakePool) -> None:
+    member = begin(workers, 0, "far:1")
+    begin(workers, 1, "far:2")
+    workers._ended(0, member, ray._LOST, "the node died", stopping=False)
+    assert states(workers) == [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
+    assert queue.retries(workers.session.study.trials[-1]) == 1
+    assert workers.asked == [0]
+    assert workers.said == ["worker 0 was lost (its actor or node is gone: the node died) and is replaced"]
 
 
-def test_a_worker_that_was_stopped_is_not_replaced_and_costs_no_retry(crew: Crew) -> None:
-    place = begin(crew, 0, "far:1")
-    crew._ended(0, place, 130, "", stopping=True)
-    assert states(crew)[0] == TrialState.FAIL
-    assert (queue.retries(crew.study.trials[-1]), crew.asked, crew.places) == (0, [], {})
+def test_a_worker_that_was_stopped_is_not_replaced_and_costs_no_retry(workers: FakePool) -> None:
+    member = begin(workers, 0, "far:1")
+    workers._ended(0, member, 130, "", stopping=True)
+    assert states(workers)[0] == TrialState.FAIL
+    assert (queue.retries(workers.session.study.trials[-1]), workers.asked, workers.members) == (0, [], {})
 
 
-def test_whoever_has_no_place_yet_is_dismissed_when_all_is_done(crew: Crew) -> None:
-    place = begin(crew, 0, "far:1")
-    crew.study.tell(0, 1.0)
-    crew._ask_for(1)
-    crew._ended(0, place, 0, "", stopping=False)
-    assert crew.places == {}
+def test_actors_without_a_place_are_dropped_when_all_is_done(workers: FakePool) -> None:
+    member = begin(workers, 0, "far:1")
+    workers.session.study.tell(0, 1.0)
+    workers._start(1)
+    workers._ended(0, member, 0, "", stopping=False)
+    assert workers.members == {}
 
 
-def test_workers_that_never_begin_a_trial_end_the_study_with_what_they_said(crew: Crew) -> None:
+def test_workers_that_never_begin_a_trial_end_the_study_with_what_they_said(workers: FakePool) -> None:
     def end_one() -> None:
-        crew._ended(0, crew.places[0], 1, "no module named torch", stopping=False)
+        workers._ended(0, workers.members[0], 1, "no module named torch", stopping=False)
 
-    crew._ask_for(0)
+    workers._start(0)
     for _ in range(3):
         end_one()
     with pytest.raises(RunStopped, match=r"before they begin a trial \(exit code 1: no module named torch"):
         end_one()
 
 
-def test_what_one_worker_cannot_use_ends_them_all_at_once(crew: Crew) -> None:
-    crew._ask_for(0)
+def test_what_one_worker_cannot_use_ends_them_all_at_once(workers: FakePool) -> None:
+    workers._start(0)
     with pytest.raises(InputError, match=r"rows\.jsonl: there is no such file"):
-        crew._ended(0, crew.places[0], 2, "rows.jsonl: there is no such file", stopping=False)
+        workers._ended(0, workers.members[0], 2, "rows.jsonl: there is no such file", stopping=False)
 
 
-def test_trials_of_workers_that_are_left_behind_wait_for_others(crew: Crew) -> None:
-    begin(crew, 0, "far:1")
-    crew.end()
-    assert states(crew) == [TrialState.FAIL, TrialState.WAITING, TrialState.WAITING]
+def test_trials_of_workers_that_are_left_behind_wait_for_others(workers: FakePool) -> None:
+    begin(workers, 0, "far:1")
+    workers.close()
+    assert states(workers) == [TrialState.FAIL, TrialState.WAITING, TrialState.WAITING]
 
 
-def test_after_a_second_signal_nobody_waits_for_a_worker_that_hangs(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
+def test_after_a_second_signal_a_worker_that_hangs_is_not_waited_for(
+    workers: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_SECONDS_TO_STOP", 0.1)
     monkeypatch.setattr(pool, "_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(crew, "_look", lambda number, place, stopping: None)
-    monkeypatch.setattr(crew, "_pass_on", lambda: None)
-    crew.session.progress.look = lambda study: None
-    stop = Stop()
+    monkeypatch.setattr(workers, "_poll", lambda number, member, stopping: None)
+    monkeypatch.setattr(workers, "_interrupt", lambda: None)
+    workers.session.progress.update = lambda study: None
+    stop = StopCount()
     stop.count, stop.name = 2, "SIGINT"
     with pytest.raises(Interrupted, match="SIGINT"):
-        crew.run(stop)
-    assert len(crew.places) == 2  # still there: end() kills them
+        workers.run(stop)
+    assert len(workers.members) == 2  # still there: close() kills them
 
 
 def _wait_for(file: Path) -> None:

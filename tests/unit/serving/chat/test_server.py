@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import InputError
+from tunery.runs.observer import Observer
 from tunery.serving.chat.server import Address, _auth, chat, check_address, check_free, check_gradio
-
-
-class Silent:
-    def step(self, text: str) -> None: ...
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
@@ -88,6 +85,6 @@ def test_without_gradio_the_message_says_how_to_get_it(monkeypatch: pytest.Monke
 def test_nothing_is_loaded_for_an_address_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="password"):
-        chat("models:/none@champion", Address("0.0.0.0"), Silent())  # type: ignore[arg-type]
+        chat("models:/none@champion", Address("0.0.0.0"), Observer())
     assert list(tmp_path.iterdir()) == []
     assert "tunery.serving.chat.page" not in sys.modules

@@ -9,7 +9,7 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError
-from tunery.search.space.checks import check_space, pruner_note
+from tunery.search.checks import check_search, pruner_note
 
 RATE = "training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}"
 RANK = "adapter.rank: {choices: [8, 16, 32]}"
@@ -18,18 +18,18 @@ GOOD = f"{{{RATE}, {RANK}, adapter.alpha: '2 * adapter.rank'}}"
 
 def faults(project: Project) -> str:
     with pytest.raises(ConfigError) as caught:
-        check_space(project)
+        check_search(project)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
 
 def test_a_space_without_faults_passes(make: MakeProject) -> None:
-    check_space(make(GOOD))
+    check_search(make(GOOD))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "nsga2"])
 def test_every_sampler_takes_a_space_with_a_range(make: MakeProject, sampler: str) -> None:
-    check_space(make(GOOD, search__sampler=sampler))
+    check_search(make(GOOD, search__sampler=sampler))
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_every_sampler_takes_a_space_with_a_range(make: MakeProject, sampler: st
         ("{data.train.7.weight: {low: 0.5, high: 2}}", "'data.train.7.weight', which the project does not have"),
         (
             "{data.train: {choices: [[{source: c}]]}, data.train.0.weight: {low: 0.5, high: 2}}",
-            "lies inside 'data.train'",
+            "is inside 'data.train'",
         ),
         ("{adapter.rank: {choices: [16, many]}}", "adapter.rank.choices is 'many', but must be a whole number"),
         ("{adapter.rank: {choices: [16, true]}}", "adapter.rank.choices True: True is a truth value"),
         ("{adapter.dora: {choices: [false, 3]}}", "adapter.dora.choices is 3, but must be true or false"),
         ("{training.scheduler: {choices: [cosine, cosin]}}", "training.scheduler.choices is 'cosin', but must be one"),
-        ("{adapter.rank: {choices: [16, 16]}}", "given once each"),
+        ("{adapter.rank: {choices: [16, 16]}}", "distinct values"),
         ("{adapter.rank: {low: 1.5, high: 32}}", "adapter.rank.low is 1.5, but must be a whole number"),
         ("{adapter.rank: {low: 0, high: 32}}", "adapter.rank.low is 0.0, but must be at least 1"),
         ("{adapter.dropout: {low: 0.0, high: 1.0}}", "adapter.dropout.high is 1.0, but must be below 1"),
@@ -66,7 +66,7 @@ def test_every_sampler_takes_a_space_with_a_range(make: MakeProject, sampler: st
         ("{adapter.alpha: 'open(1)'}", "calls only min, max"),
         ("{adapter.alpha: '2 * adapter.rnak'}", "uses the unknown key 'adapter.rnak'. Did you mean 'adapter.rank'?"),
         ("{adapter.alpha: '2 * adapter.alpha'}", "adapter.alpha -> adapter.alpha"),
-        ("{adapter.alpha: 'adapter.rank', adapter.rank: 'adapter.alpha'}", "keys wait for each other"),
+        ("{adapter.alpha: 'adapter.rank', adapter.rank: 'adapter.alpha'}", "keys depend on each other"),
         (
             "{adapter.rank: {choices: [16], when: {adapter.dora: true}}, "
             "adapter.dora: {choices: [true, false], when: {adapter.rank: 16}}}",
@@ -96,7 +96,7 @@ def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: 
         ),
         (
             {"search__sampler": "cmaes", "search__objectives": "{score: maximize, train_seconds: minimize}"},
-            "CMA-ES knows one",
+            "CMA-ES optimises one",
         ),
         ({"search__sampler": "cmaes", "search__constraints": "{train_seconds: '<= 9'}"}, "CMA-ES ignores them"),
         ({"search__prune_by": "score", "training__score_checkpoints": "false"}, "Set training.score_checkpoints: true"),
@@ -115,7 +115,7 @@ def test_a_fault_of_the_space_is_named(make: MakeProject, space: str, expected: 
         ({"search__objectives": "{scoer: maximize}"}, "Did you mean 'score'?"),
         ({"search__objectives": "{base/score: maximize}"}, "the same in every trial. Try 'delta/score'."),
         ({"search__objectives": "{delta/world_fact: maximize}"}, "Did you mean 'world_facts'?"),
-        ({"search__objectives": "{delta/quickstart: maximize}"}, "'quickstart' is a suite: it stands for world_facts"),
+        ({"search__objectives": "{delta/quickstart: maximize}"}, "'quickstart' is a suite: it means world_facts"),
         ({"search__objectives": "{lm_eval/arc_easy/acc: maximize}"}, "'arc_easy' is not in evaluation.tasks"),
         ({"search__constraints": "{peak_memory_bytes: 22 GiB}"}, "is '22 GiB', but must be <= or >= and a number"),
         ({"search__constraints": "{delta/world_facts: '>= 2 GiB'}"}, "is '>= 2 GiB', but must be <= or >="),
@@ -154,16 +154,16 @@ def test_a_group_of_the_projects_own_folder_lends_its_tasks_to_objectives(make: 
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "both.yaml").write_text("group: both\ntask: [world_facts, world_comparison]\n")
     keys = {"evaluation__task_folders": "[tasks]", "evaluation__tasks": "[both]"}
-    check_space(make(GOOD, search__objectives="{delta/world_facts: maximize}", **keys))
+    check_search(make(GOOD, search__objectives="{delta/world_facts: maximize}", **keys))
 
 
 def test_a_task_named_after_a_group_of_lm_eval_is_left_to_its_index(make: MakeProject) -> None:
-    check_space(make(GOOD, evaluation__tasks="[mmlu]", search__constraints="{delta/mmlu_astronomy: '>= 0'}"))
+    check_search(make(GOOD, evaluation__tasks="[mmlu]", search__constraints="{delta/mmlu_astronomy: '>= 0'}"))
 
 
 def test_a_grid_takes_no_more_trials_than_it_has_points(make: MakeProject) -> None:
     space = f"{{{RANK}, adapter.dora: {{choices: [true, false]}}}}"
-    check_space(make(space, search__sampler="grid", search__trials="6"))
+    check_search(make(space, search__sampler="grid", search__trials="6"))
     assert "search.trials is 7, but must be at most 6" in faults(
         make(space, search__sampler="grid", search__trials="7")
     )
@@ -182,7 +182,7 @@ def test_an_override_outside_of_the_space_stops_a_search_but_no_training(make: M
 
 def test_a_condition_that_does_not_hold_in_the_project_asks_nothing_of_its_own_value(make: MakeProject) -> None:
     space = "{adapter.dora: {choices: [true, false]}, adapter.rank: {choices: [4, 8], when: {adapter.dora: true}}}"
-    check_space(make(space))
+    check_search(make(space))
 
 
 def test_all_faults_come_at_once(make: MakeProject) -> None:
@@ -210,7 +210,7 @@ def test_all_faults_come_at_once(make: MakeProject) -> None:
 )
 def test_a_pruner_that_does_nothing_is_noted(make: MakeProject, keys: dict[str, str], expected: str | None) -> None:
     project = make(GOOD, **keys)
-    check_space(project)
+    check_search(project)
     note = pruner_note(project)
     assert note is None if expected is None else expected in str(note)
 
@@ -234,4 +234,4 @@ def test_a_derived_key_that_no_trial_could_have_is_refused(make: MakeProject, de
     "derived", ["0.5 * adapter.rank", "adapter.rank / 16", "adapter.rank if adapter.rank > 8 else 0"]
 )
 def test_a_derived_key_that_some_trials_can_have_passes(make: MakeProject, derived: str) -> None:
-    check_space(make(f"{{{RANK}, adapter.alpha: '{derived}'}}"))
+    check_search(make(f"{{{RANK}, adapter.alpha: '{derived}'}}"))

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tunery.records import DataReport, Example, PreparedData
-from tunery.runs.inputs import input_digests
+from tunery.runs.cache import Loaded
+from tunery.runs.stages import input_digests
 
 REPORT = DataReport((), (), {}, 0, 0, 0, {}, (), 0.0, {})
 DATA = PreparedData([Example((1, 2), (False, True))], [Example((3,), (True,))], [], REPORT)
@@ -21,7 +22,8 @@ def digests(data: PreparedData = DATA, revision: str = "r1", template: str = "t"
         leaves={"leaf": SimpleNamespace(item_ids=list(items))},
         settings={"group": SimpleNamespace(version="1")},
     )
-    return input_digests(base, tasks, data)
+    project: Any = None
+    return input_digests(Loaded(project, base, tasks, None, data))
 
 
 def changed(**given: Any) -> set[str]:

@@ -14,12 +14,13 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
 from tunery.records import StepMetrics
+from tunery.search import worker
+from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.progress import StudyProgress
-from tunery.search.workers import worker
-from tunery.search.workers.deadline import Deadline
-from tunery.search.workers.pool import Stop
-from tunery.search.workers.worker import Worker
+from tunery.search.study.stopwatch import SECONDS, Stopwatch
+from tunery.search.worker import Worker
+from tunery.search.workers.pool import StopCount
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
 Start = Callable[[optuna.Study, Callable[[optuna.Trial], float]], None]
@@ -28,49 +29,49 @@ Start = Callable[[optuna.Study, Callable[[optuna.Trial], float]], None]
 @pytest.fixture
 def study() -> optuna.Study:
     made = optuna.create_study(direction="maximize")
-    queue.lay_out(made, [queue.TrialJob(0, {"adapter.rank": 16}), queue.TrialJob(1), queue.TrialJob(2)])
+    queue.enqueue_trials(made, [queue.TrialJob(0, {"adapter.rank": 16}), queue.TrialJob(1), queue.TrialJob(2)])
     return made
 
 
 @pytest.fixture
 def work(make: MakeProject, monkeypatch: pytest.MonkeyPatch) -> Start:
-    monkeypatch.setattr(worker, "_HELD_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "_SECONDS_TO_RELEASE", 0.0)
     project = make(SPACE)
     made: Any = Worker(project, None, "parent", StudyProgress(project))  # type: ignore[arg-type]
     start: Start = made.work
     return start
 
 
-def failing(slot: int, error: Exception, once: bool = False) -> Callable[[optuna.Trial], float]:
-    """A run that raises in one slot, always or the first time."""
+def failing(number: int, error: Exception, once: bool = False) -> Callable[[optuna.Trial], float]:
+    """A run that raises in one trial, always or the first time."""
     raised: list[int] = []
 
     def run(trial: optuna.Trial) -> float:
-        if trial.user_attrs[queue.SLOT] == slot and not (once and raised):
-            raised.append(slot)
+        if trial.user_attrs[QUEUE_KEY] == number and not (once and raised):
+            raised.append(number)
             raise error
         return 1.0
 
     return run
 
 
-@pytest.mark.parametrize("slot", [0, 1])
+@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("error", [ConfigError("search", "x"), TrackingError("store", "x")])
 def test_what_every_trial_would_meet_ends_the_study_and_loses_nothing(
-    study: optuna.Study, work: Start, slot: int, error: InputError
+    study: optuna.Study, work: Start, number: int, error: InputError
 ) -> None:
     with pytest.raises(type(error)):
-        work(study, failing(slot, error))
-    assert slot in {trial.user_attrs[queue.SLOT] for trial in queue.unfinished(study)}
+        work(study, failing(number, error))
+    assert number in {trial.user_attrs[QUEUE_KEY] for trial in queue.unfinished(study)}
     work(study, lambda trial: 1.0)
-    assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
+    assert {trial.state for trial in queue.current_trials(study).values()} == {TrialState.COMPLETE}
 
 
 def test_rows_that_the_project_itself_cannot_use_end_the_study(study: optuna.Study, work: Start) -> None:
     with pytest.raises(DataError):
         work(study, failing(0, DataError("rows.jsonl", "x")))
     work(study, lambda trial: 1.0)
-    assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
+    assert {trial.state for trial in queue.current_trials(study).values()} == {TrialState.COMPLETE}
 
 
 @pytest.mark.parametrize(
@@ -85,22 +86,22 @@ def test_what_concerns_one_trial_is_its_result(
     study: optuna.Study, work: Start, error: Exception, state: TrialState, failure: str
 ) -> None:
     work(study, failing(1, error))
-    ended = queue.standing(study)
+    ended = queue.current_trials(study)
     assert (ended[1].state, ended[1].user_attrs[queue.FAILURE]) == (state, failure)
-    assert [ended[slot].state for slot in (0, 2)] == [TrialState.COMPLETE] * 2
+    assert [ended[number].state for number in (0, 2)] == [TrialState.COMPLETE] * 2
 
 
 def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study, work: Start) -> None:
     work(study, failing(1, RunHeld("run x", "held"), once=True))
-    assert {trial.state for trial in queue.standing(study).values()} == {TrialState.COMPLETE}
-    assert queue.retries(queue.standing(study)[1]) == 0
+    assert {trial.state for trial in queue.current_trials(study).values()} == {TrialState.COMPLETE}
+    assert queue.retries(queue.current_trials(study)[1]) == 0
 
 
 def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject) -> None:
     project = make(SPACE)
     worker = Worker(project, None, "parent", StudyProgress(project))  # type: ignore[arg-type]
     trial = study.ask()
-    worker.clock = Deadline(trial)
+    worker.stopwatch = Stopwatch(trial, SECONDS)
     report = worker.steps(trial, project, prune=False)
     assert queue.TRAINED not in trial.user_attrs
     for step in (1, 2):
@@ -119,7 +120,7 @@ def test_workers_of_one_host_name_and_process_id_are_told_apart(make: MakeProjec
 def test_a_closed_terminal_stops_workers_as_ctrl_c_does_unless_it_is_ignored(nohup: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
     try:
-        with Stop() as stop:
+        with StopCount() as stop:
             if nohup or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:  # else it would end the tests
                 signal.raise_signal(signal.SIGHUP)
     finally:

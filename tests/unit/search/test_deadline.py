@@ -1,4 +1,4 @@
-"""A trial's seconds over its attempts, and an alarm that cannot be swallowed."""
+"""An alarm that cannot be swallowed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import signal
 import time
 from contextlib import suppress
 
-import optuna
 import pytest
 
 from tunery.errors import Interrupted, TimedOut
-from tunery.search.study.rows import SECONDS
-from tunery.search.workers import deadline as clock
-from tunery.search.workers.deadline import Deadline, deadline
+from tunery.search import deadline as module
+from tunery.search.deadline import deadline
 
 
 def wait(seconds: float) -> None:
@@ -22,8 +20,8 @@ def wait(seconds: float) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _quick_rings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_SECONDS_BETWEEN_RINGS", 0.1)
+def _quick_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_ALARMS", 0.1)
 
 
 def test_an_alarm_that_was_swallowed_rings_again() -> None:
@@ -48,7 +46,7 @@ def test_what_cleans_up_after_an_alarm_is_not_interrupted_by_the_next() -> None:
         try:
             wait(5.0)
         finally:
-            wait(0.5)  # five rings long
+            wait(0.5)  # five alarms long
             cleaned.append(True)
 
     with pytest.raises(TimedOut), deadline(0.05):
@@ -84,17 +82,3 @@ def test_earlier_attempts_have_used_of_the_time() -> None:
     assert time.monotonic() - began < 3
     with pytest.raises(TimedOut), deadline(60.0, spent=61.0):
         pytest.fail("begun without time")
-
-
-def test_seconds_are_noted_while_a_trial_runs_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
-    trial = optuna.create_study().ask()
-    trial.set_user_attr(SECONDS, 7.0)
-    observer = Deadline(trial)
-    for second in range(1, 26):
-        now[0] = 100.0 + second
-        observer.note_now_and_then()
-    assert trial.user_attrs[SECONDS] == 7.0 + 22.0  # at 11 and 22: a kill now forgets three seconds
-    observer.note()
-    assert trial.user_attrs[SECONDS] == 7.0 + 25.0

@@ -1,4 +1,4 @@
-"""A worker: it takes trials that wait, runs each, and tells how it ended."""
+"""A worker: it takes waiting trials, runs each, and stores how it ended."""
 
 from __future__ import annotations
 
@@ -29,33 +29,31 @@ from tunery.errors import (
 from tunery.records import StepMetrics
 from tunery.runs.cache import Resident
 from tunery.search.sampling.pruners import prune_metric, rung_value
-from tunery.search.space.space import OWN_SLOT
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.progress import StudyProgress
-from tunery.search.workers.deadline import Deadline
+from tunery.search.study.stopwatch import SECONDS, Stopwatch
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from tunery.tracking.store import Store
 
 RUNG_STEPS = "rung_steps"
-# What the settings of a trial bring about: the sampler must count it as bad and keep away. Optuna's samplers leave
+# Failures caused by a trial's settings: the sampler must count them as bad and keep away. Optuna's samplers leave
 # failed trials out, and count pruned ones as worse than complete ones.
 _BY_SETTINGS = frozenset({"oom", "nan", "timeout", "infeasible"})
 _POLL_SECONDS = 1.0
-_HELD_SECONDS = 10.0
+_SECONDS_TO_RELEASE = 10.0
 
 
-class _Superfluous(Exception):
-    """The trial stands for no slot of the study."""
+class _Surplus(Exception):
+    """The trial is not one of the queued trials."""
 
 
 class _Failed(Exception):
     """The trial has failed; its user attributes say why."""
 
 
-class Repeated(RunStopped):
+class RepeatedSettings(RunStopped):
     """The settings are those of a trial that cannot be run; others are drawn instead."""
 
     failure = "repeated"
@@ -73,10 +71,9 @@ class Worker:
         project: As it is declared.
         store: MLflow's.
         parent: Run id of the study.
+        progress: Shows the study's progress.
         resident: Base, rows and tasks that trials share.
-        progress: Shows a person how the study stands.
-        until: When no further trial may be going on, by time.monotonic().
-        number: Of this worker on its host, from 0.
+        until: When the search's time is up, by time.monotonic(); None if it has no limit.
         name: By which its trials are known.
     """
 
@@ -86,43 +83,41 @@ class Worker:
     progress: StudyProgress
     resident: Resident = field(default_factory=Resident)
     until: float | None = None
-    number: int = 0
     name: str = field(default_factory=lambda: name_of_process(os.getpid(), secrets.token_hex(4)))
-    clock: Deadline = field(init=False)  # of the trial that it runs
+    stopwatch: Stopwatch = field(init=False)  # of the current trial
 
     def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
-        """Run trials until all of the study's slots have ended, or time is up.
+        """Run trials until all queued trials have ended, or time is up.
 
         Args:
-            study: With its slots laid out.
-            run: Runs a trial: its values, or an exception.
+            study: With its trials queued.
+            run: Runs a trial: returns its values or raises.
 
         Raises:
             Interrupted, KeyboardInterrupt: If the process was asked to stop; the trial waits for another worker.
             TrackingError, StorageError: If there is nowhere to write to; likewise.
         """
-        silent: dict[int, float] = {}
-        study._pop_waiting_trial_id = functools.partial(queue.take, study)  # type: ignore[method-assign]
+        silent_since: dict[int, float] = {}
+        study._pop_waiting_trial_id = functools.partial(queue.pop_earliest, study)  # type: ignore[method-assign]
         while not self._time_is_up() and queue.unfinished(study):
-            queue.mend(study, silent)
-            waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
-            if not waiting:
-                time.sleep(_POLL_SECONDS)  # others are running the last ones, and may die
+            queue.requeue_dead_trials(study, silent_since)
+            if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+                time.sleep(_POLL_SECONDS)  # others run the last ones, and may die
                 continue
             try:
-                study.optimize(lambda trial: self._run(study, trial, run), n_trials=1, catch=(_Superfluous, _Failed))
+                study.optimize(lambda trial: self._run(study, trial, run), n_trials=1, catch=(_Surplus, _Failed))
             except optuna.exceptions.UpdateFinishedTrialError:
-                continue  # it was taken for dead, and another worker goes on with it
+                continue  # it was taken for dead, and another worker has resumed it
             except _TimeIsUp:
                 break
-            self.progress.look(study)
+            self.progress.update(study)
 
     def _run(self, study: optuna.Study, trial: optuna.Trial, run: Callable[[optuna.Trial], Any]) -> Any:
-        if queue.is_superfluous(study, trial):
+        if queue.is_surplus(study, trial):
             trial.set_user_attr(queue.SURPLUS, True)
-            raise _Superfluous
+            raise _Surplus
         trial.set_user_attr(queue.WORKER, self.name)
-        self.clock = Deadline(trial)
+        self.stopwatch = Stopwatch(trial, SECONDS)
         try:
             return run(trial)
         except Pruned as error:
@@ -130,74 +125,75 @@ class Worker:
         except (Interrupted, KeyboardInterrupt):
             self._give_up(study, trial, "killed", "its worker was stopped")
             raise
-        except RunHeld as error:  # its worker was taken for dead and is not: let it end the run, then look again
+        except RunHeld as error:  # its worker was taken for dead but lives: let it release the run, then try again
             self._give_up(study, trial, "killed", str(error))
-            time.sleep(_HELD_SECONDS)
+            time.sleep(_SECONDS_TO_RELEASE)
             raise _Failed("killed") from None
         except InputError as error:
             if not _concerns_all(trial, error):
-                self._tell(trial, "error", str(error))
+                _store_failure(trial, "error", str(error))
                 raise _Failed("error") from None
             self._give_up(study, trial, "error", str(error))
             raise
         except TuneryError as error:
             failure = error.failure if isinstance(error, RunStopped) else "error"
-            self._tell(trial, failure, str(error))
+            _store_failure(trial, failure, str(error))
             raise (optuna.TrialPruned(failure) if failure in _BY_SETTINGS else _Failed(failure)) from None
         except Exception as error:  # libraries may raise anything, and one trial must not end the others
             self.resident.forget_base()
-            self._tell(trial, "error", f"{type(error).__name__}: {error}")
+            _store_failure(trial, "error", f"{type(error).__name__}: {error}")
             raise _Failed("error") from error
         finally:
-            self.clock.note()
+            self.stopwatch.note()
 
     def _give_up(self, study: optuna.Study, trial: optuna.Trial, failure: str, reason: str) -> None:
         """Leave the trial to another worker, with what it has cost so far."""
-        self.clock.note()
-        queue.succeed(study, _frozen(study, trial), died=False)
-        self._tell(trial, failure, reason)
-
-    def _tell(self, trial: optuna.Trial, failure: str, reason: str) -> None:
-        from tunery.tracking.redact import redact
-
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it must not hide why the trial ends
-            trial.set_user_attr(queue.FAILURE, failure)
-            trial.set_user_attr(queue.REASON, redact(" ".join(reason.split()))[:500])
+        self.stopwatch.note()
+        queue.add_successor(study, study._storage.get_trial(trial._trial_id), died=False)
+        _store_failure(trial, failure, reason)
 
     def _time_is_up(self) -> bool:
         return self.until is not None and time.monotonic() >= self.until
 
     def steps(self, trial: optuna.Trial, project: Project, *, prune: bool) -> Callable[[StepMetrics], None]:
-        """What training reports to: ends the trial when the study's time is up, or the pruner (if any) says so."""
+        """What training reports to: ends the trial when the search's time is up, or the pruner (if any) decides so."""
         metric = prune_metric(project) if prune else None
         direction = next(iter(project.search.objectives.values()))
-        told = queue.TRAINED in trial.user_attrs
+        stored = queue.TRAINED in trial.user_attrs
 
         def report(metrics: StepMetrics) -> None:
             """Raises Pruned, or _TimeIsUp."""
             if self._time_is_up():
                 raise _TimeIsUp("the study's time limit", metrics.step, resumable=True)
-            self.clock.note_now_and_then()
-            nonlocal told
-            if not told:
+            self.stopwatch.note_now_and_then()
+            nonlocal stored
+            if not stored:
                 trial.set_user_attr(queue.TRAINED, True)  # from here on the study's settings must not change
-                told = True
+                stored = True
             value = None if metric is None else rung_value(metrics.values, metric, direction)
             if value is not None and _is_worse(trial, value, metrics.step):
-                trial.set_user_attr(queue.PRUNED_AT, metrics.step)  # before MLflow is told, as metrics are
+                trial.set_user_attr(queue.PRUNED_AT, metrics.step)  # before MLflow's run ends, as for metrics
                 raise Pruned(metrics.step)
 
         return report
 
 
 def name_of_process(pid: int, token: str) -> str:
-    """host:token:pid. Two containers may have one host name, and the same process ids: the token tells them apart."""
+    """host:token:pid. Two containers may have one host name and the same process ids; the token is unique."""
     return f"{socket.gethostname()}:{token}:{pid}"
 
 
+def _store_failure(trial: optuna.Trial, failure: str, reason: str) -> None:
+    from tunery.tracking.redact import redact
+
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # must not hide why the trial ends
+        trial.set_user_attr(queue.FAILURE, failure)
+        trial.set_user_attr(queue.REASON, redact(" ".join(reason.split()))[:500])
+
+
 def _concerns_all(trial: optuna.Trial, error: InputError) -> bool:
-    """Whether the next trial would meet the same: a place to write to is away, or the project as it is declared."""
-    own = trial.user_attrs.get(queue.SLOT) == OWN_SLOT
+    """Whether the next trial would meet the same: a store is unreachable, or the project as declared is at fault."""
+    own = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL
     return own or isinstance(error, ConfigError | StorageError | TrackingError)
 
 
@@ -209,27 +205,3 @@ def _is_worse(trial: optuna.Trial, value: float, step: int) -> bool:
         trial.report(value, len(steps))
         trial.set_user_attr(RUNG_STEPS, steps)
     return trial.should_prune()
-
-
-def _frozen(study: optuna.Study, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
-    return study._storage.get_trial(trial._trial_id)
-
-
-class TrialWatch:
-    """Passes a trial's steps on, and nothing else: twelve data reports would hide the study."""
-
-    def __init__(self, progress: StudyProgress, number: int) -> None:
-        self._progress, self._number = progress, number
-
-    def step(self, text: str) -> None:
-        """Not shown."""
-
-    def show(self, renderable: RenderableType) -> None:
-        """Not shown."""
-
-    def training(self, metrics: StepMetrics, total_steps: int) -> None:
-        """Show how far the trial is."""
-        self._progress.trial_step(self._number, metrics.step, total_steps, metrics.values.get("train/loss"))
-
-    def end_training(self) -> None:
-        """Nothing is open."""

@@ -1,4 +1,4 @@
-"""The process in which models are asked, and how far the answers of two forms are from each other."""
+"""The process in which models are scored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import pandas as pd
 import pytest
 
 from tunery.errors import OutOfMemory
-from tunery.promotion import forms_process
-from tunery.promotion.forms import Asking, form_scores
-from tunery.promotion.forms_process import FormAnswers, FormJob
+from tunery.promotion import scoring_process
 from tunery.promotion.measure import _joined
+from tunery.promotion.scoring_process import FormAnswers, FormJob, ScoringProcess
 from tunery.records import Score, TaskResult, TaskSettings
 
 PRIMARY = {"quiz": "acc"}
@@ -31,36 +30,25 @@ def result(values: list[float], logs: list[list[float]]) -> TaskResult:
     )
 
 
-def test_a_process_that_dies_takes_one_form_with_it_and_no_other() -> None:
-    with Asking() as asking:
-        died = asking._run(("adapter", "merged"), os._exit, 9)  # type: ignore[arg-type]
+def test_a_process_that_dies_loses_only_the_form_it_was_scoring() -> None:
+    with ScoringProcess() as process:
+        died = process._run(("adapter", "merged"), os._exit, 9)  # type: ignore[arg-type]
         assert set(died.faults) == {"adapter", "merged"}
         assert "killed" in died.faults["merged"]
-        assert asking._run(("trained",), FormAnswers) == FormAnswers()
+        assert process._run(("trained",), FormAnswers) == FormAnswers()
 
 
-def test_nobody_waits_for_a_scoring_that_was_interrupted() -> None:
+def test_an_interrupted_scoring_is_not_waited_for() -> None:
     def interrupted() -> None:
-        with Asking() as asking:
-            asking._pool.submit(time.sleep, 600)
-            asking._pool.submit(FormAnswers)
+        with ScoringProcess() as process:
+            process._pool.submit(time.sleep, 600)
+            process._pool.submit(FormAnswers)
             raise KeyboardInterrupt
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert time.monotonic() - began < 300
-
-
-def test_the_drift_of_a_form_is_told_in_score_items_and_nats() -> None:
-    trained = result([1, 1, 0, 0], [[-1.0, -2.0]] * 4)
-    merged = result([1, 0, 1, 1], [[-1.0, -2.0]] * 3 + [[-1.5, -1.0]])
-    answers = FormAnswers({"trained": {"quiz": trained}, "merged": {"quiz": merged}}, {"adapter": "no memory"})
-    found = form_scores(answers, PRIMARY, 0.95)
-    assert (found["trained"].drift, found["trained"].changed, found["trained"].loglikelihood) == (0.0, 0, 0.0)
-    assert (found["merged"].score, found["merged"].drift, found["merged"].changed) == (0.75, 0.25, 3)
-    assert found["merged"].loglikelihood == 1.0
-    assert (found["adapter"].score, found["adapter"].fault) == (None, "no memory")
 
 
 class Loaded:
@@ -86,25 +74,25 @@ class Loaded:
 
 @pytest.fixture
 def sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of answers, each result tells in what state the model was asked."""
+    """Each result is the state that the model was in."""
     for name, stand_in in {
-        "_questions": lambda job: (None, None),
+        "_project_and_tasks": lambda job: (None, None),
         "_sixteen_bits": lambda folder: "bfloat16",
         "_load": lambda *words: Loaded(),
-        "_ask": lambda model, *words: model.state,
-        "_base_locked": lambda loaded, *words: loaded.of.state,
+        "_score_locked": lambda model, *words: model.state,
+        "_score_base": lambda loaded, *words: loaded.of.state,
     }.items():
-        monkeypatch.setattr(forms_process, name, stand_in)
+        monkeypatch.setattr(scoring_process, name, stand_in)
 
 
 @pytest.mark.usefixtures("sixteen_bits")
-def test_the_base_is_asked_in_the_weights_of_the_form_that_is_deployed() -> None:
+def test_the_base_is_scored_in_the_weights_of_the_form_that_is_deployed() -> None:
     job = FormJob(Path(), {}, Path(), "")
-    answers = forms_process.score_unquantised(job, ("adapter", "merged"), with_base=True)
+    answers = scoring_process.score_unquantised(job, ("adapter", "merged"), with_base=True)
     assert (answers.base, answers.results) == ("base", {"adapter": "adapter", "merged": "merged"})
     four_bits = FormAnswers({"trained": {}}, base={"quiz": result([1.0], [[]])}, primary=PRIMARY)
     assert _joined(four_bits, answers).base == "base"
-    assert _joined(four_bits, forms_process.score_unquantised(job, ("merged",))).base == four_bits.base
+    assert _joined(four_bits, scoring_process.score_unquantised(job, ("merged",))).base == four_bits.base
 
 
 @pytest.mark.usefixtures("sixteen_bits")
@@ -112,22 +100,17 @@ def test_no_form_is_compared_with_a_base_in_other_weights(monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OutOfMemory("scoring the base", "no memory")
 
-    monkeypatch.setattr(forms_process, "_base_locked", full)
-    answers = forms_process.score_unquantised(FormJob(Path(), {}, Path(), ""), ("adapter", "merged"), with_base=True)
+    monkeypatch.setattr(scoring_process, "_score_base", full)
+    answers = scoring_process.score_unquantised(FormJob(Path(), {}, Path(), ""), ("adapter", "merged"), with_base=True)
     assert (answers.results, set(answers.faults)) == ({}, {"adapter", "merged"})
 
 
 @pytest.mark.parametrize(("quantization", "asked"), [("nf4", True), ("none", False)])
-def test_the_base_of_a_model_that_was_trained_in_sixteen_bits_is_asked_once(
+def test_the_base_of_a_model_that_was_trained_in_sixteen_bits_is_scored_once(
     monkeypatch: pytest.MonkeyPatch, quantization: str, asked: bool
 ) -> None:
-    asking, calls = Asking(), []
-    monkeypatch.setattr(asking, "_run", lambda *words: calls.append(words) or FormAnswers())
+    process, calls = ScoringProcess(), []
+    monkeypatch.setattr(process, "_run", lambda *words: calls.append(words) or FormAnswers())
     facts: Any = SimpleNamespace(method="lora", identity=SimpleNamespace(quantization=quantization, dtype="bfloat16"))
-    asking.others(FormJob(Path(), {}, Path(), ""), FormAnswers({"trained": {}}), facts, with_base=True)
+    process.others(FormJob(Path(), {}, Path(), ""), FormAnswers({"trained": {}}), facts, with_base=True)
     assert calls[0][-1] is asked
-
-
-def test_answers_that_were_written_have_no_loglikelihoods() -> None:
-    written = result([1.0], [[]])
-    assert form_scores(FormAnswers({"trained": {"quiz": written}}), PRIMARY, 0.95)["trained"].loglikelihood is None

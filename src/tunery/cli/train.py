@@ -1,0 +1,36 @@
+"""`tunery train`."""
+
+from __future__ import annotations
+
+import click
+
+from tunery.cli.options import KEYS, OverridableCommand, load, project_option, store_options
+
+
+@click.command(cls=OverridableCommand, epilog=KEYS)
+@project_option
+@click.option("--resume", metavar="RUN_ID", help="Resume an interrupted run, in the same MLflow run.")
+@click.option(
+    "--preview", type=click.IntRange(min=1), metavar="N", help="Show N rows as the model sees them, then exit."
+)
+@store_options
+@click.pass_context
+def train(
+    context: click.Context,
+    project: str,
+    resume: str | None,
+    preview: int | None,
+    tracking_uri: str | None,
+    run_name: str | None,
+) -> None:
+    """Train one adapter, score it beside its base, and register it."""
+    from tunery.cli.terminal import Terminal
+    from tunery.runs.train import preview_rows
+    from tunery.runs.train import train as run
+
+    loaded = load(project, context)
+    with Terminal() as terminal:
+        if preview is not None:
+            terminal.show(preview_rows(loaded, preview))
+            return
+        run(loaded, terminal, tracking_uri=tracking_uri, run_name=run_name, resume=resume)

@@ -1,0 +1,276 @@
+"""Scoring a candidate in a fresh process: one model at a time, each freed before the next is loaded.
+
+The process shares nothing with the one that trained or the one that decides: an adapter that answers here shows that
+its files are complete.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tunery.config.load import project_from
+from tunery.config.project import Project
+from tunery.config.promotion import Form
+from tunery.errors import BaseModelError, OutOfMemory, RefError
+from tunery.records import TaskResult
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from tunery.evaluation.tasks import Tasks
+    from tunery.tracking.flavor.flavor import ModelFacts
+    from tunery.tracking.flavor.rebuild import Rebuilt
+
+Results = Mapping[str, TaskResult]
+_DIED = "its process was killed, most likely because memory ran out"
+# Faults of a model's files or of this machine, which refuse the model; a task that cannot be loaded is neither.
+_FAULTS = (BaseModelError, RefError, OutOfMemory)
+
+
+@dataclass(frozen=True)
+class FormJob:
+    """One logged model to score; plain values, since a job is sent to another process.
+
+    Args:
+        folder: The model's files.
+        tree: The resolved project whose tasks are scored.
+        home: Folder that the project's relative paths start from.
+        uri: MLflow's store, where the base's scores are looked up.
+    """
+
+    folder: Path
+    tree: Mapping[str, Any]
+    home: Path
+    uri: str
+
+
+@dataclass(frozen=True)
+class FormAnswers:
+    """The result of a job.
+
+    Args:
+        results: On locked items, by deployment form and task.
+        faults: Why a form could not be scored.
+        base: The base's own results on the same items; empty if they were not wanted.
+        primary: The metric of each task that counts towards the score.
+        metrics: The primary metric of every task that was scored.
+    """
+
+    results: Mapping[Form, Results] = field(default_factory=dict)
+    faults: Mapping[Form, str] = field(default_factory=dict)
+    base: Results = field(default_factory=dict)
+    primary: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+
+class ScoringProcess:
+    """A fresh process that loads and scores models, one after the other; a context manager.
+
+    If it dies, only the forms that it was scoring are lost: the next job gets a new process.
+    """
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._parents_end.close()  # ends the process now: its result is no longer wanted
+        self._pool.shutdown(cancel_futures=True)
+        self._parents_end.close()
+
+    def trained(self, job: FormJob, *, with_base: bool) -> FormAnswers:
+        """Score a model as it was trained, and its base if wanted."""
+        return self._run(("trained",), score_trained, job, with_base)
+
+    def others(self, job: FormJob, trained: FormAnswers, facts: ModelFacts, *, with_base: bool) -> FormAnswers:
+        """Score the other two forms, and the base in 16 bits if wanted.
+
+        A form or base that equals the one as trained is not scored again.
+        """
+        if facts.method == "full":
+            return FormAnswers()
+        same = facts.identity.quantization == "none" and facts.identity.dtype in ("bfloat16", "float16")
+        forms: tuple[Form, ...] = ("merged",) if same else ("adapter", "merged")
+        answers = self._run(forms, score_unquantised, job, forms, with_base and not same)
+        known: dict[Form, Results] = {"adapter": trained.results["trained"]} if same else {}
+        return replace(answers, results={**known, **answers.results})
+
+    def one(self, job: FormJob, form: Form, facts: ModelFacts) -> FormAnswers:
+        """Score a model in one form; if all weights were trained, there is only one."""
+        if form == "trained" or facts.method == "full":
+            trained = self.trained(job, with_base=False)
+            if "trained" in trained.faults:
+                return FormAnswers(faults={form: trained.faults["trained"]})
+            return FormAnswers({form: trained.results["trained"]})
+        return self._run((form,), score_unquantised, job, (form,))
+
+    def _run(self, forms: tuple[Form, ...], work: Callable[..., FormAnswers], *arguments: object) -> FormAnswers:
+        try:
+            return self._pool.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            self._parents_end.close()
+            self._begin()
+            return FormAnswers(faults=dict.fromkeys(forms, _DIED))
+
+    def _begin(self) -> None:
+        import multiprocessing
+
+        spawn = multiprocessing.get_context("spawn")  # a fork would keep what this process has loaded
+        childs_end, self._parents_end = spawn.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(
+            max_workers=1, mp_context=spawn, initializer=exit_with_parent, initargs=(childs_end,)
+        )
+
+
+def exit_with_parent(pipe: Connection) -> None:
+    """End this process when the parent closes its end of the pipe, or dies."""
+
+    def wait() -> None:
+        with suppress(EOFError, OSError):
+            pipe.recv()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def score_trained(job: FormJob, with_base: bool = False) -> FormAnswers:
+    """Score a model as it was trained and, if wanted, the base below it.
+
+    Raises:
+        TaskError: If a task cannot be loaded or has no locked items.
+    """
+    from tunery.runs import scoring
+
+    project, tasks = _project_and_tasks(job)
+    try:
+        results, base = _score_with_base(job, project, tasks, with_base)
+        if with_base and base is None:
+            base = _score_base_alone(job, tasks, project)
+    except _FAULTS as error:
+        return FormAnswers(faults={"trained": str(error)})
+    primary = scoring.primary_metrics(tasks, project.evaluation)
+    return FormAnswers(
+        {"trained": results}, {}, base or {}, primary, {name: tasks.primary[name] for name in tasks.names}
+    )
+
+
+def score_unquantised(job: FormJob, forms: tuple[Form, ...], with_base: bool = False) -> FormAnswers:
+    """Score an adapter over 16-bit weights, and then merged into them; loaded once for both.
+
+    The base, if wanted, is scored in the same weights: against a 4-bit base, part of the gain would come from the bits.
+
+    Raises:
+        TaskError: As `score_trained`.
+    """
+    from tunery.evaluation.eval_mode import adapter_off
+    from tunery.models.adapter import merge_adapter
+
+    project, tasks = _project_and_tasks(job)
+    results: dict[Form, Results] = {}
+    base: Results = {}
+    try:
+        rebuilt = _load(job, project, _sixteen_bits(job.folder))
+        tokenizer = rebuilt.loaded.tokenizer
+        if with_base:  # first: if it fails, no form may be compared with a base in other weights
+            with adapter_off(rebuilt.model):
+                base = _score_base(rebuilt.loaded, tasks, project, job)
+        if "adapter" in forms:
+            results["adapter"] = _score_locked(rebuilt.model, tokenizer, tasks, project)
+        if "merged" in forms:
+            results["merged"] = _score_locked(merge_adapter(rebuilt.model, str(job.folder)), tokenizer, tasks, project)
+    except _FAULTS as error:
+        return FormAnswers(results, {form: str(error) for form in forms if form not in results}, base)
+    return FormAnswers(results, base=base)
+
+
+def _sixteen_bits(folder: Path) -> str:
+    """The 16-bit type of a logged model's base: its own, bfloat16 where that has 32."""
+    from tunery.tracking.flavor.rebuild import read_facts
+
+    own = read_facts(folder).identity.dtype
+    return own if own in ("bfloat16", "float16") else "bfloat16"
+
+
+def _project_and_tasks(job: FormJob) -> tuple[Project, Tasks]:
+    from tunery.tracking.flavor.rebuild import read_facts
+
+    project = project_from(dict(job.tree), str(job.folder), job.home)
+    chosen = project.evaluation.chat_template
+    chat = read_facts(job.folder).template == "chat" if chosen == "auto" else chosen
+    return project, _tasks(project.evaluation.model_dump_json(), job.home, chat)
+
+
+@lru_cache(maxsize=2)
+def _tasks(evaluation: str, home: Path, chat: bool) -> Tasks:
+    """Loaded once for all models with the same evaluation settings."""
+    from tunery.config.evaluation import EvaluationConfig
+    from tunery.errors import TaskError
+    from tunery.evaluation.tasks import load_tasks
+
+    settings = EvaluationConfig.model_validate_json(evaluation)
+    tasks = load_tasks(settings, home, chat)
+    for name in tasks.names:
+        leaves = tasks.members.get(name, (name,))
+        if not any(tasks.leaves[leaf].chosen("locked", None, settings.dev_fraction) for leaf in leaves):
+            advice = "Lower evaluation.dev_fraction or raise evaluation.limit."
+            raise TaskError(
+                f"evaluation.tasks: {name}", f"has no locked items, which a promotion is judged on. {advice}"
+            )
+    return tasks
+
+
+def _load(job: FormJob, project: Project, dtype: str | None = None) -> Rebuilt:
+    from tunery.runs.cache import free_memory
+    from tunery.tracking.flavor.rebuild import rebuild
+
+    free_memory()  # of the previous model, to which no name refers any more
+    return rebuild(job.folder, project.training.device, unquantized=dtype)
+
+
+def _score_with_base(job: FormJob, project: Project, tasks: Tasks, with_base: bool) -> tuple[Results, Results | None]:
+    """A model and its base; None for the base if all weights were trained."""
+    from tunery.evaluation.eval_mode import adapter_off
+
+    rebuilt = _load(job, project)
+    results = _score_locked(rebuilt.model, rebuilt.loaded.tokenizer, tasks, project)
+    if not with_base or rebuilt.facts.method == "full":
+        return results, None
+    with adapter_off(rebuilt.model):
+        return results, _score_base(rebuilt.loaded, tasks, project, job)
+
+
+def _score_locked(model: Any, tokenizer: Any, tasks: Tasks, project: Project) -> Results:
+    from tunery.evaluation.score import score_model
+
+    return score_model(model, tokenizer, tasks, project.evaluation, split="locked")
+
+
+def _score_base_alone(job: FormJob, tasks: Tasks, project: Project) -> Results:
+    """The base of a model whose weights were all trained: a second model, loaded after the first is freed."""
+    from tunery.runs.cache import free_memory
+    from tunery.tracking.flavor.rebuild import rebuild_base
+
+    free_memory()
+    return _score_base(rebuild_base(job.folder, project.training.device), tasks, project, job)
+
+
+def _score_base(base: Any, tasks: Tasks, project: Project, job: FormJob) -> Results:
+    from tunery.evaluation.result import restrict
+    from tunery.runs import scoring
+    from tunery.tracking.store import connect
+
+    results = scoring.base_results(connect(job.uri, project.name), base, tasks, project.evaluation)
+    return {name: restrict(result, "locked") for name, result in results.items()}

@@ -1,0 +1,138 @@
+"""All that can be wrong with a search, found before anything is made: one fault each, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tunery.config.project import Project
+from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
+from tunery.errors import ConfigError, Fault
+from tunery.search.objectives import objective_faults
+from tunery.search.sampling.fixed_points import LARGEST_GRID, grid_points, grid_size
+from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes
+from tunery.search.space.checks import own_value_faults, space_faults
+from tunery.search.space.known_good import known_good
+from tunery.search.space.space import Settings, Space, declared_settings
+from tunery.search.space.type_checks import derived_faults
+
+
+def check_search(project: Project) -> None:
+    """Check the section `search` of a project against the project, without making or loading anything.
+
+    Raises:
+        ConfigError: With every fault of the space, the sampler, the pruner, objectives, constraints and known-good
+            files. Entries runs:/ of search.known_good, and metrics of tasks, are checked when they are read.
+    """
+    faults, space = space_faults(project)
+    faults += _memory_faults(project)
+    faults += objective_faults(project, _task_names(project))
+    if space is not None:
+        faults += own_value_faults(project, space, faults)
+        faults += [*_sampler_faults(project, space), *_pruner_faults(project)]
+        # What follows takes a space that holds the project's own settings.
+        faults += [] if faults else derived_faults(project, space)
+        faults += [] if faults else _known_good_faults(project) or _count_faults(project, known_good(project))
+    if faults:
+        raise ConfigError(str(project.folder / "project.yaml"), faults)
+
+
+def _memory_faults(project: Project) -> Iterator[Fault]:
+    memory = project.search.memory
+    if memory is not None:
+        try:
+            parse_bytes(memory)
+        except ValueError:
+            yield Fault("search.memory", BYTES_RULE, memory, unit_advice(memory))
+
+
+def _known_good_faults(project: Project) -> list[Fault]:
+    try:
+        known_good(project)
+    except ConfigError as error:
+        return [fault if isinstance(fault, Fault) else Fault(fault) for fault in error.faults]
+    return []
+
+
+def _task_names(project: Project) -> list[str]:
+    """Tasks that are scored, and the tasks of our own groups."""
+    from tunery.evaluation.task_files import own_tasks, task_folders
+
+    own = own_tasks(task_folders(project.evaluation, project.folder))
+    names = list(project.evaluation.tasks)
+    for name in names:  # grows while it is read: groups hold groups
+        names += [member for member in own[name].members if member not in names] if name in own else []
+    return names
+
+
+def _count_faults(project: Project, known: Sequence[Settings]) -> list[Fault]:
+    """Faults of the number of trials, given the settings that are tried before the sampler's."""
+    trials, given = project.search.trials, 1 + len(known)
+    if trials < given:
+        rule = f"at least {given}: the project's own settings and those of search.known_good"
+        return [Fault("search.trials", rule, trials)]
+    if project.search.sampler != "grid":
+        return []
+    taken = [declared_settings(project), *known]
+    most = len(taken) + len(grid_points(project, taken))
+    if trials <= most:
+        return []
+    rule = f"at most {most} when search.sampler is grid: each point once, and the project's own settings"
+    return [Fault("search.trials", rule, trials)]
+
+
+def pruner_note(project: Project) -> str | None:
+    """A note if search.pruner is set but does nothing; else None."""
+    search = project.search
+    if search.pruner == "none":
+        return None
+    if not prunes(search):
+        return f"no trial is pruned: search.pruner ({search.pruner}) compares by one objective, and there are several"
+    if search.prune_by == "auto" and not project.training.scores_checkpoints and not has_validation(project):
+        return f"no trial is pruned: nothing is measured at checkpoints for search.pruner ({search.pruner}) to compare"
+    return None
+
+
+def _sampler_faults(project: Project, space: Space) -> Iterator[Fault]:
+    if project.search.sampler == "grid":
+        yield from _grid_faults(space)
+    if project.search.sampler == "cmaes":
+        yield from _cmaes_faults(project, space)
+
+
+def _grid_faults(space: Space) -> Iterator[Fault]:
+    drawn = list(space.drawn.values())
+    stepless = [found for found in drawn if not found.choices and found.step is None]
+    for found in stepless:
+        ends = {"low": found.low, "high": found.high}
+        rule = "choices, or a range with step, when search.sampler is grid"
+        yield Fault(f"search.space.{found.key}", rule, ends)
+    if not stepless and grid_size(drawn) > LARGEST_GRID:
+        rule = f"a space of at most {LARGEST_GRID} points when search.sampler is grid"
+        yield Fault("search.space", rule, f"{grid_size(drawn):.3g} points", "Take larger steps.")
+
+
+def _cmaes_faults(project: Project, space: Space) -> Iterator[Fault]:
+    search = project.search
+    if len(search.objectives) > 1:
+        rule = "tpe, nsga2, gp, random, qmc or grid when there are several objectives"
+        yield Fault("search.sampler", rule, "cmaes", "CMA-ES optimises one.")
+    if search.constraints:
+        yield Fault("search.sampler", "tpe, nsga2 or gp when there are constraints", "cmaes", "CMA-ES ignores them.")
+    if all(found.choices for found in space.drawn.values()):
+        rule = "another when search.space has choices only"
+        yield Fault("search.sampler", rule, "cmaes", "CMA-ES moves along ranges: give low and high.")
+
+
+def _pruner_faults(project: Project) -> Iterator[Fault]:
+    search, checkpoints = project.search, project.training.checkpoints
+    if not prunes(search):
+        return
+    if search.prune_by == "score" and not project.training.scores_checkpoints:
+        advice = "Set training.score_checkpoints: true."
+        yield Fault("search.prune_by", "validation/nll when checkpoints are not scored", "score", advice)
+    if search.prune_by == "validation/nll" and not has_validation(project):
+        advice = "Set data.validation.fraction above 0."
+        yield Fault("search.prune_by", "score when there are no validation rows", "validation/nll", advice)
+    if search.pruner == "wilcoxon" and checkpoints < FEWEST_WILCOXON_RUNGS:
+        rule = f"at least {FEWEST_WILCOXON_RUNGS} when search.pruner is wilcoxon: fewer pairs cannot show a difference"
+        yield Fault("training.checkpoints", rule, checkpoints, "Raise it, or use hyperband.")

@@ -1,0 +1,108 @@
+"""Processes of `tunery` that begin with its libraries imported, forked from one that imported them and did no more.
+
+They are processes like any other: with a number of their own, to be sent signals, killed, and run two at once; but they
+need none of the seconds of a fresh interpreter. The start as a user makes it, `python -m tunery`, is `Place.process`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_LIBRARIES = [
+    "bitsandbytes",
+    "lm_eval.evaluator",
+    "lm_eval.models.huggingface",
+    "matplotlib.pyplot",
+    "mlflow.pyfunc",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "optuna.storages._rdb.storage",
+    "peft",
+    "plotly.graph_objects",
+    "statsmodels.stats.multitest",
+    "transformers.models.llama.modeling_llama",
+    "trl.trainer.sft_trainer",
+]
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload(_LIBRARIES)
+
+
+class Command:
+    """A command that runs, as `subprocess.Popen` would show it; what it prints goes to two files, or to one.
+
+    Args:
+        words: What stands behind `tunery`.
+        out: Takes its standard output.
+        err: Takes its standard error; None: `out` takes that, too.
+        trap: Called in the process before the command.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path | None = None,
+        trap: Callable[[], None] | None = None,
+    ) -> None:
+        for file in (out, err):
+            if file is not None:
+                file.write_bytes(b"")  # what an earlier command printed is not this one's
+        job = (list(words), str(folder), dict(environment), str(out), str(err or ""), trap)
+        self._process = _FORKED.Process(target=_run, args=job)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, minus the signal's number if one ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _run(
+    words: list[str], folder: str, environment: dict[str, str], out: str, err: str, trap: Callable[[], None] | None
+) -> None:
+    from tunery.cli import main
+
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["tunery", *words]
+    _write_to(out, 1)
+    if err:
+        _write_to(err, 2)
+    else:
+        os.dup2(1, 2)
+    if trap is not None:
+        trap()
+    main(words)
+
+
+def _write_to(path: str, descriptor: int) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, descriptor)
+    os.close(file)
