@@ -70,8 +70,10 @@ def _in_optuna(key: str, times: int = 2) -> None:
     from optuna.trial import TrialState
 
     if key in TrialState.__members__:
-        state = TrialState[key]
-        _kill_after(RDBStorage, "set_trial_state_values", lambda _, trial, to, *more: to == state, times)
+        ending = TrialState[key]
+        _kill_after(
+            RDBStorage, "set_trial_state_values", lambda _, trial_id, state, values=None: state == ending, times
+        )
     else:
         _kill_after(RDBStorage, "set_trial_user_attr", lambda _, trial, name, value: name == key, times)
 
