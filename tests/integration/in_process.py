@@ -77,7 +77,7 @@ def _log_to(stream: io.TextIOWrapper) -> None:
     for logger in (logging.root, *named):
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.setStream(stream)
+                handler.stream = stream  # not setStream, which would flush a stream that may be closed by now
 
 
 def _stream() -> io.TextIOWrapper:

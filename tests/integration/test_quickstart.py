@@ -29,5 +29,5 @@ def test_the_gain_is_large_and_no_accident(uri: str, file: str, task: str, seed:
     direct, other = compare_tasks(record.base, record.tuned, {task: "acc", OTHER[task]: "acc"})
     assert direct.items >= 400
     assert direct.delta >= 0.25
-    assert direct.p_value < 0.001
+    assert direct.difference.p_value < 0.001
     assert other.delta < direct.delta / 2, "one dataset solves the other's task"

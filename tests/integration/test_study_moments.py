@@ -64,16 +64,18 @@ def _is(tracker: Any, kind: str, trial: str) -> bool:
     return tracker.kind == kind and tracker._tags.get("tunery.trial", "") == trial
 
 
-def _in_optuna(key: str, times: int = 2) -> None:
+def _in_optuna(what: str, times: int = 2) -> None:
     """Die after Optuna has heard this of the second trial: an attribute, or a state."""
     from optuna.storages import RDBStorage
     from optuna.trial import TrialState
 
-    if key in TrialState.__members__:
-        state = TrialState[key]
-        _kill_after(RDBStorage, "set_trial_state_values", lambda _, trial, to, *more: to == state, times)
+    if what in TrialState.__members__:
+        ending = TrialState[what]
+        _kill_after(
+            RDBStorage, "set_trial_state_values", lambda _, trial_id, state, values=None: state == ending, times
+        )
     else:
-        _kill_after(RDBStorage, "set_trial_user_attr", lambda _, trial, name, value: name == key, times)
+        _kill_after(RDBStorage, "set_trial_user_attr", lambda _, trial_id, key, value: key == what, times)
 
 
 def _in_mlflow(name: str, times: int = 2) -> None:

@@ -8,12 +8,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place
@@ -175,7 +177,13 @@ def _outcome(place: Place, command: Command) -> tuple[int, str]:
 
 
 def _study(storage: str, name: str = "small") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=open_storage(storage_url(storage)))
+    return optuna.load_study(study_name=name, storage=_storage(storage))
+
+
+@cache
+def _storage(url: str) -> BaseStorage:
+    # One pool of connections for all looks at a study: PostgreSQL takes 100 clients.
+    return open_storage(storage_url(url))
 
 
 def _in_the_middle(place: Place, storage: str, node: Any = None) -> FrozenTrial | None:
