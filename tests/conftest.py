@@ -12,6 +12,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Spinning threads make small tests on busy cores many times slower; see tunery/openmp.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Two tests run at once, on two cores as a rule: with two threads each, both take a sixth longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Under nohup, or in the background of a script, these are ignored; children would inherit that, and no test of a signal
 # could pass.

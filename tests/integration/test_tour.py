@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from tests.integration import warm
 from tunery.promotion.store import promotions
 from tunery.tracking.aliases import current_aliases
 from tunery.tracking.store import Store, connect
@@ -23,10 +23,11 @@ CONFIGURATIONS = {"cautious", "declared", "small"}
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_the_tour_ends_with_the_champion_that_it_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = subprocess.run(
-        ["bash", "projects/quickstart/tour.sh", str(tmp_path)],
-        cwd=ROOT, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with warm.programs() as programs:
+        done = subprocess.run(
+            ["bash", "projects/quickstart/tour.sh", str(tmp_path)],
+            cwd=ROOT, env={**os.environ, "PYTHON": f"{programs}/python"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")  # connect() sets it: restored afterwards

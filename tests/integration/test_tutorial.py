@@ -13,6 +13,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from tests.integration import warm
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -32,10 +34,26 @@ def steps() -> Iterator[Step]:
             yield Step(block["text"], block["title"])
 
 
-def environment(folder: Path) -> Mapping[str, str]:
+def environment(folder: Path, programs: Path) -> Mapping[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), clean["PATH"]])
     return {**clean, "PATH": path, "TUNERY_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+
+
+def follow(step: Step, folder: Path, environment: Mapping[str, str]) -> str:
+    """Write the file or run the commands, and return what they printed."""
+    if step.title is not None:
+        (folder / step.title).parent.mkdir(exist_ok=True)
+        (folder / step.title).write_text(step.text, encoding="utf-8")
+        return ""
+    sys.stdout.write(f"$ {step.text}")  # shown when a step fails
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", step.text],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    sys.stdout.write(done.stdout)
+    assert done.returncode == 0, f"{step.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -43,20 +61,8 @@ def environment(folder: Path) -> Mapping[str, str]:
 def test_the_tutorial_ends_with_the_champion_that_it_promises(tmp_path: Path) -> None:
     (tmp_path / "projects").mkdir()
     (tmp_path / "projects" / "quickstart").symlink_to(ROOT / "projects" / "quickstart")
-    printed = ""
-    for step in steps():
-        if step.title is not None:
-            (tmp_path / step.title).parent.mkdir(exist_ok=True)
-            (tmp_path / step.title).write_text(step.text, encoding="utf-8")
-            continue
-        sys.stdout.write(f"$ {step.text}")  # shown when a step fails
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", step.text],
-            cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        sys.stdout.write(done.stdout)
-        assert done.returncode == 0, f"{step.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        printed += done.stdout
+    with warm.programs() as programs:
+        printed = "".join(follow(step, tmp_path, environment(tmp_path, programs)) for step in steps())
 
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     trained = client.get_run(client.get_model_version("answers", "1").run_id)

@@ -6,11 +6,16 @@ need none of the seconds of a fresh interpreter. The start as a user makes it, `
 
 from __future__ import annotations
 
+import contextlib
+import json
 import multiprocessing
 import os
 import signal
+import socketserver
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _LIBRARIES = [
@@ -106,3 +111,48 @@ def _write_to(path: str, descriptor: int) -> None:
     file = os.open(path, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, descriptor)
     os.close(file)
+
+
+# Stands for `tunery` in a shell's script: asks for a warm process, and prints what that printed. As `python`, it does
+# so for `-m tunery`, and is this Python for all else.
+_STAND_IN = """#!{python}
+import json, os, pathlib, socket, sys, tempfile
+words = sys.argv[1:]
+if os.path.basename(sys.argv[0]) == "python":
+    if words[:2] != ["-m", "tunery"]:
+        os.execv({python!r}, [{python!r}, *words])
+    words = words[2:]
+with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as asked:
+    out, err = os.path.join(folder, "out"), os.path.join(folder, "err")
+    asked.connect({address!r})
+    job = dict(words=words, folder=os.getcwd(), environment=dict(os.environ), out=out, err=err)
+    asked.sendall(json.dumps(job).encode() + b"\\n")
+    code = int(asked.makefile().read())
+    sys.stdout.write(pathlib.Path(out).read_text(encoding="utf-8"))
+    sys.stderr.write(pathlib.Path(err).read_text(encoding="utf-8"))
+sys.exit(code)
+"""
+
+
+@contextlib.contextmanager
+def programs() -> Iterator[Path]:
+    """A folder with programs `python` and `tunery` for shell scripts, whose commands run in warm processes."""
+    with tempfile.TemporaryDirectory() as name:  # a socket's path must be short
+        folder = Path(name)
+        address = str(folder / "socket")
+        for program in ("python", "tunery"):
+            (folder / program).write_text(_STAND_IN.format(python=sys.executable, address=address), encoding="utf-8")
+            (folder / program).chmod(0o755)
+        with socketserver.ThreadingUnixStreamServer(address, _Asked) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield folder
+            server.shutdown()
+
+
+class _Asked(socketserver.StreamRequestHandler):
+    """One command: a line of JSON says which, and its exit code is the answer."""
+
+    def handle(self) -> None:
+        job = json.loads(self.rfile.readline())
+        command = Command(job["words"], Path(job["folder"]), job["environment"], Path(job["out"]), Path(job["err"]))
+        self.wfile.write(str(command.wait()).encode())
