@@ -2,7 +2,7 @@
 # mlflow 3.17.2: `mlflow server --workers 1` is ten processes.
 #
 # Guess: one worker asked for, so one process that serves and one that watches it: a server that fits on a login node.
-# Seen: ten processes and 2.3 GB before the first request. Eight of them run jobs of the user interface (a runner, six
+# Seen: ten processes and about 2 GB before the first request. Eight of them run jobs of the user interface (a runner, six
 # consumers of its queues and one for periodic tasks); each imports MLflow for 4 seconds of a core. The option
 # --workers does not reach them. With MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false there are two processes and 0.5 GB.
 # Why it matters: trackers of fine-tuning run on the smallest machine around (a login node, a laptop beside the GPU),
