@@ -188,6 +188,11 @@ class Interrupted(RunStopped):
         super().__init__(f"stopped by {signal_name} at optimizer step {step}: {going_on}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or the name of its class if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _describe(where: str, faults: Sequence[Fault | str], advice: str) -> str:
     if len(faults) == 1:
         return f"{where}: {faults[0]} {advice}".rstrip()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.data.rows import Numbered, is_blank
-from tunery.errors import DataError, Fault
+from tunery.errors import DataError, Fault, first_line
 
 
 def decode(content: bytes, where: str) -> str:
@@ -145,7 +145,7 @@ def read_parquet(file: Path) -> Iterator[Numbered]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(str(file), Fault("not a parquet file", _first_line(error))) from None
+        raise DataError(str(file), Fault("not a parquet file", first_line(error))) from None
     return enumerate(table.to_pylist(), start=1)
 
 
@@ -168,7 +168,7 @@ def read_xlsx(file: Path, sheet: str | None) -> tuple[str, Iterator[Numbered]]:
     # KeyError, ValueError: a zip without a workbook inside; SyntaxError is the base of both XML parsers' errors.
     except (BadZipFile, KeyError, ValueError, SyntaxError, OSError) as error:
         advice = "Save it again as .xlsx, without a password."
-        raise DataError(str(file), Fault("not a spreadsheet", _first_line(error), advice=advice)) from None
+        raise DataError(str(file), Fault("not a spreadsheet", first_line(error), advice=advice)) from None
     return name, _sheet_rows(cells, f"{file}[{name}]")
 
 
@@ -194,7 +194,3 @@ def _sheet_rows(cells: Sequence[Sequence[Any]], where: str) -> Iterator[Numbered
             yield number, f"a cell right of the heading's {width} columns"
         else:
             yield number, dict(zip_longest(heading, row[:width]))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -129,7 +129,7 @@ def _rebuilt(
 
 def _adapter(folder: Path, project: str | None, overrides: Overrides) -> EvaluatedModel:
     """An adapter that any tool saved; its config names its base."""
-    from tunery.models.adapter import load_adapter
+    from tunery.models.adapter_files import load_adapter
 
     recorded = _read_adapter(folder / _ADAPTER)
     named = recorded.get("base_model_name_or_path")

@@ -109,7 +109,7 @@ def check_project(project: Project) -> None:
     """
     from tunery.data.load import check_sources
     from tunery.evaluation.tasks import check_tasks
-    from tunery.models.base import check_base
+    from tunery.models.source import check_base
 
     check_sources(project.data, project.folder)
     check_base(project.base, project.folder)
