@@ -1,13 +1,12 @@
-"""The data report as JSON and for the terminal, and a preview of what is learned."""
+"""The data report for the terminal, and a preview of what is learned."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunery.records import DataReport, Drop, Example, PreparedData
 
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _PERCENT_NAMES = {"0": "least", "50": "median", "100": "most"}
-
-
-def to_json(report: DataReport) -> dict[str, Any]:
-    """The report as plain JSON types: every field, and the drops counted by reason."""
-    tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(report)))
-    tree["drops_by_reason"] = {reason: len(drops) for reason, drops in _by_reason(report.drops).items()}
-    tree["contaminated_by_task"] = dict(Counter(report.contaminated.values()))
-    return tree
 
 
 def table(report: DataReport) -> Table:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from tunery.config.data import DataConfig
 from tunery.data.encode import encode_all
-from tunery.data.report import preview, table, to_json
+from tunery.data.report import preview, table
 from tunery.records import Conversation, DataReport, Drop, Example, Message, PreparedData, SourceReport
 
 REPORT = DataReport(
@@ -39,14 +38,6 @@ def shown(renderable: object, terminal: bool = False) -> str:
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-def test_json_holds_every_field_and_counts_drops_by_reason() -> None:
-    tree = json.loads(json.dumps(to_json(REPORT)))
-    assert tree["drops"][-1] == {"origin": "qa.xlsx[QA]:123", "reason": "no answer"}
-    assert tree["drops_by_reason"] == {"duplicate": 7, "blank row": 1, "no answer": 1}
-    assert tree["contaminated_by_task"] == {"hellaswag": 1}
-    assert set(DataReport.__dataclass_fields__) <= set(tree)
 
 
 def test_the_table_tells_what_became_of_the_rows() -> None:
