@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import requests
 
-
 # Else eight more processes run jobs of MLflow's user interface: half a minute of a core each time a server starts.
 _NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
