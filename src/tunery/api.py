@@ -30,9 +30,15 @@ trials = pandas.DataFrame(study.trials)
 best = study.model_version
 ```
 
-Every function raises a `tunery.errors.TuneryError` where its command exits with another code than 0. None prints
-anything: pass a `tunery.cli.terminal.Terminal()` as `observer` to see what the command shows, or an instance of your
-own subclass of `tunery.runs.observer.Observer`.
+Every function raises a `tunery.errors.TuneryError` where its command exits with another code than 0. Arguments that
+several functions have mean the same in each:
+
+- `project`: a project, or the folder of one.
+- `overrides`: values by dotted key, laid over the settings: `{"adapter.rank": 32, "data.train.0.source": "rows.csv"}`.
+- `run_name`: the name of the run in MLflow.
+- `tracking_uri`: the MLflow store; by default `MLFLOW_TRACKING_URI`, else `./mlflow.db`.
+- `observer`: is shown the progress; nothing is printed by default. Pass a `tunery.cli.terminal.Terminal()` to see what
+  the command shows, or an instance of your own subclass of `tunery.runs.observer.Observer`.
 """
 
 from __future__ import annotations
@@ -51,27 +57,18 @@ if TYPE_CHECKING:
     from tunery.promotion.report import Verdict
     from tunery.records import RunRecord, StudyRecord
 
-__all__ = ["compare", "estimate", "evaluate", "load_project", "promote", "rollback", "train", "tune"]
-
 
 def load_project(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Project:
     """Read a project.yaml and check all of it.
 
     Args:
         path: A project.yaml, or the folder that holds one.
-        overrides: Values by dotted key: `{"adapter.rank": 32, "data.train.0.source": "rows.csv"}`.
 
     Returns:
         The project; it cannot be changed.
 
     Raises:
         tunery.errors.ConfigError: With every fault of the file and of the overrides.
-
-    Example:
-        ```python
-        project = tunery.load_project("projects/quickstart", {"training.epochs": 1})
-        project.adapter.rank
-        ```
     """
     from tunery.config.load import load_project as load
 
@@ -89,11 +86,7 @@ def train(
     """Train one adapter, score it beside its base, and register it, as `tunery train` does.
 
     Args:
-        project: A project, or its folder.
-        run_name: Name of the run in MLflow.
         resume: Id of an interrupted run to resume.
-        tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
-        observer: Shown the progress; nothing is printed by default.
 
     Returns:
         The run: `run_id`, `model_version` ("name/3"), and the results of base and tuned model by task.
@@ -131,7 +124,6 @@ def tune(
     """Search a project's settings, as `tunery tune` does; an existing study is resumed.
 
     Args:
-        project: A project, or its folder.
         study: Name of the study; by default the project's.
         trials: Trials in total; by default search.trials.
         timeout_seconds: For the whole search.
@@ -141,8 +133,6 @@ def tune(
         gpus_per_worker: On Ray; by default one if the cluster has any.
         storage: Optuna's storage; by default search.storage, else ./optuna.db.
         run_name: Name of the study's run in MLflow; by default the study's name.
-        tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
-        observer: Shown the progress; nothing is printed by default.
 
     Returns:
         The study with its trials, finalists and winner; `pandas.DataFrame(record.trials)` is the table of trials.
@@ -150,12 +140,6 @@ def tune(
     Raises:
         tunery.errors.InputError: If the project, the study or a store cannot be used.
         tunery.errors.Interrupted: If it was stopped; the same call resumes it.
-
-    Example:
-        ```python
-        study = tunery.tune("projects/quickstart", trials=20)
-        study.model_version
-        ```
     """
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune as run
@@ -189,10 +173,6 @@ def evaluate(
     Args:
         ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
         project: Folder of a project whose evaluation settings are used; by default those of the model's training.
-        overrides: Values by dotted key, laid over these settings: `{"evaluation.limit": 100}`.
-        run_name: Name of the run in MLflow.
-        tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
-        observer: Shown the progress; nothing is printed by default.
 
     Returns:
         The run, with the results of base and model by task; `tuned` is empty for a model without an adapter.
@@ -208,14 +188,9 @@ def evaluate(
     """
     from tunery.runs.evaluate import evaluate as run
 
-    return run(
-        ref,
-        _text(project),
-        _pairs(overrides),
-        observer or Observer(),
-        tracking_uri=tracking_uri,
-        run_name=run_name,
-    )
+    settings = None if project is None else str(project)
+    watched = observer or Observer()
+    return run(ref, settings, _pairs(overrides), watched, tracking_uri=tracking_uri, run_name=run_name)
 
 
 def compare(
@@ -249,19 +224,12 @@ def compare(
         seed: Of the permutation tests.
         tested: How many of the best configurations are tested against one another.
         record: Whether the comparison is kept as a run in MLflow.
-        tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
 
     Returns:
         One row a configuration; on each leaderboard the best comes first.
 
     Raises:
         tunery.errors.InputError: If nothing matches, or nothing can be ranked.
-
-    Example:
-        ```python
-        leaderboard = tunery.compare(project="projects/quickstart")
-        leaderboard.head()
-        ```
     """
     from tunery.comparison.compare import CompareOptions, compare_runs
     from tunery.comparison.report.tables import frame
@@ -296,12 +264,8 @@ def promote(
     Args:
         ref: models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id, or a study's name.
         project: Folder of a project whose rules are used; by default those of the model's training.
-        overrides: Values by dotted key, laid over these settings: `{"promotion.min_gain": 0.01}`.
         dry_run: Judge, and change nothing: no run, no alias, no version.
         force: The reason to move the alias whatever the gates say; recorded.
-        run_name: Name of the promotion's run in MLflow.
-        tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
-        observer: Shown the progress; nothing is printed by default.
 
     Returns:
         The verdict with its evidence; None if the model is the champion already.
@@ -320,7 +284,7 @@ def promote(
 
     return judge(
         ref,
-        _text(project),
+        None if project is None else str(project),
         _pairs(overrides),
         observer or Observer(),
         dry_run=dry_run,
@@ -343,20 +307,12 @@ def rollback(
     Args:
         project: Folder of a project, or a registered model's name.
         reason: Why; recorded.
-        run_name: Name of the rollback's run in MLflow.
-        tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
-        observer: Shown the progress; nothing is printed by default.
 
     Returns:
         The version that is the champion now.
 
     Raises:
         tunery.errors.RefError: If there is no such model or no previous champion; nothing was changed.
-
-    Example:
-        ```python
-        tunery.rollback("projects/quickstart", reason="answers in the wrong language")
-        ```
     """
     from tunery.promotion.rollback import rollback as restore
 
@@ -378,7 +334,6 @@ def estimate(
         project: A project, or its folder; without one, the default settings on `base`.
         base: Hub id, local folder or builtin:tiny instead of the project's base.
         memory: Of a CUDA card, here or not: "24 GiB"; by default what this machine has.
-        overrides: Values by dotted key, laid over the project.
 
     Returns:
         The estimate; `memory.total_bytes` is what a run needs, `largest` the largest run that fits.
@@ -418,10 +373,6 @@ def _pairs(overrides: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     import yaml
 
     return [(key, yaml.safe_dump(value, default_flow_style=True)) for key, value in (overrides or {}).items()]
-
-
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _several(value: str | Sequence[str]) -> tuple[str, ...]:

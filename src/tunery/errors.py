@@ -1,24 +1,7 @@
-"""Everything that tunery raises on purpose.
+"""Everything that tunery raises on purpose. Subclasses of `InputError` exit with 2, of `Refused` with 3, others with 1.
 
-TuneryError                    exit code 1
-├── InputError                 exit code 2: the input cannot be used; where, what was got, the rule, advice
-│   ├── ConfigError            project.yaml or an override
-│   ├── DataError              a dataset
-│   ├── BaseModelError         a base model or adapter
-│   ├── TaskError              an lm-eval task
-│   ├── RefError               a models:/, runs:/ or folder reference
-│   │   └── RunHeld            a run that another process is working on
-│   ├── TrackingError          the MLflow store
-│   └── StorageError           the disk
-├── Refused                    exit code 3: a gate refused a promotion; no alias moved
-│   └── Overtaken              another promotion came first
-└── RunStopped                 exit code 1: a run that had started did not end well; carries `failure` for MLflow's tag
-    ├── NonFiniteLoss          failure = nan
-    ├── OutOfMemory            failure = oom
-    ├── TimedOut               failure = timeout
-    ├── Infeasible             failure = infeasible
-    └── Interrupted            failure = killed
-Pruned                         not an error: a search ended a trial early, and the run is FINISHED
+`RunStopped` is a run that had started; its `failure` becomes the tag tunery.failure. `Pruned` is not an error: a search
+ended a trial early, and the run is FINISHED.
 """
 
 from __future__ import annotations
@@ -39,12 +22,12 @@ class Fault:
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self._sentence()} {self.advice}".rstrip()
-
-    def _sentence(self) -> str:
+        sentence = f"{self.key}: {self.rule}." if self.rule else f"{self.key}."
         if self.got is not _ABSENT:
-            return f"{self.key} is {_short(self.got)}, but must be {self.rule}."
-        return f"{self.key}: {self.rule}." if self.rule else f"{self.key}."
+            got = repr(self.got)
+            short = got if len(got) <= 120 else f"{got[:117]}..."
+            sentence = f"{self.key} is {short}, but must be {self.rule}."
+        return f"{sentence} {self.advice}".rstrip()
 
 
 class TuneryError(Exception):
@@ -67,7 +50,13 @@ class InputError(TuneryError):
     def __init__(self, where: str, faults: Sequence[Fault | str] | Fault | str, advice: str = "") -> None:
         self.where = where
         self.faults = [faults] if isinstance(faults, Fault | str) else list(faults)
-        super().__init__(_describe(where, self.faults, advice))
+        if len(self.faults) == 1:
+            text = f"{where}: {self.faults[0]} {advice}".rstrip()
+        else:
+            text = "\n  ".join(
+                [f"{where} has {len(self.faults)} faults", *map(str, self.faults), *filter(None, [advice])]
+            )
+        super().__init__(text)
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, list[Fault | str]]]:
         """Pickle by its own arguments, so that it can cross process boundaries."""
@@ -180,20 +169,11 @@ class Interrupted(RunStopped):
 
     def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
         self.signal_name, self.step = signal_name, step
-        going_on = (
-            "a checkpoint was kept; resume with --resume"
-            if resumable
-            else "no checkpoint was written yet, so it cannot be resumed"
-        )
-        super().__init__(f"stopped by {signal_name} at optimizer step {step}: {going_on}")
+        kept = "no checkpoint was written yet, so it cannot be resumed"
+        kept = "a checkpoint was kept; resume with --resume" if resumable else kept
+        super().__init__(f"stopped by {signal_name} at optimizer step {step}: {kept}")
 
 
-def _describe(where: str, faults: Sequence[Fault | str], advice: str) -> str:
-    if len(faults) == 1:
-        return f"{where}: {faults[0]} {advice}".rstrip()
-    return "\n  ".join([f"{where} has {len(faults)} faults", *map(str, faults), *filter(None, [advice])])
-
-
-def _short(value: object, width: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or the name of its class if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 SCORE = "score"  # the mean over the tasks that count, beside the tasks' own names
 
-# ---- data
-
 
 @dataclass(frozen=True)
 class Message:
@@ -26,10 +24,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One training row, whatever its source's format was.
+    """One training row, whatever its source's format was; at least one turn is the assistant's.
 
     Args:
-        messages: Turns in order; at least one of the assistant's.
         origin: Where it came from: "rows.jsonl:17", the line of a csv or jsonl file, the row of a sheet
             ("qa.xlsx[QA]:17"), else the row counted from 1.
         source: Index of the source in the project's list.
@@ -42,17 +39,11 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation as the model sees it.
-
-    Args:
-        input_ids: Token ids, shape (tokens,).
-        trained: Whether each token is learned, shape (tokens,).
-        truncated: Whether tokens were cut away at the end.
-    """
+    """A conversation as the model sees it: token ids and whether each is learned, shape (tokens,) both."""
 
     input_ids: tuple[int, ...]
     trained: tuple[bool, ...]
-    truncated: bool = False
+    truncated: bool = False  # whether tokens were cut away at the end
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,6 @@ class DataReport:
     """What became of every row: data/report.json and the table in the terminal.
 
     Args:
-        sources: One entry a source.
         drops: Every row left out, with its reason ("no answer", "blank", "duplicate of …", "contaminated", ...).
         changed: Rows altered by each cleaning step, by name of the step.
         train_rows, validation_rows: Rows after mixing.
@@ -114,9 +104,6 @@ class PreparedData:
     report: DataReport
 
 
-# ---- training
-
-
 @dataclass(frozen=True)
 class StepMetrics:
     """Values of DESIGN's metrics at one optimizer step, by full name: {"train/loss": 1.2}."""
@@ -143,7 +130,6 @@ class Trained:
 
     Args:
         folder: The kept checkpoint's adapter files (or full weights).
-        kept_step: Optimizer step of the checkpoint that was kept.
         kept_by: The rule that chose it.
         history: Every StepMetrics reported, in order.
     """
@@ -156,9 +142,6 @@ class Trained:
     peak_memory_bytes: int
     validation_nll: float | None
     history: Sequence[StepMetrics]
-
-
-# ---- evaluation
 
 
 @dataclass(frozen=True)
@@ -258,9 +241,6 @@ class Generation:
     tuned: str
 
 
-# ---- base model
-
-
 @dataclass(frozen=True)
 class BaseIdentity:
     """Which base exactly: scores and adapters belong to this and no other.
@@ -281,9 +261,6 @@ class BaseIdentity:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-# ---- one run, whole
-
-
 @dataclass(frozen=True)
 class RunRecord:
     """Everything that a run's report shows; plain values, so that the report is a pure function of it.
@@ -294,7 +271,7 @@ class RunRecord:
         asked: The metric that is shown of each task that was asked for; empty: those of `primary`.
         split: Which items the headline is computed on: "all", or "locked" when the checkpoint was chosen on dev items.
         base_text, tuned_text: Text metrics on held-out prompts; empty when nothing was generated.
-        model_version: "name/3" of the registered version, or None.
+        model_version: "name/3" of the registered version.
     """
 
     run_id: str
@@ -319,9 +296,6 @@ class RunRecord:
         return self.asked or self.primary
 
 
-# ---- a study
-
-
 @dataclass(frozen=True)
 class TrialRow:
     """One trial of a study, as a table shows it.
@@ -332,11 +306,7 @@ class TrialRow:
         settings: Searched keys and derived ones, with their values.
         values: Objectives; empty unless complete.
         metrics: All that was measured, on dev items.
-        feasible: Whether every constraint holds.
-        failure: oom, nan, timeout, infeasible, killed or error.
-        reason: A sentence for a person.
-        run_id: Its run in MLflow.
-        attempts: How often it was started.
+        failure: oom, nan, timeout, infeasible, killed or error; `reason` is a sentence for a person.
         name: What differs from the project's settings.
     """
 
@@ -359,10 +329,8 @@ class Finalist:
     """A configuration that was trained again with other seeds.
 
     Args:
-        trial: Number of the trial that found it.
         dev: Scores on dev items, one a seed; empty where no task is scored.
         locked: Scores on locked items, one a seed; empty until they were scored.
-        own: Whether these are the project's own settings.
         values: The first objective, one a seed: what the winner is chosen by.
         further: The other objectives, one value a seed: they decide between equal means of the first.
         refused: Why it cannot win: a bound that it breaks on the mean of its seeds, or a seed that failed.
@@ -386,14 +354,11 @@ class StudyRecord:
     """Everything that a study's report shows.
 
     Args:
-        run_id: The study's run in MLflow; trials are its children.
         objectives: Metric -> maximize or minimize; the first decides who is a finalist and who wins, each further one
             between those that are equal so far.
-        constraints: Metric -> bound, as the project says it.
         winner: Number of the trial whose configuration has the best mean of the first objective over its seeds.
         base_dev, base_locked: The base's own score.
         over_base, over_own: Gain of the winner on locked items; over_own is None when the project's own settings win.
-        model_version: "name/3" of the winner's adapter.
     """
 
     name: str

@@ -11,12 +11,7 @@ from tunery.cli.options import device_option, tracking_option
 
 @click.command()
 @click.argument("ref")
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; any but a loopback address needs a password.",
-)
+@click.option("--host", default="127.0.0.1", help="Address to listen on; any but a loopback address needs a password.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="Default: the first free one from 7860 up.")
 @click.option("--share", is_flag=True, help="Share through a gradio.live tunnel; needs a password.")
 @device_option

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tunery.cli.options import tracking_option
 
 _LIST = "; several with commas, or the option again"
+_Words = tuple[str, ...]
 
 
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+def _words(context: click.Context, option: click.Parameter, values: _Words) -> _Words:
     """`mlflow run -P run=a,b` passes an option once: commas separate."""
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
-def _given(values: tuple[str, ...]) -> tuple[str, ...]:
+def _given(context: click.Context, option: click.Parameter, values: _Words) -> _Words:
     """Values that are not empty, as `mlflow run` passes them. Only the store knows whether a comma separates names."""
     return tuple(value for value in values if value.strip())
 
 
-def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _pairs(context: click.Context, option: click.Parameter, values: _Words) -> tuple[tuple[str, str], ...]:
     split = [value.partition("=") for value in values if value]
     for name, equals, _ in split:
         if not equals or not name:
@@ -29,47 +32,44 @@ def _pairs(values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in split)
 
 
+def _several(option: str, field: str, read: Callable[..., Any], metavar: str, text: str) -> Callable[..., Any]:
+    return click.option(option, field, multiple=True, callback=read, metavar=metavar, help=text)
+
+
 @click.command()
 @click.argument("refs", nargs=-1, metavar="[REF]...")
-@click.option("--project", multiple=True, metavar="NAME|FOLDER", help=f"Runs of a project{_LIST}.")
-@click.option("--experiment", multiple=True, metavar="NAME", help="Runs in an MLflow experiment.")
-@click.option("--study", multiple=True, metavar="NAME|RUN_ID", help="Trials of a study.")
-@click.option("--tag", multiple=True, metavar="NAME=VALUE", help="Runs with an MLflow tag; several must all agree.")
-@click.option("--filter", "filter_", default="", metavar="TEXT", help="MLflow's own filter: 'metrics.score > 0.8'.")
-@click.option("--kind", multiple=True, metavar="KIND", help="Default: train, evaluation and import; of a study: trial.")
+@_several("--project", "projects", _given, "NAME|FOLDER", f"Runs of a project{_LIST}.")
+@_several("--experiment", "experiments", _given, "NAME", "Runs in an MLflow experiment.")
+@_several("--study", "studies", _given, "NAME|RUN_ID", "Trials of a study.")
+@_several("--tag", "tags", _pairs, "NAME=VALUE", "Runs with an MLflow tag; several must all agree.")
+@click.option(
+    "--filter", default="", show_default=False, metavar="TEXT", help="MLflow's own filter: 'metrics.score > 0.8'."
+)
+@_several("--kind", "kinds", _words, "KIND", "Default: train, evaluation and import; of a study: trial.")
 @click.option("--imported", is_flag=True, help="Add everything that tunery import brought in.")
-@click.option("--run", multiple=True, metavar="REF", help="As REF, for mlflow run: -P run=ID,ID.")
+@_several("--run", "runs", _words, "REF", "As REF, for mlflow run: -P run=ID,ID.")
 @click.option(
     "--confidence",
     type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
     default=0.95,
-    show_default=True,
     help="Of every interval, and of every 'better' over all pairs together.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the permutation tests.")
+@click.option("--seed", type=int, default=0, help="Of the permutation tests.")
 @click.option(
     "--tested",
     type=click.IntRange(min=2),
     default=50,
-    show_default=True,
     help="How many of the best configurations are tested against one another, item by item if answers are kept.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for CSV, LaTeX, Markdown, HTML and plots."
 )
-@click.option("--record/--no-record", default=True, show_default=True, help="Keep the comparison as a run in MLflow.")
+@click.option("--record/--no-record", default=True, help="Keep the comparison as a run in MLflow.")
 @tracking_option
 @click.option("--run-name", metavar="NAME", help="Name of the comparison in MLflow.")
 def compare(
-    refs: tuple[str, ...],
-    project: tuple[str, ...],
-    experiment: tuple[str, ...],
-    study: tuple[str, ...],
-    tag: tuple[str, ...],
-    filter_: str,
-    kind: tuple[str, ...],
-    imported: bool,
-    run: tuple[str, ...],
+    refs: _Words,
+    runs: _Words,
     confidence: float,
     seed: int,
     tested: int,
@@ -77,6 +77,7 @@ def compare(
     record: bool,
     tracking_uri: str | None,
     run_name: str | None,
+    **narrowing: Any,
 ) -> None:
     """Rank runs across datasets and tasks, each beside its base, and test which differences are more than chance.
 
@@ -88,16 +89,7 @@ def compare(
     from tunery.comparison.compare import CompareOptions, compare_runs
     from tunery.comparison.selection import selected
 
-    selection = selected(
-        (*refs, *_words(run)),
-        projects=_given(project),
-        experiments=_given(experiment),
-        studies=_given(study),
-        tags=_pairs(tag),
-        filter=filter_,
-        kinds=_words(kind),
-        imported=imported,
-    )
+    selection = selected((*refs, *runs), **narrowing)
     options = CompareOptions(confidence, seed, tested, out=out, record=record, run_name=run_name)
     with Terminal() as terminal:
         compare_runs(selection, options, terminal, tracking_uri=tracking_uri)

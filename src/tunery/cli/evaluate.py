@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tunery.cli.options import KEYS, OverridableCommand, overrides_of, store_options
@@ -10,13 +12,11 @@ from tunery.cli.options import KEYS, OverridableCommand, overrides_of, store_opt
 @click.command(cls=OverridableCommand, epilog=KEYS)
 @click.argument("ref")
 @click.option(
-    "--project", metavar="FOLDER", help="Take the evaluation settings from this project instead of the model's own."
+    "--project", metavar="FOLDER", help="Take the evaluation settings from this project, not the model's own."
 )
 @store_options
 @click.pass_context
-def evaluate(
-    context: click.Context, ref: str, project: str | None, tracking_uri: str | None, run_name: str | None
-) -> None:
+def evaluate(context: click.Context, /, ref: str, project: str | None, **options: Any) -> None:
     """Score a model beside its base.
 
     REF is models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
@@ -28,4 +28,4 @@ def evaluate(
     from tunery.runs.evaluate import evaluate as run
 
     with Terminal() as terminal:
-        run(ref, project, overrides_of(context), terminal, tracking_uri=tracking_uri, run_name=run_name)
+        run(ref, project, overrides_of(context), terminal, **options)

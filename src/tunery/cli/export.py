@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -29,30 +29,19 @@ from tunery.cli.options import device_option, tracking_option
 @click.option(
     "--max-distance",
     type=click.FloatRange(min=0, min_open=True),
+    default=0.05,
     metavar="NATS",
-    help="Largest mean difference of a token's log-likelihood between merged and trained model; default: 0.05.",
+    help="Largest mean difference of a token's log-likelihood between merged and trained model.",
 )
 @device_option
 @tracking_option
-def export(
-    ref: str,
-    to: Literal["adapter", "merged", "hub", "space"],
-    out: Path | None,
-    repo: str | None,
-    public: bool,
-    overwrite: bool,
-    max_distance: float | None,
-    device: str,
-    tracking_uri: str | None,
-) -> None:
+def export(ref: str, tracking_uri: str | None, **options: Any) -> None:
     """Write a trained model as a folder for other tools, with a model card.
 
     REF is models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
     """
     from tunery.cli.terminal import Terminal
     from tunery.serving.export.export import ExportRequest, export
-    from tunery.serving.export.merge import MERGE_BOUND
 
-    request = ExportRequest(to, out, repo, overwrite, public, max_distance or MERGE_BOUND, device)
     with Terminal() as terminal:
-        export(ref, request, terminal, tracking_uri=tracking_uri)
+        export(ref, ExportRequest(**options), terminal, tracking_uri=tracking_uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,10 +16,27 @@ world_facts/items, base/world_facts/acc. Other columns are kept as settings. Row
 one configuration, told apart by seed. Accuracies are from 0 to 1, or percent with % in the cell or the heading."""
 
 
+def _mapping(context: click.Context, option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for word in words:
+        ours, equals, theirs = word.partition("=")
+        if not equals or not ours or not theirs:
+            raise click.UsageError(f"--column {word} must be OURS=THEIRS, such as --column score=acc.")
+        columns[ours] = theirs
+    return columns
+
+
 @click.command("import", epilog=_EPILOG)
 @click.argument("places", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE_OR_FOLDER...")
-@click.option("--project", default="imports", show_default=True, metavar="NAME|FOLDER", help="Where the runs go.")
-@click.option("--column", multiple=True, metavar="OURS=THEIRS", help="Of a table: which column holds what.")
+@click.option("--project", default="imports", metavar="NAME|FOLDER", help="Where the runs go.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=_mapping,
+    metavar="OURS=THEIRS",
+    help="Of a table: which column holds what.",
+)
 @click.option("--task", metavar="NAME", help="Of a table with a column score: what was scored. Default: its file name.")
 @click.option("--name", metavar="NAME", help="Of the run, instead of the file's own word.")
 @click.option("--base", metavar="MODEL", help="What the model was trained from, if the file does not say.")
@@ -29,19 +47,7 @@ one configuration, told apart by seed. Accuracies are from 0 to 1, or percent wi
     "--lower", multiple=True, metavar="METRIC", help="Less of it is better. Known by name: loss, perplexity, wer, ..."
 )
 @tracking_option
-def import_(
-    places: tuple[Path, ...],
-    project: str,
-    column: tuple[str, ...],
-    task: str | None,
-    name: str | None,
-    base: str | None,
-    base_revision: str | None,
-    method: str | None,
-    trained_on: str | None,
-    lower: tuple[str, ...],
-    tracking_uri: str | None,
-) -> None:
+def import_(places: tuple[Path, ...], project: str, tracking_uri: str | None, **options: Any) -> None:
     """Bring in results of others, as runs of kind import that stand on the same leaderboard.
 
     lm-eval's results_*.json, with the samples_*.jsonl beside it, CSV tables with one row a run, and the results of
@@ -51,16 +57,6 @@ def import_(
     from tunery.config.load import project_name
     from tunery.importing.importer import ImportOptions, import_results
 
-    options = ImportOptions(_mapping(column), task, name, base, base_revision, method, trained_on, lower)
     with Terminal() as terminal:
-        import_results(places, options, terminal, project=project_name(project), tracking_uri=tracking_uri)
-
-
-def _mapping(words: tuple[str, ...]) -> dict[str, str]:
-    columns: dict[str, str] = {}
-    for word in words:
-        ours, equals, theirs = word.partition("=")
-        if not equals or not ours or not theirs:
-            raise click.UsageError(f"--column {word} must be OURS=THEIRS, such as --column score=acc.")
-        columns[ours] = theirs
-    return columns
+        where = project_name(project)
+        import_results(places, ImportOptions(**options), terminal, project=where, tracking_uri=tracking_uri)

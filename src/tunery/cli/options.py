@@ -37,7 +37,7 @@ class Name(click.types.StringParamType):
 
 
 project_option = click.option(
-    "--project", default="projects/quickstart", show_default=True, metavar="FOLDER", help="Folder with project.yaml."
+    "--project", default="projects/quickstart", metavar="FOLDER", help="Folder with project.yaml."
 )
 
 tracking_option = click.option(
@@ -45,11 +45,7 @@ tracking_option = click.option(
 )
 
 device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where the model runs.",
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where the model runs."
 )
 
 
@@ -59,11 +55,7 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load(project: str, context: click.Context) -> Project:
-    """The project with the command line's overrides.
-
-    Raises:
-        ConfigError: With every fault.
-    """
+    """The project with the command line's overrides."""
     from tunery.config.load import load_project
 
     return load_project(project, overrides_of(context))
@@ -75,8 +67,7 @@ _META = "tunery.overrides"
 class OverridableCommand(click.Command):
     """A command that takes config keys as options; they are taken out before click reads its own.
 
-    Click's `ignore_unknown_options` would not do: it cannot know that an unknown option is followed by its value, and
-    would take the value for an argument.
+    Click's `ignore_unknown_options` would take the value of an unknown option for an argument.
     """
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:

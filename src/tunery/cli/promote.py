@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tunery.cli.options import OverridableCommand, overrides_of, store_options, tracking_option
@@ -18,15 +20,7 @@ Exit codes: 0 the alias moved, or the candidate is already the champion; 3 a gat
 @click.option("--force", metavar="REASON", help="Move the alias even if a gate does not pass; the reason is recorded.")
 @store_options
 @click.pass_context
-def promote(
-    context: click.Context,
-    ref: str,
-    project: str | None,
-    dry_run: bool,
-    force: str | None,
-    tracking_uri: str | None,
-    run_name: str | None,
-) -> None:
+def promote(context: click.Context, /, ref: str, project: str | None, force: str | None, **options: Any) -> None:
     """Make a model the champion, if it passes every gate.
 
     REF is models:/name/3, models:/name@alias, runs:/id, a run id, a study's run id, or a study's name: its winner.
@@ -37,23 +31,14 @@ def promote(
     if force is not None and not force.strip():
         raise click.UsageError('--force needs a reason: --force "the champion answers in the wrong language"', context)
     with Terminal() as terminal:
-        promote_model(
-            ref,
-            project,
-            overrides_of(context),
-            terminal,
-            dry_run=dry_run,
-            force=force,
-            tracking_uri=tracking_uri,
-            run_name=run_name,
-        )
+        promote_model(ref, project, overrides_of(context), terminal, force=force, **options)
 
 
 @click.command()
 @click.argument("project")
-@click.option("--reason", metavar="TEXT", default="", help="Recorded with the rollback.")
+@click.option("--reason", metavar="TEXT", default="", show_default=False, help="Recorded with the rollback.")
 @store_options
-def rollback(project: str, reason: str, tracking_uri: str | None, run_name: str | None) -> None:
+def rollback(project: str, **options: Any) -> None:
     """Make the previous champion the champion again; a second rollback undoes the first.
 
     PROJECT is a project's folder, or a registered model's name.
@@ -62,14 +47,14 @@ def rollback(project: str, reason: str, tracking_uri: str | None, run_name: str 
     from tunery.promotion.rollback import rollback as roll_back
 
     with Terminal() as terminal:
-        roll_back(project, terminal, reason=reason, tracking_uri=tracking_uri, run_name=run_name)
+        roll_back(project, terminal, **options)
 
 
 @click.command()
 @click.argument("project")
 @click.option("--refused", is_flag=True, help="Show refused candidates too.")
 @tracking_option
-def history(project: str, refused: bool, tracking_uri: str | None) -> None:
+def history(project: str, **options: Any) -> None:
     """Show which version was champion when, why, and with what scores.
 
     PROJECT is a project's folder, or a registered model's name.
@@ -78,4 +63,4 @@ def history(project: str, refused: bool, tracking_uri: str | None) -> None:
     from tunery.promotion.history import history as show_history
 
     with Terminal() as terminal:
-        show_history(project, terminal, refused=refused, tracking_uri=tracking_uri)
+        show_history(project, terminal, **options)

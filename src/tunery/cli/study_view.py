@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -48,10 +47,8 @@ class StudyView(Terminal, StudyObserver):
         self._phase = ""
         self._live: Live | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -106,19 +103,15 @@ class StudyView(Terminal, StudyObserver):
         text.append(row.failure or row.state, style=_STYLES.get(row.state, ""))
         if row.state == "complete" and not row.feasible:
             text.append(" (constraint not met)", style="yellow")
-        parts = [_values(row), "" if row.seconds is None else duration(row.seconds), self._best_text(row), self._left()]
+        best = "" if self._best is None else f"best {_values(self._best)} (trial {self._best.number})"
+        if self._best is not None and self._best.number == row.number:
+            best = "best so far"
+        parts = [_values(row), "" if row.seconds is None else duration(row.seconds), best, self._left()]
         text.append("".join(f", {part}" for part in parts if part))
         text.append(f"  {row.name}", style="dim")
         if row.failure is not None and row.reason:
             text.append(f"  {one_line(row.reason)}", style="red")
         return text
-
-    def _best_text(self, row: TrialRow) -> str:
-        if self._best is None:
-            return ""
-        if self._best.number == row.number:
-            return "best so far"
-        return f"best {_values(self._best)} (trial {self._best.number})"
 
     @property
     def _done(self) -> int:
@@ -142,19 +135,23 @@ class StudyView(Terminal, StudyObserver):
         head.add_column(no_wrap=True, overflow="ellipsis")
         bar = ProgressBar(total=max(1, self._total), completed=self._done, width=_BAR_COLUMNS)
         head.add_row(Text(self._name, style="bold"), bar, f"{self._done}/{self._total} trials")
+        best = Text()
+        if self._best is not None:
+            best = Text(f"trial {self._best.number}: {_values(self._best)}", style="green")
+            best.append(f"  {self._best.name}", style="dim")
         lines = [
-            ("time", Text(", ".join(part for part in (duration(self._elapsed), self._left()) if part))),
+            ("time", Text(", ".join(filter(None, (duration(time.monotonic() - self._began), self._left()))))),
             ("ended", Text(self._counts())),
-            ("best", Text() if self._best is None else _best(self._best)),
+            ("best", best),
             ("now", Text(self._phase)),
         ]
         # A copy: workers report from threads of their own.
         lines += [("running", _progress_of(number, one)) for number, one in sorted(self._running.copy().items())]
-        return Group(head, *(_cut(label, text) for label, text in lines if text.plain))
-
-    @property
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._began
+        # Each is cut at the terminal's width.
+        cut = (
+            Text(f"{label:<9}", no_wrap=True, overflow="ellipsis").append(text) for label, text in lines if text.plain
+        )
+        return Group(head, *cut)
 
     def _counts(self) -> str:
         rows = list(self._ended.values())
@@ -163,10 +160,6 @@ class StudyView(Terminal, StudyObserver):
         said += [f"{states[state]} {state}" for state in _STYLES if states[state]]
         why = listed([f"{name} {count}" for name, count in sorted(failures.items())])
         return f"{', '.join(said) or 'none yet'}{f' ({why})' if why else ''}"
-
-
-def _best(row: TrialRow) -> Text:
-    return Text(f"trial {row.number}: {_values(row)}", style="green").append(f"  {row.name}", style="dim")
 
 
 def _values(row: TrialRow) -> str:
@@ -181,9 +174,3 @@ def _progress_of(number: int, running: _Running) -> Text:
     else:
         text.append("preparing")
     return text.append(f"  {running.name}", style="dim")
-
-
-def _cut(label: str, text: Text) -> Text:
-    """A line of the live view, cut at the terminal's width."""
-    line = Text(f"{label:<9}", no_wrap=True, overflow="ellipsis")
-    return line.append_text(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
@@ -31,9 +30,7 @@ class Terminal(Observer):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end_training()
 
     def step(self, text: str) -> None:
@@ -50,9 +47,11 @@ class Terminal(Observer):
         validation = metrics.values.get("validation/nll")
         if self.console.is_terminal:
             self._bar(metrics.step, total_steps, loss)
-        elif loss is not None and self._is_due(metrics.step, total_steps):
-            self._last_line, self._last_time = metrics.step, time.monotonic()
-            self.console.print(f"  step {metrics.step}/{total_steps}  train/loss {loss:.4f}")
+        elif loss is not None:
+            now, steps = time.monotonic(), metrics.step - self._last_line
+            if steps >= max(1, total_steps // _PLAIN_LINES) or now - self._last_time >= _QUIET_SECONDS:
+                self._last_line, self._last_time = metrics.step, now
+                self.console.print(f"  step {metrics.step}/{total_steps}  train/loss {loss:.4f}")
         if validation is not None:
             self.console.print(f"  step {metrics.step}: validation/nll {validation:.4f}")
 
@@ -62,19 +61,11 @@ class Terminal(Observer):
             self._progress.stop()
             self._progress = None
 
-    def _is_due(self, step: int, total: int) -> bool:
-        waited = time.monotonic() - self._last_time
-        return step - self._last_line >= max(1, total // _PLAIN_LINES) or waited >= _QUIET_SECONDS
-
     def _bar(self, step: int, total: int, loss: float | None) -> None:
         if self._progress is None:
-            columns = (
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("train/loss {task.fields[loss]}"),
-                TimeElapsedColumn(),
-            )
-            self._progress = Progress(TextColumn("  training"), *columns, TimeRemainingColumn(), console=self.console)
+            loss_column = TextColumn("train/loss {task.fields[loss]}")
+            columns = (BarColumn(), MofNCompleteColumn(), loss_column, TimeElapsedColumn(), TimeRemainingColumn())
+            self._progress = Progress(TextColumn("  training"), *columns, console=self.console)
             self._progress.add_task("training", total=total, loss="…")
             self._progress.start()
         task = self._progress.task_ids[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tunery.cli.options import KEYS, OverridableCommand, load, project_option, store_options
@@ -15,14 +17,7 @@ from tunery.cli.options import KEYS, OverridableCommand, load, project_option, s
 )
 @store_options
 @click.pass_context
-def train(
-    context: click.Context,
-    project: str,
-    resume: str | None,
-    preview: int | None,
-    tracking_uri: str | None,
-    run_name: str | None,
-) -> None:
+def train(context: click.Context, /, project: str, preview: int | None, **options: Any) -> None:
     """Train one adapter, score it beside its base, and register it."""
     from tunery.cli.terminal import Terminal
     from tunery.runs.train import preview_rows
@@ -32,5 +27,5 @@ def train(
     with Terminal() as terminal:
         if preview is not None:
             terminal.show(preview_rows(loaded, preview))
-            return
-        run(loaded, terminal, tracking_uri=tracking_uri, run_name=run_name, resume=resume)
+        else:
+            run(loaded, terminal, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -19,19 +19,16 @@ from tunery.cli.options import KEYS, Finite, Name, OverridableCommand, load, pro
 )
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials in total; default: search.trials.")
 @click.option(
-    "--timeout", type=Finite(min=0, min_open=True), metavar="SECONDS", help="Time limit for the whole search."
+    "--timeout",
+    "timeout_seconds",
+    type=Finite(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit for the whole search.",
 )
 @click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Processes on this host, or Ray actors.",
+    "--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Processes on this host, or Ray actors."
 )
-@click.option(
-    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where the workers run."
-)
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Where the workers run.")
 @click.option(
     "--address", metavar="ADDRESS", help="Address of the Ray cluster: auto (the default), HOST:PORT or ray://HOST:PORT."
 )
@@ -44,20 +41,7 @@ from tunery.cli.options import KEYS, Finite, Name, OverridableCommand, load, pro
 @click.option("--storage", metavar="URL", help="Optuna's storage; default: search.storage, else ./optuna.db.")
 @store_options
 @click.pass_context
-def tune(
-    context: click.Context,
-    project: str,
-    study: str | None,
-    trials: int | None,
-    timeout: float | None,
-    workers: int,
-    executor: Literal["local", "ray"],
-    address: str | None,
-    gpus_per_worker: float | None,
-    storage: str | None,
-    tracking_uri: str | None,
-    run_name: str | None,
-) -> None:
+def tune(context: click.Context, /, project: str, **options: Any) -> None:
     """Search a project's settings. Run the same command again to resume the study."""
     from tunery.cli.study_view import StudyView
     from tunery.search.report.tables import finalists_table, study_table
@@ -65,25 +49,12 @@ def tune(
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
-    if executor == "local" and (address is not None or gpus_per_worker is not None):
+    chosen = StudyOptions(**options)
+    if chosen.executor == "local" and (chosen.address is not None or chosen.gpus_per_worker is not None):
         raise click.UsageError("--address and --gpus-per-worker are for --executor ray.", context)
     loaded = load(project, context)
-    options = StudyOptions(
-        study=study,
-        trials=trials,
-        timeout_seconds=timeout,
-        workers=workers,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        run_name=run_name,
-        executor=executor,
-        address=address,
-        gpus_per_worker=gpus_per_worker,
-    )
     with StudyView() as view:
-        record = tune(loaded, options, view)
-        view.show(study_table(record))
-        finals = finalists_table(record)
-        if finals is not None:
-            view.show(finals)
-        view.show(shown_verdict(record))
+        record = tune(loaded, chosen, view)
+        for shown in (study_table(record), finalists_table(record), shown_verdict(record)):
+            if shown is not None:
+                view.show(shown)

@@ -24,7 +24,7 @@ from tunery.errors import TuneryError
 from tunery.openmp import wait_briefly
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="tunery")
 def commands() -> None:
     """Fine-tune language models, score them against their base, and keep the adapter that earned it."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tunery.config.section import Count, CountOrZero, Fraction, PositiveNumber, Probability, Section, WrittenOff
+from tunery.config.section import Count, CountOrZero, Fraction, PositiveNumber, Probability, Section, WrittenOff, key
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "lima", "columns"]
 
@@ -19,20 +19,19 @@ class SourceConfig(Section):
         min_length=1,
         description="Hub id or path; a path is tried relative to project.yaml, then to the working folder.",
     )
-    format: Format = Field("auto", description="How a row is laid out; auto: detected from the columns and reported.")
-    split: str = Field("train", description="Split of a hub dataset or of a folder that holds several.")
-    subset: str | None = Field(None, description="Configuration name of a hub dataset.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
-    sheet: str | None = Field(None, description="Name of a spreadsheet's sheet; required if the file has several.")
-    columns: dict[Literal["system", "prompt", "completion"], str] | None = Field(
-        None,
-        description="Columns of the prompt and the completion: {prompt: Question, completion: Answer}.",
+    format: Format = key("auto", "How a row is laid out; auto: detected from the columns and reported.")
+    split: str = key("train", "Split of a hub dataset or of a folder that holds several.")
+    subset: str | None = key(None, "Configuration name of a hub dataset.")
+    revision: str | None = key(None, "Branch, tag or commit of a hub dataset.")
+    sheet: str | None = key(None, "Name of a spreadsheet's sheet; required if the file has several.")
+    columns: dict[Literal["system", "prompt", "completion"], str] | None = key(
+        None, "Columns of the prompt and the completion: {prompt: Question, completion: Answer}."
     )
-    prompt_template: str | None = Field(
-        None, description="Builds the prompt from columns: 'Premise: {premise}\\nHypothesis: {hypothesis}'."
+    prompt_template: str | None = key(
+        None, "Builds the prompt from columns: 'Premise: {premise}\\nHypothesis: {hypothesis}'."
     )
-    weight: PositiveNumber = Field(
-        1.0, description="How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
+    weight: PositiveNumber = key(
+        1.0, "How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
     )
 
     @model_validator(mode="after")
@@ -51,29 +50,25 @@ class SourceConfig(Section):
 class ValidationConfig(Section):
     """Rows that are never trained on: a share of the training rows, or a separate source."""
 
-    fraction: Probability = Field(
-        0.1, description="Share of the rows held out, chosen by a hash of the row, so it is the same in every run."
+    fraction: Probability = key(
+        0.1, "Share of the rows held out, chosen by a hash of the row, so it is the same in every run."
     )
-    source: SourceConfig | None = Field(None, description="A separate source; fraction is then ignored.")
+    source: SourceConfig | None = key(None, "A separate source; fraction is then ignored.")
 
 
 class CleanConfig(Section):
     """Optional changes to rows, each counted in the data report."""
 
-    strip_markup: bool = Field(False, description="Remove HTML tags and resolve entities.")
-    keep: str | None = Field(
-        None,
-        description="Characters to keep, as in a regular expression's character class: 'a-zA-Z0-9\\s'.",
+    strip_markup: bool = key(False, "Remove HTML tags and resolve entities.")
+    keep: str | None = key(None, "Characters to keep, as in a regular expression's character class: 'a-zA-Z0-9\\s'.")
+    deduplicate: Literal["none", "exact", "near"] = key(
+        "none", "Drop repeated rows. exact: equal after folding case and white space; near: similar by MinHash."
     )
-    deduplicate: Literal["none", "exact", "near"] = Field(
-        "none",
-        description="Drop repeated rows. exact: equal after folding case and white space; near: similar by MinHash.",
+    near_threshold: Fraction = key(
+        0.8, "Two rows with at least this Jaccard similarity of word 5-grams are near duplicates."
     )
-    near_threshold: Fraction = Field(
-        0.8, description="Two rows with at least this Jaccard similarity of word 5-grams are near duplicates."
-    )
-    min_characters: CountOrZero = Field(0, description="Drop rows whose conversation is shorter than this.")
-    max_characters: Count | None = Field(None, description="Drop rows whose conversation is longer than this.")
+    min_characters: CountOrZero = key(0, "Drop rows whose conversation is shorter than this.")
+    max_characters: Count | None = key(None, "Drop rows whose conversation is longer than this.")
 
     @field_validator("keep")
     @classmethod
@@ -89,29 +84,21 @@ class CleanConfig(Section):
 class DecontaminateConfig(Section):
     """Overlap with evaluation items. Source: the n-gram rule of GPT-3's appendix C, arXiv:2005.14165."""
 
-    action: Annotated[Literal["report", "drop", "off"], WrittenOff] = Field(
-        "report", description="What to do with rows that share an n-gram with an evaluation item."
+    action: Annotated[Literal["report", "drop", "off"], WrittenOff] = key(
+        "report", "What to do with rows that share an n-gram with an evaluation item."
     )
-    ngram: Count = Field(
-        13, description="Consecutive words that must agree; items shorter than this are compared whole."
-    )
+    ngram: Count = key(13, "Consecutive words that must agree; items shorter than this are compared whole.")
 
 
 class DataConfig(Section):
     """Training rows, validation rows, and how they become token sequences."""
 
     train: list[SourceConfig] = Field(min_length=1, description="Sources of training rows, mixed by weight.")
-    validation: ValidationConfig = Field(
-        ValidationConfig(), description="Rows used for validation loss and for generations."
+    validation: ValidationConfig = key(ValidationConfig(), "Rows used for validation loss and for generations.")
+    max_length: Count = key(1024, "Maximum tokens per sequence; longer ones are truncated at the end and counted.")
+    template: Literal["chat", "plain"] = key(
+        "chat", "chat: format turns with the chat template; plain: prompt, completion, end token."
     )
-    max_length: Count = Field(
-        1024, description="Maximum tokens per sequence; longer ones are truncated at the end and counted."
-    )
-    template: Literal["chat", "plain"] = Field(
-        "chat", description="chat: format turns with the chat template; plain: prompt, completion, end token."
-    )
-    clean: CleanConfig = Field(CleanConfig(), description="Cleaning steps.")
-    decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Overlap with evaluation items.")
-    max_bad_rows: Probability = Field(
-        0.01, description="The run stops if a larger share of a dataset's rows is unusable."
-    )
+    clean: CleanConfig = key(CleanConfig(), "Cleaning steps.")
+    decontaminate: DecontaminateConfig = key(DecontaminateConfig(), "Overlap with evaluation items.")
+    max_bad_rows: Probability = key(0.01, "The run stops if a larger share of a dataset's rows is unusable.")

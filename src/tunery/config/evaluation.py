@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from tunery.config.section import Count, CountOrZero, Fraction, Section
+from tunery.config.section import Count, CountOrZero, Fraction, Section, key
 
 # Named lists of lm-eval tasks. leaderboard-v1 is the Open LLM Leaderboard's first edition; commonsense is the
 # eight-task set that LoRA papers report (LLM-Adapters, arXiv:2304.01933).
@@ -29,35 +29,32 @@ SUITES: dict[str, tuple[str, ...]] = {
 class GenerationConfig(Section):
     """Answers to held-out prompts from the base and the tuned model, side by side."""
 
-    prompts: CountOrZero = Field(32, description="Validation prompts to answer; 0 turns generation off.")
-    max_new_tokens: Count = Field(128, description="Longest answer, in tokens; decoding is greedy.")
+    prompts: CountOrZero = key(32, "Validation prompts to answer; 0 turns generation off.")
+    max_new_tokens: Count = key(128, "Longest answer, in tokens; decoding is greedy.")
 
 
 class EvaluationConfig(Section):
     """lm-eval tasks and text metrics; every score is reported beside the base model's own on the same items."""
 
-    tasks: list[str] = Field([], description="lm-eval tasks or groups, our own tasks, or the name of a suite.")
-    primary: dict[str, str] = Field(
-        {},
-        description="Metric of each task that counts; their mean is the run's score. Empty: each task's first metric.",
+    tasks: list[str] = key([], "lm-eval tasks or groups, our own tasks, or the name of a suite.")
+    primary: dict[str, str] = key(
+        {}, "Metric of each task that counts; their mean is the run's score. Empty: each task's first metric."
     )
-    task_folders: list[str] = Field(
+    task_folders: list[str] = key(
         [],
-        description="Folders with more task YAML files, relative to project.yaml; data_files in a YAML file "
+        "Folders with more task YAML files, relative to project.yaml; data_files in a YAML file "
         "are relative to that file.",
     )
-    few_shot: CountOrZero | None = Field(
-        None, description="Solved examples before each item; unset: the task's own number."
+    few_shot: CountOrZero | None = key(None, "Solved examples before each item; unset: the task's own number.")
+    limit: Count | None = key(None, "Score only this many items of each task, from the first.")
+    chat_template: bool | Literal["auto"] = key(
+        "auto", "Format prompts with the chat template; auto: when data.template is chat."
     )
-    limit: Count | None = Field(None, description="Score only this many items of each task, from the first.")
-    chat_template: bool | Literal["auto"] = Field(
-        "auto", description="Format prompts with the chat template; auto: when data.template is chat."
+    batch_size: Count = key(16, "Requests in one forward pass while scoring.")
+    dev_fraction: Fraction = key(
+        0.5, "Share of the items that may be used to choose a checkpoint or a trial; the rest stay locked."
     )
-    batch_size: Count = Field(16, description="Requests in one forward pass while scoring.")
-    dev_fraction: Fraction = Field(
-        0.5, description="Share of the items that may be used to choose a checkpoint or a trial; the rest stay locked."
-    )
-    generation: GenerationConfig = Field(GenerationConfig(), description="Generations on held-out prompts.")
+    generation: GenerationConfig = key(GenerationConfig(), "Generations on held-out prompts.")
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -65,7 +62,4 @@ class EvaluationConfig(Section):
         names = [tasks] if isinstance(tasks, str) else tasks
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             return names
-        expanded = [
-            task for name in names for task in (SUITES.get(name, (name,)) if isinstance(name, str) else (name,))
-        ]
-        return list(dict.fromkeys(expanded))
+        return list(dict.fromkeys(task for name in names for task in SUITES.get(name, (name,))))

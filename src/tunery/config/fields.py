@@ -17,12 +17,9 @@ def field_at(section: type[BaseModel], key: str) -> FieldInfo | None:
     field = section.model_fields.get(head)
     if field is None or not rest:
         return field
-    for inner in _types_in(field.annotation):
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return field_at(inner, rest)
-        if get_origin(inner) is list:
-            return _field_of_entry(inner, rest)
-    return None
+    inner, in_list = next(_sections_in(field.annotation), (None, False))
+    index, _, inside = rest.partition(".") if in_list else ("0", "", rest)
+    return field_at(inner, inside) if inner and index.isdigit() and inside else None
 
 
 def number_type(field: FieldInfo) -> type[int] | type[float] | None:
@@ -64,14 +61,6 @@ def put_at(tree: dict[str, Any], key: str, value: object) -> None:
         place[last] = value
 
 
-def _field_of_entry(entries: Any, rest: str) -> FieldInfo | None:
-    index, _, inside = rest.partition(".")
-    (entry,) = get_args(entries)
-    if index.isdigit() and inside and isinstance(entry, type) and issubclass(entry, BaseModel):
-        return field_at(entry, inside)
-    return None
-
-
 def _types_in(annotation: Any) -> Iterator[Any]:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
@@ -98,19 +87,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     whole = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if whole:
         return f"Did you mean {whole[0]!r}?"
-    leaf = difflib.get_close_matches(
-        name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.75
-    )
-    match = next((key for key in known if leaf and key.rpartition(".")[2] == leaf[0]), None)
-    return f"Did you mean {match!r}?" if match else ""
+    by_leaf = {key.rpartition(".")[2]: key for key in reversed(known)}
+    leaf = difflib.get_close_matches(name.rpartition(".")[2], by_leaf, n=1, cutoff=0.75)
+    return f"Did you mean {by_leaf[leaf[0]]!r}?" if leaf else ""
 
 
 def _sections_in(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, False
-    elif get_origin(annotation) is list:
-        for argument in get_args(annotation):
-            yield from ((inner, True) for inner, _ in _sections_in(argument))
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for argument in get_args(annotation):
-            yield from _sections_in(argument)
+    for inner in _types_in(annotation):
+        in_list = get_origin(inner) is list
+        section = get_args(inner)[0] if in_list else inner
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield section, in_list

@@ -50,15 +50,12 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
     try:
         project = Project.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(where, _as_given(faults_of(error), overrides)) from None
+        # A fault in an option is reported as the option, not as a line of the file.
+        given = [key for key, _ in overrides]
+        faults = [replace(fault, key=_option(fault.key, given)) for fault in faults_of(error)]
+        raise ConfigError(where, faults) from None
     project._folder = folder
     return project
-
-
-def _as_given(faults: list[Fault], overrides: Overrides) -> list[Fault]:
-    """A fault in an option is reported as the option, not as a line of the file."""
-    given = [key for key, _ in overrides]
-    return [replace(fault, key=_option(fault.key, given)) for fault in faults]
 
 
 def _option(key: str, given: list[str]) -> str:
@@ -124,9 +121,8 @@ def _parse(key: str, value: str) -> Any:
     try:
         return yaml.load(value, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"--{key}", Fault("not YAML", " ".join(str(error).split()), advice="Quote the value.")
-        ) from None
+        fault = Fault("not YAML", " ".join(str(error).split()), advice="Quote the value.")
+        raise ConfigError(f"--{key}", fault) from None
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -134,33 +130,21 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     *way, last = key.split(".")
     place: Any = tree
     for step in way:
-        place = _enter(place, step, key)
-    if isinstance(place, list):
-        place[_position(place, last, key)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise _unknown(key)
+        inside = _inside(place, step, key)
+        if isinstance(place, dict) and place.get(step) is None:
+            place[step] = {}
+        place = place[inside]
+    place[_inside(place, last, key)] = value
 
 
-def _enter(place: Any, step: str, key: str) -> Any:
-    if isinstance(place, list):
-        return place[_position(place, step, key)]
-    if not isinstance(place, dict):
-        raise _unknown(key)
-    if place.get(step) is None:
-        place[step] = {}
-    return place[step]
-
-
-def _position(place: list[Any], step: str, key: str) -> int:
+def _inside(place: Any, step: str, key: str) -> str | int:
+    if isinstance(place, dict):
+        return step
+    if not isinstance(place, list):
+        raise ConfigError(f"--{key}", Fault(f"unknown key {key!r}", advice=nearest(key, known_keys())))
     if not step.isdigit() or int(step) >= len(place):
         raise ConfigError(f"--{key}", Fault(f"{step!r}", f"the list has {len(place)} entries, numbered from 0"))
     return int(step)
-
-
-def _unknown(key: str) -> ConfigError:
-    return ConfigError(f"--{key}", Fault(f"unknown key {key!r}", advice=nearest(key, known_keys())))
 
 
 def project_name(project: str) -> str:

@@ -6,53 +6,44 @@ from typing import Literal
 
 from pydantic import Field
 
-from tunery.config.section import Count, Probability, Section
+from tunery.config.section import Count, Probability, Section, key
 
 
 class BaseConfig(Section):
     """The pretrained model that every score is anchored to."""
 
     model: str = Field(min_length=1, description="Hub id, local folder, or builtin:tiny.")
-    revision: str = Field(
-        "main", min_length=1, description="Branch, tag or commit on the Hub; the run records the commit it resolved to."
+    revision: str = key(
+        "main", "Branch, tag or commit on the Hub; the run records the commit it resolved to.", min_length=1
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="Type of the weights that are not quantised; auto: bfloat16 if the device has it, else float32.",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = key(
+        "auto", "Type of the weights that are not quantised; auto: bfloat16 if the device has it, else float32."
     )
-    quantization: Literal["nf4", "int8", "none"] = Field(
-        "nf4",
-        description="How frozen weights are stored: 4-bit NF4 (QLoRA, arXiv:2305.14314), LLM.int8(), or as they are.",
+    quantization: Literal["nf4", "int8", "none"] = key(
+        "nf4", "How frozen weights are stored: 4-bit NF4 (QLoRA, arXiv:2305.14314), LLM.int8(), or as they are."
     )
-    double_quantization: bool = Field(
-        True, description="NF4 only: quantise the block scales too, about 0.4 bit a weight less."
+    double_quantization: bool = key(True, "NF4 only: quantise the block scales too, about 0.4 bit a weight less.")
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = key(
+        "auto", "Type that 4-bit weights are expanded to for a matrix product; auto: the same as dtype."
     )
-    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type that 4-bit weights are expanded to for a matrix product; auto: the same as dtype."
+    chat_template: str | None = key(
+        None, "Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."
     )
-    chat_template: str | None = Field(
-        None, description="Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."
-    )
-    trust_remote_code: bool = Field(
-        False, description="Allow Python code from the model's repository to run on this machine."
-    )
+    trust_remote_code: bool = key(False, "Allow Python code from the model's repository to run on this machine.")
 
 
 class AdapterConfig(Section):
     """The low-rank update that is trained. Source: LoRA, arXiv:2106.09685; QLoRA, arXiv:2305.14314."""
 
-    method: Literal["lora", "full"] = Field("lora", description="lora: train an adapter; full: train every weight.")
-    rank: Count = Field(16, description="Rank r of the update; trainable parameters grow linearly with it.")
-    alpha: Count = Field(32, description="The update is scaled by alpha / r (alpha / sqrt(r) with rslora).")
-    dropout: Probability = Field(0.05, description="Dropout on the adapter's input, training only.")
-    target_modules: Literal["all-linear"] | list[str] = Field(
-        "all-linear",
-        description="Names of linear modules that get an adapter, or all-linear; never a router or the output head.",
+    method: Literal["lora", "full"] = key("lora", "lora: train an adapter; full: train every weight.")
+    rank: Count = key(16, "Rank r of the update; trainable parameters grow linearly with it.")
+    alpha: Count = key(32, "The update is scaled by alpha / r (alpha / sqrt(r) with rslora).")
+    dropout: Probability = key(0.05, "Dropout on the adapter's input, training only.")
+    target_modules: Literal["all-linear"] | list[str] = key(
+        "all-linear", "Names of linear modules that get an adapter, or all-linear; never a router or the output head."
     )
-    target_parameters: list[str] = Field(
-        [], description="Fused expert parameters (MoE) that get an adapter; only over unquantised experts."
+    target_parameters: list[str] = key(
+        [], "Fused expert parameters (MoE) that get an adapter; only over unquantised experts."
     )
-    dora: bool = Field(False, description="Learn magnitude apart from direction (DoRA, arXiv:2402.09353).")
-    rslora: bool = Field(
-        False, description="Scale by alpha / sqrt(r), stable at high ranks (rsLoRA, arXiv:2312.03732)."
-    )
+    dora: bool = key(False, "Learn magnitude apart from direction (DoRA, arXiv:2402.09353).")
+    rslora: bool = key(False, "Scale by alpha / sqrt(r), stable at high ranks (rsLoRA, arXiv:2312.03732).")

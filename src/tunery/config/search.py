@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Tag, model_validator
 
-from tunery.config.section import Count, CountOrZero, NumberOrText, PositiveNumber, Section, Seed
+from tunery.config.section import Count, CountOrZero, NumberOrText, PositiveNumber, Section, Seed, key
 
 
 class Dimension(Section):
     """Values that one config key may take in a search: a range, or a list of choices."""
 
-    low: float | None = Field(None, allow_inf_nan=False, description="Smallest value.")
-    high: float | None = Field(None, allow_inf_nan=False, description="Largest value.")
-    log: bool = Field(False, description="Draw on a logarithmic scale.")
-    step: float | None = Field(None, allow_inf_nan=False, description="Distance between values.")
-    choices: list[Any] | None = Field(None, description="The values themselves.")
-    when: dict[str, Any] | None = Field(
-        None,
-        description="Search this key only if other keys have these values (one or a list): {adapter.method: lora}.",
+    low: float | None = key(None, "Smallest value.", allow_inf_nan=False)
+    high: float | None = key(None, "Largest value.", allow_inf_nan=False)
+    log: bool = key(False, "Draw on a logarithmic scale.")
+    step: float | None = key(None, "Distance between values.", allow_inf_nan=False)
+    choices: list[Any] | None = key(None, "The values themselves.")
+    when: dict[str, Any] | None = key(
+        None, "Search this key only if other keys have these values (one or a list): {adapter.method: lora}."
     )
 
     @model_validator(mode="after")
@@ -60,44 +59,37 @@ Searched = Annotated[
 class SearchConfig(Section):
     """An Optuna study over config keys."""
 
-    trials: Count = Field(20, description="Total number of trials; the first uses the project's own settings.")
-    sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = Field(
-        "tpe", description="How the next trial is chosen."
+    trials: Count = key(20, "Total number of trials; the first uses the project's own settings.")
+    sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = key(
+        "tpe", "How the next trial is chosen."
     )
-    pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = Field(
-        "hyperband", description="How poor trials are stopped early; unused with several objectives."
+    pruner: Literal["hyperband", "median", "percentile", "wilcoxon", "none"] = key(
+        "hyperband", "How poor trials are stopped early; unused with several objectives."
     )
-    prune_by: Literal["auto", "score", "validation/nll"] = Field(
-        "auto",
-        description="What the pruner compares at each checkpoint; auto: score if checkpoints are scored, else loss.",
+    prune_by: Literal["auto", "score", "validation/nll"] = key(
+        "auto", "What the pruner compares at each checkpoint; auto: score if checkpoints are scored, else loss."
     )
-    seed: Seed = Field(
-        0, description="Seed of the sampler; together with a trial's number it determines what is drawn."
+    seed: Seed = key(0, "Seed of the sampler; together with a trial's number it determines what is drawn.")
+    space: dict[str, Searched] = key(
+        {}, "Config keys and the values they may take; a string is an expression: '2 * adapter.rank'."
     )
-    space: dict[str, Searched] = Field(
-        {},
-        description="Config keys and the values they may take; a string is an expression: '2 * adapter.rank'.",
+    objectives: dict[str, Literal["maximize", "minimize"]] = key(
+        {"score": "maximize"}, "Metrics to optimise; several give a Pareto front, and the first one picks the winner."
     )
-    objectives: dict[str, Literal["maximize", "minimize"]] = Field(
-        {"score": "maximize"},
-        description="Metrics to optimise; several give a Pareto front, and the first one picks the winner.",
+    constraints: dict[str, str] = key(
+        {}, "Bounds that the winner must meet: {peak_memory_bytes: '<= 22 GiB', delta/mmlu: '>= -0.01'}."
     )
-    constraints: dict[str, str] = Field(
-        {}, description="Bounds that the winner must meet: {peak_memory_bytes: '<= 22 GiB', delta/mmlu: '>= -0.01'}."
+    known_good: list[str] = key(
+        [], "Settings to try first: YAML files relative to project.yaml (a list of {key: value}), or runs:/ID."
     )
-    known_good: list[str] = Field(
-        [],
-        description="Settings to try first: YAML files relative to project.yaml (a list of {key: value}), or runs:/ID.",
+    finalists: CountOrZero = key(
+        3, "Number of best trials that are retrained with other seeds before a winner is chosen; 0: none."
     )
-    finalists: CountOrZero = Field(
-        3, description="Number of best trials that are retrained with other seeds before a winner is chosen; 0: none."
+    seeds: Count = key(3, "Number of seeds for each finalist and for the project's own settings.")
+    timeout_seconds: PositiveNumber | None = key(None, "Time limit of one trial.")
+    memory: NumberOrText | None = key(
+        None, "Largest estimated memory a trial may need, with a unit: '24 GiB'; unset: the device's memory."
     )
-    seeds: Count = Field(3, description="Number of seeds for each finalist and for the project's own settings.")
-    timeout_seconds: PositiveNumber | None = Field(None, description="Time limit of one trial.")
-    memory: NumberOrText | None = Field(
-        None,
-        description="Largest estimated memory a trial may need, with a unit: '24 GiB'; unset: the device's memory.",
-    )
-    storage: str | None = Field(
-        None, description="Optuna storage URL, such as postgresql://host/name; unset: optuna.db in the working folder."
+    storage: str | None = key(
+        None, "Optuna storage URL, such as postgresql://host/name; unset: optuna.db in the working folder."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -35,6 +35,11 @@ CountOrZero = Annotated[int, Field(ge=0), _Number]
 NumberOrText = Annotated[str, BeforeValidator(_as_text)]
 # For choices with `off` among them, which YAML reads as false.
 WrittenOff = BeforeValidator(_off)
+
+
+def key(default: Any, text: str, **rules: Any) -> Any:
+    """A key of a section: its default, its line in docs/config.md, and pydantic's rules for its value."""
+    return Field(default, description=text, **rules)
 
 
 class Section(BaseModel):

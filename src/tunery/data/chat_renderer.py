@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,7 @@ Span = tuple[int, int]
 """Characters from the first up to, not including, the second."""
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_ADVICE = (
-    "Use one with {% generation %} around the assistant's turns (base.chat_template), or set data.template: plain."
-)
+_END_LIKE = re.compile(r"(^|[^a-z])(end|eot|eos|im_end|eom)([^a-z]|$)|^</s>$", re.IGNORECASE)
 
 
 class TemplateRefuses(ValueError):
@@ -59,6 +56,11 @@ class ChatRenderer:
         self.tokenizer = tokenizer
         self.loss_on = loss_on
         self.folded: set[str] = set()
+        self._known: dict[tuple[str, ...], bool] = {}
+        self._specials = added_tokens(tokenizer)
+        # Templates do not always end turns with the tokenizer's eos, but with <|im_end|>, <|eot_id|>, <end_of_turn>.
+        ends = [token for token in (tokenizer.eos_token, *filter(_END_LIKE.search, self._specials)) if token]
+        self._stops = re.compile("|".join(map(re.escape, ends)) or r"(?!)")
 
     def render(self, messages: Sequence[Message]) -> Rendered:
         """Text and learned characters of one conversation.
@@ -67,7 +69,7 @@ class ChatRenderer:
             TemplateRefuses: When the template raises an error for it.
             DataError: When the template does not let the assistant's characters be found.
         """
-        if not self._knows_chat:
+        if not self._knows("user", "assistant"):
             # Templates for images read content as a list of parts and would leave texts out without a word.
             rule = "does not show what a user and an assistant say"
             raise DataError("chat template", Fault(rule, advice="Set base.chat_template, or data.template: plain."))
@@ -88,9 +90,10 @@ class ChatRenderer:
             return [span for span in spans if span]
         marked = self._generation_spans(messages)
         if len(marked) < len(answers):
-            easier = "" if self.loss_on == "completion" else "Set training.loss_on: completion. "
             rule = "does not show where the assistant's turn begins and ends"
-            raise DataError("chat template", Fault(rule, advice=f"{easier}{_ADVICE}"))
+            advice = "Use one with {% generation %} around the assistant's turns (base.chat_template), or set "
+            easier = "" if self.loss_on == "completion" else "Set training.loss_on: completion. "
+            raise DataError("chat template", Fault(rule, advice=f"{easier}{advice}data.template: plain."))
         return marked[-1:] if self.loss_on == "completion" else marked
 
     def _span(self, messages: Sequence[Message], place: int, text: str) -> Span | None:
@@ -119,19 +122,16 @@ class ChatRenderer:
         """The characters that the template marks by {% generation %}."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        if not self._marks_generation:
+        template = self.tokenizer.get_chat_template()
+        if not _GENERATION.search(template):
             return []
         _, spans = render_jinja_template(
             conversations=[_plain(messages)],
-            chat_template=self.tokenizer.get_chat_template(),
+            chat_template=template,
             return_assistant_tokens_mask=True,
             **self.tokenizer.special_tokens_map,
         )
         return [(start, end) for start, end in spans[0]]
-
-    @cached_property
-    def _marks_generation(self) -> bool:
-        return bool(_GENERATION.search(self.tokenizer.get_chat_template()))
 
     def _with_stop(self, text: str, start: int, end: int) -> Span:
         """Let the span end with the token that ends the turn: it is learned, the white space after it is not."""
@@ -142,55 +142,33 @@ class ChatRenderer:
         ends_in_stop = any(inside.endswith(token) for token in self._specials)
         return start, start + len(inside) if ends_in_stop else end
 
-    @cached_property
-    def _specials(self) -> tuple[str, ...]:
-        return added_tokens(self.tokenizer)
-
-    @cached_property
-    def _stops(self) -> re.Pattern[str]:
-        ends = [token for token in (self.tokenizer.eos_token, *_end_like(self._specials)) if token]
-        return re.compile("|".join(map(re.escape, ends)) or r"(?!)")
-
     # ---- roles that the template does not know
 
     def _fold(self, messages: Sequence[Message]) -> Sequence[Message]:
         # Repeated roles come last: folding a tool turn can put two user turns in a row.
-        if any(message.role == "tool" for message in messages) and not self._knows_tool:
-            messages = self._folded("tool", _tool_as_user(messages))
-        if any(message.role == "system" for message in messages) and not self._knows_system:
-            messages = self._folded("system", _system_into_user(messages))
-        if _repeats_a_role(messages) and not self._knows_repeats:
-            messages = self._folded("repeated", _merge_repeats(messages))
+        roles = {message.role for message in messages}
+        if "tool" in roles and not self._knows("user", "assistant", "tool", "assistant"):
+            self.folded.add("tool")
+            messages = [replace(each, role="user") if each.role == "tool" else each for each in messages]
+        if "system" in roles and not self._knows("system", "user", "assistant"):
+            self.folded.add("system")
+            messages = _system_into_user(messages)
+        repeats = any(one.role == other.role for one, other in pairwise(messages))
+        if repeats and not self._knows("user", "user", "assistant", "assistant"):
+            self.folded.add("repeated")
+            messages = _merge_repeats(messages)
         return messages
 
-    def _folded(self, name: str, messages: Sequence[Message]) -> Sequence[Message]:
-        self.folded.add(name)
-        return messages
-
-    @cached_property
-    def _knows_chat(self) -> bool:
-        return self._renders("user", "assistant")
-
-    @cached_property
-    def _knows_system(self) -> bool:
-        return self._renders("system", "user", "assistant")
-
-    @cached_property
-    def _knows_tool(self) -> bool:
-        return self._renders("user", "assistant", "tool", "assistant")
-
-    @cached_property
-    def _knows_repeats(self) -> bool:
-        return self._renders("user", "user", "assistant", "assistant")
-
-    def _renders(self, *roles: str) -> bool:
-        """Whether the template takes these roles in a row and shows what each says."""
-        messages = [Message(role, f"probe{n}probe") for n, role in enumerate(roles)]
-        try:
-            text = self._text(messages)
-        except TemplateRefuses:
-            return False
-        return all(message.content in text for message in messages)
+    def _knows(self, *roles: str) -> bool:
+        """Whether the template takes these roles in a row and shows what each says; tried once."""
+        if roles not in self._known:
+            messages = [Message(role, f"probe{n}probe") for n, role in enumerate(roles)]
+            try:
+                text = self._text(messages)
+                self._known[roles] = all(message.content in text for message in messages)
+            except TemplateRefuses:
+                self._known[roles] = False
+        return self._known[roles]
 
     def _text(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         import jinja2
@@ -214,19 +192,8 @@ FOLDED: Mapping[str, str] = {
 """Notes for the report, by the names in `ChatRenderer.folded`."""
 
 
-def _end_like(specials: Sequence[str]) -> Iterator[str]:
-    # Templates end turns with tokens that are not always the tokenizer's eos: <|im_end|>, <|eot_id|>, <end_of_turn>.
-    return (
-        token for token in specials if re.search(r"(^|[^a-z])(end|eot|eos|im_end|eom)([^a-z]|$)|^</s>$", token.lower())
-    )
-
-
 def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _tool_as_user(messages: Sequence[Message]) -> Sequence[Message]:
-    return [Message("user", message.content) if message.role == "tool" else message for message in messages]
 
 
 def _system_into_user(messages: Sequence[Message]) -> Sequence[Message]:
@@ -237,10 +204,6 @@ def _system_into_user(messages: Sequence[Message]) -> Sequence[Message]:
         return [Message("user", "\n\n".join(texts)), *rest]
     joined = Message("user", "\n\n".join([*texts, rest[first].content]))
     return [*rest[:first], joined, *rest[first + 1 :]]
-
-
-def _repeats_a_role(messages: Sequence[Message]) -> bool:
-    return any(one.role == other.role for one, other in pairwise(messages))
 
 
 def _merge_repeats(messages: Sequence[Message]) -> Sequence[Message]:

@@ -55,20 +55,15 @@ def folded_text(conversation: Conversation) -> str:
 
 
 def _rewrite(result: Cleaned, step: str, edit: Callable[[str], str]) -> None:
-    before = result.conversations
-    after = [_edited(conversation, edit) for conversation in before]
-    result.changed[step] = sum(one != other for one, other in zip(before, after, strict=True))
-    _filter(result, ((each, _emptied(each, step)) for each in after))
-
-
-def _edited(conversation: Conversation, edit: Callable[[str], str]) -> Conversation:
-    messages = tuple(replace(message, content=edit(message.content)) for message in conversation.messages)
-    return replace(conversation, messages=messages)
-
-
-def _emptied(conversation: Conversation, step: str) -> str | None:
-    blank = next((message.role for message in conversation.messages if not message.content.strip()), None)
-    return f"nothing left of a turn of {blank} after {step}" if blank else None
+    judged: list[tuple[Conversation, str | None]] = []
+    result.changed[step] = 0
+    for before in result.conversations:
+        messages = tuple(replace(message, content=edit(message.content)) for message in before.messages)
+        result.changed[step] += messages != before.messages
+        blank = next((message.role for message in messages if not message.content.strip()), None)
+        fault = f"nothing left of a turn of {blank} after {step}" if blank else None
+        judged.append((replace(before, messages=messages), fault))
+    _filter(result, judged)
 
 
 def _filter(result: Cleaned, judged: Iterable[tuple[Conversation, str | None]]) -> None:
@@ -114,21 +109,14 @@ def _near_duplicates(
     shingles = [_shingles(conversation) for conversation in conversations]
     sketches = MinHash.bulk(([gram.encode() for gram in grams] for grams in shingles), num_perm=128, seed=1)
     for place, (conversation, sketch) in enumerate(zip(conversations, sketches, strict=True)):
-        near = [
-            other for other in sorted(index.query(sketch)) if _jaccard(shingles[place], shingles[other]) >= threshold
-        ]
-        if near:
-            yield conversation, f"near duplicate of {conversations[near[0]].origin}"
-        else:
+        own = shingles[place]
+        rivals = sorted(index.query(sketch))
+        near = next((n for n in rivals if len(own & shingles[n]) / len(own | shingles[n]) >= threshold), None)
+        if near is None:
             index.insert(place, sketch)
-            yield conversation, None
+        yield conversation, None if near is None else f"near duplicate of {conversations[near].origin}"
 
 
-def _shingles(conversation: Conversation, words_a_shingle: int = 5) -> frozenset[str]:
+def _shingles(conversation: Conversation) -> frozenset[str]:
     words = [word for message in conversation.messages for word in message.content.casefold().split()]
-    last = max(len(words) - words_a_shingle, 0)
-    return frozenset(" ".join(words[start : start + words_a_shingle]) for start in range(last + 1))
-
-
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / len(one | other)
+    return frozenset(" ".join(words[start : start + 5]) for start in range(max(len(words) - 5, 0) + 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from tunery.records import Conversation
 
@@ -35,20 +36,23 @@ def find_overlap(
     than `FEWEST_WORDS` is not looked for. In scripts without spaces, two characters count as a word.
 
     Args:
-        conversations: Training rows.
         evaluation_texts: Task -> the texts of its items.
         ngram: Words that must agree one after another.
 
     Returns:
         Origin of each such row -> the task of the first item found in it.
     """
-    grams = _grams_by_length(evaluation_texts, ngram)
+    grams: dict[int, dict[_Gram, str]] = {}
+    for task, texts in evaluation_texts.items():
+        for gram in chain.from_iterable(_runs(words(text), ngram) for text in texts):
+            grams.setdefault(len(gram), {}).setdefault(gram, task)
     starts = {gram[:FEWEST_WORDS] for by_gram in grams.values() for gram in by_gram}
     found = {}
     for conversation in conversations:
-        task = _first_match(_words_of(conversation), grams, starts)
-        if task is not None:
-            found[conversation.origin] = task
+        row = words("\n".join(message.content for message in conversation.messages))
+        match = _first_match(row, grams, starts)
+        if match is not None:
+            found[conversation.origin] = match
     return found
 
 
@@ -57,31 +61,15 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def _grams_by_length(evaluation_texts: Mapping[str, Iterable[str]], ngram: int) -> dict[int, dict[_Gram, str]]:
-    grams: dict[int, dict[_Gram, str]] = {}
-    for task, texts in evaluation_texts.items():
-        for text in texts:
-            for gram in _runs(words(text), ngram):
-                grams.setdefault(len(gram), {}).setdefault(gram, task)
-    return grams
-
-
 def _runs(item: Sequence[str], ngram: int) -> Iterator[_Gram]:
-    units = _CHARACTERS_A_WORD if _is_unspaced(item) else 1
+    # In characters where most of the item is in a script without spaces.
+    unspaced = 2 * sum(_ONE_CHARACTER.fullmatch(word) is not None for word in item) > len(item)
+    units = _CHARACTERS_A_WORD if unspaced else 1
     if len(item) < min(FEWEST_WORDS, ngram) * units:
         return
     length = min(len(item), ngram * units)
     for start in range(len(item) - length + 1):
         yield tuple(item[start : start + length])
-
-
-def _is_unspaced(item: Sequence[str]) -> bool:
-    """Whether most of an item is in a script without spaces."""
-    return 2 * sum(_ONE_CHARACTER.fullmatch(word) is not None for word in item) > len(item)
-
-
-def _words_of(conversation: Conversation) -> list[str]:
-    return words("\n".join(message.content for message in conversation.messages))
 
 
 def _first_match(row: Sequence[str], grams: Mapping[int, Mapping[_Gram, str]], starts: set[_Gram]) -> str | None:

@@ -27,18 +27,14 @@ def detect(rows: Rows) -> tuple[str, str]:
     Raises:
         DataError: If it cannot be detected; the message lists the columns and what to write.
     """
-    name, seen = _recognise(rows)
-    if name is None:
-        listed = f"the columns are {', '.join(rows.columns)}"
-        raise DataError(rows.source, Fault("format cannot be detected", listed, advice=suggest(rows.columns)))
-    return name, f"{rows.source}: format {name}, detected from {seen}."
-
-
-def _recognise(rows: Rows) -> tuple[str | None, str]:
     usual = [column for column in ("messages", "conversations") if column in rows.columns]
     others = [column for column in rows.columns if column not in usual]
     # Between the two: TRL's prompt and completion may themselves be lists of messages.
-    return _recognise_turns(rows, usual) or _recognise_pair(rows) or _recognise_turns(rows, others) or (None, "")
+    found = _recognise_turns(rows, usual) or _recognise_pair(rows) or _recognise_turns(rows, others)
+    if found is None:
+        listed = f"the columns are {', '.join(rows.columns)}"
+        raise DataError(rows.source, Fault("format cannot be detected", listed, advice=suggest(rows.columns)))
+    return found[0], f"{rows.source}: format {found[0]}, detected from {found[1]}."
 
 
 def _recognise_turns(rows: Rows, columns: Sequence[str]) -> tuple[str, str] | None:

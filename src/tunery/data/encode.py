@@ -33,18 +33,6 @@ class Encoded:
     notes: Sequence[str]
 
 
-def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, data: DataConfig, loss_on: str) -> Example:
-    """One conversation as the model sees it; `encode_all` is faster for many.
-
-    Raises:
-        DataError: When nothing of it is left to learn, or the chat template does not take it.
-    """
-    (result,) = encode_all([conversation], tokenizer, data, loss_on).results
-    if isinstance(result, Drop):
-        raise DataError(result.origin, f"{result.reason}. Raise data.max_length or mend the row.")
-    return result
-
-
 def encode_all(
     conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, data: DataConfig, loss_on: str
 ) -> Encoded:
@@ -72,11 +60,12 @@ def encode_all(
     for conversation, each in zip(conversations, rendered, strict=True):
         example = each if isinstance(each, Drop) else finish(next(tokens), each.spans)
         results.append(example or Drop(conversation.origin, CUT_AWAY))
-    notes = [
-        *(FOLDED[name] for name in sorted(renderer.folded)),
-        *finish.notes(),
-        *_shield_note(conversations, tokenise),
-    ]
+    notes = [FOLDED[name] for name in sorted(renderer.folded)]
+    if finish.eos_added and data.template != "plain":
+        rows = f"{finish.eos_added} rows"
+        notes.append(f"The chat template does not end the last turn: the eos token was added to {rows}.")
+    if shielded := sum(tokenise.has_shield(tokenise.shield(conversation.messages)) for conversation in conversations):
+        notes.append(f"{shielded} rows hold the text of a special token; it is encoded as ordinary text.")
     return Encoded(results, [each for each in rendered if isinstance(each, Drop)], notes)
 
 
@@ -120,7 +109,9 @@ class _Finish:
         if self._eos is None:
             raise DataError("tokenizer", Fault("has no eos token", "one is needed, so that the model learns to stop"))
         self._stops = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
-        self._bos = _own_bos(tokenizer) if self._plain else ()
+        # BOS where the tokenizer itself puts one before a text, as it will when the model is used.
+        bos = [tokenizer.bos_token_id]
+        self._bos = bos if self._plain and bos[0] is not None and tokenizer("x")["input_ids"][:1] == bos else []
         self.eos_added = 0
 
     def __call__(self, tokens: Tokens, spans: Sequence[Span]) -> Example | None:
@@ -138,18 +129,6 @@ class _Finish:
         if not any(trained):
             return None
         return Example(tuple(ids[: self._max_length]), tuple(trained), truncated)
-
-    def notes(self) -> list[str]:
-        """Whether a chat template that ends no turn got eos tokens."""
-        if self._plain or not self.eos_added:
-            return []
-        return [f"The chat template does not end the last turn: the eos token was added to {self.eos_added} rows."]
-
-
-def _own_bos(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The BOS token where the tokenizer itself puts one before a text, as it will when the model is used."""
-    bos = tokenizer.bos_token_id
-    return (bos,) if bos is not None and tokenizer("x")["input_ids"][:1] == [bos] else ()
 
 
 def _trained(places: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[bool]:
@@ -169,8 +148,3 @@ def _trained(places: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[b
         first, last = spans[current]
         trained[index] = end > first and (start < last or start == end)
     return trained
-
-
-def _shield_note(conversations: Sequence[Conversation], tokenise: Tokeniser) -> list[str]:
-    count = sum(tokenise.has_shield(tokenise.shield(conversation.messages)) for conversation in conversations)
-    return [f"{count} rows hold the text of a special token; it is encoded as ordinary text."] if count else []

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bs4 import BeautifulSoup
 
 _BLOCKS = (
     "address|article|aside|blockquote|body|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|footer"
@@ -39,14 +35,10 @@ def strip_markup(text: str) -> str:
         return text
     escaped = _NOT_A_TAG.sub("&lt;", _NOT_AN_ENTITY.sub("&amp;", text))
     soup = BeautifulSoup(escaped, "html.parser")
-    _break_lines(soup)
-    return re.sub(r"\n{3,}", "\n\n", soup.get_text()).strip()
-
-
-def _break_lines(soup: BeautifulSoup) -> None:
     for tag in soup.find_all("br"):
         tag.replace_with("\n")
     for tag in soup.find_all(_BLOCKS.split("|")):
         tag.append("\n")
     for tag in soup.find_all(["td", "th"]):
         tag.append(" ")
+    return re.sub(r"\n{3,}", "\n\n", soup.get_text()).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tunery.data.rows import NOT_UNICODE, is_blank, is_unicode
@@ -73,9 +74,8 @@ def read_turns(turns: Sequence[Any], role_key: str, content_key: str) -> Iterato
         if content.strip():
             yield Message(role, content)
         elif role != "system":
-            raise UnusableRow(
-                "no answer" if role == "assistant" and number == len(turns) else f"turn {number} ({role}) is blank"
-            )
+            missing = role == "assistant" and number == len(turns)
+            raise UnusableRow("no answer" if missing else f"turn {number} ({role}) is blank")
 
 
 def _content(turn: Mapping[str, Any], key: str, number: int) -> str:
@@ -98,22 +98,16 @@ def _joined_parts(parts: Sequence[Any], number: int) -> str:
 
 def _calls(turn: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Tool calls in the form that ShareGPT's function_call has: {"name": ..., "arguments": {...}}."""
-    listed = turn.get("tool_calls") or []
     single = turn.get("function_call")
-    for call in [*listed, *([single] if single else [])]:
+    for call in [*(turn.get("tool_calls") or []), *([single] if single else [])]:
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or "name" not in function:
             raise UnusableRow("a tool call without a name")
-        yield {"name": function["name"], "arguments": _arguments(function.get("arguments"))}
-
-
-def _arguments(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value if value is not None else {}
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError):  # text that is not JSON stays as it is
+                arguments = json.loads(arguments)
+        yield {"name": function["name"], "arguments": {} if arguments is None else arguments}
 
 
 def with_system(messages: Sequence[Message], *texts: str) -> list[Message]:

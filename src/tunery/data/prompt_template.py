@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunery.config.fields import nearest
 from tunery.errors import DataError, Fault
 
 _PIECE = re.compile(r"\{\{|\}\}|\{(?P<column>[^{}]*)\}|(?P<lone>[{}])")
@@ -46,39 +45,11 @@ def parse_template(text: str) -> PromptTemplate:
         literal += text[end : match.start()]
         end = match.end()
         if match["lone"]:
-            raise DataError(
-                "data.train.prompt_template",
-                Fault(f"a lone {match['lone']!r} in {text!r}", advice="Double a brace that is text: {{ }}."),
-            )
+            fault = Fault(f"a lone {match['lone']!r} in {text!r}", advice="Double a brace that is text: {{ }}.")
+            raise DataError("data.train.prompt_template", fault)
         if match["column"] is None:
             literal += match[0][0]
         else:
             pieces += [literal, match["column"]]
             literal = ""
     return PromptTemplate((*pieces, literal + text[end:]))
-
-
-def check_columns(named: Mapping[str, str], present: Sequence[str], where: str) -> None:
-    """See that every named column is there.
-
-    Args:
-        named: What names a column ("columns.prompt", "prompt_template") -> the column. Keys may repeat with a suffix.
-        present: Columns of the source.
-
-    Raises:
-        DataError: Naming each one that is missing, and listing the columns.
-    """
-    listed = ", ".join(present) or "none"
-    folded = {column.casefold(): column for column in present}
-    faults = [
-        Fault(
-            key,
-            f"one of the columns: {listed}",
-            column,
-            f"Did you mean {folded[column.casefold()]!r}?" if column.casefold() in folded else nearest(column, present),
-        )
-        for key, column in named.items()
-        if column not in present
-    ]
-    if faults:
-        raise DataError(where, faults)

@@ -11,15 +11,13 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from tunery.data.rows import Numbered, is_blank
-from tunery.errors import DataError, Fault
-
-Reader = Callable[[Path], Iterator[Numbered]]
+from tunery.errors import DataError, Fault, first_line
 
 
 def decode(content: bytes, where: str) -> str:
@@ -46,52 +44,38 @@ def _json_lines(text: str) -> Iterator[Numbered]:
 
 def _json_object(line: str) -> Mapping[str, Any] | str:
     try:
-        value = json.loads(line)
+        return _object(json.loads(line))
     except (ValueError, RecursionError) as error:
         return f"not JSON ({error})"
+
+
+def _object(value: object) -> Mapping[str, Any] | str:
     return value if isinstance(value, dict) else f"{type(value).__name__} instead of an object"
 
 
 def read_json(file: Path, split: str) -> Iterator[Numbered]:
-    """A list of objects, an object that holds one list, or JSON lines; numbers count the rows from 1.
-
-    Args:
-        file: The file.
-        split: Which list to take when an object holds several.
-    """
+    """A list of objects, an object that holds one list (or one named `split`), or JSON lines; rows count from 1."""
     text = decode(file.read_bytes(), str(file))
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(_json_object(text.lstrip().split("\n", 1)[0]), dict):
             return _json_lines(text)
-        raise DataError(
-            str(file), Fault("not JSON", str(error), advice="One object a line is JSON lines: .jsonl.")
-        ) from None
-    entries = _entries(document, file, split)
-    return iter(
-        [(n, entry if isinstance(entry, dict) else _not_an_object(entry)) for n, entry in enumerate(entries, start=1)]
-    )
-
-
-def _not_an_object(value: object) -> str:
-    return f"{type(value).__name__} instead of an object"
+        fault = Fault("not JSON", str(error), advice="One object a line is JSON lines: .jsonl.")
+        raise DataError(str(file), fault) from None
+    return ((n, _object(entry)) for n, entry in enumerate(_entries(document, file, split), start=1))
 
 
 def _entries(document: object, file: Path, split: str) -> Sequence[Any]:
     if isinstance(document, list):
         return document
-    lists = (
-        {key: value for key, value in document.items() if isinstance(value, list)} if isinstance(document, dict) else {}
-    )
-    if len(lists) == 1:
-        return next(iter(lists.values()))
-    if split in lists:
-        return lists[split]
+    keys = document if isinstance(document, dict) else {}
+    lists = {key: value for key, value in keys.items() if isinstance(value, list)}
+    if len(lists) == 1 or split in lists:
+        return next(iter(lists.values())) if len(lists) == 1 else lists[split]
     found = f"it holds the lists {', '.join(lists)}" if lists else "it holds none"
-    raise DataError(
-        str(file), Fault("must be a list of objects, or an object with one list", found, advice="Name one by split.")
-    )
+    rule = "must be a list of objects, or an object with one list"
+    raise DataError(str(file), Fault(rule, found, advice="Name one by split."))
 
 
 def read_csv(file: Path) -> Iterator[Numbered]:
@@ -100,16 +84,10 @@ def read_csv(file: Path) -> Iterator[Numbered]:
     Cells stay text: "NA", "1.0" and "007" come out as they went in.
     """
     text = decode(file.read_bytes(), str(file)).rstrip("\r\n")
-    with _long_cells():
-        yield from _csv_rows(text, csv_delimiter(text), str(file))
-
-
-@contextmanager
-def _long_cells() -> Iterator[None]:
     # The default limit of 131,072 characters a cell is below a long conversation.
     before = csv.field_size_limit(sys.maxsize)
     try:
-        yield
+        yield from _csv_rows(text, str(file))
     finally:
         csv.field_size_limit(before)
 
@@ -120,49 +98,42 @@ def csv_delimiter(text: str) -> str:
     return max(",;\t|", key=lambda mark: len(next(csv.reader([heading], delimiter=mark), [])))
 
 
-def _csv_rows(text: str, delimiter: str, where: str) -> Iterator[Numbered]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _csv_rows(text: str, where: str) -> Iterator[Numbered]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
     heading: list[str] | None = None
     while True:
         line = reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            cells = _broken(error, line, where)
+            # An open quote takes in every line after it: one bad row would hide the loss of all others.
+            if "unexpected end" in str(error):
+                fault = Fault(
+                    f"line {line}", "a quotation mark is opened and never closed", advice='Write it twice: "".'
+                )
+                raise DataError(where, fault) from None
+            if heading is None:
+                raise DataError(where, Fault("the heading", f"not CSV ({error})")) from None
+            yield line, f"not CSV ({error})"
+            continue
         if cells is None:
             return
         if heading is None:
             heading = _heading(cells, where)
+        elif not any(cell.strip() for cell in cells):
+            yield line, {}
+        elif len(cells) != len(heading):
+            yield line, f"{len(cells)} cells, but the heading has {len(heading)}"
         else:
-            yield line, _record(heading, cells)
-
-
-def _broken(error: csv.Error, line: int, where: str) -> list[str]:
-    # An open quote takes in every line after it: one bad row would hide the loss of all others.
-    if "unexpected end" in str(error):
-        raise DataError(
-            where, Fault(f"line {line}", "a quotation mark is opened and never closed", advice='Write it twice: "".')
-        ) from None
-    return [f"\0{error}"]
-
-
-def _record(heading: Sequence[str], cells: Sequence[str]) -> Mapping[str, Any] | str:
-    if len(cells) == 1 and cells[0].startswith("\0"):
-        return f"not CSV ({cells[0][1:]})"
-    if not any(cell.strip() for cell in cells):
-        return {}
-    if len(cells) != len(heading):
-        return f"{len(cells)} cells, but the heading has {len(heading)}"
-    return dict(zip(heading, cells, strict=True))
+            yield line, dict(zip(heading, cells, strict=True))
 
 
 def _heading(cells: Sequence[object], where: str) -> list[str]:
     names = [f"column {n}" if is_blank(cell) else str(cell).strip() for n, cell in enumerate(cells, start=1)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(
-            where, Fault(f"the heading names {twice[0]!r} twice", advice="Give every column a unique name.")
-        )
+        fault = Fault(f"the heading names {twice[0]!r} twice", advice="Give every column a unique name.")
+        raise DataError(where, fault)
     return names
 
 
@@ -174,7 +145,7 @@ def read_parquet(file: Path) -> Iterator[Numbered]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(str(file), Fault("not a parquet file", _first_line(error))) from None
+        raise DataError(str(file), Fault("not a parquet file", first_line(error))) from None
     return enumerate(table.to_pylist(), start=1)
 
 
@@ -191,28 +162,21 @@ def read_xlsx(file: Path, sheet: str | None) -> tuple[str, Iterator[Numbered]]:
     content = io.BytesIO(file.read_bytes())
     try:
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
-        name = chosen_sheet([each.title for each in book.worksheets], sheet, str(file))
+        name = _chosen_sheet([each.title for each in book.worksheets], sheet, str(file))
         book[name].reset_dimensions()  # some programs write a wrong size, which would cut rows away
         cells = [list(row) for row in book[name].iter_rows(values_only=True)]
     # KeyError, ValueError: a zip without a workbook inside; SyntaxError is the base of both XML parsers' errors.
     except (BadZipFile, KeyError, ValueError, SyntaxError, OSError) as error:
         advice = "Save it again as .xlsx, without a password."
-        raise DataError(str(file), Fault("not a spreadsheet", _first_line(error), advice=advice)) from None
+        raise DataError(str(file), Fault("not a spreadsheet", first_line(error), advice=advice)) from None
     return name, _sheet_rows(cells, f"{file}[{name}]")
 
 
-def chosen_sheet(names: Sequence[str], sheet: str | None, where: str) -> str:
-    """The sheet to read: the one named, or the only one.
-
-    Raises:
-        DataError: Listing the sheets.
-    """
+def _chosen_sheet(names: Sequence[str], sheet: str | None, where: str) -> str:
     listed = ", ".join(names)
     if sheet is None and len(names) != 1:
-        raise DataError(
-            where,
-            Fault("sheet", f"must be named, for the file has {len(names)}: {listed}", advice=f"Try sheet: {names[0]}."),
-        )
+        rule = f"must be named, for the file has {len(names)}: {listed}"
+        raise DataError(where, Fault("sheet", rule, advice=f"Try sheet: {names[0]}."))
     if sheet is not None and sheet not in names:
         raise DataError(where, Fault("sheet", f"one of the file's sheets: {listed}", sheet))
     return sheet or names[0]
@@ -223,18 +187,10 @@ def _sheet_rows(cells: Sequence[Sequence[Any]], where: str) -> Iterator[Numbered
     if not filled:
         return
     top, bottom = filled[0], filled[-1]  # rows below the last content are formatting
-    last = max(n for n, cell in enumerate(cells[top]) if not is_blank(cell))
-    heading = _heading(cells[top][: last + 1], where)
-    for index in range(top + 1, bottom + 1):
-        yield index + 1, _sheet_record(heading, cells[index])
-
-
-def _sheet_record(heading: Sequence[str], cells: Sequence[Any]) -> Mapping[str, Any] | str:
-    if any(not is_blank(cell) for cell in cells[len(heading) :]):
-        return f"a cell right of the heading's {len(heading)} columns"
-    padded = [*cells[: len(heading)], *[None] * (len(heading) - len(cells))]
-    return dict(zip(heading, padded, strict=True))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    width = 1 + max(n for n, cell in enumerate(cells[top]) if not is_blank(cell))
+    heading = _heading(cells[top][:width], where)
+    for number, row in enumerate(cells[top + 1 : bottom + 1], start=top + 2):
+        if any(not is_blank(cell) for cell in row[width:]):
+            yield number, f"a cell right of the heading's {width} columns"
+        else:
+            yield number, dict(zip_longest(heading, row[:width]))

@@ -1,13 +1,12 @@
-"""The data report as JSON and for the terminal, and a preview of what is learned."""
+"""The data report for the terminal, and a preview of what is learned."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunery.records import DataReport, Drop, Example, PreparedData
 
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _PERCENT_NAMES = {"0": "least", "50": "median", "100": "most"}
-
-
-def to_json(report: DataReport) -> dict[str, Any]:
-    """The report as plain JSON types: every field, and the drops counted by reason."""
-    tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(report)))
-    tree["drops_by_reason"] = {reason: len(drops) for reason, drops in _by_reason(report.drops).items()}
-    tree["contaminated_by_task"] = dict(Counter(report.contaminated.values()))
-    return tree
 
 
 def table(report: DataReport) -> Table:
@@ -54,21 +45,18 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "changed", f"{rows:,} rows by {step}"
     lengths = (f"{_PERCENT_NAMES.get(at, f'{at} %')} {tokens:,}" for at, tokens in report.token_percentiles.items())
     yield "tokens a row", ", ".join(lengths)
-    yield "truncated", f"{len(report.truncated):,}{_after_colon(report.truncated)}"
+    cut = f": {_first(report.truncated)}" if report.truncated else ""
+    yield "truncated", f"{len(report.truncated):,}{cut}"
     yield "learned tokens", f"{report.target_share:.1%} of all"
-    yield from _overlap(report.contaminated)
-    for note in report.notes:
-        yield "note", note
-
-
-def _overlap(contaminated: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     by_task: dict[str, list[str]] = defaultdict(list)
-    for origin, task in contaminated.items():
+    for origin, task in report.contaminated.items():
         by_task[task].append(origin)
     for task, origins in by_task.items():
         yield "overlap", f"{len(origins):,} rows with items of {task}: {_first(origins)}"
     if not by_task:
         yield "overlap", "no row with an evaluation item"
+    for note in report.notes:
+        yield "note", note
 
 
 def _by_reason(drops: Sequence[Drop]) -> dict[str, list[Drop]]:
@@ -77,10 +65,6 @@ def _by_reason(drops: Sequence[Drop]) -> dict[str, list[Drop]]:
     for drop in drops:
         groups[drop.reason.partition(" of ")[0] if "duplicate of " in drop.reason else drop.reason].append(drop)
     return dict(sorted(groups.items(), key=lambda pair: -len(pair[1])))
-
-
-def _after_colon(origins: Sequence[str]) -> str:
-    return f": {_first(origins)}" if origins else ""
 
 
 def _first(origins: Sequence[str]) -> str:

@@ -35,6 +35,34 @@ class RowLog:
     contaminated: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def report(
+        self, train: Sequence[Example], validation: int, kept: Sequence[tuple[Conversation, Example]]
+    ) -> DataReport:
+        """The report.
+
+        Args:
+            train: Examples after mixing.
+            validation: Rows held out.
+            kept: Rows that are trained or validated on, each once.
+        """
+        lengths = sorted(len(example.input_ids) for example in train)
+        rows_kept = Counter(row.source for row, _ in kept)
+        # The smallest length that at least so many percent of the rows do not exceed (nearest rank).
+        places = {percent: max(math.ceil(percent / 100 * len(lengths)), 1) - 1 for percent in PERCENTILES}
+        return DataReport(
+            sources=tuple(replace(source, rows_kept=rows_kept[index]) for index, source in enumerate(self.sources)),
+            drops=tuple(self.drops),
+            changed=dict(self.changed),
+            train_rows=len(train),
+            validation_rows=validation,
+            train_tokens=sum(lengths),
+            token_percentiles={str(percent): lengths[place] for percent, place in places.items()},
+            truncated=tuple(row.origin for row, example in kept if example.truncated),
+            target_share=sum(sum(example.trained) for example in train) / sum(lengths),
+            contaminated=self.contaminated,
+            notes=tuple(self.notes),
+        )
+
 
 def check_bad_rows(source: str, bad: Sequence[Drop], rows: int, allowed: float) -> None:
     """Stop when more than the allowed share of a source's rows cannot be used.
@@ -50,53 +78,11 @@ def check_bad_rows(source: str, bad: Sequence[Drop], rows: int, allowed: float) 
     """
     if len(bad) <= allowed * rows:
         return
-    share = len(bad) / rows
     shown = "; ".join(f"{drop.origin}: {drop.reason}" for drop in bad[:5])
     more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
     rule = f"at most {allowed:.3g} (data.max_bad_rows) of its {rows} rows; {shown}{more}"
+    share = len(bad) / rows
     enough = math.ceil(share * 100) / 100
-    advice = (
-        f"Mend them, or allow it with data.max_bad_rows: {enough:g}."
-        if enough < 1
-        else "Look at source, format and columns."
-    )
+    mend = f"Mend them, or allow it with data.max_bad_rows: {enough:g}."
+    advice = mend if enough < 1 else "Look at source, format and columns."
     raise DataError(source, Fault("share of bad rows", rule, round(share, 4), advice))
-
-
-def build_report(
-    row_log: RowLog,
-    train: Sequence[Example],
-    validation: Sequence[Example],
-    truncated: Sequence[str],
-    kept: Sequence[Conversation],
-) -> DataReport:
-    """The report.
-
-    Args:
-        row_log: What was noted on the way.
-        train: Examples after mixing.
-        validation: Examples held out.
-        truncated: Origins of the rows that were cut at data.max_length.
-        kept: Rows that are trained or validated on, each once.
-    """
-    lengths = sorted(len(example.input_ids) for example in train)
-    rows_kept = Counter(conversation.source for conversation in kept)
-    tokens = sum(lengths)
-    return DataReport(
-        sources=tuple(replace(source, rows_kept=rows_kept[index]) for index, source in enumerate(row_log.sources)),
-        drops=tuple(row_log.drops),
-        changed=dict(row_log.changed),
-        train_rows=len(train),
-        validation_rows=len(validation),
-        train_tokens=tokens,
-        token_percentiles={str(percent): _percentile(lengths, percent) for percent in PERCENTILES},
-        truncated=tuple(truncated),
-        target_share=sum(sum(example.trained) for example in train) / tokens,
-        contaminated=row_log.contaminated,
-        notes=tuple(row_log.notes),
-    )
-
-
-def _percentile(ordered: Sequence[int], percent: int) -> int:
-    """The smallest length that at least `percent` of the rows do not exceed (nearest rank)."""
-    return ordered[max(math.ceil(percent / 100 * len(ordered)), 1) - 1]

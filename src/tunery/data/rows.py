@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tunery.records import Drop
-
-Reason = str
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,6 @@ class Rows:
         blank: Rows without any value; they are named but do not count as bad.
         columns: Every column that some row has, in order of appearance.
         digest: 32 hexadecimal digits: SHA-256 of the file, or the fingerprint that `datasets` gives a dataset.
-        notes: Sentences that a person should read.
     """
 
     source: str
@@ -47,39 +44,19 @@ class Rows:
     blank: Sequence[Drop]
     columns: Sequence[str]
     digest: str
-    notes: Sequence[str] = ()
 
     @property
     def rows_read(self) -> int:
         """Rows of the source, whatever became of them."""
         return len(self.rows) + len(self.unreadable) + len(self.blank)
 
-    def moved(self, place: str) -> Rows:
-        """The same rows, named by another place."""
-        rows = [replace(row, origin=_moved(row.origin, place)) for row in self.rows]
-        unreadable, blank = (
-            [replace(drop, origin=_moved(drop.origin, place)) for drop in drops]
-            for drops in (self.unreadable, self.blank)
-        )
-        return replace(self, place=place, rows=rows, unreadable=unreadable, blank=blank)
 
-
-def _moved(origin: str, place: str) -> str:
-    return f"{place}:{origin.rpartition(':')[2]}"
-
-
-Numbered = tuple[int, Mapping[str, Any] | Reason]
+Numbered = tuple[int, Mapping[str, Any] | str]
 """A reader's row: its number, and its values or the reason why it has none."""
 
 
-def collect(source: str, place: str, numbered: Iterable[Numbered], digest: str, notes: Sequence[str] = ()) -> Rows:
-    """Sort what a reader found into rows, unreadable rows and blank rows.
-
-    Args:
-        source: The source as project.yaml names it.
-        place: File, sheet or dataset that origins begin with.
-        numbered: Row numbers with values, or with the reason why the row cannot be read.
-    """
+def collect(source: str, place: str, numbered: Iterable[Numbered], digest: str) -> Rows:
+    """Sort what a reader found into rows, unreadable rows and blank rows."""
     rows: list[Row] = []
     unreadable: list[Drop] = []
     blank: list[Drop] = []
@@ -95,7 +72,7 @@ def collect(source: str, place: str, numbered: Iterable[Numbered], digest: str, 
         else:
             rows.append(Row(origin, values))
             columns.update(dict.fromkeys(values))
-    return Rows(source, place, rows, unreadable, blank, list(columns), digest, notes)
+    return Rows(source, place, rows, unreadable, blank, list(columns), digest)
 
 
 NOT_UNICODE = "not UTF-8 text (save the file as UTF-8)"

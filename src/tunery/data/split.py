@@ -25,7 +25,10 @@ def held_out(conversations: Sequence[Conversation], fraction: float) -> list[int
     Returns:
         Places in `conversations`, ascending.
     """
-    groups = _groups_by_hash(conversations)
+    by_hash: dict[bytes, list[int]] = defaultdict(list)
+    for place, conversation in enumerate(conversations):
+        by_hash[hashlib.sha256(folded_text(conversation).encode()).digest()].append(place)
+    groups: list[list[int]] = [by_hash[digest] for digest in sorted(by_hash)]
     if fraction <= 0 or len(groups) < 2:
         return []
     wanted = min(round(fraction * len(conversations)), len(conversations) - 1)
@@ -34,15 +37,8 @@ def held_out(conversations: Sequence[Conversation], fraction: float) -> list[int
         if len(chosen) + len(group) <= wanted:
             chosen += group
     # None fits: the share is under one row, or every text repeats more often than that.
-    smallest = min((len(group), place) for place, group in enumerate(groups))[1]
-    return sorted(chosen or groups[smallest])
-
-
-def _groups_by_hash(conversations: Sequence[Conversation]) -> list[list[int]]:
-    groups: dict[bytes, list[int]] = defaultdict(list)
-    for place, conversation in enumerate(conversations):
-        groups[hashlib.sha256(folded_text(conversation).encode()).digest()].append(place)
-    return [groups[digest] for digest in sorted(groups)]
+    smallest: list[int] = min(groups, key=len)
+    return sorted(chosen or smallest)
 
 
 def mix(sources: Sequence[int], weights: Sequence[float], seed: int) -> list[int]:

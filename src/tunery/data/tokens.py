@@ -45,22 +45,20 @@ class Tokeniser:
             name = tokenizer.name_or_path or "the base"
             raise BaseModelError(name, Fault("tokenizer", "fast (one with tokenizer.json)", type(tokenizer).__name__))
         self.tokenizer = tokenizer
-        specials = special_tokens(tokenizer)
+        specials = added_tokens(tokenizer, special=True)
         self._shields = {token: chr(_FIRST_SHIELD + place) for place, token in enumerate(specials)}
         self._texts = {shield: token for token, shield in self._shields.items()}
         self._special = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
 
     def shield(self, messages: Sequence[Message]) -> list[Message]:
         """The messages with a private character for each text of a special token."""
-        return [replace(message, content=self._special.sub(self._shield, message.content)) for message in messages]
-
-    def _shield(self, match: re.Match[str]) -> str:
-        return self._shields[match[0]]
+        return [
+            replace(message, content=self._special.sub(lambda match: self._shields[match[0]], message.content))
+            for message in messages
+        ]
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokens of each text; nothing is put before or after."""
-        if not texts:
-            return []
         ordinary = [text for text in texts if not _SHIELDED.search(text)]
         encoded = iter(self._encode(ordinary))
         return [self._encode_shielded(text) if _SHIELDED.search(text) else next(encoded) for text in texts]
@@ -83,37 +81,26 @@ class Tokeniser:
         ids: list[int] = []
         places: list[tuple[int, int]] = []
         start = 0
-        for match in _SHIELDED.finditer(text):
-            self._extend(ids, places, text[start : match.start()], start)
-            (literal,) = self._encode([self._texts.get(match[0], match[0])], split_special_tokens=True)
-            ids += literal.ids
-            places += [match.span()] * len(literal.ids)
-            start = match.end()
-        self._extend(ids, places, text[start:], start)
+        for piece in re.split(f"({_SHIELDED.pattern})", text):
+            end = start + len(piece)
+            if _SHIELDED.match(piece):
+                (literal,) = self._encode([self._texts.get(piece, piece)], split_special_tokens=True)
+                ids += literal.ids
+                places += [(start, end)] * len(literal.ids)
+            elif piece:
+                (tokens,) = self._encode([piece])
+                ids += tokens.ids
+                places += [(first + start, last + start) for first, last in tokens.places]
+            start = end
         return Tokens(tuple(ids), tuple(places))
-
-    def _extend(self, ids: list[int], places: list[tuple[int, int]], piece: str, start: int) -> None:
-        if piece:
-            (tokens,) = self._encode([piece])
-            ids += tokens.ids
-            places += [(first + start, last + start) for first, last in tokens.places]
 
     def has_shield(self, messages: Sequence[Message]) -> bool:
         """Whether `shield` put a private character into some message."""
         return any(_SHIELDED.search(message.content) for message in messages)
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Every special token of a tokenizer as text, longest first, so that none hides in another."""
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return _longest_first({*special, *tokenizer.all_special_tokens})
-
-
-def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Special tokens and all others that are never split, as text, longest first."""
-    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()}
-    return _longest_first({*added, *tokenizer.all_special_tokens})
-
-
-def _longest_first(tokens: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(tokens, key=lambda token: (-len(token), token)))
+def added_tokens(tokenizer: PreTrainedTokenizerBase, *, special: bool = False) -> tuple[str, ...]:
+    """Tokens that are never split, or only the special ones, as text: longest first, so that none hides in another."""
+    added = tokenizer.added_tokens_decoder.values()
+    kept = {token.content for token in added if (token.special if special else token.content.strip())}
+    return tuple(sorted({*kept, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token)))

@@ -7,12 +7,9 @@ from typing import Any
 
 from tunery.config.model import AdapterConfig
 from tunery.errors import BaseModelError, ConfigError, Fault
-from tunery.models.adapter_files import load_adapter, save_adapter
 from tunery.models.base import LoadedBase
 from tunery.models.targets import resolve_parameters, resolve_targets
 from tunery.records import AdapterFacts
-
-__all__ = ["Attached", "attach_adapter", "detach_adapter", "load_adapter", "merge_adapter", "save_adapter"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +21,7 @@ class Attached:
 
 
 def attach_adapter(loaded: LoadedBase, adapter: AdapterConfig, seed: int) -> Attached:
-    """Make the weights that will be trained, from a seed.
-
-    Args:
-        loaded: The base. It is changed in place; `detach_adapter` gives it back.
-        adapter: The section `adapter`.
-        seed: Of the adapter's first weights.
+    """Make the weights that will be trained, from a seed. The base is changed in place; `detach_adapter` gives it back.
 
     Raises:
         ConfigError: If a target matches nothing, is a router or the head, or experts are quantised.
@@ -54,16 +46,13 @@ def detach_adapter(model: Any) -> Any:
     base = model.unload() if hasattr(model, "peft_config") and hasattr(model, "unload") else model
     if hasattr(base, "peft_config"):
         del base.peft_config  # left behind by unload; the next adapter would be taken for a second one
-    base.requires_grad_(False)
-    return base.eval()
+    return base.requires_grad_(False).eval()
 
 
 def merge_adapter(model: Any, where: str) -> Any:
     """The base with the adapter's update added to its weights; what is judged as merged and what is exported are one.
 
-    Args:
-        model: A PeftModel, which is used up.
-        where: For the message.
+    The PeftModel is used up.
 
     Raises:
         BaseModelError: If a weight is no number, or the adapter is of a kind that cannot be merged.
@@ -87,8 +76,8 @@ def _train_everything(loaded: LoadedBase) -> Attached:
 def _lora_settings(loaded: LoadedBase, adapter: AdapterConfig) -> Any:
     from peft import LoraConfig
 
-    if adapter.target_parameters and loaded.identity.quantization != "none":
-        stored = loaded.identity.quantization
+    stored = loaded.identity.quantization
+    if adapter.target_parameters and stored != "none":
         rule = f"empty when base.quantization is {stored}: adapters on quantised experts match nothing"
         advice = "Set base.quantization: none, or adapt linear modules only."
         fault = Fault("adapter.target_parameters", rule, adapter.target_parameters, advice)
@@ -112,16 +101,15 @@ def _new_rows(loaded: LoadedBase) -> dict[str, list[int]] | None:
     if not loaded.new_token_ids:
         return None
     inputs, outputs = loaded.model.get_input_embeddings(), loaded.model.get_output_embeddings()
-    names = {module: name for name, module in loaded.model.named_modules()}
-    rows = {names[inputs]: list(loaded.new_token_ids)}
+    trained = [inputs]
     if outputs is not None and outputs.weight is not inputs.weight:
         if getattr(outputs, "bias", None) is not None:
             # PEFT's wrapper computes x W^T and would drop the bias without a word.
             advice = "Name a Jinja file that uses tokens of this base."
             fault = Fault("base.chat_template", "a file, because this base's output head has a bias", None, advice)
             raise ConfigError(f"adapter on {loaded.identity.model}", fault)
-        rows[names[outputs]] = list(loaded.new_token_ids)
-    return rows
+        trained.append(outputs)
+    return {name: list(loaded.new_token_ids) for name, module in loaded.model.named_modules() if module in trained}
 
 
 def _facts(model: Any) -> AdapterFacts:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunery.errors import BaseModelError, Fault, StorageError
+from tunery.errors import BaseModelError, Fault, StorageError, first_line
 from tunery.models.base import LoadedBase
+from tunery.models.files import read_config
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 # torch.save only says that its file ended too early (inline_container.cc: unexpected pos).
 _FULL_DISK_WORDS = ("os error 28", "No space left", "PytorchStreamWriter failed", "inline_container.cc")
 
@@ -24,10 +22,6 @@ def save_adapter(model: Any, folder: Path) -> Path:
     """Write an adapter (or, without one, the whole model) as safetensors.
 
     The files are written into a folder beside and then renamed, so that what was there is never half replaced.
-
-    Args:
-        model: A PeftModel, or a model that was trained in full.
-        folder: Where to; replaced if it is there.
 
     Raises:
         StorageError: If the disk is full or cannot be written.
@@ -41,7 +35,6 @@ def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False) -
 
     Args:
         loaded: The base; it is changed in place, and `detach_adapter` gives it back.
-        folder: Holds adapter_config.json and adapter_model.safetensors.
         trainable: Whether its weights will be trained further.
 
     Returns:
@@ -57,8 +50,8 @@ def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False) -
     try:
         model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable, use_safetensors=True)
     except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
-        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BaseModelError(str(folder), f"the adapter does not fit {loaded.identity.model} ({detail}).") from error
+        detail = f"the adapter does not fit {loaded.identity.model} ({first_line(error)})."
+        raise BaseModelError(str(folder), detail) from error
     return model.eval()
 
 
@@ -76,15 +69,22 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool =
     """
     # An empty folder is filled, not replaced: it may be a mount point, or the shell's working folder.
     inside = not replace and folder.is_dir()
-    partial = folder / f".partial-{os.getpid()}" if inside else _beside(folder, "partial")
+    beside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial = folder / f".partial-{os.getpid()}" if inside else beside
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write(partial)
         if inside:
-            _move_up(partial, folder)
-        elif replace:
-            _replace(partial, folder)
+            if any(path != partial for path in folder.iterdir()):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+            for path in list(partial.iterdir()):
+                path.rename(folder / path.name)
+        elif replace and folder.exists():
+            old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+            folder.rename(old)
+            partial.rename(folder)
+            shutil.rmtree(old)
         else:
             partial.rename(folder)  # fails where a folder with something in it has come up
     except OSError as error:
@@ -108,39 +108,14 @@ def write_model(model: Any, place: Path) -> None:
         model.save_pretrained(str(place))
 
 
-def _replace(partial: Path, folder: Path) -> None:
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    old = _beside(folder, "old")
-    folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old)
-
-
-def _move_up(partial: Path, folder: Path) -> None:
-    if any(path != partial for path in folder.iterdir()):
-        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-    for path in list(partial.iterdir()):
-        path.rename(folder / path.name)
-
-
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}-{os.getpid()}")
-
-
 def _storage_error(folder: Path, error: OSError) -> StorageError:
-    if error.errno in _FULL_DISK:
-        return StorageError(
-            str(folder),
-            "the disk is full; nothing was replaced. Free space, then run the same command "
-            "(`tunery train` with --resume RUN_ID).",
-        )
-    if error.errno in _NOT_EMPTY:
-        return StorageError(
-            str(folder), "something else came there in the meantime; nothing was replaced. Name another folder."
-        )
-    return StorageError(str(folder), f"cannot be written ({error.strerror or error}). Check the folder's rights.")
+    fault = f"cannot be written ({error.strerror or error}). Check the folder's rights."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "Free space, then run the same command (`tunery train` with --resume RUN_ID)."
+        fault = f"the disk is full; nothing was replaced. {advice}"
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        fault = "something else came there in the meantime; nothing was replaced. Name another folder."
+    return StorageError(str(folder), fault)
 
 
 def _check_adapter(loaded: LoadedBase, folder: Path) -> None:
@@ -150,17 +125,8 @@ def _check_adapter(loaded: LoadedBase, folder: Path) -> None:
         pickled = (folder / "adapter_model.bin").is_file()
         found = "adapter_model.bin, a pickle, which can run any code when it is opened" if pickled else "no weights"
         raise BaseModelError(str(folder), f"holds {found}, but must hold {WEIGHTS}. Save it with safetensors.")
-    _check_base_agrees(loaded, folder, _read_config(folder))
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        recorded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BaseModelError(str(folder), f"{CONFIG} cannot be read ({error}). Save the adapter anew.") from error
-    if not isinstance(recorded, dict):
-        raise BaseModelError(str(folder), f"{CONFIG} must hold a mapping. Save the adapter anew.")
-    return recorded
+    recorded = read_config(str(folder), folder, CONFIG, "Save the adapter anew.")
+    _check_base_agrees(loaded, folder, recorded)
 
 
 def _check_base_agrees(loaded: LoadedBase, folder: Path, recorded: dict[str, Any]) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunery.config.model import BaseConfig
-from tunery.errors import BaseModelError, OutOfMemory, TuneryError
-from tunery.models.chat_template import ChatTemplate, settle_template, settle_tokenizer, template_hash
-from tunery.models.complete import check_complete
-from tunery.models.device import resolve_device, resolve_dtype, resolve_precision
+from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError
+from tunery.models.chat_template import settle_template, settle_tokenizer, template_hash
+from tunery.models.device import resolve_device, resolve_dtype
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.quiet import quiet_libraries
-from tunery.models.source import BaseFiles, check_base, find_base
+from tunery.models.source import BaseFiles, find_base
 from tunery.records import BaseIdentity
 
-__all__ = ["LoadedBase", "check_base", "load_base", "load_tokenizer", "resolve_device", "resolve_precision"]
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     """Load the base as the project declares it: from the package, a folder or the Hub, quantised or not.
 
     Args:
-        base: The section `base`.
         folder: Folder of project.yaml; relative paths are looked for here first, then in the working folder.
         device: training.device; auto takes CUDA, then MPS, then the CPU.
         chat: Whether conversations need a chat template (data.template is chat). Without one, ChatML is added.
@@ -58,14 +58,30 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     device = resolve_device(device)
     files = find_base(base, folder)
     tokenizer = _load_tokenizer(base, files)
-    model = _load_weights(base, files, device)
+    dtype = resolve_dtype(base.dtype, device)
+    compute_dtype = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
+    quantization = quantization_config(base, compute_dtype, device)
+    model = _load_weights(base, files, dtype=dtype, device_map={"": device}, quantization_config=quantization)
     notes = _mend_quantisation(model, base)
     template = settle_template(model, tokenizer, base, folder, chat)
-    model.requires_grad_(False)
-    model.eval()
+    model.requires_grad_(False).eval()
     # The name that adapters record: the project's, not the place in a cache.
     model.config._name_or_path = model.name_or_path = base.model
-    identity = _identity(base, files, model, tokenizer, template, device)
+    identity = BaseIdentity(
+        model=base.model,
+        revision=files.revision,
+        quantization=base.quantization,
+        dtype=str(dtype).removeprefix("torch."),
+        compute_dtype=str(compute_dtype).removeprefix("torch."),
+        chat_template=template.name,
+        license=files.license,
+        details={
+            "architecture": type(model).__name__,
+            "parameters": int(model.num_parameters()),
+            "double_quantization": base.double_quantization and base.quantization == "nf4",
+            "template_sha256": template_hash(tokenizer),
+        },
+    )
     return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
 
 
@@ -92,19 +108,14 @@ def _load_tokenizer(base: BaseConfig, files: BaseFiles) -> Any:
         raise BaseModelError(base.model, f"its tokenizer cannot be loaded ({_first_line(error)}).") from error
 
 
-def _load_weights(base: BaseConfig, files: BaseFiles, device: str) -> Any:
+def _load_weights(base: BaseConfig, files: BaseFiles, **settings: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = resolve_dtype(base.dtype, device)
-    compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
-    quantization = quantization_config(base, compute, device)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
-            dtype=dtype,
-            device_map={"": device},
-            quantization_config=quantization,
+            **settings,
             use_safetensors=True,
             trust_remote_code=base.trust_remote_code,
             output_loading_info=True,
@@ -116,8 +127,37 @@ def _load_weights(base: BaseConfig, files: BaseFiles, device: str) -> Any:
         raise OutOfMemory(f"loading {base.model}", _first_line(error)) from error
     except Exception as error:  # files of others: RuntimeError and huggingface_hub's own classes were seen
         raise BaseModelError(base.model, f"its weights cannot be loaded ({_first_line(error)}).") from error
-    check_complete(base.model, model, report)
+    _check_complete(base.model, model, report)
     return model
+
+
+def _check_complete(name: str, model: Any, report: Mapping[str, Any]) -> None:
+    """Refuse weights that are missing, of another shape, or left out: transformers draws the rest at random.
+
+    Other unexpected weights are no fault: a checkpoint may hold an image tower or old buffers that the text model does
+    not use. Tied weights are not in the report's missing_keys.
+    """
+    holders = {_any_layer(key) for key, _ in model.named_parameters()}
+    found = {
+        "a model with every weight that config.json describes: {} missing": report["missing_keys"],
+        "a model whose weights have config.json's shapes: {} have not": [key for key, *_ in report["mismatched_keys"]],
+        # The model has a place for them in some layer: a layer too many, or a bias switched off.
+        "a model whose weights config.json describes: {} have no place": [
+            key for key in report["unexpected_keys"] if _any_layer(key) in holders
+        ],
+    }
+    faults = []
+    for rule, unsorted in found.items():
+        if keys := sorted(unsorted):
+            more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+            advice = "Copy config.json and the weights anew, from the same model."
+            faults.append(Fault("base.model", rule.format(", ".join(keys[:_SHOWN]) + more), name, advice))
+    if faults:
+        raise BaseModelError(name, faults)
+
+
+def _any_layer(weight: str) -> str:
+    return re.sub(r"\b\d+\b", "*", weight.rpartition(".")[0])
 
 
 def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
@@ -127,33 +167,7 @@ def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
         return ()
     keep_cpu_layout(model)
     experts = quantize_experts(model, base.double_quantization)
-    return (f"{len(experts)} fused expert parameters quantised to nf4",) if experts else ()
-
-
-def _identity(
-    base: BaseConfig, files: BaseFiles, model: Any, tokenizer: Any, template: ChatTemplate, device: str
-) -> BaseIdentity:
-    dtype = resolve_dtype(base.dtype, device)
-    compute = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
-    return BaseIdentity(
-        model=base.model,
-        revision=files.revision,
-        quantization=base.quantization,
-        dtype=_name(dtype),
-        compute_dtype=_name(compute),
-        chat_template=template.name,
-        license=files.license,
-        details={
-            "architecture": type(model).__name__,
-            "parameters": int(model.num_parameters()),
-            "double_quantization": base.double_quantization and base.quantization == "nf4",
-            "template_sha256": template_hash(tokenizer),
-        },
-    )
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
+    return (f"{experts} fused expert parameters quantised to nf4",) if experts else ()
 
 
 def _first_line(error: BaseException) -> str:

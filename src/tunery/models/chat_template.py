@@ -9,13 +9,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, ConfigError, Fault
-
-if TYPE_CHECKING:
-    from torch import nn
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
@@ -55,8 +52,6 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
     Args:
         model: The loaded base; its embeddings grow when tokens are added.
         tokenizer: Changed in place.
-        base: The section `base`.
-        folder: Folder of project.yaml.
         chat: Whether conversations are rendered with a template (data.template is chat).
 
     Raises:
@@ -65,10 +60,13 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
     """
     template = settle_tokenizer(tokenizer, base, folder, chat)
     _initialise_rows(model, len(tokenizer), template.new_token_ids)
+    config, generation = model.config.get_text_config(), model.generation_config
     if template.name == ADDED:
-        _stop_at(model, int(tokenizer.convert_tokens_to_ids(TURN_END)))
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
+        end = int(tokenizer.convert_tokens_to_ids(TURN_END))
+        known = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+        generation.eos_token_id = [end, *(token for token in known if token not in (end, None))]
+        config.eos_token_id = end
+    config.pad_token_id = generation.pad_token_id = tokenizer.pad_token_id
     return template
 
 
@@ -114,23 +112,9 @@ def _initialise_rows(model: Any, vocabulary: int, ids: tuple[int, ...]) -> None:
     if model.get_input_embeddings().weight.shape[0] < vocabulary:
         model.resize_token_embeddings(vocabulary, mean_resizing=False)
     with torch.no_grad():
-        for weight in _embedding_weights(model):
+        for module in filter(None, (model.get_input_embeddings(), model.get_output_embeddings())):
+            weight = module.weight  # where both are one matrix, its trained rows give the same mean twice
             weight[list(ids)] = weight[:trained].float().mean(dim=0).to(weight.dtype)
-
-
-def _embedding_weights(model: Any) -> list[nn.Parameter]:
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    weights = [inputs.weight]
-    if outputs is not None and outputs.weight is not inputs.weight:
-        weights.append(outputs.weight)
-    return weights
-
-
-def _stop_at(model: Any, end: int) -> None:
-    old = model.generation_config.eos_token_id
-    ends = old if isinstance(old, list) else [] if old is None else [old]
-    model.generation_config.eos_token_id = [end, *(token for token in ends if token != end)]
-    model.config.get_text_config().eos_token_id = end
 
 
 def _settle_padding(tokenizer: Any) -> tuple[str, ...]:

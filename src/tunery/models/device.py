@@ -11,18 +11,15 @@ if TYPE_CHECKING:
 
 
 def resolve_device(wanted: str = "auto") -> str:
-    """The device to run on.
-
-    Args:
-        wanted: training.device: auto, cpu, cuda or mps. auto takes CUDA, then Apple's MPS, then the CPU.
-
-    Returns:
-        cpu, cuda or mps.
+    """The device that training.device means: cpu, cuda or mps; auto takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         ConfigError: If the named device is not there.
     """
-    there = _devices()
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = [*(["cuda"] if cuda else []), *(["mps"] if mps else []), "cpu"]
     if wanted == "auto":
         return there[0]
     if wanted not in there:
@@ -32,15 +29,9 @@ def resolve_device(wanted: str = "auto") -> str:
 
 
 def resolve_precision(wanted: str, device: str) -> str:
-    """The arithmetic of the forward pass in training.
+    """The arithmetic of the forward pass that training.precision means on a resolved device: fp32, bf16 or fp16.
 
-    Args:
-        wanted: training.precision: auto, fp32, bf16 or fp16. auto takes bf16 on a GPU that has it, fp16 on an older
-            CUDA GPU, else fp32.
-        device: A resolved device.
-
-    Returns:
-        fp32, bf16 or fp16.
+    auto takes bf16 on a GPU that has it, fp16 on an older CUDA GPU, else fp32.
 
     Raises:
         ConfigError: If the device cannot do it: fp16 needs a CUDA GPU's loss scaling.
@@ -62,13 +53,6 @@ def resolve_dtype(wanted: str, device: str) -> torch.dtype:
     dtype = getattr(torch, wanted)
     assert isinstance(dtype, torch.dtype)
     return dtype
-
-
-def _devices() -> list[str]:
-    import torch
-
-    found = ["cuda"] if torch.cuda.is_available() else []
-    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def _has_bfloat16(device: str) -> bool:

@@ -14,23 +14,9 @@ from tunery.errors import BaseModelError, Fault
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 # What decides a model's answers: a card, a license or an optimizer's state beside the weights does not.
-_HASHED = (
-    "config.json",
-    "generation_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer*",
-    "special_tokens*",
-    "added_tokens.json",
-    "chat_template*",
-    "*.jinja",
-    "vocab*",
-    "merges.txt",
-    "tekken.json",
-    "*.model",
-    "*.tiktoken",
-    "*.py",
-)
+_WEIGHT_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "*.py")
+_TOKEN_FILES = ("tokenizer*", "special_tokens*", "added_tokens.json", "vocab*", "merges.txt", "tekken.json", "*.model")
+_HASHED = (*_WEIGHT_FILES, *_TOKEN_FILES, "*.tiktoken", "chat_template*", "*.jinja")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -46,13 +32,14 @@ def check_names(model: str, names: set[str]) -> None:
     """
     faults: list[Fault | str] = []
     if "config.json" not in names:
-        faults.append(
-            Fault("base.model", "a folder or repository with config.json", model, "Is it a transformers model?")
-        )
+        rule = "a folder or repository with config.json"
+        faults.append(Fault("base.model", rule, model, "Is it a transformers model?"))
     if not names & {*TOKENIZER_FILES, "tokenizer_config.json"} and not any(n.endswith(".tiktoken") for n in names):
         rule = "a model with its tokenizer (tokenizer.json or tokenizer.model)"
         faults.append(Fault("base.model", rule, model, "Save the tokenizer beside the weights."))
-    faults.extend(_weight_faults(model, names))
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
+        faults.append(_weight_fault(model, pickled[0] if pickled else None))
     if faults:
         raise BaseModelError(model, faults)
 
@@ -65,14 +52,16 @@ def check_remote_code(model: str, config: dict[str, Any], allowed: bool) -> None
         raise BaseModelError(model, Fault("base.trust_remote_code", rule, False, advice))
 
 
-def read_config(model: str, folder: Path) -> dict[str, Any]:
-    """config.json as a mapping."""
+def read_config(
+    where: str, folder: Path, name: str = "config.json", advice: str = "Copy the model anew."
+) -> dict[str, Any]:
+    """A config file as a mapping; `where` is the model or folder that messages name."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BaseModelError(model, f"config.json cannot be read ({error}). Copy the model anew.") from error
+        raise BaseModelError(where, f"{name} cannot be read ({error}). {advice}") from error
     if not isinstance(config, dict):
-        raise BaseModelError(model, "config.json must hold a mapping. Copy the model anew.")
+        raise BaseModelError(where, f"{name} must hold a mapping. {advice}")
     return config
 
 
@@ -88,9 +77,7 @@ def content_hash(folder: Path) -> str:
 def license_of(folder: Path) -> str | None:
     """The license that the model card's front matter names, or None."""
     card = folder / "README.md"
-    if not card.is_file():
-        return None
-    text = card.read_text(encoding="utf-8", errors="replace")
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     if not text.startswith("---"):
         return None
     try:
@@ -101,18 +88,15 @@ def license_of(folder: Path) -> str | None:
     return str(named) if named else None
 
 
-def _weight_faults(model: str, names: set[str]) -> list[Fault | str]:
-    if any(name.endswith(".safetensors") for name in names):
-        return []
-    pickled = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
-    if not pickled:
-        return [Fault("base.model", "a model with weights in safetensors", model, "No weights were found.")]
-    rule = f"a model with safetensors weights: {pickled[0]} is a pickle, which can run any code when it is opened"
+def _weight_fault(model: str, pickle: str | None) -> Fault:
+    if pickle is None:
+        return Fault("base.model", "a model with weights in safetensors", model, "No weights were found.")
+    rule = f"a model with safetensors weights: {pickle} is a pickle, which can run any code when it is opened"
     advice = (
         "If you trust it, convert it once: AutoModelForCausalLM.from_pretrained(<model>).save_pretrained(<folder>) "
         "writes safetensors; copy the tokenizer beside them."
     )
-    return [Fault("base.model", rule, model, advice)]
+    return Fault("base.model", rule, model, advice)
 
 
 def pickled_files(folder: Path) -> list[str]:

@@ -41,21 +41,17 @@ def quantization_config(base: BaseConfig, compute_dtype: torch.dtype, device: st
     )
 
 
-def keep_cpu_layout(model: nn.Module) -> int:
+def keep_cpu_layout(model: nn.Module) -> None:
     """Forbid bitsandbytes to repack 4-bit weights for AVX512-BF16; call right after loading.
 
     On a CPU that has those instructions, one forward in eval mode repacks every Linear4bit in place, and later training
     steps have no gradient below the last layers (cosine to the true gradient 0.03), without an error.
-
-    Returns:
-        Number of 4-bit layers.
     """
     from bitsandbytes.nn import Linear4bit
 
-    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
-    for layer in layers:
-        layer.support_avx512bf16_for_cpu = False
-    return len(layers)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def fused_experts(model: nn.Module) -> list[tuple[nn.Module, str, str]]:
@@ -72,15 +68,11 @@ def fused_experts(model: nn.Module) -> list[tuple[nn.Module, str, str]]:
     ]
 
 
-def quantize_experts(model: nn.Module, double_quantization: bool) -> tuple[str, ...]:
-    """Store every fused expert parameter in NF4; it is expanded when its layer runs.
-
-    Returns:
-        Full names of the parameters.
-    """
+def quantize_experts(model: nn.Module, double_quantization: bool) -> int:
+    """Store every fused expert parameter in NF4; it is expanded when its layer runs. Returns how many there are."""
     from bitsandbytes.nn.parametrize import replace_parameter_4bit
 
     found = fused_experts(model)
     for module, name, _ in found:
         replace_parameter_4bit(module, name, compress_statistics=double_quantization, quant_type="nf4")
-    return tuple(full for _, _, full in found)
+    return len(found)

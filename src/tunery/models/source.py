@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tunery.models.files import check_names, check_remote_code, content_hash, li
 
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).parent
+_RULE = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "README.md"]
 
 
@@ -31,9 +31,7 @@ class BaseFiles:
 def find_base(base: BaseConfig, folder: Path) -> BaseFiles:
     """The files of a base, downloaded if they must be, and checked before anything is loaded.
 
-    Args:
-        base: The section `base`.
-        folder: Folder of project.yaml; a local model is looked for here first, then in the working folder.
+    A local model is looked for in `folder`, that of project.yaml, then in the working folder.
 
     Raises:
         BaseModelError: If it is not there, has no tokenizer, only pickled weights, or needs code that is not allowed.
@@ -69,24 +67,15 @@ def local_folder(model: str, folder: Path) -> Path | None:
     """
     if model.startswith(BUILTIN):
         return _builtin(model)
-    for place in (folder / model, Path.cwd() / model):
-        if _is(Path.is_dir, place):
-            return place.resolve()
-    named = Path(os.path.expanduser(model))  # Path.expanduser raises where a user is not known
-    if _is(Path.is_dir, named):
-        return named.resolve()
-    if model.startswith((".", "/", "~")) or model.count("/") > 1 or _is(Path.is_file, named):
-        rule = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
+    # os.path, not Path: its methods raise for an unknown user and for a name longer than the file system allows.
+    named = os.path.expanduser(model)
+    for place in (folder / model, Path.cwd() / model, named):
+        if os.path.isdir(place):
+            return Path(place).resolve()
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or os.path.isfile(named):
         advice = f"Looked in {folder} and the working folder."
-        raise BaseModelError(model, Fault("base.model", rule, model, advice))
+        raise BaseModelError(model, Fault("base.model", _RULE, model, advice))
     return None
-
-
-def _is(kind: Callable[[Path], bool], place: Path) -> bool:
-    try:
-        return kind(place)
-    except OSError:
-        return False  # a name longer than the file system allows
 
 
 def _builtin(model: str) -> Path:
@@ -112,8 +101,7 @@ def check_hub(base: BaseConfig) -> str | None:
     try:
         info = HfApi().model_info(base.model, revision=base.revision)
     except HFValidationError as error:
-        rule = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
-        raise BaseModelError(base.model, Fault("base.model", rule, base.model)) from error
+        raise BaseModelError(base.model, Fault("base.model", _RULE, base.model)) from error
     except (OfflineModeIsEnabled, httpx2.TransportError):
         return None
     except httpx2.HTTPError as error:
@@ -147,18 +135,18 @@ def _refused(base: BaseConfig, error: Any) -> BaseModelError:
     """The hub's refusal in words; the address and headers of the request, which may carry a token, are left out."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    key, got = "base.model", base.model
     if isinstance(error, GatedRepoError):
         rule = "a model that this account may read: it is gated"
         advice = f"Accept its terms on https://huggingface.co/{base.model} and set HF_TOKEN to a token of that account."
-        return BaseModelError(base.model, Fault("base.model", rule, base.model, advice))
-    if isinstance(error, RevisionNotFoundError):
-        rule = f"a branch, tag or commit of {base.model}"
-        return BaseModelError(base.model, Fault("base.revision", rule, base.revision, "Try main."))
-    if isinstance(error, RepositoryNotFoundError):
+    elif isinstance(error, RevisionNotFoundError):
+        key, got = "base.revision", base.revision
+        rule, advice = f"a branch, tag or commit of {base.model}", "Try main."
+    elif isinstance(error, RepositoryNotFoundError):
         rule = "a model on the Hugging Face Hub, a local folder, or builtin:tiny"
         advice = "Check the spelling; if the model is private, set HF_TOKEN."
-        return BaseModelError(base.model, Fault("base.model", rule, base.model, advice))
-    status = getattr(getattr(error, "response", None), "status_code", "no status")
-    rule = f"readable: the Hugging Face Hub answered {status}"
-    advice = "With 401 or 403, set HF_TOKEN; otherwise try again later or name a local folder."
-    return BaseModelError(base.model, Fault("base.model", rule, base.model, advice))
+    else:
+        status = getattr(getattr(error, "response", None), "status_code", "no status")
+        rule = f"readable: the Hugging Face Hub answered {status}"
+        advice = "With 401 or 403, set HF_TOKEN; otherwise try again later or name a local folder."
+    return BaseModelError(base.model, Fault(key, rule, got, advice))

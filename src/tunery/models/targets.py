@@ -9,6 +9,7 @@ from typing import Any
 from tunery.errors import ConfigError, Fault
 
 _ROUTERS = ("gate", "router", "shared_expert_gate", "gating")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
 def linear_modules(model: Any) -> dict[str, Any]:
@@ -25,18 +26,11 @@ def is_router(model: Any, name: str, module: Any) -> bool:
     """Whether a linear module chooses experts: named gate or router, one output an expert (or one in all)."""
     if name.rpartition(".")[2] not in _ROUTERS:
         return False
-    experts = expert_count(model)
-    return experts is not None and _outputs(module) in (1, experts)
-
-
-def expert_count(model: Any) -> int | None:
-    """Experts in a mixture-of-experts layer, or None for a dense model."""
     config = model.config.get_text_config()
-    for key in ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"):
-        count = getattr(config, key, None)
-        if isinstance(count, int) and count > 0:
-            return count
-    return None
+    counts = [getattr(config, key, None) for key in _EXPERTS]
+    experts = next((count for count in counts if isinstance(count, int) and count > 0), None)
+    outputs = int(getattr(module, "out_features", None) or module.nf)
+    return experts is not None and outputs in (1, experts)
 
 
 def resolve_targets(model: Any, wanted: str | list[str]) -> list[str]:
@@ -53,7 +47,14 @@ def resolve_targets(model: Any, wanted: str | list[str]) -> list[str]:
     every = _all_linear(model)
     if wanted == "all-linear":
         return _shortest(set(allowed), set(every))
-    faults = [fault for name in wanted if (fault := _name_fault(name, allowed, every)) is not None]
+    faults = []
+    for name in wanted:
+        matching = set(_matching(name, every))
+        if not matching:
+            faults.append(_unknown("adapter.target_modules", name, every))
+        elif matching - set(allowed):
+            rule = "no router and not the output head"
+            faults.append(Fault("adapter.target_modules", rule, name, "Leave it out, or use all-linear."))
     if faults:
         raise ConfigError(f"adapter on {model.name_or_path}", faults)
     return list(wanted)
@@ -87,15 +88,6 @@ def _shortest(allowed: set[str], every: set[str]) -> list[str]:
     return sorted((leaves - refused) | full)
 
 
-def _name_fault(name: str, allowed: Iterable[str], every: Iterable[str]) -> Fault | None:
-    if not _matching(name, every):
-        return _unknown("adapter.target_modules", name, every)
-    if set(_matching(name, every)) - set(allowed):
-        rule = "no router and not the output head"
-        return Fault("adapter.target_modules", rule, name, "Leave it out, or use all-linear.")
-    return None
-
-
 def _unknown(key: str, name: str, known: Iterable[str]) -> Fault:
     leaves = sorted({full.rpartition(".")[2] for full in known})
     near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
@@ -104,7 +96,3 @@ def _unknown(key: str, name: str, known: Iterable[str]) -> Fault:
 
 def _matching(name: str, known: Iterable[str]) -> list[str]:
     return [full for full in known if full == name or full.endswith(f".{name}")]
-
-
-def _outputs(module: Any) -> int:
-    return int(getattr(module, "out_features", None) or module.nf)

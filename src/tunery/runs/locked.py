@@ -32,7 +32,7 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
         RefError: If the run's adapter is gone.
     """
     from tunery.evaluation.result import headline
-    from tunery.models.adapter import load_adapter
+    from tunery.models.adapter_files import load_adapter
     from tunery.tracking.flavor.rebuild import rebuild
     from tunery.tracking.registry import download, resolve
     from tunery.tracking.study_runs import log_locked

@@ -107,9 +107,9 @@ def check_project(project: Project) -> None:
     Raises:
         InputError: If data is missing, the base cannot be loaded, or a task is unknown.
     """
-    from tunery.data.prepare import check_sources
+    from tunery.data.load import check_sources
     from tunery.evaluation.tasks import check_tasks
-    from tunery.models.base import check_base
+    from tunery.models.source import check_base
 
     check_sources(project.data, project.folder)
     check_base(project.base, project.folder)

@@ -16,17 +16,11 @@ _OPTIMIZERS = {
     "adafactor": "adafactor",
     "sgd": "sgd",
 }
-# The floor that cosine_with_min_lr ends at, as a share of the peak.
-_MIN_RATE = 0.1
+_MIN_RATE = 0.1  # the floor that cosine_with_min_lr ends at, as a share of the peak
 
 
 def sft_arguments(config: TrainingConfig, device: str, folder: Path) -> Any:
     """TRL's SFTConfig for a run: our own reporting, checkpoints and validation, so theirs are off.
-
-    Args:
-        config: The section `training`.
-        device: A resolved device.
-        folder: Where checkpoints go.
 
     Raises:
         ConfigError: If the device cannot do training.precision.

@@ -11,8 +11,8 @@ from typing import Any
 
 from tunery.config.training import TrainingConfig
 from tunery.records import Example, PreparedData, Report, StepMetrics
+from tunery.training.checkpoints import TrainingProgress
 from tunery.training.nll import validation_nll
-from tunery.training.progress import TrainingProgress
 from tunery.training.stop import StopSignal
 
 
@@ -48,21 +48,55 @@ class StepClock:
                 self.start()
 
 
+class Forwards:
+    """The forward methods that a model had before a trainer was built on it.
+
+    TRL puts a fused output head on the base and accelerate puts autocast around the whole. Left there, scores during
+    training would be taken in another arithmetic than after it, and every further run on a resident base would add
+    one more layer.
+    """
+
+    _NAMES = ("forward", "_original_forward")
+
+    def __init__(self, model: Any) -> None:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._modules = [model] if base is model else [model, base]
+        self._own = self._taken()
+
+    def restore(self) -> None:
+        """Put the forwards back as they were."""
+        self._put(self._own)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """The model as it was, for validation and scoring between steps."""
+        patched = self._taken()
+        self.restore()
+        try:
+            yield
+        finally:
+            self._put(patched)
+
+    def _taken(self) -> list[dict[str, Any]]:
+        return [{name: own[name] for name in self._NAMES if name in own} for own in map(vars, self._modules)]
+
+    def _put(self, states: Sequence[dict[str, Any]]) -> None:
+        for module, state in zip(self._modules, states, strict=True):
+            for name in self._NAMES:
+                module.__dict__.pop(name, None)
+            module.__dict__.update(state)
+
+
 @dataclass
 class TrainingContext:
     """Everything around the optimizer steps of one run.
 
     Args:
         model: What is trained, from `attach_adapter`.
-        tokenizer: Of the base.
-        data: Rows as tokens, and validation rows.
-        config: The section `training`.
         max_length: The length that packing fills, in tokens.
         out: The run's folder.
         report: Called with the metrics of each step; may raise to stop the run.
         score: Scores the model as it is on dev items; None if checkpoints are not scored.
-        progress: How far the run has come.
-        stop: Set by a signal.
         due: Optimizer steps after which a checkpoint is measured and written; known when training begins.
         tokens_reported, seconds_reported: Totals at the last report, from which the speed since then follows.
     """
@@ -98,9 +132,8 @@ class TrainingContext:
         """Nats per target token of the model as it is; None if no validation row has a token to learn."""
         if not has_targets(self.data.validation):
             return None
-        return validation_nll(
-            self.model, self.data.validation, batch_size=self.config.micro_batch_size, device=self.device
-        )
+        size = self.config.micro_batch_size
+        return validation_nll(self.model, self.data.validation, batch_size=size, device=self.device)
 
 
 def has_targets(examples: Sequence[Example]) -> bool:

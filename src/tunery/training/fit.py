@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunery.config.training import TrainingConfig
-from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory
+from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory, first_line
 from tunery.models.adapter_files import write_folder, write_model
 from tunery.models.quiet import quiet_libraries
 from tunery.records import PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
-from tunery.training.checkpoints import checkpoint_folder, clear_checkpoints
-from tunery.training.context import TrainingContext, has_targets
-from tunery.training.forwards import Forwards
+from tunery.training.checkpoints import FOLDER, PROGRESS, TrainingProgress, checkpoint_folder, clear_checkpoints
+from tunery.training.context import Forwards, TrainingContext, has_targets
 from tunery.training.memory import is_out_of_memory, peak_memory_bytes, reset_peak_memory
-from tunery.training.progress import PROGRESS, TrainingProgress
 from tunery.training.rows import require_exact_packing, training_rows
 from tunery.training.stop import StopSignal
-
-if TYPE_CHECKING:
-    from tunery.training.trainer import CheckedTrainer
-
-MODEL_FOLDER = "model"
 
 
 def fit(
@@ -46,8 +39,6 @@ def fit(
     Args:
         model: From `attach_adapter`.
         tokenizer: Of the base; its padding token fills batches.
-        data: Rows as tokens, and validation rows.
-        config: The section `training`.
         max_length: data.max_length, in tokens: the length that packing fills.
         out: Folder of the run; checkpoints go to out/checkpoints, the kept one to out/model. Without `resume_from`,
             earlier checkpoints in it are deleted.
@@ -91,7 +82,7 @@ def fit(
         return _kept(context, dtypes)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise OutOfMemory("training", str(error).strip().split("\n")[0]) from error
+            raise OutOfMemory("training", first_line(error)) from error
         raise
     finally:
         forwards.restore()
@@ -110,26 +101,20 @@ def _train(context: TrainingContext, forwards: Forwards, resume_from: Path | Non
     rows = training_rows(examples, packing=config.packing, max_length=context.max_length, seed=config.seed)
     if config.packing:
         require_exact_packing(context.model, examples, context.device)
-    trainer = CheckedTrainer(
-        context, forwards, args=sft_arguments(config, context.device, context.out / "checkpoints"), train_dataset=rows
-    )
+    arguments = sft_arguments(config, context.device, context.out / FOLDER)
+    trainer = CheckedTrainer(context, forwards, args=arguments, train_dataset=rows)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    finally:
-        _take_down(trainer, config)
+    finally:  # undo what the trainer did to the model, so that a resident base can be trained on again
+        handle = getattr(trainer, "neftune_hook_handle", None)
+        if handle is not None:
+            handle.remove()
+        if config.gradient_checkpointing:
+            trainer.model.gradient_checkpointing_disable()
+            trainer.model.disable_input_require_grads()
+        trainer.model.zero_grad(set_to_none=True)
     if context.stop.requested:  # at the last step too: the evaluation that follows is not wanted either
         raise Interrupted(context.stop.requested, context.progress.step, resumable=True)
-
-
-def _take_down(trainer: CheckedTrainer, config: TrainingConfig) -> None:
-    """Undo what the trainer did to the model, so that a resident base can be trained on again."""
-    handle = getattr(trainer, "neftune_hook_handle", None)
-    if handle is not None:
-        handle.remove()
-    if config.gradient_checkpointing:
-        trainer.model.gradient_checkpointing_disable()
-        trainer.model.disable_input_require_grads()
-    trainer.model.zero_grad(set_to_none=True)
 
 
 def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:
@@ -142,8 +127,14 @@ def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:
     for name, parameter in model.named_parameters():
         # Full training is done in fp32; the result has the base's types, in memory as on disk.
         parameter.data = parameter.data.to(dtypes[name])
-    folder = context.out / MODEL_FOLDER
-    write_folder(folder, lambda place: _write_kept(model, context.tokenizer, place))
+    folder = context.out / "model"
+
+    def write_kept(place: Path) -> None:
+        write_model(model, place)
+        if not hasattr(model, "peft_config"):
+            context.tokenizer.save_pretrained(str(place))  # full weights are a base of their own
+
+    write_folder(folder, write_kept)
     return Trained(
         folder=folder,
         kept_step=progress.best_step,
@@ -156,19 +147,12 @@ def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:
     )
 
 
-def _write_kept(model: Any, tokenizer: Any, place: Path) -> None:
-    write_model(model, place)
-    if not hasattr(model, "peft_config"):
-        tokenizer.save_pretrained(str(place))  # full weights are a base of their own
-
-
 def _progress(config: TrainingConfig, resume_from: Path | None) -> TrainingProgress:
     if resume_from is None:
         return TrainingProgress(config.keep_best_by)
     if not (resume_from / PROGRESS).is_file():
-        raise BaseModelError(
-            str(resume_from), f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
-        )
+        fault = f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
+        raise BaseModelError(str(resume_from), fault)
     return TrainingProgress.read(resume_from)
 
 

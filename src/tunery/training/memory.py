@@ -16,8 +16,11 @@ def peak_memory_bytes(device: str) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated())
-    if (highest := _highest_resident()) is not None:
-        return highest
+    with suppress(OSError):
+        # The peak since it was last reset; getrusage keeps the process's highest for ever.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux, bytes on macOS
 
@@ -31,16 +34,6 @@ def reset_peak_memory(device: str) -> None:
     elif sys.platform == "linux":
         with suppress(OSError):  # a container may forbid it; the peak is then that of the process so far
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
-
-
-def _highest_resident() -> int | None:
-    """The peak since it was last reset; getrusage keeps the process's highest for ever."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    kilobytes = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
-    return None if kilobytes is None else int(kilobytes) * 1024
 
 
 def is_out_of_memory(error: BaseException) -> bool:

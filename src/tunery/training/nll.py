@@ -41,7 +41,6 @@ def validation_nll(model: Any, examples: Sequence[Example], *, batch_size: int, 
         model: A causal language model, with or without an adapter.
         examples: Rows; those without a target token count for nothing.
         batch_size: Rows in one forward pass; changes memory and speed, not the result.
-        device: Where the model is.
 
     Returns:
         Nats per target token. Log-softmax is taken in float32.
@@ -59,21 +58,15 @@ def validation_nll(model: Any, examples: Sequence[Example], *, batch_size: int, 
         with torch.no_grad():
             for input_ids, attention_mask, labels in _batches(examples, batch_size, device):
                 logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-                sums.append(_summed_nll(logits, labels))
-                counts.append(int((labels[:, 1:] != -100).sum()))
+                targets = labels[:, 1:]
+                wanted = targets != -100
+                chosen = logits[:, :-1][wanted].float()  # only the targets' rows are expanded to float32
+                nll = torch.nn.functional.cross_entropy(chosen, targets[wanted], reduction="sum")
+                sums.append(float(nll.double()))
+                counts.append(int(wanted.sum()))
     finally:
         model.train(was_training)
     return token_weighted_nll(sums, counts)
-
-
-def _summed_nll(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Sum of -log p over targets; only their rows are expanded to float32. logits: (batch, tokens, vocabulary)."""
-    import torch
-
-    targets = labels[:, 1:]
-    wanted = targets != -100
-    chosen = logits[:, :-1][wanted].float()
-    return float(torch.nn.functional.cross_entropy(chosen, targets[wanted], reduction="sum").double())
 
 
 def _batches(

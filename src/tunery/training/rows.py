@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from tunery.errors import ConfigError, DataError, Fault
@@ -19,41 +18,26 @@ def training_rows(examples: Sequence[Example], *, packing: bool, max_length: int
     Args:
         examples: Rows, already at most max_length tokens long.
         packing: Fill sequences up to max_length with whole rows (best-fit decreasing).
-        max_length: Tokens a sequence.
         seed: Of the order in which rows are offered to the packer.
 
     Raises:
         DataError: If no row has a token to learn.
     """
-    from datasets import Dataset
+    import datasets
     from trl import pack_dataset
 
     usable = [example for example in examples if any(example.trained[1:])]
     if not usable:
-        raise DataError(
-            "data.train", "no row has a token to learn. Raise data.max_length or set training.loss_on: all."
-        )
-    rows = Dataset.from_dict(
-        {
-            "input_ids": [list(example.input_ids) for example in usable],
-            "labels": [target_labels(example) for example in usable],
-        }
-    )
+        advice = "Raise data.max_length or set training.loss_on: all."
+        raise DataError("data.train", f"no row has a token to learn. {advice}")
+    ids = [list(example.input_ids) for example in usable]
+    rows = datasets.Dataset.from_dict({"input_ids": ids, "labels": list(map(target_labels, usable))})
     if not packing:
         return rows
-    with _no_bars():
-        return pack_dataset(rows.shuffle(seed=seed), max_length, strategy="bfd").with_format(None)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep datasets' own progress bars out of the terminal and of logs."""
-    import datasets
-
     shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
+    datasets.disable_progress_bars()  # datasets' own bars stay out of the terminal and of logs
     try:
-        yield
+        return pack_dataset(rows.shuffle(seed=seed), max_length, strategy="bfd").with_format(None)
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -85,6 +69,5 @@ def require_exact_packing(model: Any, examples: Sequence[Example], device: str) 
     # Masked-out tokens weigh exactly 0; the room is for kernels that sum in another order.
     if float((seen - changed).abs().max()) > 1e-3 * float(seen.abs().max()):
         rule = "false for this architecture: its layers do not keep packed rows apart"
-        raise ConfigError(
-            str(model.config.model_type), Fault("training.packing", rule, True, "Set training.packing: false.")
-        )
+        fault = Fault("training.packing", rule, True, "Set training.packing: false.")
+        raise ConfigError(str(model.config.model_type), fault)

@@ -23,8 +23,7 @@ from trl import SFTTrainer
 from tunery.errors import Interrupted, NonFiniteLoss
 from tunery.models.adapter_files import WEIGHTS, save_adapter, write_folder
 from tunery.training.checkpoints import checkpoint_folder, checkpoint_steps, prune_checkpoints
-from tunery.training.context import TrainingContext
-from tunery.training.forwards import Forwards
+from tunery.training.context import Forwards, TrainingContext
 from tunery.training.memory import peak_memory_bytes
 
 
@@ -79,7 +78,11 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
         callbacks = [StepReporter(context)]
         super().__init__(model=context.model, processing_class=context.tokenizer, callbacks=callbacks, **kwargs)
         self.remove_callback(PrinterCallback)  # added where there is no progress bar; we report ourselves
-        _show_bias(self.model)
+        head = self.model.get_output_embeddings()
+        if head is not None and not hasattr(head, "bias"):
+            # TRL's fused head reads `lm_head.bias`, which PEFT's wrapper around a head with new rows does not show;
+            # `attach_adapter` refuses new rows on a head that has one.
+            head.bias = None
         self.context, self.forwards = context, forwards
         for parameter, before in trainable.items():
             # TRL casts the adapter of a quantised base to bf16, where 94 % of lora_A did not move at lr 2e-5.
@@ -121,13 +124,12 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
             nll = context.validation_nll()
             score = context.score() if context.score else None
             self.model.train()
-        # Nothing is better or worse than NaN: as the first checkpoint's value it would stay the best one.
-        if nll is not None and not math.isfinite(nll):
-            raise NonFiniteLoss(step, nll, "validation/nll")
-        if score is not None and math.isnan(score):
-            raise NonFiniteLoss(step, score, "validation/score")
         measured = {"validation/nll": nll, "validation/score": score}
         values = {name: value for name, value in measured.items() if value is not None}
+        for name, value in values.items():
+            # Nothing is better or worse than NaN: as the first checkpoint's value it would stay the best one.
+            if math.isnan(value) or (name == "validation/nll" and math.isinf(value)):
+                raise NonFiniteLoss(step, value, name)
         if values:
             context.publish(step, values)
         context.progress.note_checkpoint(step, nll, score)
@@ -178,13 +180,6 @@ def _kept_random_state() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
         if mps is not None:
             torch.mps.set_rng_state(mps)
-
-
-def _show_bias(model: Any) -> None:
-    """TRL's fused head reads `lm_head.bias`, which PEFT's wrapper around an output head with new rows does not show."""
-    head = model.get_output_embeddings()
-    if head is not None and not hasattr(head, "bias"):
-        head.bias = None  # `attach_adapter` refuses new rows on a head that has one
 
 
 def load_weights(model: Any, folder: Path) -> None:

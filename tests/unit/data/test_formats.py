@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -129,10 +130,17 @@ def test_a_template_column_that_is_blank_is_said_and_all_blank_is_no_prompt() ->
     assert any("2 of 2 rows have nothing in 'h'" in note for note in converted.notes)
 
 
+@pytest.mark.parametrize("inside", ["row.__class__", "row[0]", "row!r", "row:>9", "0", ""])
+def test_what_format_would_evaluate_in_a_template_is_only_a_columns_name(inside: str) -> None:
+    with pytest.raises(DataError, match="must be one of the columns: row"):
+        convert({"row": "q"}, columns={"completion": "row"}, prompt_template=f"{{{inside}}}")
+
+
 def test_a_column_that_is_not_there_is_refused_with_the_columns() -> None:
-    with pytest.raises(
-        DataError, match=r"columns\.prompt is 'question', but must be one of the columns: Question, Answer"
-    ):
+    sentence = (
+        "columns.prompt is 'question', but must be one of the columns: Question, Answer. Did you mean 'Question'?"
+    )
+    with pytest.raises(DataError, match=re.escape(sentence)):
         convert({"Question": "q", "Answer": "a"}, columns={"prompt": "question", "completion": "Answer"})
 
 

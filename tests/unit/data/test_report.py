@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from tunery.config.data import DataConfig
-from tunery.data.encode import encode
-from tunery.data.report import preview, table, to_json
-from tunery.records import Conversation, DataReport, Drop, Message, PreparedData, SourceReport
+from tunery.data.encode import encode_all
+from tunery.data.report import preview, table
+from tunery.records import Conversation, DataReport, Drop, Example, Message, PreparedData, SourceReport
 
 REPORT = DataReport(
     sources=(SourceReport("qa.xlsx", "columns", 122, 113, 2.0, "0123"),),
@@ -41,14 +40,6 @@ def shown(renderable: object, terminal: bool = False) -> str:
     return console.file.getvalue()
 
 
-def test_json_holds_every_field_and_counts_drops_by_reason() -> None:
-    tree = json.loads(json.dumps(to_json(REPORT)))
-    assert tree["drops"][-1] == {"origin": "qa.xlsx[QA]:123", "reason": "no answer"}
-    assert tree["drops_by_reason"] == {"duplicate": 7, "blank row": 1, "no answer": 1}
-    assert tree["contaminated_by_task"] == {"hellaswag": 1}
-    assert set(DataReport.__dataclass_fields__) <= set(tree)
-
-
 def test_the_table_tells_what_became_of_the_rows() -> None:
     text = " ".join(shown(table(REPORT)).split())
     for part in (
@@ -68,7 +59,8 @@ def test_the_table_tells_what_became_of_the_rows() -> None:
 def prepared(tokenizer: PreTrainedTokenizerFast, *answers: str) -> PreparedData:
     rows = [Conversation((Message("user", "What is the sky?"), Message("assistant", each)), "r:1") for each in answers]
     config = DataConfig.model_validate({"train": [{"source": "r"}]})
-    return PreparedData([encode(row, tokenizer, config, "completion") for row in rows], [], [], REPORT)
+    examples = encode_all(rows, tokenizer, config, "completion").results
+    return PreparedData([each for each in examples if isinstance(each, Example)], [], [], REPORT)
 
 
 def test_without_colour_learned_tokens_stand_between_marks(tokenizer: PreTrainedTokenizerFast) -> None:

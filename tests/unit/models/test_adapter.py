@@ -12,7 +12,8 @@ from torch import nn
 
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import BaseModelError, ConfigError, StorageError
-from tunery.models.adapter import attach_adapter, detach_adapter, load_adapter, save_adapter
+from tunery.models.adapter import attach_adapter, detach_adapter
+from tunery.models.adapter_files import load_adapter, save_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.models.targets import linear_modules, resolve_targets
 

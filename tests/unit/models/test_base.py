@@ -12,7 +12,9 @@ from huggingface_hub import errors as hub_errors
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, ConfigError
-from tunery.models.base import check_base, load_base, resolve_device, resolve_precision
+from tunery.models.base import load_base
+from tunery.models.device import resolve_device, resolve_precision
+from tunery.models.source import check_base
 
 
 def config(model: Path | str, **changes: Any) -> BaseConfig:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.records import StepMetrics
-from tunery.training.checkpoints import checkpoint_steps, latest_checkpoint, prune_checkpoints
-from tunery.training.progress import TrainingProgress
+from tunery.training.checkpoints import TrainingProgress, checkpoint_steps, latest_checkpoint, prune_checkpoints
 
 
 @given(st.integers(1, 100_000), st.integers(1, 50))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tunery.errors import ConfigError, NonFiniteLoss, OutOfMemory
-from tunery.models.adapter import detach_adapter, load_adapter
+from tunery.models.adapter import detach_adapter
+from tunery.models.adapter_files import load_adapter
 from tunery.models.base import load_base
 from tunery.records import Example, PreparedData, StepMetrics
 from tunery.training.checkpoints import latest_checkpoint

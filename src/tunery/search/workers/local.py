@@ -97,7 +97,7 @@ def worker_environments(project: Project, count: int) -> list[dict[str, str]]:
     Raises:
         ConfigError: If there are more workers than cards.
     """
-    from tunery.models.base import resolve_device
+    from tunery.models.device import resolve_device
 
     if resolve_device(project.training.device) == "cuda":
         cards = _cards()

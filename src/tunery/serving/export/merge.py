@@ -138,7 +138,7 @@ def _ask_written(place: Path, answers: Sequence[Answer], device: str, facts: Mod
     """Log-likelihoods of the written folder, loaded by transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tunery.models.base import resolve_device
+    from tunery.models.device import resolve_device
 
     gc.collect()  # a PEFT model refers to itself and would stay in memory beside this one
     trusted = facts.base.trust_remote_code

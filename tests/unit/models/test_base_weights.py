@@ -13,8 +13,9 @@ import pytest
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, ConfigError, Interrupted
 from tunery.models.adapter_files import load_adapter
-from tunery.models.base import check_base, load_base
+from tunery.models.base import load_base
 from tunery.models.files import content_hash
+from tunery.models.source import check_base
 
 TEMPLATE = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
 
