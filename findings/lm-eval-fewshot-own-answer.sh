@@ -6,8 +6,8 @@
 # alone, or with validation_split and fewshot_split both "validation" and no test split, draws from all items: with 5
 # examples from 20 items, 8 of the 20 questions stand in their own prompt, with the right answer.
 # Naming fewshot_split: test, the same data, takes them out.
-# Why it matters: few-shot scores of a small custom task are too high, by up to the share of examples in the items,
-# and rise with the number of examples as if the model had learnt from them.
+# Why it matters: on a small custom task the model can copy answers, more of them with every example that is added,
+# and the score looks as if it had learnt from the examples.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -5,8 +5,8 @@
 # What happens: the base is written with the names it has inside the adapter, q_proj.base_layer.weight. Loading looks
 # for q_proj.weight, does not find it, and fills those layers with random numbers; the adapter is then put on top.
 # log_model and load_model both succeed; only a load report tells of missing weights. Loading twice gives two models.
-# Why it matters: with a base from the hub just its name is kept, and all is well. With a base of one's own the
-# registered model is broken in exactly the layers that were tuned, and what was evaluated is lost.
+# Why it matters: with a base of one's own the registered model is broken in exactly the layers that were tuned, and
+# what was evaluated is lost.
 set -euo pipefail
 
 folder=$(mktemp -d)

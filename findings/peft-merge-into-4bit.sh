@@ -6,8 +6,8 @@
 # every level as it was. Of an update of 1 % of the weight's norm, merging keeps about 1 %: the merged model is
 # the base. Of an update of 10 % most is kept, with an error of three quarters of its size. Only one as large as the
 # weight arrives almost whole.
-# Why it matters: fine-tuning with LoRA changes weights by about a percent, so merge_and_unload on a QLoRA model
-# gives back the base, with a warning that sounds harmless. Merged into the dequantised weight, nothing is lost.
+# Why it matters: where fine-tuning changed the weights by about a percent, merge_and_unload on a QLoRA model gives
+# back the base, with a warning that sounds harmless.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -6,7 +6,7 @@
 # a learning rate of 1e-5 an update of Adam is smaller than half a step for most entries of lora_A: after 20 steps 98 %
 # of them are exactly what they were, at 1e-4 still 72 %. The same adapter cast back to fp32 moves in every entry.
 # Why it matters: a search over learning rates finds small ones useless, and a run on a quantised base is compared
-# with one on a full base that trained twice as many matrices. The loss falls all the same, through lora_B.
+# with one on a full base that trained twice as many matrices. lora_B, which starts at 0, moves all the same.
 set -euo pipefail
 
 folder=$(mktemp -d)

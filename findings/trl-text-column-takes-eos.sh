@@ -4,8 +4,8 @@
 # One would guess: columns other than prompt and completion are left aside, whatever their names.
 # What happens: one named "text" gets the end token that belongs to the completion. The model is then trained on
 # prompt and completion, and the completion has no end. A column of any other name changes nothing. No warning.
-# Why it matters: many datasets keep the source in "text". A model that was tuned so never learns to stop: it writes
-# until the limit, and metrics that compare whole answers fall.
+# Why it matters: many datasets keep the source in "text". A model that was tuned so is never
+# shown where an answer ends.
 set -euo pipefail
 
 folder=$(mktemp -d)
