@@ -10,7 +10,7 @@ from tunery.config.model import BaseConfig
 from tunery.errors import Fault, TrackingError
 from tunery.records import BaseIdentity
 from tunery.tracking.flavor import flavor
-from tunery.tracking.flavor.flavor import ModelFacts, base_folder_of, resolve_base
+from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
 from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
 
@@ -49,12 +49,10 @@ def log_adapter(
     Args:
         tracker: The open run.
         folder: Adapter files, as training left them.
-        base: The section `base`.
-        identity: Which base was loaded.
+        base, identity: The section `base`, and which base was loaded.
         tokenizer: As it was trained with: template and added tokens go with the adapter.
         project_folder: Folder of project.yaml, from which a local base's path is read.
-        method: adapter.method.
-        template: data.template: chat or plain.
+        method, template: adapter.method and data.template.
         max_new_tokens: Default length of an answer.
         step: Optimizer step of the checkpoint.
 
@@ -62,34 +60,27 @@ def log_adapter(
         StorageError: If the disk is full.
         TrackingError: If the store does not take it; the text says where the adapter lies.
     """
-    tracker.adapter_folder = folder.absolute()
-    facts = ModelFacts(
-        method=method,
-        base=resolve_base(base, identity),
-        identity=identity,
-        base_folder=base_folder_of(base, project_folder),
-        template=template,
-        max_new_tokens=max_new_tokens,
-    )
-    tracker.flush()
-    return LoggedAdapter(_log(tracker, folder, facts, tokenizer, step), tracker.run_id)
-
-
-def _log(tracker: Tracker, folder: Path, facts: ModelFacts, tokenizer: Any, step: int) -> str:
     import requests
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    client = tracker.store.client
+    tracker.adapter_folder = folder.absolute()
+    places = (project_folder / base.model, Path.cwd() / base.model, Path(base.model).expanduser())
+    local = None if base.model.startswith("builtin:") else next((place for place in places if place.is_dir()), None)
+    base_folder = str(local.resolve()) if local else None
+    facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template, max_new_tokens)
+    named = ("model", "revision", "quantization", "dtype", "compute_dtype", "chat_template")
+    params = {**{f"base.{key}": str(getattr(identity, key)) for key in named}, "method": method}
+    tracker.flush()
     try:
         # Made here, not by Model.log: that would put it into MLflow's active experiment instead of the run's.
-        logged = client.create_logged_model(
+        logged = tracker.store.client.create_logged_model(
             tracker.experiment_id,
             name=MODEL_NAME,
             source_run_id=tracker.run_id,
-            params=_params(facts),
-            tags=redact({"tunery.base": facts.identity.model, "tunery.project": tracker.project}),
-            model_type=facts.method,
+            params=redact(params),
+            tags=redact({"tunery.base": identity.model, "tunery.project": tracker.project}),
+            model_type=method,
         )
         Model.log(
             artifact_path=None,
@@ -103,23 +94,8 @@ def _log(tracker: Tracker, folder: Path, facts: ModelFacts, tokenizer: Any, step
             validate_serving_input=False,
         )
     except (MlflowException, requests.RequestException, OSError) as error:
-        reason = redact(str(error)).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        kept = Fault(
-            f"the adapter could not be logged ({reason})", advice=f"It is not lost: it lies in {folder.absolute()}."
-        )
+        reason = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
+        advice = f"It is not lost: it lies in {folder.absolute()}."
+        kept = Fault(f"the adapter could not be logged ({reason})", advice=advice)
         raise TrackingError(f"run {tracker.run_id}", kept) from error
-    return str(logged.model_id)
-
-
-def _params(facts: ModelFacts) -> dict[str, str]:
-    identity = facts.identity
-    params = {
-        "base.model": identity.model,
-        "base.revision": identity.revision,
-        "base.quantization": identity.quantization,
-        "base.dtype": identity.dtype,
-        "base.compute_dtype": identity.compute_dtype,
-        "base.chat_template": identity.chat_template,
-        "method": facts.method,
-    }
-    return {key: str(value) for key, value in redact(params).items()}
+    return LoggedAdapter(str(logged.model_id), tracker.run_id)

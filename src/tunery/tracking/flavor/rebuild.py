@@ -15,7 +15,6 @@ from tunery.tracking.flavor.flavor import FLAVOR_NAME, ModelFacts, facts_from
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
 _MLMODEL = "MLmodel"
-_TEMPLATE_FILE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,7 @@ def read_facts(folder: Path) -> ModelFacts:
 
 
 def run_of(folder: Path) -> str | None:
-    """Id of the run that logged the model in a folder; None if its MLmodel names none.
-
-    Raises:
-        RefError: If MLmodel cannot be read.
-    """
+    """Id of the run that logged the model in a folder; None if its MLmodel names none."""
     named = _read_mlmodel(folder).get("run_id")
     return str(named) if named else None
 
@@ -85,10 +80,9 @@ def rebuild(
     folder = folder.resolve()
     facts = read_facts(folder)
     model_id = str(_read_mlmodel(folder).get("model_id") or "")
-    chat = facts.template == "chat"
     if facts.method == "full":
         own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
-        loaded = load_base(_held_in(own, unquantized), folder, device, chat=chat)
+        loaded = load_base(_held_in(own, unquantized), folder, device, chat=facts.template == "chat")
         return Rebuilt(loaded.model.eval(), loaded, facts, model_id)
     loaded = rebuild_base(folder, device, base_folder, unquantized=unquantized)
     return Rebuilt(load_adapter(loaded, folder), loaded, facts, model_id)
@@ -97,21 +91,21 @@ def rebuild(
 def rebuild_base(
     folder: Path, device: str = "auto", base_folder: str | None = None, *, unquantized: str | None = None
 ) -> LoadedBase:
-    """Load the base that a logged model was trained from, as it was then, without the model itself.
-
-    Args:
-        folder: A logged model's folder.
-        device: auto, cpu, cuda or mps.
-        base_folder, unquantized: As for rebuild.
-
-    Raises:
-        RefError, BaseModelError: As rebuild.
-    """
+    """Load the base that a logged model was trained from, as it was then; arguments and errors as for `rebuild`."""
     folder = folder.resolve()
     facts = read_facts(folder)
-    base = _held_in(_placed(facts, folder, base_folder), unquantized)
+    changes: dict[str, Any] = {}
+    if facts.base_folder is not None:
+        changes["model"] = _find_folder(facts, base_folder)
+    if facts.base.chat_template is not None:  # the project's file may be gone; its text was saved with the tokenizer
+        changes["chat_template"] = str(folder / "chat_template.jinja")
+    base = _held_in(facts.base.model_copy(update=changes), unquantized)
     loaded = load_base(base, folder, device, chat=facts.template == "chat")
-    _check_same_base(facts, loaded)
+    then, now = facts.identity.revision, loaded.identity.revision
+    if then != now:
+        rule = f"{then}, on which the adapter was trained"
+        advice = "Get that revision back; scores on another base would not be the adapter's."
+        raise BaseModelError(facts.base.model, Fault("the base's revision", rule, now, advice))
     return loaded
 
 
@@ -136,36 +130,12 @@ def _held_in(base: BaseConfig, dtype: str | None) -> BaseConfig:
     return base.model_copy(update=changes)
 
 
-def _placed(facts: ModelFacts, folder: Path, base_folder: str | None) -> BaseConfig:
-    changes: dict[str, Any] = {}
-    if facts.base_folder is not None:
-        changes["model"] = _find_folder(facts, base_folder)
-    if facts.base.chat_template is not None:  # the project's file may be gone; its text was saved with the tokenizer
-        changes["chat_template"] = str(folder / _TEMPLATE_FILE)
-    return facts.base.model_copy(update=changes)
-
-
 def _find_folder(facts: ModelFacts, given: str | None) -> str:
     place = given or os.environ.get(BASE_FOLDER_VARIABLE) or facts.base_folder
     if place is None or not Path(place).is_dir():
+        rule = "there: the adapter was trained on it"
         advice = (
             f"Put it there (its hash is {facts.identity.revision}), or set {BASE_FOLDER_VARIABLE} to where it lies."
         )
-        raise BaseModelError(
-            facts.base.model, Fault("the base's folder", "there: the adapter was trained on it", place, advice)
-        )
+        raise BaseModelError(facts.base.model, Fault("the base's folder", rule, place, advice))
     return place
-
-
-def _check_same_base(facts: ModelFacts, loaded: LoadedBase) -> None:
-    then, now = facts.identity.revision, loaded.identity.revision
-    if then != now:
-        raise BaseModelError(
-            facts.base.model,
-            Fault(
-                "the base's revision",
-                f"{then}, on which the adapter was trained",
-                now,
-                "Get that revision back; scores on another base would not be the adapter's.",
-            ),
-        )
