@@ -40,7 +40,6 @@ def model_lock(store: Store, name: str) -> Iterator[None]:
 
 
 def _acquire(store: Store, name: str) -> str:
-    """The name of the lock tag that this process holds."""
     seen: dict[str, float] = {}
     until = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < until:

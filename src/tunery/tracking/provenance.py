@@ -25,8 +25,6 @@ class Provenance:
         dirty: Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
         diff: `git diff HEAD`, then the names of untracked files.
         packages: One `name==version` a line, as pip freeze has it.
-        hardware: Machine, processors, memory, accelerators.
-        command: The command line.
     """
 
     commit: str | None
@@ -54,16 +52,18 @@ class Provenance:
 
 
 def collect(folder: Path | None = None) -> Provenance:
-    """Look at the code, packages and machine of this process.
-
-    Args:
-        folder: Where to look for a git repository; the working folder by default.
-    """
+    """Look at this process: its packages, machine, command, and the git repository of a folder or the working one."""
     place = folder or Path.cwd()
     commit = _git(place, "rev-parse", "HEAD")
     status = _git(place, "status", "--porcelain") if commit else None
     dirty = None if status is None else bool(status)
-    diff = _dirty_diff(place, status) if status else ""
+    diff = ""
+    if status:
+        diff = _git(place, "diff", "HEAD") or ""
+        if len(diff) > _LONGEST_DIFF_CHARACTERS:
+            diff = f"{diff[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(diff)} characters"
+        untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
+        diff += "\n" + "".join(f"# untracked: {name}\n" for name in untracked)
     return Provenance(commit, dirty, diff, _packages(), _hardware(), tuple(sys.argv))
 
 
@@ -77,15 +77,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode("utf-8", errors="replace").rstrip("\n") if done.returncode == 0 else None
-
-
-def _dirty_diff(folder: Path, status: str) -> str:
-    diff = _git(folder, "diff", "HEAD") or ""
-    if len(diff) > _LONGEST_DIFF_CHARACTERS:
-        diff = f"{diff[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(diff)} characters"
-    untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
-    names = "".join(f"# untracked: {name}\n" for name in untracked)
-    return f"{diff}\n{names}"
 
 
 def _packages() -> str:

@@ -62,6 +62,11 @@ def redact(tree: Tree) -> Tree:
     return cast(Tree, _redact(tree, _environment_secrets()))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without secrets; its class's name if it says nothing."""
+    return next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
+
+
 class RedactingFilter(logging.Filter):
     """Redacts a log record's message and traceback before a handler writes them."""
 

@@ -1,5 +1,6 @@
 """Runs and experiments of a store. This is the only module that searches page by page.
 
+Every search raises TrackingError if the store does not answer.
 Other packages take the type `Run` from here for their annotations, so that they need no import of mlflow.
 """
 
@@ -38,16 +39,12 @@ def search_runs(
     """Every run for which all clauses hold, newest first.
 
     Args:
-        store: The store to search.
         clauses: Parts of MLflow's filter, joined by `and`: its filters know no `or`.
         within: Ids of the experiments to search; None: all.
         user_filter: A further clause, as a person wrote it.
-        oldest_first: The other order.
-        limit: The most runs to yield.
 
     Raises:
         InputError: If MLflow cannot parse the user's filter.
-        TrackingError: If the store does not answer.
     """
     from mlflow.exceptions import MlflowException
 
@@ -68,11 +65,7 @@ def search_runs(
 
 
 def runs_by_id(store: Store, run_ids: Sequence[str]) -> dict[str, Run]:
-    """Runs by their ids; one that does not exist is missing from the result.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """Runs by their ids; one that does not exist is missing from the result."""
     if not run_ids:
         return {}
     places = list(experiments(store).values())
@@ -83,11 +76,7 @@ def runs_by_id(store: Store, run_ids: Sequence[str]) -> dict[str, Run]:
 
 
 def recent_runs(store: Store, *clauses: str, limit: int = 5) -> list[Run]:
-    """The latest runs of the store's own experiment; none if it does not exist yet.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """The latest runs of the store's own experiment; none if it does not exist yet."""
     with refusals(store.uri):
         experiment = store.client.get_experiment_by_name(store.experiment)
     places = [] if experiment is None else [str(experiment.experiment_id)]
@@ -95,13 +84,9 @@ def recent_runs(store: Store, *clauses: str, limit: int = 5) -> list[Run]:
 
 
 def experiments(store: Store) -> dict[str, str]:
-    """Ids of all experiments, by name.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """Ids of all experiments, by name."""
     with refusals(store.uri):
-        found = _paged(partial(store.client.search_experiments, max_results=_PAGE))
+        found: Iterator[entities.Experiment] = _paged(partial(store.client.search_experiments, max_results=_PAGE))
         return {experiment.name: str(experiment.experiment_id) for experiment in found}
 
 

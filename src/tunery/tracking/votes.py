@@ -31,9 +31,7 @@ class Vote:
     """One choice.
 
     Args:
-        prompt: The last question before the choice.
-        base, tuned: The answers to it.
-        choice: Which was better.
+        prompt: The last question before the choice; base and tuned are the answers to it.
         turns: Questions that were asked in the conversation.
         conversation: All of it, both sides, as JSON.
         tuned_on_the: Where the tuned model's answers stood; the sides were not named before the choice.
@@ -54,11 +52,6 @@ class VoteLog:
     """Keeps votes in MLflow, each at once. Without a vote there is no run.
 
     The run is FINISHED from its first vote on and grows with the next: however the page ends, none stays RUNNING.
-
-    Args:
-        store: Where to.
-        ref: The model that is voted on.
-        project: Its project.
     """
 
     def __init__(self, store: Store, ref: ModelRef, project: str) -> None:
@@ -69,10 +62,7 @@ class VoteLog:
         self._lock = Lock()  # several people may vote at once, and MLflow's tables are read, extended and written
 
     def add(self, vote: Vote) -> dict[str, int]:
-        """Log a vote.
-
-        Returns:
-            All votes of the session so far: votes/wins, votes/ties, votes/losses.
+        """Log a vote, and count all votes of the session so far: votes/wins, votes/ties, votes/losses.
 
         Raises:
             TrackingError: If the store does not take it; it is then not counted either.

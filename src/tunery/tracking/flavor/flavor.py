@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 
 from tunery.config.model import BaseConfig
-from tunery.errors import Fault, StorageError, TrackingError
+from tunery.errors import StorageError
 from tunery.records import BaseIdentity
 from tunery.tracking.redact import redact
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FLAVOR_NAME = "tunery"
 FORMAT_VERSION = 1
+_LOADER = "tunery.tracking.flavor.pyfunc"
 # What pyfunc.load_model(uri, model_config={...}) may set; MLflow drops keys that are not listed.
 _SETTINGS = {"device": "auto", "base_folder": ""}
 # What pyfunc.py and the layers below it import. MLflow's own inference would load the model in a subprocess to see.
@@ -54,10 +55,8 @@ class ModelFacts:
     Args:
         method: lora or full: whether the folder holds an adapter or all weights.
         base: The section `base`, with revision and types as they were resolved.
-        identity: Which base exactly.
         base_folder: Absolute path of a base that was a local folder, else None.
         template: chat or plain: how prompts become tokens.
-        max_new_tokens: Default length of an answer.
     """
 
     method: str
@@ -70,19 +69,6 @@ class ModelFacts:
     def section(self) -> dict[str, Any]:
         """As the flavor's section of MLmodel."""
         return redact({"format": FORMAT_VERSION, **TypeAdapter(ModelFacts).dump_python(self, mode="json")})
-
-
-def facts_from(section: dict[str, Any]) -> ModelFacts:
-    """The facts that a flavor's section holds.
-
-    Raises:
-        TrackingError: If a newer tunery wrote it.
-        ValidationError: If it is damaged.
-    """
-    if section.get("format") != FORMAT_VERSION:
-        rule = Fault("flavors.tunery.format", str(FORMAT_VERSION), section.get("format"), "Update tunery.")
-        raise TrackingError("MLmodel", rule)
-    return TypeAdapter(ModelFacts).validate_python(section)
 
 
 def resolve_base(base: BaseConfig, identity: BaseIdentity) -> BaseConfig:
@@ -105,10 +91,8 @@ def save_model(
     """Write the folder of a logged model; MLflow calls it by this name and with these first two arguments.
 
     Args:
-        path: Folder to make.
         mlflow_model: MLflow's record of the model, which becomes MLmodel.
         weights: Folder of the adapter or of the whole model.
-        facts: What the weights belong to.
         tokenizer: Saved with the weights; None if they have one with them.
         validate_serving_input: Read by MLflow: False, so that the model is not loaded a second time to try an example.
 
@@ -130,11 +114,7 @@ def save_model(
         _save_example(model, _EXAMPLE, str(folder))
         model.add_flavor(FLAVOR_NAME, **facts.section())
         pyfunc.add_to_model(
-            model,
-            loader_module="tunery.tracking.flavor.pyfunc",
-            conda_env="conda.yaml",
-            python_env="python_env.yaml",
-            model_config=_SETTINGS,
+            model, _LOADER, conda_env="conda.yaml", python_env="python_env.yaml", model_config=_SETTINGS
         )
         model.save(str(folder / "MLmodel"))
     except OSError as error:

@@ -23,23 +23,13 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
-    """MLflow calls this by name, with the model's folder.
-
-    Args:
-        path: The logged model's folder.
-        model_config: `device` and `base_folder`, where the defaults do not fit.
-    """
-    settings = dict(model_config or {})
-    rebuilt = rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None)
-    return ServedModel(rebuilt)
+    """MLflow calls this by name, with the model's folder, and `device` and `base_folder` as its user set them."""
+    settings = model_config or {}
+    return ServedModel(rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None))
 
 
 def check_room(model: Any, prompt: int, answer: int, where: str, advice: str) -> None:
-    """Raise DataError where the tokens of a prompt and its longest answer exceed a model's context: past it is noise.
-
-    Args:
-        where, advice: For the message.
-    """
+    """Raise DataError where the tokens of a prompt and its longest answer exceed a model's context."""
     room = _context(model)
     if prompt + answer > room:
         rule = f"at most {room} tokens, the model's context, with the {answer} of the answer"
@@ -121,17 +111,12 @@ class ServedModel:
         return answers
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Sum of log p over the tokens of each continuation, in nats, as lm-eval scores it.
-
-        Args:
-            pairs: Contexts and continuations; the texts are taken as they are, without a chat template.
-        """
+        """Sum of log p over the tokens of each pair's second text, in nats, as lm-eval scores it; no chat template."""
         from tunery.evaluation.eval_mode import undisturbed
         from tunery.evaluation.lm import Scorer
 
         with undisturbed(self._model):
-            scorer = Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False)
-            return scorer.of_pairs(pairs)
+            return Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False).of_pairs(pairs)
 
     def _sample(self, talk: Sequence[Message], longest: int, settings: Mapping[str, Any]) -> str:
         import torch

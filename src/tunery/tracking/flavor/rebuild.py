@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from tunery.config.model import BaseConfig
-from tunery.errors import BaseModelError, Fault, RefError
+from tunery.errors import BaseModelError, Fault, RefError, TrackingError
 from tunery.models.adapter_files import load_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.tracking.flavor.flavor import FLAVOR_NAME, ModelFacts, facts_from
+from tunery.tracking.flavor.flavor import FLAVOR_NAME, FORMAT_VERSION, ModelFacts
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
 _MLMODEL = "MLmodel"
@@ -24,7 +26,6 @@ class Rebuilt:
     Args:
         model: With its adapter, in eval mode.
         loaded: The base below it, with tokenizer and identity; for method full, the trained model itself.
-        facts: What its folder says.
         model_id: The logged model's id in MLflow; empty for a folder that was saved without a store.
     """
 
@@ -39,20 +40,25 @@ def read_facts(folder: Path) -> ModelFacts:
 
     Raises:
         RefError: If the folder is not a model that tunery logged.
+        TrackingError: If a newer tunery logged it.
     """
-    flavors = _read_mlmodel(folder).get("flavors")
+    flavors, advice = _read_mlmodel(folder).get("flavors"), "Download the model again."
     if not isinstance(flavors, dict):
         rule = "a mapping of the forms that the model can be loaded in"
-        raise RefError(str(folder / _MLMODEL), Fault("flavors", rule, flavors, "Download the model again."))
+        raise RefError(str(folder / _MLMODEL), Fault("flavors", rule, flavors, advice))
     if FLAVOR_NAME not in flavors:
         known = ", ".join(sorted(flavors)) or "none"
         raise RefError(str(folder), f"holds a model of the flavors {known}, but must be of the flavor {FLAVOR_NAME}.")
+    section = flavors[FLAVOR_NAME]
     try:
-        return facts_from(flavors[FLAVOR_NAME])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if section.get("format") != FORMAT_VERSION:  # a newer tunery wrote it
+            fault = Fault("flavors.tunery.format", str(FORMAT_VERSION), section.get("format"), "Update tunery.")
+            raise TrackingError("MLmodel", fault)
+        return TypeAdapter(ModelFacts).validate_python(section)
+    except (AttributeError, ValueError) as error:
         rule = f"the section that tunery wrote ({' '.join(str(error).split())})"
-        key, got = f"flavors.{FLAVOR_NAME}", flavors[FLAVOR_NAME]
-        raise RefError(str(folder / _MLMODEL), Fault(key, rule, got, "Download the model again.")) from error
+        fault = Fault(f"flavors.{FLAVOR_NAME}", rule, section, advice)
+        raise RefError(str(folder / _MLMODEL), fault) from error
 
 
 def run_of(folder: Path) -> str | None:
@@ -67,7 +73,6 @@ def rebuild(
     """Load the base that the adapter was trained on, as it was then, and put the adapter on it.
 
     Args:
-        folder: A logged model's folder.
         device: auto, cpu, cuda or mps.
         base_folder: Where a base that was a local folder lies now; by default TUNERY_BASE_FOLDER, then where it lay.
         unquantized: A type, such as bfloat16, to hold all weights in instead of as they were: what is merged or
