@@ -13,16 +13,11 @@ from tunery.records import Conversation, Drop
 
 @dataclass
 class Cleaned:
-    """What is left after cleaning.
+    """What is left after cleaning."""
 
-    Args:
-        conversations: Rows that are kept, in order.
-        drops: Rows that are not, with the reason.
-        changed: Rows that each step altered, by the step's name in the config.
-    """
-
-    conversations: list[Conversation]
-    drops: list[Drop] = field(default_factory=list)
+    conversations: list[Conversation]  # rows that are kept, in order
+    drops: list[Drop] = field(default_factory=list)  # rows that are not, with the reason
+    # Rows that each step altered, by the step's name in the config.
     changed: dict[str, int] = field(default_factory=dict)
 
 

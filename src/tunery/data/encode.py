@@ -20,17 +20,11 @@ CUT_AWAY = "completion cut away at max_length"
 
 @dataclass(frozen=True)
 class Encoded:
-    """What became of each conversation, in order.
+    """What became of each conversation, in order."""
 
-    Args:
-        results: An example, or why there is none.
-        refused: Rows that the chat template does not take; they count as bad.
-        notes: What was done to roles that the chat template does not know, and the like.
-    """
-
-    results: Sequence[Example | Drop]
-    refused: Sequence[Drop]
-    notes: Sequence[str]
+    results: Sequence[Example | Drop]  # an example, or why there is none
+    refused: Sequence[Drop]  # rows that the chat template does not take; they count as bad
+    notes: Sequence[str]  # what was done to roles that the chat template does not know, and the like
 
 
 def encode_all(

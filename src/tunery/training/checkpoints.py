@@ -57,25 +57,17 @@ def _whole(folder: Path) -> dict[int, Path]:
 
 @dataclass
 class TrainingProgress:
-    """The part of a run that transformers' own state does not know.
+    """The part of a run that transformers' own state does not know."""
 
-    Args:
-        keep_by: The rule that chooses the kept checkpoint.
-        history: Every StepMetrics reported, in order.
-        best_step, best_value: Of the best checkpoint so far; None before the first.
-        without_improvement: Checkpoints since the best one.
-        seconds: Spent on optimisation, without validation, scoring and writing.
-    """
-
-    keep_by: Literal["validation/nll", "score", "last"]
-    history: list[StepMetrics] = field(default_factory=list)
+    keep_by: Literal["validation/nll", "score", "last"]  # the rule that chooses the kept checkpoint
+    history: list[StepMetrics] = field(default_factory=list)  # every StepMetrics reported, in order
     step: int = 0
     total_steps: int = 0
-    best_step: int | None = None
+    best_step: int | None = None  # of the best checkpoint so far; None before the first
     best_value: float | None = None
-    without_improvement: int = 0
+    without_improvement: int = 0  # checkpoints since the best one
     validation_nll: dict[int, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # spent on optimisation, without validation, scoring and writing
     stopped_early: bool = False
 
     @property
