@@ -61,7 +61,7 @@ def _in_tracker(name: str, *, trial: str = "", kind: str = "trial", pruned: int 
 
 
 def _is(tracker: Any, kind: str, trial: str) -> bool:
-    return tracker.kind == kind and tracker._tags.get("tunery.trial", "") == trial
+    return tracker.kind == kind and tracker.tags.get("tunery.trial", "") == trial
 
 
 def _in_optuna(what: str, times: int = 2) -> None:

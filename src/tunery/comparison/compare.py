@@ -181,7 +181,7 @@ def _record(
     project = _project(entries)
     with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
         _log(comparison, entries, notes, tracker)
-        tracker.writer.params(
+        tracker.log_params(
             {
                 "compare.selection": str(selection),
                 "compare.confidence": options.confidence,

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tunery.comparison.entries import TaskScore
+from tunery.tracking.entities import entity_name
 from tunery.tracking.scores import TASK_PARAM
-from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run

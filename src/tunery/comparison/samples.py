@@ -14,11 +14,11 @@ from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
 from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
-from tunery.tracking.artifacts import artifact
 from tunery.tracking.base_scores import EXPERIMENT, KEY
+from tunery.tracking.entities import entity_name
+from tunery.tracking.run_facts import artifact
 from tunery.tracking.search import FINISHED, experiments, search_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import entity_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunery.errors import Fault
 from tunery.evaluation.samples import file_name
+from tunery.tracking.entities import entity_name, param_text, redact_frame
 from tunery.tracking.redact import redact
 from tunery.tracking.run import KIND, PROJECT
 from tunery.tracking.scores import TASK_PARAM, task_params
 from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import entity_name, param_text, redact_frame
 
 if TYPE_CHECKING:
     import pandas as pd

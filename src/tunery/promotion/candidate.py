@@ -71,7 +71,7 @@ def find_candidate(ref: str, project: str | None, overrides: Overrides, store: S
     """
     from tunery.promotion.store import find_model, origin_of, recorded_answers
     from tunery.runs.resolve_model import as_trained
-    from tunery.tracking.registry import project_folder, run_config
+    from tunery.tracking.run_facts import project_folder, run_config
 
     model = find_model(ref, store)
     run = origin_of(model, store)

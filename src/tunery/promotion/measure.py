@@ -114,7 +114,8 @@ def _champion(
 
 def _champion_files(label: str, place: Path, store: Store) -> _Files:
     from tunery.tracking.flavor.rebuild import read_facts
-    from tunery.tracking.registry import download, resolve, run_config
+    from tunery.tracking.registry import download, resolve
+    from tunery.tracking.run_facts import run_config
 
     model = resolve(f"models:/{label}", store)
     folder = download(model, place / "champion", store)

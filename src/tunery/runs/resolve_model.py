@@ -94,7 +94,7 @@ def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -
 
 def _origin(store: Store, run_id: str | None) -> tuple[dict[str, Any] | None, Path | None]:
     """The project that a run trained a model with, and that project's folder; None if unknown."""
-    from tunery.tracking.registry import project_folder, run_config
+    from tunery.tracking.run_facts import project_folder, run_config
 
     return (run_config(store, run_id), project_folder(store, run_id)) if run_id else (None, None)
 

@@ -157,7 +157,7 @@ def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, err
     with plan.open(store) as tracker:
         plan.began(tracker.run_id)
         tracker.tag(**{"mlflow.note.content": f"{plan.link(tracker)}\n\n{error}"})
-        tracker.writer.params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
+        tracker.log_params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
         raise error
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from tunery.config.fields import nearest
 from tunery.errors import Fault, RefError
@@ -19,7 +17,6 @@ from tunery.tracking.store import Store, refusals
 _FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>"
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _LISTED = 20
-_PROJECT_FOLDER = "tunery.project_folder"
 _REGISTERED = "tunery.registered_version"
 
 
@@ -61,9 +58,15 @@ def register(tracker: Tracker, adapter: LoggedAdapter, name: str, tags: dict[str
     Raises:
         TrackingError: If the registry refuses.
     """
+    from mlflow.exceptions import MlflowException
+
     client = tracker.store.client
     with refusals(tracker.store.uri):
-        _make_model(tracker.store, name)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         made = client.create_model_version(
             name,
             adapter.uri,
@@ -94,14 +97,11 @@ def resolve(ref: str, store: Store) -> ModelRef:
         raise RefError(ref, Fault("the reference", _FORMS, ref))
     rest = ref.removeprefix("models:/").strip("/")
     if _MODEL_ID.fullmatch(rest):
-        return _of_model_id(ref, rest, store)
-    name, alias_sign, alias = rest.partition("@")
-    if alias_sign:
-        return _of_alias(ref, name, alias, store)
-    name, _, version = rest.rpartition("/")
-    if not name or not version.isdecimal():
-        raise RefError(ref, Fault("the reference", f"{_FORMS}; {_inventory(store, name or rest)}", ref))
-    return _of_version(ref, name, version, store)
+        model = store.found(store.client.get_logged_model, rest)
+        if model is None:
+            raise RefError(ref, Fault(f"there is no logged model {rest}", _inventory(store, "")))
+        return ModelRef(ref, rest, model.source_run_id)
+    return _of_version(ref, rest, store)
 
 
 def download(ref: ModelRef, folder: Path, store: Store) -> Path:
@@ -126,23 +126,11 @@ def download(ref: ModelRef, folder: Path, store: Store) -> Path:
     return place
 
 
-def _make_model(store: Store, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        store.client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
 def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = store.client.get_run(run_id)
-    except MlflowException as error:
-        raise RefError(ref, Fault(f"there is no run {run_id!r}", _recent_runs(store))) from error
+    run = store.found(store.client.get_run, run_id)
+    if run is None:
+        known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in recent_runs(store)) or "none"
+        raise RefError(ref, Fault(f"there is no run {run_id!r}", f"latest of {store.experiment!r}: {known}"))
     outputs = run.outputs.model_outputs if run.outputs is not None else []
     if not outputs:
         status, kind = run.info.status, run.data.tags.get("tunery.kind", "unknown")
@@ -150,55 +138,32 @@ def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
             ref, f"this run logged no model (status {status}, kind {kind}). Name a run of kind train that FINISHED."
         )
     # A run that was killed while its adapter was logged, and then resumed, has a half-made model beside the whole one.
-    whole = [output for output in outputs if _is_whole(output.model_id, store)]
+    models = [store.found(store.client.get_logged_model, output.model_id) for output in outputs]
+    whole = [
+        output for output, model in zip(outputs, models, strict=True) if model is not None and model.status == "READY"
+    ]
     return ModelRef(ref, max(whole or outputs, key=lambda output: output.step).model_id, run_id)
 
 
-def _is_whole(model_id: str, store: Store) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(store.client.get_logged_model(model_id).status) == "READY"
-    except MlflowException:  # deleted
-        return False
-
-
-def _of_model_id(ref: str, model_id: str, store: Store) -> ModelRef:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        model = store.client.get_logged_model(model_id)
-    except MlflowException as error:
-        raise RefError(ref, Fault(f"there is no logged model {model_id}", _inventory(store, ""))) from error
-    return ModelRef(ref, model_id, model.source_run_id)
-
-
-def _of_alias(ref: str, name: str, alias: str, store: Store) -> ModelRef:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        version = store.client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        raise RefError(ref, Fault(f"nothing has the alias {alias!r} of {name!r}", _inventory(store, name))) from error
-    return ModelRef(ref, _model_id(version, ref), version.run_id or None, name, int(version.version))
-
-
-def _of_version(ref: str, name: str, number: str, store: Store) -> ModelRef:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        version = store.client.get_model_version(name, number)
-    except MlflowException as error:
-        raise RefError(ref, Fault(f"there is no version {number} of {name!r}", _inventory(store, name))) from error
-    return ModelRef(ref, _model_id(version, ref), version.run_id or None, name, int(version.version))
-
-
-def _model_id(version: object, ref: str) -> str:
+def _of_version(ref: str, rest: str, store: Store) -> ModelRef:
+    """Follow <name>@<alias> or <name>/<version>."""
+    name, sign, alias = rest.partition("@")
+    if sign:
+        version = store.found(store.client.get_model_version_by_alias, name, alias)
+        missing = f"nothing has the alias {alias!r} of {name!r}"
+    else:
+        name, _, number = rest.rpartition("/")
+        if not name or not number.isdecimal():
+            raise RefError(ref, Fault("the reference", f"{_FORMS}; {_inventory(store, name or rest)}", ref))
+        version = store.found(store.client.get_model_version, name, number)
+        missing = f"there is no version {number} of {name!r}"
+    if version is None:
+        raise RefError(ref, Fault(missing, _inventory(store, name)))
     # The SQL store fills ModelVersion.model_id only when it makes a version; the source always names the model.
-    source = str(getattr(version, "source", "")).removeprefix("models:/")
-    if not _MODEL_ID.fullmatch(source):
+    model_id = str(version.source).removeprefix("models:/")
+    if not _MODEL_ID.fullmatch(model_id):
         raise RefError(ref, "this version was not registered by tunery: it names no logged model.")
-    return source
+    return ModelRef(ref, model_id, version.run_id or None, name, int(version.version))
 
 
 def _inventory(store: Store, name: str) -> str:
@@ -214,33 +179,3 @@ def _inventory(store: Store, name: str) -> str:
         aliases = store.client.get_registered_model(name).aliases
     named = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items())) or "none"
     return f"{name} has versions: {numbers}; aliases: {named}"
-
-
-def _recent_runs(store: Store) -> str:
-    known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in recent_runs(store)) or "none"
-    return f"latest of {store.experiment!r}: {known}"
-
-
-def project_folder(store: Store, run_id: str) -> Path | None:
-    """Folder of the project that a run was made with; None if the run does not say, or it is not on this machine."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        named = store.client.get_run(run_id).data.tags.get(_PROJECT_FOLDER)
-    except MlflowException:
-        return None
-    return Path(named) if named and Path(named).is_dir() else None
-
-
-def run_config(store: Store, run_id: str) -> dict[str, Any] | None:
-    """The resolved project that a run was made with (its config/project.yaml); None if the run keeps none."""
-    import yaml
-    from mlflow.exceptions import MlflowException
-
-    with TemporaryDirectory(prefix="tunery-config-") as place:
-        try:
-            file = Path(store.client.download_artifacts(run_id, "config/project.yaml", place))
-        except (MlflowException, OSError):
-            return None
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return tree if isinstance(tree, dict) else None

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,13 +14,14 @@ from tunery.tracking.redact import guard_logs, redact
 from tunery.tracking.runlog import RunLog
 from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import RunWriter
 from tunery.training.stop import SignalHandler
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run
 
 KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as"
+FAILURE, ERROR, PRUNED = "tunery.failure", "tunery.error", "tunery.pruned"
+EVALUATED_MODEL = "tunery.evaluated_model"
 
 # More trials can always be asked of a study.
 _EXTENDED = ("study",)
@@ -45,7 +45,6 @@ def open_run(
     first tracker of the process takes it. Else a run is made in the store's experiment, or in its parent's.
 
     Args:
-        store: Where to.
         kind: The tag tunery.kind: train, study, trial, evaluation, base, import, comparison or promotion.
         project_name: The tag tunery.project.
         resume_run_id: An interrupted run to go on with; until `accept_resume`, a mistake leaves it as it was.
@@ -53,52 +52,37 @@ def open_run(
         parent: Run id of the run that this one belongs to: a trial's study.
         tags: Of the run from its first moment, so that it is found even if its process dies in the next.
     """
-    return Tracker(store, kind, project_name, resume_run_id, run_name, parent, tags or {})
+    tags = {KIND: kind, PROJECT: project_name, **(tags or {})}
+    return Tracker(store, kind, project_name, resume_run_id, run_name, parent, tags)
 
 
+@dataclass(eq=False)
 class Tracker(RunLog):
     """One run in MLflow; a context manager. Its logging methods are RunLog's."""
 
-    def __init__(
-        self,
-        store: Store,
-        kind: str,
-        project: str,
-        resume_run_id: str | None,
-        name: str | None,
-        parent: str | None,
-        tags: Mapping[str, str],
-    ) -> None:
-        self.store, self.kind, self.project = store, kind, project
-        self._tags = tags
-        self._resume_run_id, self._name, self._parent = resume_run_id, name, parent
-        self.resumed = resume_run_id is not None
+    store: Store
+    kind: str
+    project: str
+    resume_run_id: str | None
+    run_name: str | None
+    parent: str | None
+    tags: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self.resumed = self.resume_run_id is not None
         self._monitor: Any = None
         # Outside of training, which has its own handler, these would end the process and leave the run RUNNING.
         self._signals = SignalHandler(self._interrupt, ["SIGTERM", "SIGHUP"], unhandled_only=True)
-        self._former: Run | None = None
+        self._former: RunEnd | None = None
         self._left = False
-        self._asked: str | None = None
-
-    @property
-    def writer(self) -> RunWriter:
-        """The way to MLflow; closed to a process that was asked to stop and goes on all the same.
-
-        A signal's exception is lost where Python raises it in a destructor or a lock's callback, as imports have many.
-        """
-        if self._asked is not None:
-            raise KeyboardInterrupt(f"stopped by {self._asked}")
-        return self._writer
 
     def __enter__(self) -> Self:
         guard_logs()
         run = self._begin()
         self.run_id, self.experiment_id = str(run.info.run_id), str(run.info.experiment_id)
-        self.run_name = str(run.info.run_name)
         try:
-            self._writer = RunWriter(self.store, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
             self.prepare(run)
-            self.tag(**{KIND: self.kind, PROJECT: self.project, **self._tags})
+            self.tag(**self.tags)
             self._signals.__enter__()
             self._start_monitor()
         except BaseException as error:
@@ -110,14 +94,14 @@ class Tracker(RunLog):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._signals.__exit__()
-        self._asked = None
-        end = run_end_of(error, self._former_ending())
-        lost: list[str] = []
+        self.stopped_by = None
+        end = run_end_of(error, self._former)
         try:
-            self._stop_monitor()
+            if self._monitor is not None:
+                self._monitor.finish()
             if end.tags and not self._left:
                 self.tag(**end.tags)
-            lost = self.writer.retry_queue.close(PATIENCE_SECONDS)
+            lost = self.queue.close(PATIENCE_SECONDS)
         except BaseException as late:
             # The last points were refused, or a signal came now: the run still must not stay RUNNING.
             self._terminate(end if error else run_end_of(late))
@@ -136,86 +120,67 @@ class Tracker(RunLog):
         """Let other processes end the run, which they go on with: this one's end is not the run's."""
         self._left = True
 
-    def _former_ending(self) -> RunEnd | None:
-        if self._former is None:
-            return None
-        kept = {key: value for key, value in self._former.data.tags.items() if key in (FAILURE, ERROR)}
-        return RunEnd(self._former.info.status, kept, self._former.info.end_time)
-
     def _begin(self) -> Run:
-        with refusals(self.store.uri):
-            adopted = os.environ.pop("MLFLOW_RUN_ID", None)
-            if self._resume_run_id is not None:
-                return self._resume(self._resume_run_id, adopted)
-            if adopted is not None:
-                return self._adopt(adopted)
-            return self._create()
-
-    def _create(self) -> Run:
         from mlflow.tracking.context import registry
 
-        client = self.store.client
-        tags = {KIND: self.kind, PROJECT: self.project, **self._tags}
-        if self._parent is not None:
-            experiment = client.get_run(self._parent).info.experiment_id
-            tags["mlflow.parentRunId"] = self._parent
-        else:
-            experiment = self.store.experiment_id()
-        return client.create_run(experiment, tags=redact(registry.resolve_tags(tags)), run_name=self._name)
-
-    def _adopt(self, run_id: str) -> Run:
-        client = self.store.client
-        client.update_run(run_id, status="RUNNING", name=self._name)
-        return client.get_run(run_id)
+        client, tags = self.store.client, dict(self.tags)
+        with refusals(self.store.uri):
+            adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+            if self.resume_run_id is not None:
+                return self._resume(self.resume_run_id, adopted)
+            if adopted is not None:
+                client.update_run(adopted, status="RUNNING", name=self.run_name)
+                return client.get_run(adopted)
+            if self.parent is not None:
+                experiment = client.get_run(self.parent).info.experiment_id
+                tags["mlflow.parentRunId"] = self.parent
+            else:
+                experiment = self.store.experiment_id()
+            return client.create_run(experiment, tags=redact(registry.resolve_tags(tags)), run_name=self.run_name)
 
     def _resume(self, run_id: str, adopted: str | None) -> Run:
-        run = check_resume(self.store, run_id, self.kind, self.project)
-        client = self.store.client
-        self._former = run
-        for tag in (FAILURE, ERROR):
-            if tag in run.data.tags:
-                client.delete_tag(run_id, tag)
+        run, client = check_resume(self.store, run_id, self.kind, self.project), self.store.client
+        why = {key: value for key, value in run.data.tags.items() if key in (FAILURE, ERROR)}
+        self._former = RunEnd(run.info.status, why, run.info.end_time)
+        forget_failure(self.store, run)
         client.update_run(run_id, status="RUNNING")
         if adopted is not None and adopted != run_id:
             # `mlflow run` made a run for this command; the work goes on in the old one.
             client.set_tag(adopted, CONTINUED, run_id)
-            client.set_tag(
-                adopted, "mlflow.note.content", f"Resumed run {run_id}; the curves and the adapter are there."
-            )
+            note = f"Resumed run {run_id}; the curves and the adapter are there."
+            client.set_tag(adopted, "mlflow.note.content", note)
         return client.get_run(run_id)
 
     def _terminate(self, end: RunEnd) -> bool:
         """Whether the server knows the end. Tried for a while: a run that stays RUNNING misleads everyone."""
         from mlflow.exceptions import MlflowException
 
-        if self._left:
-            return True
-        until = time.monotonic() + PATIENCE_SECONDS
-        while True:
+        until, client = time.monotonic() + PATIENCE_SECONDS, self.store.client
+        while not self._left:
             try:
                 if end.status == "RUNNING":  # as a killed process left it, before a resume that was refused
-                    self.store.client.update_run(self.run_id, status="RUNNING")
-                else:
-                    if end.status == "FINISHED" and self.kind in _EXTENDED:
-                        self._forget_failures()
-                    self.store.client.set_terminated(self.run_id, end.status, end.time_ms)
+                    client.update_run(self.run_id, status="RUNNING")
+                    return True
+                if end.status == "FINISHED" and self.kind in _EXTENDED:
+                    # What a process on another host said when it was stopped: the run has ended well since.
+                    forget_failure(self.store, client.get_run(self.run_id))
+                client.set_terminated(self.run_id, end.status, end.time_ms)
                 return True
             except MlflowException:
                 if time.monotonic() >= until:
                     return False
                 time.sleep(1.0)
-
-    def _forget_failures(self) -> None:
-        """What a process on another host said when it was stopped: the run has ended well since."""
-        tags = self.store.client.get_run(self.run_id).data.tags
-        for tag in (FAILURE, ERROR):
-            if tag in tags:
-                self.store.client.delete_tag(self.run_id, tag)
+        return True
 
     def _tell_lost(self, lost: list[str], error: BaseException | None) -> None:
         told = Fault(
             f"the tracking server stopped answering, and did not get: {', '.join(lost)}",
-            advice=f"Points of the curves are in {self.writer.retry_queue.folder}. {self._where_adapter_lies()}",
+            advice=f"Points of the curves are in {self.queue.folder}. "
+            + (
+                "No adapter was written yet."
+                if self.adapter_folder is None
+                else f"The adapter is not lost: it lies in {self.adapter_folder}."
+            ),
         )
         failure = TrackingError(f"run {self.run_id} at {redact(self.store.uri)}", told)
         if error is None:
@@ -232,13 +197,8 @@ class Tracker(RunLog):
         )
         self._monitor.start()
 
-    def _stop_monitor(self) -> None:
-        if self._monitor is not None:
-            self._monitor.finish()
-            self._monitor = None
-
     def _interrupt(self, name: str) -> None:
-        self._asked = name
+        self.stopped_by = name
         raise KeyboardInterrupt(f"stopped by {name}")
 
 
@@ -246,51 +206,38 @@ def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
     """Look at a run that someone wants to go on with; nothing is changed.
 
     Args:
-        store: Where it is.
-        run_id: The run.
         kind, project: What the new command would make it: the tags that it must have.
 
     Raises:
         RefError: If it is not there, was deleted, has finished, or is of another kind or project.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = store.client.get_run(run_id)
-    except MlflowException as error:
-        raise RefError(f"--resume {run_id}", Fault("no such run", f"known are {_recent(store)}")) from error
+    where, run = f"--resume {run_id}", store.found(store.client.get_run, run_id)
+    if run is None:
+        recent = recent_runs(store, "attributes.status != 'FINISHED'")
+        known = ", ".join(f"{run.info.run_id} ({run.info.status})" for run in recent)
+        raise RefError(where, Fault("no such run", f"known are {known or 'none that could be resumed'}"))
     if run.info.lifecycle_stage == "deleted":
-        raise RefError(
-            f"--resume {run_id}", f"the run was deleted. Bring it back first: mlflow runs restore --run-id {run_id}"
-        )
+        raise RefError(where, f"the run was deleted. Bring it back first: mlflow runs restore --run-id {run_id}")
     if run.info.status == "FINISHED" and kind not in _EXTENDED:
-        raise RefError(
-            f"--resume {run_id}", "the run is FINISHED, but must be KILLED, FAILED or left RUNNING. Start a new run."
-        )
-    faults = _foreign(run, kind, project)
-    if faults:
-        raise RefError(f"--resume {run_id}", faults)
+        raise RefError(where, "the run is FINISHED, but must be KILLED, FAILED or left RUNNING. Start a new run.")
+    wanted = (
+        (KIND, kind, "Start a new run."),
+        (PROJECT, project, "Name the project that the run is of: --project <folder>."),
+    )
+    tags = run.data.tags
+    foreign = [
+        Fault(f"its tag {tag}", value, tags.get(tag), advice) for tag, value, advice in wanted if tags.get(tag) != value
+    ]
+    if foreign:
+        raise RefError(where, foreign)
     return run
 
 
-def _foreign(run: Run, kind: str, project: str) -> list[Fault]:
-    wanted = {
-        KIND: (kind, "Start a new run."),
-        PROJECT: (project, "Name the project that the run is of: --project <folder>."),
-    }
-    return [
-        Fault(f"its tag {tag}", value, run.data.tags.get(tag), advice)
-        for tag, (value, advice) in wanted.items()
-        if run.data.tags.get(tag) != value
-    ]
-
-
-def _recent(store: Store) -> str:
-    runs = recent_runs(store, "attributes.status != 'FINISHED'")
-    return ", ".join(f"{run.info.run_id} ({run.info.status})" for run in runs) or "none that could be resumed"
-
-
-FAILURE, ERROR, PRUNED = "tunery.failure", "tunery.error", "tunery.pruned"
+def forget_failure(store: Store, run: Run) -> None:
+    """Delete the tags that say why a run ended badly: it goes on, or has ended well since."""
+    for tag in (FAILURE, ERROR):
+        if tag in run.data.tags:
+            store.client.delete_tag(run.info.run_id, tag)
 
 
 @dataclass(frozen=True)
@@ -319,15 +266,8 @@ def run_end_of(error: BaseException | None, former: RunEnd | None = None) -> Run
         return RunEnd("FINISHED")
     if isinstance(error, Pruned):
         return RunEnd("FINISHED", {PRUNED: f"step {error.step}"})
+    first_line = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
     if isinstance(error, Interrupted | KeyboardInterrupt):
-        return RunEnd("KILLED", {FAILURE: Interrupted.failure, ERROR: _first_line(error)})
+        return RunEnd("KILLED", {FAILURE: Interrupted.failure, ERROR: first_line})
     failure = error.failure if isinstance(error, RunStopped) else "error"
-    return RunEnd("FAILED", {FAILURE: failure, ERROR: _first_line(error)})
-
-
-def _first_line(error: BaseException) -> str:
-    lines = redact(str(error)).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-EVALUATED_MODEL = "tunery.evaluated_model"
+    return RunEnd("FAILED", {FAILURE: failure, ERROR: first_line})

@@ -1,15 +1,16 @@
-"""What MLflow knows of a finished run, for those who show it elsewhere."""
+"""What MLflow knows of a run, for those who show it elsewhere or go on from it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tunery.tracking.registry import ModelRef, run_config
+from tunery.tracking.registry import ModelRef
 from tunery.tracking.run import PROJECT
 from tunery.tracking.store import Store
 
@@ -20,7 +21,6 @@ class RunFacts:
 
     Args:
         metrics: The last value of each.
-        tags: Without MLflow's own.
         config: The resolved project.
         data: data/report.json.
         answers: Rows of generations.json: prompt, reference, base, tuned.
@@ -36,44 +36,73 @@ class RunFacts:
 
 def read_run(store: Store, run_id: str | None) -> RunFacts:
     """What a run was told; nothing for a run that is not there."""
-    from mlflow.exceptions import MlflowException
-
-    if run_id is None:
+    run = store.found(store.client.get_run, run_id) if run_id else None
+    if run is None or run_id is None:
         return RunFacts(None)
-    try:
-        run = store.client.get_run(run_id)
-    except MlflowException:
-        return RunFacts(None)
-    table = _json(store, run_id, "generations.json")
+    table = json.loads(_text(store, run_id, "generations.json") or "{}")
     return RunFacts(
         run_id=run_id,
         metrics=run.data.metrics,
         tags=run.data.tags,
         config=run_config(store, run_id) or {},
-        data=_json(store, run_id, "data/report.json"),
+        data=json.loads(_text(store, run_id, "data/report.json") or "{}"),
         answers=tuple(dict(zip(table.get("columns", ()), row, strict=True)) for row in table.get("data", ())),
     )
 
 
+def run_config(store: Store, run_id: str) -> dict[str, Any] | None:
+    """The resolved project that a run was made with (its config/project.yaml); None if the run keeps none."""
+    import yaml
+
+    tree = yaml.safe_load(_text(store, run_id, "config/project.yaml") or "")
+    return tree if isinstance(tree, dict) else None
+
+
+def project_folder(store: Store, run_id: str) -> Path | None:
+    """Folder of the project that a run was made with; None if the run does not say, or it is not on this machine."""
+    run = store.found(store.client.get_run, run_id)
+    named = run.data.tags.get("tunery.project_folder") if run else None
+    return Path(named) if named and Path(named).is_dir() else None
+
+
 def project_of(store: Store, ref: ModelRef) -> str:
     """The project that a logged model belongs to: what its run says, else the name that it is registered under."""
+    run = store.found(store.client.get_run, ref.run_id) if ref.run_id else None
+    return (run.data.tags.get(PROJECT) if run else None) or ref.name or store.experiment
+
+
+@contextmanager
+def artifact(store: Store, run_id: str, artifact_uri: str, name: str) -> Iterator[Path]:
+    """Path of a run's file: in its own place if that is a folder of this machine, else a copy that is removed.
+
+    Args:
+        store: The store of the run.
+        artifact_uri: Where the run keeps its files.
+        name: The file's path among them.
+
+    Raises:
+        OSError: If a remote artifact store does not have the file, or does not answer.
+    """
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.file_utils import local_file_uri_to_path
 
-    try:
-        tags = store.client.get_run(ref.run_id).data.tags if ref.run_id else {}
-    except MlflowException:
-        tags = {}
-    return tags.get(PROJECT) or ref.name or store.experiment
+    if artifact_uri.startswith(("/", "file:")):
+        yield Path(local_file_uri_to_path(artifact_uri)) / name
+        return
+    with TemporaryDirectory(prefix="tunery-artifact-") as folder:
+        try:
+            path = Path(store.client.download_artifacts(run_id, name, folder))
+        except MlflowException as error:
+            raise FileNotFoundError(f"{artifact_uri}/{name}: {error}") from error
+        yield path
 
 
-def _json(store: Store, run_id: str, name: str) -> dict[str, Any]:
-    """A mapping that the run keeps as an artifact; empty where it keeps none."""
+def _text(store: Store, run_id: str, name: str) -> str | None:
+    """A text that the run keeps as an artifact; None if it keeps none."""
     from mlflow.exceptions import MlflowException
 
     with TemporaryDirectory(prefix="tunery-facts-") as place:
         try:
-            file = Path(store.client.download_artifacts(run_id, name, place))
+            return Path(store.client.download_artifacts(run_id, name, place)).read_text(encoding="utf-8")
         except (MlflowException, OSError):
-            return {}
-        tree = json.loads(file.read_text(encoding="utf-8"))
-    return tree if isinstance(tree, dict) else {}
+            return None

@@ -1,54 +1,77 @@
-"""What a run tells MLflow: config, curves, data, artifacts, scores. All of it passes the writer."""
+"""What a run tells MLflow: config, curves, data, artifacts, scores. No secret passes."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import tempfile
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import flatten
 from tunery.errors import ConfigError, Fault
-from tunery.evaluation.samples import file_name, items_digest
+from tunery.evaluation.samples import items_digest
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
-from tunery.tracking.datasets import dataset_name, evaluation_inputs, training_inputs
+from tunery.tracking.entities import (
+    copied,
+    dataset_name,
+    entity_name,
+    evaluation_inputs,
+    param_text,
+    redact_frame,
+    tag_text,
+    training_inputs,
+    without_secrets,
+    write_samples,
+)
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
-from tunery.tracking.retry_queue import MetricValue
+from tunery.tracking.retry_queue import RetryQueue
 from tunery.tracking.scores import score_metrics, task_conditions, task_params
 from tunery.tracking.store import Store
-from tunery.tracking.writer import RunWriter, entity_name, redact_frame
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
 _LONGEST_NOTE = 8000
+_PARAMS_A_REQUEST = 100
+# What SQLite, PostgreSQL and MySQL say of a row that is there already; and how often it is asked.
+_WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")
+_TRIES = 6
 
 
-class RunLog(ABC):
+class RunLog:
     """The logging half of a Tracker."""
 
     store: Store
     run_id: str
     resumed: bool
     adapter_folder: Path | None = None
-
-    @property
-    @abstractmethod
-    def writer(self) -> RunWriter:
-        """The way to MLflow."""
+    stopped_by: str | None = None
 
     def prepare(self, run: Run) -> None:
-        """Remember what a resumed run holds already."""
+        """Open the way to MLflow, and remember what a resumed run holds already."""
+        self._queue = RetryQueue(self.store.client, self.run_id, Path.cwd() / "mlruns" / "unsent" / self.run_id)
         self._known_params: Mapping[str, str] = run.data.params if self.resumed else {}
         self._known_metrics: Mapping[str, float] = run.data.metrics if self.resumed else {}
         self._logged_steps: dict[str, set[int]] = {}
+
+    @property
+    def queue(self) -> RetryQueue:
+        """The way to MLflow; closed to a process that was asked to stop and goes on all the same.
+
+        A signal's exception is lost where Python raises it in a destructor or a lock's callback, as imports have many.
+        """
+        if self.stopped_by is not None:
+            raise KeyboardInterrupt(f"stopped by {self.stopped_by}")
+        return self._queue
 
     # ---- what the run is
 
@@ -68,8 +91,7 @@ class RunLog(ABC):
         params = {entity_name(f"cfg.{key}"): value for key, value in flatten(dict(resolved)).items()}
         if first:
             params = {key: value for key, value in params.items() if key not in self._known_params}
-        self._refuse_changes(params)
-        self.writer.params(params)
+        self._log_unchanged(params)
         base, adapter = resolved.get("base", {}), resolved.get("adapter", {})
         self.tag(
             **{
@@ -78,9 +100,8 @@ class RunLog(ABC):
                 "tunery.method": _method(base, adapter),
             }
         )
-        self.log_text(
-            yaml.safe_dump(redact(dict(resolved)), sort_keys=False, allow_unicode=True), "config/project.yaml"
-        )
+        text = yaml.safe_dump(redact(dict(resolved)), sort_keys=False, allow_unicode=True)
+        self.log_text(text, "config/project.yaml")
 
     def log_inputs(self, digests: Mapping[str, str]) -> None:
         """Log digests of what the run reads beside its settings, as params input.*.
@@ -88,9 +109,17 @@ class RunLog(ABC):
         Raises:
             ConfigError: If a resumed run had read something else.
         """
-        params = {entity_name(f"input.{key}"): digest for key, digest in digests.items()}
-        self._refuse_changes(params)
-        self.writer.params(params)
+        self._log_unchanged({entity_name(f"input.{key}"): digest for key, digest in digests.items()})
+
+    def log_params(self, values: Mapping[str, object]) -> None:
+        """Log params; a value that is too long ends in an ellipsis."""
+        from mlflow.entities import Param
+
+        texts = {entity_name(key): param_text(value) for key, value in redact(dict(values)).items()}
+        params = [Param(key, text) for key, text in texts.items()]
+        for first in range(0, len(params), _PARAMS_A_REQUEST):
+            batch = params[first : first + _PARAMS_A_REQUEST]
+            self._deliver("params", partial(self.store.client.log_batch, self.run_id, params=batch))
 
     def log_provenance(self, provenance: Provenance) -> None:
         """Log commit, uncommitted changes, packages, hardware and command line."""
@@ -100,7 +129,7 @@ class RunLog(ABC):
 
     def log_dataset(self, report: DataReport) -> None:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
-        self.writer.datasets(training_inputs(report))
+        self._deliver("dataset inputs", partial(self._link_datasets, training_inputs(report)))
         self.tag(**{"tunery.datasets": ", ".join(dataset_name(source) for source in report.sources)})
         self.log_metrics({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
@@ -113,69 +142,63 @@ class RunLog(ABC):
         self.log_text(markdown, "report.md")
 
     def tag(self, **tags: object) -> None:
-        """Set tags: tracker.tag(**{"tunery.base": "builtin:tiny"})."""
+        """Set tags; a value that is too long ends in an ellipsis: tracker.tag(**{"tunery.base": "builtin:tiny"})."""
+        from mlflow.entities import RunTag
+
         if tags:
-            self.writer.tags(tags)
+            entities = [RunTag(key, tag_text(value)) for key, value in redact(tags).items()]
+            send = partial(self.store.client.log_batch, self.run_id, tags=entities)
+            self._deliver(f"the tags {', '.join(tags)}", send)
 
     # ---- curves
 
     def log_step(self, metrics: StepMetrics) -> None:
         """Take the values of an optimizer step; never waits. Steps that a resumed run holds already are left out."""
-        now = int(time.time() * 1000)
-        names = {entity_name(key): float(value) for key, value in metrics.values.items()}
-        self.writer.points(
-            [
-                MetricValue(key, value, metrics.step, now)
-                for key, value in names.items()
-                if self._is_new(key, metrics.step)
-            ]
-        )
+        values = {entity_name(key): float(value) for key, value in metrics.values.items()}
+        new = {key: value for key, value in values.items() if self._is_new(key, metrics.step)}
+        self.log_metrics(new, metrics.step)
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
-        """Log numbers that are not a curve, linked to a logged model if one is named."""
-        now = int(time.time() * 1000)
-        self.writer.points(
-            [MetricValue(entity_name(key), float(value), step, now, model_id) for key, value in values.items()]
-        )
+        """Log numbers, linked to a logged model if one is named."""
+        self.queue.post([_metric(key, value, step, model_id) for key, value in values.items()])
 
     def flush(self) -> bool:
         """Send what waits; whether all arrived."""
-        return self.writer.retry_queue.flush()
+        return self.queue.flush()
 
     # ---- artifacts
 
     def log_text(self, text: str, name: str) -> None:
         """Write a text artifact."""
-        self.writer.text(text, name)
+        self._deliver(f"the artifact {name}", partial(self.store.client.log_text, self.run_id, redact(text), name))
 
     def log_dict(self, tree: Mapping[str, Any], name: str) -> None:
-        """Write a tree as JSON, or as YAML if `name` ends so."""
-        import yaml
-
-        clean = redact(dict(tree))
-        if name.endswith((".yaml", ".yml")):
-            self.log_text(yaml.safe_dump(clean, sort_keys=False, allow_unicode=True), name)
-        else:
-            self.log_text(json.dumps(clean, indent=2, ensure_ascii=False, default=str) + "\n", name)
+        """Write a tree as JSON."""
+        self.log_text(json.dumps(redact(dict(tree)), indent=2, ensure_ascii=False, default=str) + "\n", name)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Upload a file into a folder of the run's artifacts."""
-        self.writer.file(path, folder)
-
-    def log_folder(self, path: Path, folder: str | None = None) -> None:
-        """Upload what a folder holds."""
-        self.writer.file(path, folder)
+        """Upload a file into a folder of the run's artifacts, or what a folder holds; text files lose their secrets."""
+        if not path.exists():
+            raise FileNotFoundError(path)
+        what = f"the artifact {'/'.join(filter(None, [folder, path.name]))}"
+        upload = self.store.client.log_artifacts if path.is_dir() else self.store.client.log_artifact
+        clean = without_secrets(path)
+        if not self.queue.deliver(what, partial(upload, self.run_id, str(clean), folder)):
+            kept = copied(clean, self.queue.folder)  # the caller may delete the file before it can be sent
+            self.queue.keep(what, partial(upload, self.run_id, str(kept), folder))
+        if clean != path:
+            shutil.rmtree(clean.parent.parent)
 
     def log_figure(self, figure: Figure, name: str) -> None:
         """Save a figure as the artifact `name`, for instance plots/loss.png."""
-        with tempfile.TemporaryDirectory(prefix="tunery-figure-") as folder:
-            path = Path(folder) / Path(name).name
-            figure.savefig(path, bbox_inches="tight", dpi=120)
-            self.writer.file(path, _folder_of(name))
+        look = {"bbox_inches": "tight", "dpi": 120}
+        send = partial(self.store.client.log_figure, self.run_id, figure, name, save_kwargs=look)
+        self._deliver(f"the artifact {name}", send)
 
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Log a table that the MLflow UI shows and compares between runs; `name` ends in .json."""
-        self.writer.table(frame, name)
+        send = partial(self.store.client.log_table, self.run_id, redact_frame(frame), name)
+        self._deliver(f"the table {name}", send)
 
     # ---- results
 
@@ -201,25 +224,21 @@ class RunLog(ABC):
         Returns:
             What was logged, by name.
         """
-        metrics = score_metrics(base, tuned)
-        digests = {task: items_digest(result.samples["item_id"]) for task, result in {**base, **tuned}.items()}
+        results = {**base, **tuned}
+        digests = {task: items_digest(result.samples["item_id"]) for task, result in results.items()}
         if digests:
-            self.writer.datasets(evaluation_inputs({**base, **tuned}))
-        now = int(time.time() * 1000)
+            self._deliver("dataset inputs", partial(self._link_datasets, evaluation_inputs(results)))
         points = [
-            MetricValue(entity_name(m.key), m.value, step, now, _owner(m.key, model_id), m.task, digests[m.task])
-            for m in metrics
+            _metric(key, value, step, model_id, dataset_name=task, dataset_digest=digests[task])
+            for task, metrics in score_metrics(base, tuned).items()
+            for key, value in metrics.items()
         ]
-        self.writer.points(points)
-        heads = {
-            "score": score,
-            "base/score": base_score,
-            "delta/score": None if score is None or base_score is None else score - base_score,
-        }
-        whole = {key: value for key, value in heads.items() if value is not None}
-        for key, value in whole.items():
-            self.log_metrics({key: value}, step, _owner(key, model_id))
-        return {**{point.key: point.value for point in points}, **whole}
+        heads = {"score": score, "base/score": base_score}
+        if score is not None and base_score is not None:
+            heads["delta/score"] = score - base_score
+        points += [_metric(key, value, step, model_id) for key, value in heads.items() if value is not None]
+        self.queue.post(points)
+        return {point.key: point.value for point in points}
 
     def log_tasks(
         self, results: Mapping[str, TaskResult], *, asked: Mapping[str, str], counted: Collection[str], split: str
@@ -237,23 +256,41 @@ class RunLog(ABC):
             for task, metric in asked.items()
             if task in results
         }
-        self.writer.params(task_params(conditions))
+        self.log_params(task_params(conditions))
 
     def log_samples(self, results: Mapping[str, TaskResult], folder: str = "samples") -> None:
         """Write samples/<task>.parquet: one row an item."""
         with tempfile.TemporaryDirectory(prefix="tunery-samples-") as place:
-            for task, result in results.items():
-                path = Path(place) / file_name(task)
-                redact_frame(result.samples).to_parquet(path, index=False)
-                self.writer.file(path, folder)
+            for path in write_samples(results, Path(place)):
+                self.log_artifact(path, folder)
 
-    def log_generations(self, generations: Sequence[Generation], name: str = "generations.json") -> None:
+    def log_generations(self, generations: Sequence[Generation]) -> None:
         """Log base and tuned answers side by side as an MLflow table."""
         import pandas as pd
 
-        self.log_table(pd.DataFrame([asdict(generation) for generation in generations]), name)
+        self.log_table(pd.DataFrame([asdict(generation) for generation in generations]), "generations.json")
 
     # ---- inner
+
+    def _deliver(self, what: str, send: Callable[[], object]) -> None:
+        if not self.queue.deliver(what, send):
+            self.queue.keep(what, send)
+
+    def _link_datasets(self, inputs: list[DatasetInput]) -> None:
+        """Link dataset inputs to the run, also when another run adds the same dataset at that moment.
+
+        MLflow looks for a dataset, then adds it; it refuses the second of two runs, which finds it when it asks again.
+        Source: mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore._log_inputs_impl
+        """
+        from mlflow.exceptions import MlflowException
+
+        for left in reversed(range(_TRIES)):
+            try:
+                self.store.client.log_inputs(self.run_id, inputs)
+                return
+            except MlflowException as error:
+                if not left or not _WAS_THERE.search(str(error)):
+                    raise
 
     def _is_new(self, key: str, step: int) -> bool:
         if key not in self._known_metrics:
@@ -263,9 +300,8 @@ class RunLog(ABC):
             self._logged_steps[key] = {metric.step for metric in history}
         return step not in self._logged_steps[key]
 
-    def _refuse_changes(self, params: Mapping[str, object]) -> None:
-        from tunery.tracking.writer import param_text
-
+    def _log_unchanged(self, params: Mapping[str, object]) -> None:
+        """Log params, of which a resumed run must not have other values."""
         changed = [
             Fault(key.removeprefix("cfg."), f"{self._known_params[key]}, as when the run began", value)
             for key, value in params.items()
@@ -273,11 +309,7 @@ class RunLog(ABC):
         ]
         if changed:
             raise ConfigError(f"--resume {self.run_id}", changed, "Undo the change, or start a new run.")
-
-    def _where_adapter_lies(self) -> str:
-        if self.adapter_folder is None:
-            return "No adapter was written yet."
-        return f"The adapter is not lost: it lies in {self.adapter_folder}."
+        self.log_params(params)
 
 
 def _method(base: Mapping[str, Any], adapter: Mapping[str, Any]) -> str:
@@ -288,11 +320,9 @@ def _method(base: Mapping[str, Any], adapter: Mapping[str, Any]) -> str:
     return f"{quantised}{'dora' if adapter.get('dora') else 'lora'}"
 
 
-def _owner(key: str, model_id: str | None) -> str | None:
-    """The base's scores are not the logged adapter's."""
-    return None if key.startswith("base/") else model_id
+def _metric(key: str, value: float, step: int, model_id: str | None, **dataset: str) -> Metric:
+    """A point of now; the base's scores are not the logged adapter's."""
+    from mlflow.entities import Metric
 
-
-def _folder_of(name: str) -> str | None:
-    folder = str(Path(name).parent)
-    return None if folder == "." else folder
+    owner = None if key.startswith("base/") else model_id
+    return Metric(entity_name(key), float(value), int(time.time() * 1000), step, model_id=owner, **dataset)

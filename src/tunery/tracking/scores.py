@@ -4,40 +4,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from tunery.evaluation.result import averaging
 from tunery.evaluation.samples import items_digest
-from tunery.records import Score, TaskResult
-from tunery.tracking.writer import entity_name
+from tunery.records import TaskResult
+from tunery.tracking.entities import entity_name
 
 TASK_PARAM = "task."
 
 
-@dataclass(frozen=True)
-class ScoreMetric:
-    """A metric of a run and the task whose items it was measured on."""
-
-    key: str
-    value: float
-    task: str
-
-
-def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> list[ScoreMetric]:
-    """lm_eval/<task>/<metric>, base/..., delta/..., each with its `_stderr` where one is defined.
+def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> dict[str, dict[str, float]]:
+    """lm_eval/<task>/<metric>, base/..., delta/..., each with its `_stderr` where one is defined, by task.
 
     Args:
         base: The base model's results by task; a task that is missing there gets no base and delta.
         tuned: The adapter's results by task.
-
-    Returns:
-        Metrics in the order of the tasks.
     """
-    metrics = [metric for task, result in tuned.items() for metric in _own("lm_eval", task, result)]
-    metrics += [metric for task, result in base.items() for metric in _own("base", task, result)]
-    for task in tuned:
-        if task in base:
-            metrics += _delta(task, base[task], tuned[task])
+    metrics: dict[str, dict[str, float]] = {task: {} for task in (*tuned, *base)}
+    for task, result in tuned.items():
+        metrics[task] |= task_scores(f"lm_eval/{task}", result)
+    for task, result in base.items():
+        metrics[task] |= task_scores(f"base/{task}", result)
+        if task in tuned:
+            metrics[task] |= _delta(f"delta/{task}", result, tuned[task])
+    return metrics
+
+
+def task_scores(prefix: str, result: TaskResult) -> dict[str, float]:
+    """Scores of one task as <prefix>/<metric>, each with its `_stderr` where one is defined."""
+    metrics = {}
+    for name, score in result.scores.items():
+        metrics[f"{prefix}/{name}"] = score.value
+        if score.stderr is not None:
+            metrics[f"{prefix}/{name}_stderr"] = score.stderr
+    return metrics
+
+
+def _delta(prefix: str, base: TaskResult, tuned: TaskResult) -> dict[str, float]:
+    from tunery.statistics.paired import paired_stderr  # scipy and statsmodels take a second to import
+
+    metrics = {}
+    for name in (name for name in tuned.scores if name in base.scores):
+        metrics[f"{prefix}/{name}"] = tuned.scores[name].value - base.scores[name].value
+        how = averaging(tuned, name)
+        error = paired_stderr(base.samples, tuned.samples, name, how) if how else None
+        if error is not None:
+            metrics[f"{prefix}/{name}_stderr"] = error
     return metrics
 
 
@@ -68,29 +81,3 @@ def task_params(conditions: Mapping[str, Mapping[str, object]]) -> dict[str, str
         f"{TASK_PARAM}{task}": json.dumps(dict(known) if task == entity_name(task) else {**known, "task": task})
         for task, known in conditions.items()
     }
-
-
-def _own(prefix: str, task: str, result: TaskResult) -> list[ScoreMetric]:
-    return [
-        metric
-        for name, score in result.scores.items()
-        for metric in _with_error(f"{prefix}/{task}/{name}", task, score.value, score.stderr)
-    ]
-
-
-def _delta(task: str, base: TaskResult, tuned: TaskResult) -> list[ScoreMetric]:
-    from tunery.statistics.paired import paired_stderr  # scipy and statsmodels take a second to import
-
-    metrics: list[ScoreMetric] = []
-    for name in (name for name in tuned.scores if name in base.scores):
-        before: Score = base.scores[name]
-        gain = tuned.scores[name].value - before.value
-        how = averaging(tuned, name)
-        error = paired_stderr(base.samples, tuned.samples, name, how) if how else None
-        metrics += _with_error(f"delta/{task}/{name}", task, gain, error)
-    return metrics
-
-
-def _with_error(key: str, task: str, value: float, stderr: float | None) -> list[ScoreMetric]:
-    error = [] if stderr is None else [ScoreMetric(f"{key}_stderr", stderr, task)]
-    return [ScoreMetric(key, value, task), *error]

@@ -8,11 +8,11 @@ import os
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from tunery.errors import Fault, TrackingError
@@ -20,6 +20,8 @@ from tunery.tracking.redact import guard_logs, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+Answer = TypeVar("Answer")
 
 DEFAULT_DATABASE = "mlflow.db"
 
@@ -39,6 +41,14 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+PATIENCE_SECONDS = 4.0
+
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3.
+_DRIVERS = "For PostgreSQL: pip install psycopg2-binary, and write postgresql+psycopg2://..."
+_STORES = "Use sqlite:///mlflow.db, postgresql://..., or http://... of an mlflow server."
+_HANDLED_BY_MLFLOW = ("databricks", "databricks-uc", "uc")
 
 
 @dataclass(frozen=True)
@@ -67,20 +77,37 @@ class Store:
         with refusals(self.uri):
             found = self.client.get_experiment_by_name(wanted)
             if found is None:
+                database = sqlite_file(self.uri)
+                # Beside the database, wherever the process stands; a server decides for itself.
+                place = None if database is None else str(database.parent / "mlruns" / wanted)
                 try:
-                    place = _artifact_folder(self.uri, wanted)
                     return str(self.client.create_experiment(wanted, artifact_location=place, tags=_EXPERIMENT_TAGS))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
                     found = self.client.get_experiment_by_name(wanted)
         if found is None or found.lifecycle_stage == "deleted":
-            raise TrackingError(
-                redact(self.uri),
-                f"the experiment {wanted!r} was deleted. Restore it "
-                f"(mlflow experiments restore -x {found.experiment_id if found else '<id>'}) or choose another name.",
-            )
+            restore = f"mlflow experiments restore -x {found.experiment_id if found else '<id>'}"
+            told = f"the experiment {wanted!r} was deleted. Restore it ({restore}) or choose another name."
+            raise TrackingError(redact(self.uri), told)
         return str(found.experiment_id)
+
+    def found(self, ask: Callable[..., Answer], *names: str) -> Answer | None:
+        """What a method of the client answers; None if there is nothing of that name.
+
+        Raises:
+            TrackingError: If the store does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with refusals(self.uri):
+            try:
+                return ask(*names)
+            except MlflowException as error:
+                # The second is MLflow's word for an alias that nobody has, and for a name that nothing can have.
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
 
 
 def connect(uri: str | None, experiment: str) -> Store:
@@ -98,8 +125,10 @@ def connect(uri: str | None, experiment: str) -> Store:
     """
     for name, value in {**_PATIENCE, **_QUIET}.items():
         os.environ.setdefault(name, value)
-    address = _absolute(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}")
-    check_connection(address)
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}"
+    if (database := sqlite_file(address)) is not None:
+        address = f"sqlite:///{database}"  # absolute: a later change of folder must not open another database
+    _check_connection(address)
 
     import mlflow
 
@@ -114,11 +143,7 @@ def connect(uri: str | None, experiment: str) -> Store:
 
 @contextmanager
 def refusals(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises inside into one TrackingError, without credentials.
-
-    Raises:
-        TrackingError: If the store refused or stopped answering.
-    """
+    """Turn what MLflow raises inside into one TrackingError, without credentials."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -128,30 +153,14 @@ def refusals(uri: str) -> Iterator[None]:
 
 
 def _explain(error: Exception) -> Fault:
-    first_line = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
-    text = first_line.rstrip(".")
+    text = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__).rstrip(".")
     if "out-of-date database schema" in text:
-        return Fault(
-            f"the database was made by another MLflow ({text})", advice="Back it up, then: mlflow db upgrade <uri>."
-        )
+        advice = "Back it up, then: mlflow db upgrade <uri>."
+        return Fault(f"the database was made by another MLflow ({text})", advice=advice)
     if getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
-        return Fault(
-            f"access denied ({text})",
-            advice="Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
-        )
+        advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        return Fault(f"access denied ({text})", advice=advice)
     return Fault("MLflow", text, advice="Check MLFLOW_TRACKING_URI and the server's log.")
-
-
-def _absolute(uri: str) -> str:
-    """A relative SQLite path is fixed now: a later change of folder must not open another database."""
-    path = sqlite_file(uri)
-    return uri if path is None else f"sqlite:///{path}"
-
-
-def _artifact_folder(uri: str, experiment: str) -> str | None:
-    """Beside the database, wherever the process stands; a server decides for itself."""
-    path = sqlite_file(uri)
-    return None if path is None else str(path.parent / "mlruns" / experiment)
 
 
 @contextmanager
@@ -180,20 +189,8 @@ def _silence() -> None:
     guard_logs()
 
 
-PATIENCE_SECONDS = 4.0
-
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-# SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3.
-_DRIVERS = "For PostgreSQL: pip install psycopg2-binary, and write postgresql+psycopg2://..."
-_HANDLED_BY_MLFLOW = ("databricks", "databricks-uc", "uc")
-
-
-def check_connection(uri: str) -> None:
-    """Nothing if the store answers.
-
-    Raises:
-        TrackingError: If it does not answer within seconds, cannot be written, or is of a kind that is not supported.
-    """
+def _check_connection(uri: str) -> None:
+    """Nothing if the store answers within seconds, can be written, and is of a kind that MLflow supports."""
     scheme = urlsplit(uri).scheme.split("+")[0]
     if scheme == "sqlite":
         _check_sqlite(uri)
@@ -201,8 +198,13 @@ def check_connection(uri: str) -> None:
         _check_server(uri)
     elif scheme in _DATABASE_PORTS:
         _check_database(uri, _DATABASE_PORTS[scheme])
+    elif scheme in ("file", ""):
+        rule = "a database or a server: MLflow no longer writes runs to plain folders"
+        advice = f"{_STORES} Move old runs with: mlflow migrate-filestore --help."
+        raise TrackingError(redact(uri), Fault("MLFLOW_TRACKING_URI", rule, redact(uri), advice))
     elif scheme not in _HANDLED_BY_MLFLOW:
-        raise TrackingError(redact(uri), _unsupported(uri, scheme))
+        rule = "sqlite:///, postgresql://, mysql://, mssql://, http:// or https://"
+        raise TrackingError(redact(uri), Fault("MLFLOW_TRACKING_URI", rule, redact(uri), _STORES))
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -213,41 +215,21 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(rest.split("?")[0])).expanduser().absolute()
 
 
-def _unsupported(uri: str, scheme: str) -> Fault:
-    advice = "Use sqlite:///mlflow.db, postgresql://..., or http://... of an mlflow server."
-    if scheme in ("file", ""):
-        return Fault(
-            "MLFLOW_TRACKING_URI",
-            "a database or a server: MLflow no longer writes runs to plain folders",
-            redact(uri),
-            f"{advice} Move old runs with: mlflow migrate-filestore --help.",
-        )
-    return Fault(
-        "MLFLOW_TRACKING_URI", "sqlite:///, postgresql://, mysql://, mssql://, http:// or https://", redact(uri), advice
-    )
-
-
 def _check_sqlite(uri: str) -> None:
     path = sqlite_file(uri)
     if path is None:
         raise TrackingError(uri, Fault("MLFLOW_TRACKING_URI", "sqlite:/// and a path", uri, "Try sqlite:///mlflow.db."))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path, timeout=PATIENCE_SECONDS) as connection:
+        with closing(sqlite3.connect(path, timeout=PATIENCE_SECONDS)) as connection:
             # Takes the write lock and writes nothing: tells a read-only or foreign file from a database.
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
-        connection.close()
     except (OSError, sqlite3.Error) as error:
         if "locked" in str(error):  # a busy database is a working one
             return
-        raise TrackingError(
-            str(path),
-            Fault(
-                f"the SQLite database cannot be written ({error})",
-                advice="Check the path and its permissions, or set MLFLOW_TRACKING_URI to another store.",
-            ),
-        ) from error
+        advice = "Check the path and its permissions, or set MLFLOW_TRACKING_URI to another store."
+        raise _unusable(str(path), f"the SQLite database cannot be written ({error})", advice) from error
 
 
 def _check_server(uri: str) -> None:
@@ -262,36 +244,27 @@ def _check_server(uri: str) -> None:
 
 
 def _check_database(uri: str, usual_port: int) -> None:
+    import sqlalchemy
+
     parts = urlsplit(uri)
     try:
         if parts.hostname:
             socket.create_connection((parts.hostname, parts.port or usual_port), timeout=PATIENCE_SECONDS).close()
     except (OSError, ValueError) as error:
         raise _silent(uri, str(error)) from error
-    _check_login(uri)
-
-
-def _check_login(uri: str) -> None:
-    import sqlalchemy
-
     try:
         sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool).connect().close()
     except ImportError as error:
-        raise TrackingError(
-            redact(uri), Fault(f"the database's driver is missing ({error})", advice=_DRIVERS)
-        ) from error
+        raise _unusable(uri, f"the database's driver is missing ({error})", _DRIVERS) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = redact(str(error)).strip().splitlines()[0]
-        raise TrackingError(
-            redact(uri), Fault(f"the database refuses ({reason})", advice="Check user, password and database name.")
-        ) from error
+        raise _unusable(uri, f"the database refuses ({reason})", "Check user, password and database name.") from error
 
 
 def _silent(uri: str, reason: str) -> TrackingError:
-    return TrackingError(
-        redact(uri),
-        Fault(
-            f"the tracking server does not answer ({redact(reason)})",
-            advice="Start it, check MLFLOW_TRACKING_URI, or unset that to use ./mlflow.db.",
-        ),
-    )
+    advice = "Start it, check MLFLOW_TRACKING_URI, or unset that to use ./mlflow.db."
+    return _unusable(uri, f"the tracking server does not answer ({redact(reason)})", advice)
+
+
+def _unusable(where: str, told: str, advice: str) -> TrackingError:
+    return TrackingError(redact(where), Fault(told, advice=advice))

@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.errors import Pruned
-from tunery.evaluation.samples import file_name
 from tunery.records import TaskResult
-from tunery.tracking.run import ERROR, FAILURE, run_end_of
+from tunery.tracking.entities import entity_name, write_samples
+from tunery.tracking.run import ERROR, FAILURE, forget_failure, run_end_of
+from tunery.tracking.scores import task_scores
 from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import entity_name, redact_frame
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run
@@ -45,18 +45,14 @@ def unfinished_child(store: Store, parent: str, run_id: str | None, study: str, 
     """The run in which a trial was begun, unless it has finished or is gone.
 
     Args:
-        store: MLflow's.
         parent: The study's run.
         run_id: As the trial knows it; None where its worker died before it could say.
         study, trial: The tags by which such a run is found.
     """
     for run in children(store, parent):
         tags = run.data.tags
-        same = (
-            run.info.run_id == run_id
-            if run_id is not None
-            else (tags.get("tunery.study"), tags.get("tunery.trial")) == (study, trial)
-        )
+        by_tags = (tags.get("tunery.study"), tags.get("tunery.trial")) == (study, trial)
+        same = by_tags if run_id is None else run.info.run_id == run_id
         if same and run.info.status != "FINISHED":
             return str(run.info.run_id)
     return None
@@ -67,10 +63,9 @@ def finish_child(store: Store, run_id: str, pruned: Pruned | None = None) -> Non
     with refusals(store.uri):
         for tag, text in run_end_of(pruned).tags.items():
             store.client.set_tag(run_id, tag, text)
-        if store.client.get_run(run_id).info.status != "FINISHED":
-            for tag in (FAILURE, ERROR):
-                store.client.set_tag(run_id, tag, "")
-                store.client.delete_tag(run_id, tag)
+        run = store.client.get_run(run_id)
+        if run.info.status != "FINISHED":
+            forget_failure(store, run)
             store.client.set_terminated(run_id, "FINISHED")
 
 
@@ -80,7 +75,6 @@ def end_abandoned(
     """Mark runs that nobody works on any more as KILLED.
 
     Args:
-        store: MLflow's.
         parent: The study's run.
         worked_on: Whether a worker has a run, for each that a trial knows. Asked after MLflow: a run that began in
             between is not among those looked at.
@@ -115,19 +109,11 @@ def _mark_killed(store: Store, run_ids: Sequence[str]) -> None:
 
 def log_locked(store: Store, run_id: str, results: Mapping[str, TaskResult], score: float | None) -> None:
     """Log scores on locked items into a run that has finished: locked/score, locked/<task>/<metric>, and samples."""
-    metrics = {
-        f"locked/{task}/{name}{ending}": value
-        for task, result in results.items()
-        for name, found in result.scores.items()
-        for ending, value in (("", found.value), ("_stderr", found.stderr))
-        if value is not None
-    }
-    if score is not None:
-        metrics["locked/score"] = score
+    metrics = {} if score is None else {"locked/score": score}
+    for task, result in results.items():
+        metrics |= task_scores(f"locked/{task}", result)
     with refusals(store.uri), TemporaryDirectory(prefix="tunery-samples-") as place:
         for key, value in metrics.items():
             store.client.log_metric(run_id, entity_name(key), value)
-        for task, result in results.items():
-            path = Path(place) / file_name(task)
-            redact_frame(result.samples).to_parquet(path, index=False)
+        for path in write_samples(results, Path(place)):
             store.client.log_artifact(run_id, str(path), "samples/locked")

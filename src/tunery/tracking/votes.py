@@ -12,11 +12,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.errors import Fault, TrackingError
+from tunery.tracking.entities import redact_frame
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef
 from tunery.tracking.run import KIND, PROJECT
 from tunery.tracking.store import Store, refusals
-from tunery.tracking.writer import redact_frame
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

@@ -67,7 +67,7 @@ def _entries(project: Project, store: Store | None, faults: list[Fault]) -> Iter
 
 
 def _config_of_run(project: Project, name: str, store: Store) -> Mapping[str, Any]:
-    from tunery.tracking.registry import run_config
+    from tunery.tracking.run_facts import run_config
 
     tree = run_config(store, name.removeprefix(RUNS))
     if tree is None:

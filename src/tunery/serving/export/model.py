@@ -67,8 +67,7 @@ def opened(ref: str, store: Store) -> Iterator[ExportedModel]:
     """
     from tunery.serving.chat.pair import fetched
     from tunery.tracking.flavor.rebuild import read_facts
-    from tunery.tracking.registry import project_folder
-    from tunery.tracking.run_facts import read_run
+    from tunery.tracking.run_facts import project_folder, read_run
 
     with fetched(ref, store) as (found, folder):
         home = project_folder(store, found.run_id) if found.run_id else None

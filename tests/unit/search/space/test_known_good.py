@@ -11,7 +11,7 @@ from tests.unit.search.conftest import MakeProject
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError
 from tunery.search.space.known_good import known_good
-from tunery.tracking import registry
+from tunery.tracking import run_facts
 
 SPACE = """{
   adapter.rank: {choices: [8, 16, 32]},
@@ -78,7 +78,7 @@ def test_a_run_is_reduced_to_what_is_searched(make: MakeProject, monkeypatch: py
         asked.append((store, run_id))
         return trained
 
-    monkeypatch.setattr(registry, "run_config", run_config)
+    monkeypatch.setattr(run_facts, "run_config", run_config)
     assert known_good(project, STORE) == [{"adapter.rank": 8, "adapter.dora": False, "adapter.alpha": 16}]
     assert asked == [(STORE, "abc")]
     assert known_good(project) == []
@@ -87,12 +87,12 @@ def test_a_run_is_reduced_to_what_is_searched(make: MakeProject, monkeypatch: py
 def test_a_run_outside_of_the_space_is_refused(make: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make(SPACE, search__known_good="['runs:/abc']")
     trained = resolved(make(adapter__rank="8", adapter__alpha="99"))
-    monkeypatch.setattr(registry, "run_config", lambda *_: trained)
+    monkeypatch.setattr(run_facts, "run_config", lambda *_: trained)
     with pytest.raises(ConfigError, match=r"runs:/abc adapter\.alpha is 99, but must be 16"):
         known_good(project, STORE)
 
 
 def test_a_run_that_tunery_did_not_make_is_refused(make: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "run_config", lambda *_: None)
+    monkeypatch.setattr(run_facts, "run_config", lambda *_: None)
     with pytest.raises(ConfigError, match=r"runs:/abc.* but must be runs:/ and the id of a run that tunery made"):
         known_good(make(SPACE, search__known_good="['runs:/abc']"), STORE)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tunery.tracking.registry import project_folder
 from tunery.tracking.run import open_run
+from tunery.tracking.run_facts import project_folder
 from tunery.tracking.store import Store
 
 
