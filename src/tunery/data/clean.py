@@ -22,12 +22,7 @@ class Cleaned:
 
 
 def clean(conversations: Sequence[Conversation], config: CleanConfig) -> Cleaned:
-    """Take the declared steps: markup, characters, lengths, then duplicates of what is left.
-
-    Args:
-        conversations: Rows in order; of equal rows the first is kept.
-        config: The steps.
-    """
+    """Take the declared steps: markup, characters, lengths, then duplicates of what is left; the first stays."""
     result = Cleaned(list(conversations))
     if config.strip_markup:
         _rewrite(result, "strip_markup", strip_markup)

@@ -36,9 +36,8 @@ def encode_all(
     turn with no such token, the tokenizer's eos token is put there.
 
     Args:
-        conversations: Rows in order.
         tokenizer: Of the base; its chat template is used unless data.template is plain.
-        data: max_length and template.
+        data: max_length and template are used.
         loss_on: completion (the last assistant turn), assistant (every one) or all tokens.
 
     Raises:
@@ -66,8 +65,7 @@ def encode_all(
 class PlainRenderer:
     """No chat template: everything before the last answer, then the answer.
 
-    Args:
-        loss_on: completion or all; there are no marks that would tell earlier answers apart.
+    `loss_on` is completion or all: there are no marks that would tell earlier answers apart.
     """
 
     def __init__(self, loss_on: str) -> None:

@@ -30,13 +30,7 @@ class RowLog:
     def report(
         self, train: Sequence[Example], validation: int, kept: Sequence[tuple[Conversation, Example]]
     ) -> DataReport:
-        """The report.
-
-        Args:
-            train: Examples after mixing.
-            validation: Rows held out.
-            kept: Rows that are trained or validated on, each once.
-        """
+        """The report, given the examples after mixing, how many are held out, and each row that is used once."""
         lengths = sorted(len(example.input_ids) for example in train)
         rows_kept = Counter(row.source for row, _ in kept)
         # The smallest length that at least so many percent of the rows do not exceed (nearest rank).
@@ -60,8 +54,6 @@ def check_bad_rows(source: str, bad: Sequence[Drop], rows: int, allowed: float) 
     """Stop when more than the allowed share of a source's rows cannot be used.
 
     Args:
-        source: As project.yaml names it.
-        bad: The rows.
         rows: Rows of the source, blank ones not counted.
         allowed: data.max_bad_rows.
 

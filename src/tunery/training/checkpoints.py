@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from tunery.errors import BaseModelError
 from tunery.records import StepMetrics
 
 FOLDER = "checkpoints"
@@ -40,12 +41,6 @@ def prune_checkpoints(out: Path, keep: set[int]) -> None:
     for step, folder in _whole(out / FOLDER).items():
         if step not in keep:
             shutil.rmtree(folder)
-
-
-def clear_checkpoints(out: Path) -> None:
-    """Delete what an earlier run left, torn checkpoints too."""
-    if (out / FOLDER).is_dir():
-        shutil.rmtree(out / FOLDER)
 
 
 def _whole(folder: Path) -> dict[int, Path]:
@@ -99,7 +94,14 @@ class TrainingProgress:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote."""
+        """Read what `write` wrote.
+
+        Raises:
+            BaseModelError: If the folder is not a whole checkpoint.
+        """
+        if not (folder / PROGRESS).is_file():
+            fault = f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
+            raise BaseModelError(str(folder), fault)
         record: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         record["history"] = [StepMetrics(entry["step"], entry["values"]) for entry in record["history"]]
         record["validation_nll"] = {int(step): nll for step, nll in record["validation_nll"].items()}

@@ -17,14 +17,10 @@ from tunery.training.stop import StopSignal
 
 
 class StepClock:
-    """A stopwatch for optimisation alone: validation, scoring and writing pause it.
+    """A stopwatch for optimisation alone: validation, scoring and writing pause it."""
 
-    Args:
-        seconds: Already spent, in a run that is resumed.
-    """
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._spent = seconds
+    def __init__(self, seconds: float) -> None:
+        self._spent = seconds  # already, in a run that is resumed
         self._since: float | None = None
 
     def start(self) -> None:
