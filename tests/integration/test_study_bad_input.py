@@ -216,7 +216,7 @@ def test_what_every_worker_would_meet_ends_them_all(place: Place, runs: Runs) ->
         search={"space": SPACE, "objectives": {"lm_eval/world_facts/accc": "maximize"}},
         evaluation={"tasks": ["world_facts"], "limit": 40},
     )
-    outcome = place.tunery("tune", "--project", ".", "--workers", "2")
+    outcome = place.process("tune", "--project", ".", "--workers", "2")  # the workers write to its stderr
     assert outcome.code == 2, outcome.err + outcome.out
     assert "lm_eval/world_facts/accc" in outcome.err
     assert {run.info.status for run in runs(place)}.isdisjoint({"RUNNING"})
