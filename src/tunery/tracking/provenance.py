@@ -18,19 +18,13 @@ _GIT_SECONDS = 10
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a run came from.
+    """Where a run came from."""
 
-    Args:
-        commit: Git commit of the working folder, None outside a repository.
-        dirty: Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
-        diff: `git diff HEAD`, then the names of untracked files.
-        packages: One `name==version` a line, as pip freeze has it.
-    """
-
-    commit: str | None
+    commit: str | None  # git commit of the working folder, None outside a repository
+    # Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
     dirty: bool | None
-    diff: str
-    packages: str
+    diff: str  # `git diff HEAD`, then the names of untracked files
+    packages: str  # one `name==version` a line, as pip freeze has it
     hardware: dict[str, Any]
     command: tuple[str, ...]
 

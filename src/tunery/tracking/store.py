@@ -51,15 +51,10 @@ _HANDLED_BY_MLFLOW = ("databricks", "databricks-uc", "uc")
 
 @dataclass(frozen=True)
 class Store:
-    """An MLflow store that answered.
+    """An MLflow store that answered."""
 
-    Args:
-        uri: Tracking URI, absolute where it is a file.
-        experiment: Name of the experiment for new runs; made when the first run needs it.
-    """
-
-    uri: str
-    experiment: str
+    uri: str  # tracking URI, absolute where it is a file
+    experiment: str  # name of the experiment for new runs; made when the first run needs it
     client: MlflowClient
 
     def experiment_id(self, name: str | None = None) -> str:

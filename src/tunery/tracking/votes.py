@@ -28,24 +28,17 @@ _METRICS: Mapping[Choice, str] = {"tuned": "votes/wins", "tie": "votes/ties", "b
 
 @dataclass(frozen=True)
 class Vote:
-    """One choice.
+    """One choice."""
 
-    Args:
-        prompt: The last question before the choice; base and tuned are the answers to it.
-        turns: Questions that were asked in the conversation.
-        conversation: All of it, both sides, as JSON.
-        tuned_on_the: Where the tuned model's answers stood; the sides were not named before the choice.
-        settings: temperature, top_p, max_tokens, seed.
-    """
-
-    prompt: str
+    prompt: str  # the last question before the choice; base and tuned are the answers to it
     base: str
     tuned: str
     choice: Choice
-    turns: int
-    conversation: str
+    turns: int  # questions that were asked in the conversation
+    conversation: str  # all of it, both sides, as JSON
+    # Where the tuned model's answers stood; the sides were not named before the choice.
     tuned_on_the: Literal["left", "right"]
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)  # temperature, top_p, max_tokens, seed
 
 
 class VoteLog:

@@ -50,20 +50,13 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """All that is needed to rebuild a trained model from its folder.
+    """All that is needed to rebuild a trained model from its folder."""
 
-    Args:
-        method: lora or full: whether the folder holds an adapter or all weights.
-        base: The section `base`, with revision and types as they were resolved.
-        base_folder: Absolute path of a base that was a local folder, else None.
-        template: chat or plain: how prompts become tokens.
-    """
-
-    method: str
-    base: BaseConfig
+    method: str  # lora or full: whether the folder holds an adapter or all weights
+    base: BaseConfig  # the section `base`, with revision and types as they were resolved
     identity: BaseIdentity
-    base_folder: str | None = None
-    template: Literal["chat", "plain"] = "chat"
+    base_folder: str | None = None  # absolute path of a base that was a local folder, else None
+    template: Literal["chat", "plain"] = "chat"  # chat or plain: how prompts become tokens
     max_new_tokens: int = 256
 
     def section(self) -> dict[str, Any]:

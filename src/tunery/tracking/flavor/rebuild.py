@@ -21,18 +21,12 @@ _MLMODEL = "MLmodel"
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A trained model in memory.
+    """A trained model in memory."""
 
-    Args:
-        model: With its adapter, in eval mode.
-        loaded: The base below it, with tokenizer and identity; for method full, the trained model itself.
-        model_id: The logged model's id in MLflow; empty for a folder that was saved without a store.
-    """
-
-    model: Any
-    loaded: LoadedBase
+    model: Any  # with its adapter, in eval mode
+    loaded: LoadedBase  # the base below it, with tokenizer and identity; for method full, the trained model itself
     facts: ModelFacts
-    model_id: str = ""
+    model_id: str = ""  # the logged model's id in MLflow; empty for a folder that was saved without a store
 
 
 def read_facts(folder: Path) -> ModelFacts:
