@@ -185,7 +185,6 @@ def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
 
 def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker: Tracker) -> str | None:
     """Make the winner's adapter of the best seed a version of the project's model; once, however often resumed."""
-    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register, resolve
 
     run_id = _best_run(record, worker.project)
@@ -195,9 +194,7 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
     if known.get(RUN) == run_id:
         return str(known["version"])
     model = resolve(f"runs:/{run_id}", worker.store)
-    number = register(
-        tracker, LoggedAdapter(model.model_id, run_id), record.project, {"tunery.study": study.study_name}
-    )
+    number = register(tracker, model, record.project, {"tunery.study": study.study_name})
     version = f"{record.project}/{number}"
     study.set_user_attr(VERSION, {RUN: run_id, "version": version})
     return version
