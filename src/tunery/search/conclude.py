@@ -115,15 +115,11 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
-        notes=_notes(project, entered),
+        notes=[
+            *filter(None, [pruner_note(project)]),
+            *(f"Trial {one.trial} could not win: {one.refused}." for one in entered if one.refused),
+        ],
     )
-
-
-def _notes(project: Project, entered: Sequence[Finalist]) -> list[str]:
-    """What a reader must know beside the tables."""
-    refused = [f"Trial {one.trial} could not win: {one.refused}." for one in entered if one.refused]
-    note = pruner_note(project)
-    return [*([note] if note else []), *refused]
 
 
 def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> StudyRecord:
