@@ -53,9 +53,8 @@ class InputError(TuneryError):
         if len(self.faults) == 1:
             text = f"{where}: {self.faults[0]} {advice}".rstrip()
         else:
-            text = "\n  ".join(
-                [f"{where} has {len(self.faults)} faults", *map(str, self.faults), *filter(None, [advice])]
-            )
+            count = f"{where} has {len(self.faults)} faults"
+            text = "\n  ".join([count, *map(str, self.faults), *filter(None, [advice])])
         super().__init__(text)
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, list[Fault | str]]]:

@@ -24,17 +24,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One training row, whatever its source's format was; at least one turn is the assistant's.
-
-    Args:
-        origin: Where it came from: "rows.jsonl:17", the line of a csv or jsonl file, the row of a sheet
-            ("qa.xlsx[QA]:17"), else the row counted from 1.
-        source: Index of the source in the project's list.
-    """
+    """One training row, whatever its source's format was; at least one turn is the assistant's."""
 
     messages: tuple[Message, ...]
+    # "rows.jsonl:17", the line of a csv or jsonl file where the row begins; "qa.xlsx[QA]:17", the row number that the
+    # spreadsheet program shows; otherwise the row counted from 1.
     origin: str
-    source: int = 0
+    source: int = 0  # index of the source in the project's list
 
 
 @dataclass(frozen=True)
@@ -68,29 +64,20 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What became of every row: data/report.json and the table in the terminal.
-
-    Args:
-        drops: Every row left out, with its reason ("no answer", "blank", "duplicate of …", "contaminated", ...).
-        changed: Rows altered by each cleaning step, by name of the step.
-        train_rows, validation_rows: Rows after mixing.
-        token_percentiles: Tokens a row at "0", "5", "50", "95", "100" percent.
-        truncated: Origins of the rows that were cut at data.max_length.
-        target_share: Trained tokens / all tokens.
-        contaminated: Origins of rows that share an n-gram with an evaluation item -> the item's task.
-        notes: Sentences that a person should read: the detected format, a chat template that was added, ...
-    """
+    """What became of every row: data/report.json and the table in the terminal."""
 
     sources: tuple[SourceReport, ...]
+    # Every row left out, with its reason ("no answer", "blank", "duplicate of …", "contaminated", ...)
     drops: tuple[Drop, ...]
-    changed: Mapping[str, int]
-    train_rows: int
+    changed: Mapping[str, int]  # rows altered by each cleaning step, by name of the step
+    train_rows: int  # after mixing
     validation_rows: int
     train_tokens: int
-    token_percentiles: Mapping[str, int]
-    truncated: tuple[str, ...]
-    target_share: float
-    contaminated: Mapping[str, str]
+    token_percentiles: Mapping[str, int]  # tokens a row at "0", "5", "50", "95", "100" percent
+    truncated: tuple[str, ...]  # origins of the rows that were cut at data.max_length
+    target_share: float  # trained tokens / all tokens
+    contaminated: Mapping[str, str]  # origins of rows that share an n-gram with an evaluation item -> the item's task
+    # Sentences that a person should read: the detected format, a chat template that was added, ...
     notes: tuple[str, ...] = ()
 
 
@@ -126,22 +113,16 @@ class AdapterFacts:
 
 @dataclass(frozen=True)
 class Trained:
-    """The end of an optimisation.
+    """The end of an optimisation."""
 
-    Args:
-        folder: The kept checkpoint's adapter files (or full weights).
-        kept_by: The rule that chose it.
-        history: Every StepMetrics reported, in order.
-    """
-
-    folder: Path
-    kept_step: int
-    kept_by: str
+    folder: Path  # the kept checkpoint's adapter files (or full weights)
+    kept_step: int  # optimizer step of the checkpoint that was kept
+    kept_by: str  # the rule that chose it
     last_step: int
     train_seconds: float
     peak_memory_bytes: int
     validation_nll: float | None
-    history: Sequence[StepMetrics]
+    history: Sequence[StepMetrics]  # every StepMetrics reported, in order
 
 
 @dataclass(frozen=True)
@@ -158,68 +139,48 @@ class Score:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What must agree for two scores of a task to be comparable.
-
-    Args:
-        prompt: Digest of how the task asks and marks, which lm-eval's result files also give; "" if unknown.
-            `version` takes it in, with much that only a loaded task knows.
-    """
+    """What must agree for two scores of a task to be comparable."""
 
     task: str
     version: str
     few_shot: int
     limit: int | None
     chat_template: bool
+    # Digest of how the task asks and marks, which lm-eval's result files also give; "" if unknown. `version` takes it
+    # in, with much that only a loaded task knows.
     prompt: str = ""
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A task's scores and its items.
-
-    Args:
-        scores: By metric name; `metric.filter` where the task has several of lm-eval's filters.
-        samples: One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf,
-            where a group has several), passage (a name for the text that several items ask about), target, prediction,
-            one column a metric (its value on the item), loglikelihoods (list, empty for generation).
-        primary: The metric that counts towards the run's score.
-    """
+    """A task's scores and its items."""
 
     settings: TaskSettings
-    scores: Mapping[str, Score]
+    scores: Mapping[str, Score]  # by metric name; `metric.filter` where the task has several of lm-eval's filters
+    # One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf, where a group
+    # has several), passage (a name for the text that several items ask about), target, prediction, one column a metric
+    # (its value on the item), loglikelihoods (list, empty for generation).
     samples: pd.DataFrame
-    primary: str = ""
+    primary: str = ""  # the metric that counts towards the run's score
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another: above 0 the first is better, whatever the metric's direction.
+    """How much better one model is than another: above 0 the first is better, whatever the metric's direction."""
 
-    Args:
-        value: First - second, with the sign turned where less is better.
-        low, high: Its confidence interval; NaN if no error is known.
-        p_value: Two-sided, for "no difference"; NaN if nothing could be tested.
-        test: Name of the test that gave the p-value, or why there is none.
-        items: Items that both sides answered; 0 if they were not paired.
-        changed: How many of these have another value.
-        passages: Texts that the items ask about, where items share texts; the fewest of any task. None otherwise.
-        stderr: Standard error of the value; NaN if unknown.
-        score, baseline: Mean of the first side and of the second, turned like `value`.
-        adjusted: p-value after the correction for all comparisons of its kind; NaN before it.
-    """
-
-    value: float
-    low: float
+    value: float  # first - second, with the sign turned where less is better
+    low: float  # its confidence interval; NaN if no error is known
     high: float
-    p_value: float = math.nan
-    test: str = ""
-    items: int = 0
-    changed: int = 0
+    p_value: float = math.nan  # two-sided, for "no difference"; NaN if nothing could be tested
+    test: str = ""  # name of the test that gave the p-value, or why there is none
+    items: int = 0  # items that both sides answered; 0 if they were not paired
+    changed: int = 0  # how many of these have another value
+    # Texts that the items ask about, where items share texts; the fewest of any task. None otherwise.
     passages: int | None = None
-    stderr: float = math.nan
-    score: float = math.nan
-    baseline: float = math.nan
-    adjusted: float = math.nan
+    stderr: float = math.nan  # standard error of the value; NaN if unknown
+    score: float = math.nan  # mean of the first side, turned like `value`
+    baseline: float = math.nan  # mean of the second side, likewise
+    adjusted: float = math.nan  # p-value after the correction for all comparisons of its kind; NaN before it
 
     @property
     def is_known(self) -> bool:
@@ -243,36 +204,21 @@ class Generation:
 
 @dataclass(frozen=True)
 class BaseIdentity:
-    """Which base exactly: scores and adapters belong to this and no other.
+    """Which base exactly: scores and adapters belong to this and no other."""
 
-    Args:
-        model: As the project names it: hub id, folder, builtin:tiny.
-        revision: Commit for a hub model; hash of its files for a folder or builtin.
-        chat_template: "own", "added ChatML", or the file's name.
-    """
-
-    model: str
-    revision: str
+    model: str  # as the project names it: hub id, folder, builtin:tiny
+    revision: str  # commit for a hub model; hash of its files for a folder or builtin
     quantization: str
     dtype: str
     compute_dtype: str
-    chat_template: str
+    chat_template: str  # "own", "added ChatML", or the file's name
     license: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that a run's report shows; plain values, so that the report is a pure function of it.
-
-    Args:
-        base, tuned: Results by task, on the same items.
-        primary: The metric of each task that counts towards the score.
-        asked: The metric that is shown of each task that was asked for; empty: those of `primary`.
-        split: Which items the headline is computed on: "all", or "locked" when the checkpoint was chosen on dev items.
-        base_text, tuned_text: Text metrics on held-out prompts; empty when nothing was generated.
-        model_version: "name/3" of the registered version.
-    """
+    """Everything that a run's report shows; plain values, so that the report is a pure function of it."""
 
     run_id: str
     project: str
@@ -280,14 +226,17 @@ class RunRecord:
     adapter: AdapterFacts | None
     data: DataReport | None
     trained: Trained | None
-    base: Mapping[str, TaskResult]
+    base: Mapping[str, TaskResult]  # by task, on the same items as `tuned`
     tuned: Mapping[str, TaskResult]
-    primary: Mapping[str, str]
+    primary: Mapping[str, str]  # the metric of each task that counts towards the score
+    # Which items the headline is computed on: "all", or "locked" when the checkpoint was chosen on dev items
     split: str = "all"
+    # Text metrics on held-out prompts; empty when nothing was generated.
     base_text: Mapping[str, float] = field(default_factory=dict)
     tuned_text: Mapping[str, float] = field(default_factory=dict)
-    model_version: str | None = None
+    model_version: str | None = None  # "name/3" of the registered version
     notes: Sequence[str] = ()
+    # The metric that is shown of each task that was asked for; empty: those of `primary`.
     asked: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -298,84 +247,63 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial of a study, as a table shows it.
+    """One trial of a study, as a table shows it."""
 
-    Args:
-        number: Its place in the study, from 0: the project's own settings.
-        state: complete, pruned, failed, running or waiting.
-        settings: Searched keys and derived ones, with their values.
-        values: Objectives; empty unless complete.
-        metrics: All that was measured, on dev items.
-        failure: oom, nan, timeout, infeasible, killed or error; `reason` is a sentence for a person.
-        name: What differs from the project's settings.
-    """
-
-    number: int
-    state: str
-    settings: Mapping[str, object]
-    values: Mapping[str, float]
-    metrics: Mapping[str, float]
-    feasible: bool = True
-    failure: str | None = None
-    reason: str | None = None
+    number: int  # its place in the study, from 0: the project's own settings
+    state: str  # complete, pruned, failed, running or waiting
+    settings: Mapping[str, object]  # searched keys and derived ones, with their values
+    values: Mapping[str, float]  # objectives; empty unless complete
+    metrics: Mapping[str, float]  # all that was measured, on dev items
+    feasible: bool = True  # whether every constraint holds
+    failure: str | None = None  # oom, nan, timeout, infeasible, killed or error
+    reason: str | None = None  # a sentence for a person
     run_id: str | None = None
     seconds: float | None = None
-    attempts: int = 1
-    name: str = ""
+    attempts: int = 1  # how often it was started
+    name: str = ""  # what differs from the project's settings
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration that was trained again with other seeds.
+    """A configuration that was trained again with other seeds."""
 
-    Args:
-        dev: Scores on dev items, one a seed; empty where no task is scored.
-        locked: Scores on locked items, one a seed; empty until they were scored.
-        values: The first objective, one a seed: what the winner is chosen by.
-        further: The other objectives, one value a seed: they decide between equal means of the first.
-        refused: Why it cannot win: a bound that it breaks on the mean of its seeds, or a seed that failed.
-    """
-
-    trial: int
+    trial: int  # number of the trial that found it
     name: str
     settings: Mapping[str, object]
     seeds: tuple[int, ...]
-    dev: tuple[float, ...]
-    locked: tuple[float, ...]
+    dev: tuple[float, ...]  # scores on dev items, one a seed; empty where no task is scored
+    locked: tuple[float, ...]  # scores on locked items, one a seed; empty until they were scored
     run_ids: tuple[str, ...]
-    own: bool = False
-    values: tuple[float, ...] = ()
+    own: bool = False  # whether these are the project's own settings
+    values: tuple[float, ...] = ()  # the first objective, one a seed: what the winner is chosen by
+    # The other objectives, one value a seed: they decide between equal means of the first.
     further: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    # Why it cannot win: a bound that it breaks on the mean of its seeds, or a seed that failed.
     refused: str | None = None
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """Everything that a study's report shows.
-
-    Args:
-        objectives: Metric -> maximize or minimize; the first decides who is a finalist and who wins, each further one
-            between those that are equal so far.
-        winner: Number of the trial whose configuration has the best mean of the first objective over its seeds.
-        base_dev, base_locked: The base's own score.
-        over_base, over_own: Gain of the winner on locked items; over_own is None when the project's own settings win.
-    """
+    """Everything that a study's report shows."""
 
     name: str
     project: str
-    run_id: str
+    run_id: str  # its trials' runs are children of it
+    # Metric -> maximize or minimize; the first decides who is a finalist and who wins, each further one between those
+    # that are equal so far.
     objectives: Mapping[str, str]
-    constraints: Mapping[str, str]
+    constraints: Mapping[str, str]  # metric -> bound, as the project says it
     sampler: str
     pruner: str
     seed: int
     trials: Sequence[TrialRow]
     finalists: Sequence[Finalist] = ()
+    # Number of the trial whose configuration has the best mean of the first objective over its seeds.
     winner: int | None = None
-    base_dev: float | None = None
+    base_dev: float | None = None  # the base's own scores
     base_locked: float | None = None
-    over_base: Difference | None = None
-    over_own: Difference | None = None
-    model_version: str | None = None
+    over_base: Difference | None = None  # gain of the winner on locked items
+    over_own: Difference | None = None  # the same over the project's own settings; None when these win
+    model_version: str | None = None  # "name/3" of the winner's adapter
     seconds: float = 0.0
     notes: Sequence[str] = ()

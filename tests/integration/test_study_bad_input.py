@@ -94,7 +94,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
 
     from tunery.config.load import load_project
     from tunery.errors import ConfigError
-    from tunery.models import base
+    from tunery.models import device
     from tunery.runs.observer import StudyObserver
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
@@ -103,7 +103,7 @@ def test_more_workers_than_cards_are_refused(place: Place, runs: Runs, monkeypat
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("TUNERY_HOME", str(place.folder / "home"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
+    monkeypatch.setattr(device, "resolve_device", lambda wanted: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     options = StudyOptions(workers=3, tracking_uri=place.uri)
     with pytest.raises(ConfigError, match=r"--workers is 3, but must be at most 2, one per card\. Use fewer"):

@@ -23,8 +23,7 @@ from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import StepMetrics
 from tunery.tracking.aliases import Aliases, AliasMove, current_aliases, finish_pending, move_aliases
-from tunery.tracking.flavor.adapters import LoggedAdapter, log_adapter
-from tunery.tracking.registry import download, register, resolve
+from tunery.tracking.registry import ModelRef, download, log_adapter, register, resolve
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store, connect
 
@@ -73,7 +72,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def logged(store: Store, trained: Trained) -> LoggedAdapter:
+def logged(store: Store, trained: Trained) -> ModelRef:
     with open_run(store, "train", "demo") as tracker:
         for step in range(1, 21):
             tracker.log_step(StepMetrics(step, {"train/loss": 1.0 / step}))
@@ -85,7 +84,7 @@ def logged(store: Store, trained: Trained) -> LoggedAdapter:
     return adapter
 
 
-def test_the_run_holds_curve_and_model(store: Store, logged: LoggedAdapter) -> None:
+def test_the_run_holds_curve_and_model(store: Store, logged: ModelRef) -> None:
     run = store.client.get_run(logged.run_id)
     assert run.info.status == "FINISHED"
     assert len(store.client.get_metric_history(logged.run_id, "train/loss")) == 20
@@ -95,7 +94,7 @@ def test_the_run_holds_curve_and_model(store: Store, logged: LoggedAdapter) -> N
 
 
 def test_a_fresh_process_gives_exactly_the_same_loglikelihoods(
-    store: Store, logged: LoggedAdapter, trained: Trained
+    store: Store, logged: ModelRef, trained: Trained
 ) -> None:
     code = (
         "import json, sys, mlflow, pandas\n"
@@ -110,7 +109,7 @@ def test_a_fresh_process_gives_exactly_the_same_loglikelihoods(
     assert reply["choices"][0]["message"]["role"] == "assistant"
 
 
-def test_peft_reads_the_same_folder(store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path) -> None:
+def test_peft_reads_the_same_folder(store: Store, logged: ModelRef, trained: Trained, tmp_path: Path) -> None:
     import torch
     from peft import PeftModel
 
@@ -123,7 +122,7 @@ def test_peft_reads_the_same_folder(store: Store, logged: LoggedAdapter, trained
 
 
 def test_nothing_in_the_folder_is_pickled_and_requirements_are_pinned(
-    store: Store, logged: LoggedAdapter, tmp_path: Path
+    store: Store, logged: ModelRef, tmp_path: Path
 ) -> None:
     folder = download(resolve(f"runs:/{logged.run_id}", store), tmp_path, store)
     names = {path.name for path in folder.rglob("*") if path.is_file()}
@@ -140,7 +139,7 @@ def test_nothing_in_the_folder_is_pickled_and_requirements_are_pinned(
     assert {"torch", "peft", "transformers"} <= {line.split("==")[0] for line in lines}
 
 
-def test_a_download_is_a_copy_that_may_be_changed(store: Store, logged: LoggedAdapter, tmp_path: Path) -> None:
+def test_a_download_is_a_copy_that_may_be_changed(store: Store, logged: ModelRef, tmp_path: Path) -> None:
     ref = resolve("models:/demo/1", store)
     first = download(ref, tmp_path / "first", store)
     (first / "adapter_config.json").write_text("{}")
@@ -149,7 +148,7 @@ def test_a_download_is_a_copy_that_may_be_changed(store: Store, logged: LoggedAd
 
 
 @pytest.mark.parametrize("ref", ["models:/demo/1", "models:/demo@champion", "runs:/{run_id}", "models:/{model_id}"])
-def test_every_form_of_reference_leads_to_the_model(store: Store, logged: LoggedAdapter, ref: str) -> None:
+def test_every_form_of_reference_leads_to_the_model(store: Store, logged: ModelRef, ref: str) -> None:
     store.client.set_registered_model_alias("demo", "champion", "1")
     found = resolve(ref.format(run_id=logged.run_id, model_id=logged.model_id), store)
     assert (found.model_id, found.run_id) == (logged.model_id, logged.run_id)
@@ -166,7 +165,7 @@ def test_every_form_of_reference_leads_to_the_model(store: Store, logged: Logged
         ("demo/1", r"the reference is 'demo/1', but must be models:/"),
     ],
 )
-def test_a_reference_to_nothing_lists_what_there_is(store: Store, logged: LoggedAdapter, ref: str, told: str) -> None:
+def test_a_reference_to_nothing_lists_what_there_is(store: Store, logged: ModelRef, ref: str, told: str) -> None:
     store.client.set_registered_model_alias("demo", "champion", "1")
     with pytest.raises(RefError, match=told):
         resolve(ref, store)
@@ -180,7 +179,7 @@ def test_a_run_without_a_model_is_told(store: Store) -> None:
 
 
 def test_a_base_that_moved_is_told_and_can_be_pointed_to(
-    store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, logged: ModelRef, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tunery.tracking.flavor.rebuild import rebuild
 
@@ -196,7 +195,7 @@ def test_a_base_that_moved_is_told_and_can_be_pointed_to(
         (trained.folder / "moved").rename(trained.folder / "base")
 
 
-def test_a_base_that_changed_is_refused(store: Store, logged: LoggedAdapter, trained: Trained, tmp_path: Path) -> None:
+def test_a_base_that_changed_is_refused(store: Store, logged: ModelRef, trained: Trained, tmp_path: Path) -> None:
     from tunery.tracking.flavor.rebuild import rebuild
 
     folder = download(resolve("models:/demo/1", store), tmp_path, store)
@@ -206,7 +205,7 @@ def test_a_base_that_changed_is_refused(store: Store, logged: LoggedAdapter, tra
 
 
 @pytest.mark.slow
-def test_mlflow_models_serve_answers_a_chat_request(store: Store, logged: LoggedAdapter, tmp_path: Path) -> None:
+def test_mlflow_models_serve_answers_a_chat_request(store: Store, logged: ModelRef, tmp_path: Path) -> None:
     port = free_port()
     start = ["-m", "mlflow", "models", "serve", "-m", "models:/demo/1", "--env-manager", "local", "-p", str(port)]
     with process(start, tmp_path / "serve.log", {"MLFLOW_TRACKING_URI": store.uri}) as started:

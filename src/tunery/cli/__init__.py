@@ -1,5 +1,3 @@
 """The command line: a verb per entry point; thin."""
 
-from tunery.cli.verbs import main
-
-__all__ = ["main"]
+from tunery.cli.verbs import main as main

@@ -40,7 +40,6 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
         tree: Plain YAML types; changed by the overrides.
         where: The place that faults are reported under.
         folder: Where its relative paths start.
-        overrides: As for load_project.
 
     Raises:
         ConfigError: With every fault found.

@@ -23,27 +23,21 @@ class Dimension(Section):
 
     @model_validator(mode="after")
     def _is_a_range_or_choices(self) -> Self:
+        low, high, step = self.low, self.high, self.step
         if self.choices is not None:
-            self._check_choices(self.choices)
-        elif self.low is None or self.high is None:
+            if not self.choices or any(given is not None for given in (low, high, step)) or self.log:
+                raise ValueError("either choices (at least one) or low and high")
+        elif low is None or high is None:
             raise ValueError("either choices or both low and high")
-        else:
-            self._check_range(self.low, self.high)
-        return self
-
-    def _check_choices(self, choices: list[Any]) -> None:
-        if not choices or any(given is not None for given in (self.low, self.high, self.step)) or self.log:
-            raise ValueError("either choices (at least one) or low and high")
-
-    def _check_range(self, low: float, high: float) -> None:
-        if low >= high:
+        elif low >= high:
             raise ValueError(f"low ({low}) must be below high ({high})")
-        if self.log and low <= 0:
+        elif self.log and low <= 0:
             raise ValueError(f"log needs low ({low:g}) above 0")
-        if self.log and self.step is not None:
-            raise ValueError(f"log goes without step ({self.step:g}): leave one of them out")
-        if self.step is not None and not 0 < self.step <= high - low:
-            raise ValueError(f"step ({self.step}) must be above 0 and at most high - low ({high - low:g})")
+        elif self.log and step is not None:
+            raise ValueError(f"log goes without step ({step:g}): leave one of them out")
+        elif step is not None and not 0 < step <= high - low:
+            raise ValueError(f"step ({step}) must be above 0 and at most high - low ({high - low:g})")
+        return self
 
 
 def _branch(value: object) -> str:

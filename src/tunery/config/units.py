@@ -15,8 +15,7 @@ _BYTES = TypeAdapter(ByteSize)
 def parse_bytes(text: str) -> int:
     """Bytes that a text such as "24 GiB" means.
 
-    Args:
-        text: A number and a unit: B; KiB, MiB, GiB (1024); KB, MB, GB (1000); K, M, G as KiB, MiB, GiB. Case is free.
+    Units are B; KiB, MiB, GiB (1024); KB, MB, GB (1000); K, M, G as KiB, MiB, GiB. Case is free.
 
     Raises:
         ValueError: If it is no amount above 0.

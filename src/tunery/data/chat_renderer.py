@@ -39,11 +39,8 @@ class ChatRenderer:
 
     Roles that the template does not support are folded, which is tested once: a system turn goes into
     the first user turn, a tool's turn becomes a user turn, and turns of one role in a row become one turn. `folded`
-    says which of these was needed for some conversation.
-
-    Args:
-        tokenizer: Its chat template is used.
-        loss_on: completion (the last assistant turn), assistant (every one) or all.
+    says which of these was needed for some conversation. `loss_on` is completion (the last assistant turn), assistant
+    (every one) or all.
 
     Raises:
         DataError: When the tokenizer has no chat template.

@@ -13,26 +13,16 @@ from tunery.records import Conversation, Drop
 
 @dataclass
 class Cleaned:
-    """What is left after cleaning.
+    """What is left after cleaning."""
 
-    Args:
-        conversations: Rows that are kept, in order.
-        drops: Rows that are not, with the reason.
-        changed: Rows that each step altered, by the step's name in the config.
-    """
-
-    conversations: list[Conversation]
-    drops: list[Drop] = field(default_factory=list)
+    conversations: list[Conversation]  # rows that are kept, in order
+    drops: list[Drop] = field(default_factory=list)  # rows that are not, with the reason
+    # Rows that each step altered, by the step's name in the config.
     changed: dict[str, int] = field(default_factory=dict)
 
 
 def clean(conversations: Sequence[Conversation], config: CleanConfig) -> Cleaned:
-    """Take the declared steps: markup, characters, lengths, then duplicates of what is left.
-
-    Args:
-        conversations: Rows in order; of equal rows the first is kept.
-        config: The steps.
-    """
+    """Take the declared steps: markup, characters, lengths, then duplicates of what is left; the first stays."""
     result = Cleaned(list(conversations))
     if config.strip_markup:
         _rewrite(result, "strip_markup", strip_markup)

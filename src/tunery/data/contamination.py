@@ -35,10 +35,6 @@ def find_overlap(
     Case and punctuation do not count. An item of fewer words than `ngram` must occur in the row whole; one of fewer
     than `FEWEST_WORDS` is not looked for. In scripts without spaces, two characters count as a word.
 
-    Args:
-        evaluation_texts: Task -> the texts of its items.
-        ngram: Words that must agree one after another.
-
     Returns:
         Origin of each such row -> the task of the first item found in it.
     """

@@ -20,17 +20,11 @@ CUT_AWAY = "completion cut away at max_length"
 
 @dataclass(frozen=True)
 class Encoded:
-    """What became of each conversation, in order.
+    """What became of each conversation, in order."""
 
-    Args:
-        results: An example, or why there is none.
-        refused: Rows that the chat template does not take; they count as bad.
-        notes: What was done to roles that the chat template does not know, and the like.
-    """
-
-    results: Sequence[Example | Drop]
-    refused: Sequence[Drop]
-    notes: Sequence[str]
+    results: Sequence[Example | Drop]  # an example, or why there is none
+    refused: Sequence[Drop]  # rows that the chat template does not take; they count as bad
+    notes: Sequence[str]  # what was done to roles that the chat template does not know, and the like
 
 
 def encode_all(
@@ -42,9 +36,8 @@ def encode_all(
     turn with no such token, the tokenizer's eos token is put there.
 
     Args:
-        conversations: Rows in order.
         tokenizer: Of the base; its chat template is used unless data.template is plain.
-        data: max_length and template.
+        data: max_length and template are used.
         loss_on: completion (the last assistant turn), assistant (every one) or all tokens.
 
     Raises:
@@ -72,8 +65,7 @@ def encode_all(
 class PlainRenderer:
     """No chat template: everything before the last answer, then the answer.
 
-    Args:
-        loss_on: completion or all; there are no marks that would tell earlier answers apart.
+    `loss_on` is completion or all: there are no marks that would tell earlier answers apart.
     """
 
     def __init__(self, loss_on: str) -> None:

@@ -21,23 +21,14 @@ _Convert = Callable[[Mapping[str, Any]], Sequence[Message]]
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of a source's rows.
+    """What became of a source's rows."""
 
-    Args:
-        format: The format that was named or detected.
-        conversations: One a usable row.
-        bad: Rows that cannot be used, those that could not be read among them.
-        blank: Rows without any value.
-        cut: Rows that went on after the last answer; what followed it was left out.
-        notes: What was detected, and anything else that a person should read.
-    """
-
-    format: str
-    conversations: Sequence[Conversation]
-    bad: Sequence[Drop]
-    blank: Sequence[Drop]
-    cut: int = 0
-    notes: Sequence[str] = ()
+    format: str  # named or detected
+    conversations: Sequence[Conversation]  # one a usable row
+    bad: Sequence[Drop]  # rows that cannot be used, those that could not be read among them
+    blank: Sequence[Drop]  # rows without any value
+    cut: int = 0  # rows that went on after the last answer; what followed it was left out
+    notes: Sequence[str] = ()  # what was detected, and anything else that a person should read
 
 
 def to_conversations(rows: Rows, source: SourceConfig, index: int) -> Converted:

@@ -35,7 +35,6 @@ def prepare(
     """Everything that training and generation need from the data, and a report on every row.
 
     Args:
-        data: The project's section.
         loss_on: training.loss_on: completion, assistant or all.
         folder: The folder of project.yaml.
         tokenizer: Of the base, with a chat template unless data.template is plain.

@@ -13,13 +13,9 @@ _PIECE = re.compile(r"\{\{|\}\}|\{(?P<column>[^{}]*)\}|(?P<lone>[{}])")
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """A parsed prompt template.
+    """A parsed prompt template."""
 
-    Args:
-        pieces: Literal texts and column names in turn: literals at even places, columns at odd ones.
-    """
-
-    pieces: tuple[str, ...]
+    pieces: tuple[str, ...]  # literal texts and column names in turn: literals at even places, columns at odd ones
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -15,36 +15,22 @@ PERCENTILES = (0, 5, 50, 95, 100)
 
 @dataclass
 class RowLog:
-    """What is known of the rows so far.
+    """What is known of the rows so far."""
 
-    Args:
-        sources: One entry a source, with no rows kept yet.
-        places: What the origins of each source's rows begin with, no two the same.
-        bad: Unusable rows by source, those that stop the run when they are too many.
-        drops: Every row left out.
-        changed: Rows altered, by step.
-        contaminated: Origin -> task.
-        notes: Sentences that a person should read.
-    """
-
-    sources: list[SourceReport] = field(default_factory=list)
+    sources: list[SourceReport] = field(default_factory=list)  # one entry a source, with no rows kept yet
+    # What the origins of each source's rows begin with, no two the same.
     places: list[str] = field(default_factory=list)
+    # Unusable rows by source, those that stop the run when they are too many.
     bad: list[Sequence[Drop]] = field(default_factory=list)
-    drops: list[Drop] = field(default_factory=list)
-    changed: Counter[str] = field(default_factory=Counter)
-    contaminated: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)  # every row left out
+    changed: Counter[str] = field(default_factory=Counter)  # rows altered, by step
+    contaminated: dict[str, str] = field(default_factory=dict)  # origin -> task
+    notes: list[str] = field(default_factory=list)  # sentences that a person should read
 
     def report(
         self, train: Sequence[Example], validation: int, kept: Sequence[tuple[Conversation, Example]]
     ) -> DataReport:
-        """The report.
-
-        Args:
-            train: Examples after mixing.
-            validation: Rows held out.
-            kept: Rows that are trained or validated on, each once.
-        """
+        """The report, given the examples after mixing, how many are held out, and each row that is used once."""
         lengths = sorted(len(example.input_ids) for example in train)
         rows_kept = Counter(row.source for row, _ in kept)
         # The smallest length that at least so many percent of the rows do not exceed (nearest rank).
@@ -68,8 +54,6 @@ def check_bad_rows(source: str, bad: Sequence[Drop], rows: int, allowed: float) 
     """Stop when more than the allowed share of a source's rows cannot be used.
 
     Args:
-        source: As project.yaml names it.
-        bad: The rows.
         rows: Rows of the source, blank ones not counted.
         allowed: data.max_bad_rows.
 

@@ -12,38 +12,25 @@ from tunery.records import Drop
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its values by column, and where it came from.
+    """One row: its values by column, and where it came from."""
 
-    Args:
-        origin: "rows.jsonl:17", the line of a csv or jsonl file where the row begins; "qa.xlsx[QA]:17", the row number
-            that the spreadsheet program shows; otherwise the row counted from 1.
-    """
-
+    # "rows.jsonl:17", the line of a csv or jsonl file where the row begins; "qa.xlsx[QA]:17", the row number that the
+    # spreadsheet program shows; otherwise the row counted from 1.
     origin: str
     values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A source as it was read.
+    """A source as it was read."""
 
-    Args:
-        source: The source as project.yaml names it.
-        place: File, sheet or dataset that origins begin with.
-        rows: Rows that could be read, in order.
-        unreadable: Rows that could not, with the reason; they count as bad.
-        blank: Rows without any value; they are named but do not count as bad.
-        columns: Every column that some row has, in order of appearance.
-        digest: 32 hexadecimal digits: SHA-256 of the file, or the fingerprint that `datasets` gives a dataset.
-    """
-
-    source: str
-    place: str
-    rows: Sequence[Row]
-    unreadable: Sequence[Drop]
-    blank: Sequence[Drop]
-    columns: Sequence[str]
-    digest: str
+    source: str  # as project.yaml names it
+    place: str  # file, sheet or dataset that origins begin with
+    rows: Sequence[Row]  # rows that could be read, in order
+    unreadable: Sequence[Drop]  # rows that could not, with the reason; they count as bad
+    blank: Sequence[Drop]  # rows without any value; they are named but do not count as bad
+    columns: Sequence[str]  # every column that some row has, in order of appearance
+    digest: str  # 32 hexadecimal digits: SHA-256 of the file, or the fingerprint that `datasets` gives a dataset
 
     @property
     def rows_read(self) -> int:

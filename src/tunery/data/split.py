@@ -16,11 +16,8 @@ def held_out(conversations: Sequence[Conversation], fraction: float) -> list[int
     """Places of the validation rows: those whose text has the smallest hash.
 
     The choice depends on the texts alone: it is the same for every seed, order and machine. Rows with the same text
-    (case and white space folded) are held out together or not at all.
-
-    Args:
-        conversations: All rows.
-        fraction: Share to hold out; round(fraction * rows) rows, and at least one where there are two different rows.
+    (case and white space folded) are held out together or not at all. They are round(fraction * rows) rows, and at
+    least one where there are two different rows.
 
     Returns:
         Places in `conversations`, ascending.
@@ -49,7 +46,6 @@ def mix(sources: Sequence[int], weights: Sequence[float], seed: int) -> list[int
 
     Args:
         sources: The source's index of each row, shape (rows,).
-        weights: By source.
         seed: Seeds the draw; a source's draw does not depend on the other sources.
 
     Returns:

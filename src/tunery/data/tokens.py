@@ -33,11 +33,8 @@ class Tokeniser:
     Read as the token, it would end a turn in the middle. `shield` puts a private character in its place before the chat
     template sees it, and `__call__` encodes it as the ordinary text that it is.
 
-    Args:
-        tokenizer: Needs a fast implementation, for only that tells a token's place.
-
     Raises:
-        BaseModelError: When the tokenizer has none.
+        BaseModelError: When the tokenizer has no fast implementation, for only that tells a token's place.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -22,37 +22,24 @@ _TILE_COPIES_BYTES = 7 * FP32 + 1
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How the forward pass computes.
+    """How the forward pass computes."""
 
-    Args:
-        stream: Bytes of a number in the residual stream: the type of the weights that are not quantised.
-        matrix: Bytes of a number that matrix products give.
-        autocast: Mixed precision: every matrix product casts its inputs.
-        cuda: On a GPU: fused dropout, Triton's head, attention kernels that can drop.
-    """
-
-    stream: int
-    matrix: int
-    autocast: bool
-    cuda: bool
+    stream: int  # bytes of a number in the residual stream: the type of the weights that are not quantised
+    matrix: int  # bytes of a number that matrix products give
+    autocast: bool  # mixed precision: every matrix product casts its inputs
+    cuda: bool  # on a GPU: fused dropout, Triton's head, attention kernels that can drop
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What is trained in the linear modules.
+    """What is trained in the linear modules."""
 
-    Args:
-        names: Adapted modules; empty for full fine-tuning.
-        full: Every weight is trained.
-        stored: nf4, int8 or none.
-    """
-
-    names: frozenset[str]
+    names: frozenset[str]  # adapted modules; empty for full fine-tuning
     rank: int
     dropout: bool
     dora: bool
-    full: bool
-    stored: str
+    full: bool  # every weight is trained
+    stored: str  # nf4, int8 or none
 
 
 @dataclass(frozen=True)

@@ -28,18 +28,13 @@ _DROPOUTS = ("hidden_dropout", "resid_pdrop", "resid_dropout", "residual_dropout
 
 @dataclass(frozen=True)
 class Linear:
-    """A matrix of shape (outputs, inputs).
-
-    Args:
-        quantised: Whether bitsandbytes would replace it; it never does the output head.
-        reads: Which input it shares with others of its layer: stream:attention, stream:mlp, heads, or inner.
-    """
+    """A matrix of shape (outputs, inputs)."""
 
     name: str
     inputs: int
     outputs: int
-    quantised: bool
-    reads: str = ""
+    quantised: bool  # whether bitsandbytes would replace it; it never does the output head
+    reads: str = ""  # which input it shares with others of its layer: stream:attention, stream:mlp, heads, or inner
 
     @property
     def size(self) -> int:
@@ -49,28 +44,17 @@ class Linear:
 
 @dataclass(frozen=True)
 class Layer:
-    """One decoder layer.
-
-    Args:
-        norms: Normalisations as wide as the stream.
-        fused_norm: nn.LayerNorm, one kernel; otherwise an RMS norm written out, which works in fp32.
-        inner: Width between the dense MLP's matrices.
-        gated: The MLP multiplies two halves (SwiGLU, GeGLU).
-        kept: Tensors as wide as `inner` that the activation function keeps for its backward pass.
-        keeps_result: One of them is what it gives (ReLU), so that the next matrix keeps no other.
-        experts: Weights in fused expert parameters.
-        expert_inner: Width inside one expert.
-    """
+    """One decoder layer."""
 
     linears: tuple[Linear, ...]
-    norms: int
-    fused_norm: bool
-    inner: int
-    gated: bool
-    kept: int
-    keeps_result: bool
-    experts: int = 0
-    expert_inner: int = 0
+    norms: int  # normalisations as wide as the stream
+    fused_norm: bool  # nn.LayerNorm, one kernel; otherwise an RMS norm written out, which works in fp32
+    inner: int  # width between the dense MLP's matrices
+    gated: bool  # the MLP multiplies two halves (SwiGLU, GeGLU)
+    kept: int  # tensors as wide as `inner` that the activation function keeps for its backward pass
+    keeps_result: bool  # one of them is what it gives (ReLU), so that the next matrix keeps no other
+    experts: int = 0  # weights in fused expert parameters
+    expert_inner: int = 0  # width inside one expert
 
 
 @dataclass(frozen=True)

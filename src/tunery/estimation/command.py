@@ -20,19 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EstimatedRun:
-    """What a run needs beside what there is.
+    """What a run needs beside what there is."""
 
-    Args:
-        project: The settings of the run.
-        memory: Bytes by part, of training and of evaluation.
-        largest: The largest run that fits.
-        available_bytes: Memory of the card that was named, or of this machine.
-    """
-
-    project: Project
-    memory: MemoryEstimate
-    largest: Fit
-    available_bytes: int
+    project: Project  # the settings of the run
+    memory: MemoryEstimate  # bytes by part, of training and of evaluation
+    largest: Fit  # the largest run that fits
+    available_bytes: int  # memory of the card that was named, or of this machine
 
     def table(self) -> RenderableType:
         """All of it, for a terminal."""

@@ -23,33 +23,19 @@ _MOST_ROWS, _MOST_TOKENS = 2**16, 2**20
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes at the peak of training and of evaluation.
+    """Bytes at the peak of training and of evaluation."""
 
-    Args:
-        base: base.model.
-        architecture: Class in transformers.
-        parameters: Weights of the base.
-        trainable_parameters: Weights that are trained.
-        device: cpu, cuda or mps: the rules that were counted by.
-        micro_batch_size: Rows in one forward pass.
-        length: Tokens a row.
-        training: Bytes by part when training needs most; they add up to `training_bytes`.
-        evaluation: The same while validating, scoring or generating between steps.
-        training_phase: What training does when it needs most.
-        evaluation_phase: What evaluation does when it needs most.
-    """
-
-    base: str
-    architecture: str
-    parameters: int
-    trainable_parameters: int
-    device: str
-    micro_batch_size: int
-    length: int
-    training: Mapping[str, int]
-    evaluation: Mapping[str, int]
-    training_phase: str
-    evaluation_phase: str
+    base: str  # base.model
+    architecture: str  # class in transformers
+    parameters: int  # weights of the base
+    trainable_parameters: int  # weights that are trained
+    device: str  # cpu, cuda or mps: the rules that were counted by
+    micro_batch_size: int  # rows in one forward pass
+    length: int  # tokens a row
+    training: Mapping[str, int]  # bytes by part when training needs most; they add up to `training_bytes`
+    evaluation: Mapping[str, int]  # the same while validating, scoring or generating between steps
+    training_phase: str  # what training does when it needs most
+    evaluation_phase: str  # what evaluation does when it needs most
 
     @property
     def training_bytes(self) -> int:
@@ -74,19 +60,13 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class Fit:
-    """The largest run that fits; 0 where not even one row, or one token, does.
+    """The largest run that fits; 0 where not even one row, or one token, does."""
 
-    Args:
-        micro_batch_size: Rows of data.max_length tokens.
-        length: Tokens a row, at the project's micro batch, up to what the base's positions allow.
-        length_alone: Tokens of a single row.
-        limits: What keeps each of the three from being larger, in their order: training, validation, scoring or
-            generation, which would need more memory; positions, of which the base has no more; "" for nothing.
-    """
-
-    micro_batch_size: int
-    length: int
-    length_alone: int
+    micro_batch_size: int  # rows of data.max_length tokens
+    length: int  # tokens a row, at the project's micro batch, up to what the base's positions allow
+    length_alone: int  # tokens of a single row
+    # What keeps each of the three from being larger, in their order: training, validation, scoring or generation, which
+    # would need more memory; positions, of which the base has no more; "" for nothing.
     limits: tuple[str, str, str] = ("", "", "")
 
 

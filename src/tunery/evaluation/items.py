@@ -23,17 +23,11 @@ _PASSAGES = ("passage", "context", "article", "story")
 
 @dataclass
 class Leaf:
-    """One lm-eval task with its documents.
+    """One lm-eval task with its documents."""
 
-    Args:
-        name: The task's name.
-        task: lm-eval's Task; it keeps the requests of its last scoring, so it is only lent out by `lent`.
-        limit: Score only this many documents, from the first.
-    """
-
-    name: str
-    task: Any
-    limit: int | None
+    name: str  # the task's name
+    task: Any  # lm-eval's Task; it keeps the requests of its last scoring, so it is only lent out by `lent`
+    limit: int | None  # score only this many documents, from the first
     _requests: dict[int, list[Any]] = field(default_factory=dict, repr=False)
     _built_for: object = field(default=None, repr=False)
 

@@ -25,15 +25,10 @@ Answer = tuple[float, bool]
 
 @dataclass(frozen=True)
 class DocumentRow:
-    """One context with its options.
+    """One context with its options."""
 
-    Args:
-        context: Token ids that every option follows.
-        options: Token ids of each option, by the place of its request.
-    """
-
-    context: Sequence[int]
-    options: Mapping[int, Sequence[int]]
+    context: Sequence[int]  # token ids that every option follows
+    options: Mapping[int, Sequence[int]]  # token ids of each option, by the place of its request
 
     @property
     def width(self) -> int:

@@ -18,17 +18,11 @@ OWN_FOLDER = Path(__file__).with_name("tasks")
 
 @dataclass(frozen=True)
 class OwnTask:
-    """A task, group or tag that a YAML file of our own folders declares.
+    """A task, group or tag that a YAML file of our own folders declares."""
 
-    Args:
-        path: The YAML file; for a tag, the file of one of its tasks.
-        members: Names in a group or tag; empty for a task.
-        items: Files that a task reads its items from.
-    """
-
-    path: Path
-    members: tuple[str, ...] = ()
-    items: tuple[Path, ...] = ()
+    path: Path  # the YAML file; for a tag, the file of one of its tasks
+    members: tuple[str, ...] = ()  # names in a group or tag; empty for a task
+    items: tuple[Path, ...] = ()  # files that a task reads its items from
 
 
 def task_folders(evaluation: EvaluationConfig, folder: Path) -> tuple[Path, ...]:

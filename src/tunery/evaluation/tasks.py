@@ -33,27 +33,17 @@ class TokenCache:
 
 @dataclass
 class Tasks:
-    """Loaded tasks.
+    """Loaded tasks."""
 
-    Args:
-        names: What evaluation.tasks asks for: tasks, groups and tags, in order.
-        settings: Of every leaf task and of every name.
-        primary: The metric of each name that counts, as its scores call it.
-        higher_is_better: By leaf task and name, then metric.
-        members: The leaf tasks of each name.
-        leaves: Leaf tasks, by name.
-        groups: lm-eval's groups, by name.
-        encoded: Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # what evaluation.tasks asks for: tasks, groups and tags, in order
     chat_template: bool
-    settings: Mapping[str, TaskSettings]
-    primary: Mapping[str, str]
-    higher_is_better: Mapping[str, Mapping[str, bool]]
-    members: Mapping[str, tuple[str, ...]]
-    leaves: Mapping[str, Leaf]
-    groups: Mapping[str, Any]
+    settings: Mapping[str, TaskSettings]  # of every leaf task and of every name
+    primary: Mapping[str, str]  # the metric of each name that counts, as its scores call it
+    higher_is_better: Mapping[str, Mapping[str, bool]]  # by leaf task and name, then metric
+    members: Mapping[str, tuple[str, ...]]  # the leaf tasks of each name
+    leaves: Mapping[str, Leaf]  # leaf tasks, by name
+    groups: Mapping[str, Any]  # lm-eval's groups, by name
+    # Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
     encoded: TokenCache = field(default_factory=TokenCache, repr=False)
 
     def texts(self) -> dict[str, list[str]]:

@@ -65,34 +65,25 @@ class ImportedTask:
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """One run of somebody else's.
-
-    Args:
-        digest: Of all that it was read from.
-        source: File, and the row where it has many.
-        method: full, lora, ...; none for a bare model.
-        settings: What the source tells of how it was trained, by key.
-        metrics: Costs and other numbers that are no scores of tasks.
-        curves: Metric -> (optimizer step, value) of every point.
-        time_ms: When it was measured; 0 where nobody says.
-        name_counts: Whether two names are two configurations; not where the name is ours, or the settings tell all.
-    """
+    """One run of somebody else's."""
 
     name: str
-    digest: str
-    source: str
+    digest: str  # of all that it was read from
+    source: str  # file, and the row where it has many
     base: str
-    method: str
+    method: str  # full, lora, ...; none for a bare model
     tasks: Mapping[str, ImportedTask]
     base_revision: str = ""
     trained_on: str = ""
     seed: int | None = None
     train_rows: int | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)  # what the source tells of how it was trained, by key
+    metrics: Mapping[str, float] = field(default_factory=dict)  # costs and other numbers that are no scores of tasks
+    # Metric -> (optimizer step, value) of every point.
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    time_ms: int = 0
+    time_ms: int = 0  # when it was measured; 0 where nobody says
     note: str = ""
+    # Whether two names are two configurations; not where the name is ours, or the settings tell all.
     name_counts: bool = True
 
 

@@ -31,14 +31,9 @@ def save_adapter(model: Any, folder: Path) -> Path:
 
 
 def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False) -> Any:
-    """Put a saved adapter on the base that it belongs to.
+    """A saved adapter on the base that it belongs to: a PeftModel in eval mode.
 
-    Args:
-        loaded: The base; it is changed in place, and `detach_adapter` gives it back.
-        trainable: Whether its weights will be trained further.
-
-    Returns:
-        A PeftModel in eval mode.
+    The base is changed in place, and `detach_adapter` gives it back.
 
     Raises:
         BaseModelError: If files are missing or pickled, or the adapter belongs to another base.
@@ -59,7 +54,6 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool =
     """Let `write` fill a new folder, then put it in the place of `folder` by renaming.
 
     Args:
-        folder: Where to.
         write: Is given a folder that is there and empty.
         replace: Whether what is at `folder` may go; else it must be new or empty, and still be so at the end.
 

@@ -22,22 +22,15 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A base in memory, ready for adapters.
+    """A base in memory, ready for adapters."""
 
-    Args:
-        model: transformers' causal language model, in eval mode, nothing trainable.
-        tokenizer: With a chat template (unless loaded with chat=False) and a padding token.
-        device: cpu, cuda or mps.
-        new_token_ids: Tokens that were added and have untrained embedding rows; an adapter must learn them.
-        notes: Sentences for a person: "added ChatML", ...
-    """
-
-    model: Any
-    tokenizer: Any
+    model: Any  # transformers' causal language model, in eval mode, nothing trainable
+    tokenizer: Any  # with a chat template (unless loaded with chat=False) and a padding token
     identity: BaseIdentity
-    device: str
+    device: str  # cpu, cuda or mps
+    # Tokens that were added and have untrained embedding rows; an adapter must learn them.
     new_token_ids: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences for a person: "added ChatML", ...
 
 
 def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: bool = True) -> LoadedBase:

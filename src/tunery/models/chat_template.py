@@ -33,17 +33,11 @@ _PADS = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<unk>", "[UN
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """What became of the template.
+    """What became of the template."""
 
-    Args:
-        name: "own", "added ChatML", "none", or the file's name.
-        new_token_ids: Ids whose embedding rows are untrained and must be learned.
-        notes: Sentences for a person.
-    """
-
-    name: str
-    new_token_ids: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    name: str  # "own", "added ChatML", "none", or the file's name
+    new_token_ids: tuple[int, ...] = ()  # ids whose embedding rows are untrained and must be learned
+    notes: tuple[str, ...] = ()  # sentences for a person
 
 
 def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> ChatTemplate:

@@ -23,10 +23,6 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 def check_names(model: str, names: set[str]) -> None:
     """Refuse a base by the names of its files alone: no config, no tokenizer, no weights or only pickled ones.
 
-    Args:
-        model: base.model, for the message.
-        names: Paths of the files, relative to the model's folder.
-
     Raises:
         BaseModelError: With every fault found.
     """

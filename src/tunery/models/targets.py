@@ -36,9 +36,7 @@ def is_router(model: Any, name: str, module: Any) -> bool:
 def resolve_targets(model: Any, wanted: str | list[str]) -> list[str]:
     """Names to hand to PEFT that match the wanted modules and nothing else.
 
-    Args:
-        model: The base, before any adapter.
-        wanted: "all-linear", or names such as q_proj or model.layers.3.mlp.up_proj; a name matches whole path ends.
+    "all-linear", or names such as q_proj or model.layers.3.mlp.up_proj are wanted; a name matches whole path ends.
 
     Raises:
         ConfigError: If a name matches no linear module, or a router or the output head.

@@ -25,31 +25,19 @@ _TRAINED = ("train", "trial")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may become the champion.
+    """A model that may become the champion."""
 
-    Args:
-        model: The logged model.
-        run_id: The run that trained it.
-        name: Of the registered model.
-        version: None while it is not registered, as a trial that did not win.
-        project: Its tasks are scored; the settings of the training stay as they were.
-        rules: The project's section `promotion`.
-        rules_from: Which project the rules come from, for people.
-        recorded: The answers that its run keeps, by task.
-        dev_fraction: Share of items that it may have been chosen on: the larger of its own project's and this one's.
-        notes: What a reader should know.
-    """
-
-    model: ModelRef
-    run_id: str
-    name: str
-    version: int | None
-    project: Project
-    rules: PromotionConfig
-    rules_from: str
-    recorded: Mapping[str, pd.DataFrame]
+    model: ModelRef  # the logged model
+    run_id: str  # the run that trained it
+    name: str  # of the registered model
+    version: int | None  # None while it is not registered, as a trial that did not win
+    project: Project  # its tasks are scored; the settings of the training stay as they were
+    rules: PromotionConfig  # the project's section `promotion`
+    rules_from: str  # which project the rules come from, for people
+    recorded: Mapping[str, pd.DataFrame]  # the answers that its run keeps, by task
+    # Share of items that it may have been chosen on: the larger of its own project's and this one's.
     dev_fraction: float
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader should know
 
     @property
     def label(self) -> str:

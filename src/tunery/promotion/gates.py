@@ -27,70 +27,46 @@ _UNLOADED = "not measured: the candidate could not be loaded"
 
 @dataclass(frozen=True)
 class BaselineDifference:
-    """The candidate against the champion or the base, in the primary score or on a guarded task.
+    """The candidate against the champion or the base, in the primary score or on a guarded task."""
 
-    Args:
-        what: SCORE, or the task's name.
-        metric: The task's metric; "" for the score, which may be a mean of several.
-    """
-
-    what: str
+    what: str  # SCORE, or the task's name
     baseline: Baseline
     difference: Difference
-    metric: str = ""
+    metric: str = ""  # the task's metric; "" for the score, which may be a mean of several
 
 
 @dataclass(frozen=True)
 class FormScore:
-    """How one deployment form of the candidate answered the locked items.
+    """How one deployment form of the candidate answered the locked items."""
 
-    Args:
-        score: None if it could not be measured; `fault` says why.
-        drift: Its score minus that of the model as trained, on the same items.
-        changed: Items whose value differs from that of the model as trained.
-        loglikelihood: Largest difference of a log-likelihood, in nats; None if answers were generated.
-    """
-
-    score: float | None
-    drift: float | None = None
+    score: float | None  # None if it could not be measured; `fault` says why
+    drift: float | None = None  # its score minus that of the model as trained, on the same items
     items: int = 0
-    changed: int = 0
+    changed: int = 0  # items whose value differs from that of the model as trained
+    # Largest difference of a log-likelihood, in nats; None if answers were generated.
     loglikelihood: float | None = None
     fault: str | None = None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a decision depends on.
+    """Everything that a decision depends on."""
 
-    Args:
-        candidate: "quickstart/3", or the run of a model that is not registered yet.
-        champion: "quickstart/2"; None if there is none, and the base is the only baseline.
-        base: The base model's name.
-        revision: The commit or hash of the base.
-        license: Licence of the base; None if unknown.
-        differences: The score and every guarded task, against champion and base. Empty if the candidate did not load.
-        forms: By deployment form.
-        recorded: Score measured now, as trained, minus that of the answers which the run recorded; None if the run
-            recorded no answers to locked items, as a trial does.
-        load_fault: Why the candidate could not be loaded in a fresh process.
-        pickles: Files of the model's folder that hold a pickle.
-        overtaken: Which other promotion moved the aliases while this candidate was judged.
-        notes: What a reader should know.
-    """
-
-    candidate: str
-    champion: str | None
-    base: str
-    revision: str
-    license: str | None
+    candidate: str  # "quickstart/3", or the run of a model that is not registered yet
+    champion: str | None  # "quickstart/2"; None if there is none, and the base is the only baseline
+    base: str  # the base model's name
+    revision: str  # the commit or hash of the base
+    license: str | None  # licence of the base; None if unknown
+    # The score and every guarded task, against champion and base. Empty if the candidate did not load.
     differences: Sequence[BaselineDifference] = ()
-    forms: Mapping[Form, FormScore] = field(default_factory=dict)
+    forms: Mapping[Form, FormScore] = field(default_factory=dict)  # by deployment form
+    # Score measured now, as trained, minus that of the answers which the run recorded; None if the run recorded no
+    # answers to locked items, as a trial does.
     recorded: float | None = None
-    load_fault: str | None = None
-    pickles: Sequence[str] = ()
-    overtaken: str | None = None
-    notes: Sequence[str] = ()
+    load_fault: str | None = None  # why the candidate could not be loaded in a fresh process
+    pickles: Sequence[str] = ()  # files of the model's folder that hold a pickle
+    overtaken: str | None = None  # which other promotion moved the aliases while this candidate was judged
+    notes: Sequence[str] = ()  # what a reader should know
 
     @property
     def baselines(self) -> tuple[Baseline, ...]:
@@ -105,18 +81,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate with its result.
+    """One gate with its result."""
 
-    Args:
-        name: What the gate requires.
-        reason: Why it passed or not, for people.
-        figures: The numbers that it depends on, with the rule's bound.
-    """
-
-    name: str
+    name: str  # what the gate requires
     passed: bool
-    reason: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    reason: str  # why it passed or not, for people
+    figures: Mapping[str, float] = field(default_factory=dict)  # the numbers that it depends on, with the rule's bound
 
 
 @dataclass(frozen=True)

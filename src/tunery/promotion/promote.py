@@ -110,12 +110,11 @@ def _judged(candidate: Candidate, measured: Measured, force: str | None) -> Verd
 
 def _registered(candidate: Candidate, verdict: Verdict, tracker: Tracker) -> tuple[Candidate, Verdict]:
     """Register a candidate that passed and has no version yet, such as a trial's adapter."""
-    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register
 
     if candidate.version is not None:
         return candidate, verdict
-    version = register(tracker, LoggedAdapter(candidate.model.model_id, candidate.run_id), candidate.name)
+    version = register(tracker, candidate.model, candidate.name)
     candidate = replace(candidate, version=version)
     return candidate, replace(verdict, evidence=replace(verdict.evidence, candidate=candidate.label))
 

@@ -39,38 +39,24 @@ _FAULTS = (BaseModelError, RefError, OutOfMemory)
 
 @dataclass(frozen=True)
 class FormJob:
-    """One logged model to score; plain values, since a job is sent to another process.
+    """One logged model to score; plain values, since a job is sent to another process."""
 
-    Args:
-        folder: The model's files.
-        tree: The resolved project whose tasks are scored.
-        home: Folder that the project's relative paths start from.
-        uri: MLflow's store, where the base's scores are looked up.
-    """
-
-    folder: Path
-    tree: Mapping[str, Any]
-    home: Path
-    uri: str
+    folder: Path  # the model's files
+    tree: Mapping[str, Any]  # the resolved project whose tasks are scored
+    home: Path  # folder that the project's relative paths start from
+    uri: str  # MLflow's store, where the base's scores are looked up
 
 
 @dataclass(frozen=True)
 class FormAnswers:
-    """The result of a job.
+    """The result of a job."""
 
-    Args:
-        results: On locked items, by deployment form and task.
-        faults: Why a form could not be scored.
-        base: The base's own results on the same items; empty if they were not wanted.
-        primary: The metric of each task that counts towards the score.
-        metrics: The primary metric of every task that was scored.
-    """
-
-    results: Mapping[Form, Results] = field(default_factory=dict)
-    faults: Mapping[Form, str] = field(default_factory=dict)
+    results: Mapping[Form, Results] = field(default_factory=dict)  # on locked items, by deployment form and task
+    faults: Mapping[Form, str] = field(default_factory=dict)  # why a form could not be scored
+    # The base's own results on the same items; empty if they were not wanted.
     base: Results = field(default_factory=dict)
-    primary: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, str] = field(default_factory=dict)
+    primary: Mapping[str, str] = field(default_factory=dict)  # the metric of each task that counts towards the score
+    metrics: Mapping[str, str] = field(default_factory=dict)  # the primary metric of every task that was scored
 
 
 class ScoringProcess:

@@ -36,26 +36,17 @@ _REFERENCES = "models:/name/3, models:/name@alias, runs:/id, a run id, a study's
 
 @dataclass(frozen=True)
 class Promotion:
-    """One run of kind promotion that has ended.
-
-    Args:
-        decision: accepted, forced, rolled back or refused.
-        version: Of the model; None if a run was refused that was never registered.
-        champion: The champion's version at the time.
-        applied: When the aliases moved, ISO 8601; None if they did not.
-        metrics: Scores, as the run holds them.
-        started_ms: When the run began.
-    """
+    """One run of kind promotion that has ended."""
 
     run_id: str
-    decision: str
-    version: int | None
-    champion: int | None
+    decision: str  # accepted, forced, rolled back or refused
+    version: int | None  # of the model; None if a run was refused that was never registered
+    champion: int | None  # the champion's version at the time
     by: str
     reason: str
-    applied: str | None
-    metrics: Mapping[str, float]
-    started_ms: int
+    applied: str | None  # when the aliases moved, ISO 8601; None if they did not
+    metrics: Mapping[str, float]  # scores, as the run holds them
+    started_ms: int  # when the run began
 
     @property
     def moment(self) -> str:

@@ -14,7 +14,7 @@ from tunery.runs.observer import Observer
 from tunery.runs.scoring import Results, on_split
 
 if TYPE_CHECKING:
-    from tunery.tracking.flavor.adapters import LoggedAdapter
+    from tunery.tracking.registry import ModelRef
     from tunery.tracking.run import Tracker
 
 
@@ -22,7 +22,7 @@ def publish(
     project: Project,
     record: RunRecord,
     generations: Sequence[Generation],
-    logged: LoggedAdapter,
+    logged: ModelRef,
     tracker: Tracker,
     observer: Observer,
 ) -> RunRecord:

@@ -23,7 +23,7 @@ from tunery.runs.workdir import WorkFolder
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
-    from tunery.tracking.flavor.adapters import LoggedAdapter
+    from tunery.tracking.registry import ModelRef
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
@@ -198,13 +198,13 @@ class _CheckpointScores:
         return kept if whole and self.loaded.project.adapter.method != "full" else None
 
 
-def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[LoggedAdapter, dict[str, float]]:
+def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[ModelRef, dict[str, float]]:
     """Log the adapter before anything else can fail, as it is what the GPU hours bought; then what it cost.
 
     Returns:
         The logged adapter, and its costs: train_seconds, peak_memory_bytes, model_bytes, trainable_parameters.
     """
-    from tunery.tracking.flavor.adapters import log_adapter
+    from tunery.tracking.registry import log_adapter
 
     project = loaded.project
     assert loaded.adapter is not None, "only an attached adapter is trained"

@@ -28,7 +28,9 @@ def check_search(project: Project) -> None:
     faults += objective_faults(project, _task_names(project))
     if space is not None:
         faults += own_value_faults(project, space, faults)
-        faults += [*_sampler_faults(project, space), *_pruner_faults(project)]
+        faults += _grid_faults(space) if project.search.sampler == "grid" else []
+        faults += _cmaes_faults(project, space) if project.search.sampler == "cmaes" else []
+        faults += _pruner_faults(project)
         # What follows takes a space that holds the project's own settings.
         faults += [] if faults else derived_faults(project, space)
         faults += [] if faults else _known_good_faults(project) or _count_faults(project, known_good(project))
@@ -92,20 +94,12 @@ def pruner_note(project: Project) -> str | None:
     return None
 
 
-def _sampler_faults(project: Project, space: Space) -> Iterator[Fault]:
-    if project.search.sampler == "grid":
-        yield from _grid_faults(space)
-    if project.search.sampler == "cmaes":
-        yield from _cmaes_faults(project, space)
-
-
 def _grid_faults(space: Space) -> Iterator[Fault]:
     drawn = list(space.drawn.values())
     stepless = [found for found in drawn if not found.choices and found.step is None]
+    rule = "choices, or a range with step, when search.sampler is grid"
     for found in stepless:
-        ends = {"low": found.low, "high": found.high}
-        rule = "choices, or a range with step, when search.sampler is grid"
-        yield Fault(f"search.space.{found.key}", rule, ends)
+        yield Fault(f"search.space.{found.key}", rule, {"low": found.low, "high": found.high})
     if not stepless and grid_size(drawn) > LARGEST_GRID:
         rule = f"a space of at most {LARGEST_GRID} points when search.sampler is grid"
         yield Fault("search.space", rule, f"{grid_size(drawn):.3g} points", "Take larger steps.")

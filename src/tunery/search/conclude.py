@@ -115,15 +115,11 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
-        notes=_notes(project, entered),
+        notes=[
+            *filter(None, [pruner_note(project)]),
+            *(f"Trial {one.trial} could not win: {one.refused}." for one in entered if one.refused),
+        ],
     )
-
-
-def _notes(project: Project, entered: Sequence[Finalist]) -> list[str]:
-    """What a reader must know beside the tables."""
-    refused = [f"Trial {one.trial} could not win: {one.refused}." for one in entered if one.refused]
-    note = pruner_note(project)
-    return [*([note] if note else []), *refused]
 
 
 def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> StudyRecord:
@@ -189,7 +185,6 @@ def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
 
 def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker: Tracker) -> str | None:
     """Make the winner's adapter of the best seed a version of the project's model; once, however often resumed."""
-    from tunery.tracking.flavor.adapters import LoggedAdapter
     from tunery.tracking.registry import register, resolve
 
     run_id = _best_run(record, worker.project)
@@ -199,9 +194,7 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
     if known.get(RUN) == run_id:
         return str(known["version"])
     model = resolve(f"runs:/{run_id}", worker.store)
-    number = register(
-        tracker, LoggedAdapter(model.model_id, run_id), record.project, {"tunery.study": study.study_name}
-    )
+    number = register(tracker, model, record.project, {"tunery.study": study.study_name})
     version = f"{record.project}/{number}"
     study.set_user_attr(VERSION, {RUN: run_id, "version": version})
     return version

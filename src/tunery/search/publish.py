@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -49,11 +50,10 @@ def _metrics(record: StudyRecord) -> dict[str, float]:
     """The study's own numbers, for the table of studies in MLflow."""
     winner = winner_of(record)
     chosen_by = means(winner, record.objectives) if winner else {}
+    states = Counter(row.state for row in record.trials)
     values = {
         **{f"winner/{name}": value for name, value in chosen_by.items() if name != "score"},
-        "trials/complete": float(sum(row.state == "complete" for row in record.trials)),
-        "trials/pruned": float(sum(row.state == "pruned" for row in record.trials)),
-        "trials/failed": float(sum(row.state == "failed" for row in record.trials)),
+        **{f"trials/{state}": float(states[state]) for state in ("complete", "pruned", "failed")},
         "base/locked/score": record.base_locked,
         "winner/dev/score": mean(winner.dev) if winner and winner.dev else None,
         "locked/score": mean(winner.locked) if winner and winner.locked else None,

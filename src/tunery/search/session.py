@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -122,10 +122,9 @@ def run_all(worker: Worker, session: Session) -> None:
         finals = create_job_study(study._storage, finals_name(session.name), jobs, direction, objective)
         worker.progress.skip_ended(finals)
         if queue.unfinished(finals):
-            worker.progress.phase(_finals_text(jobs))
+            configurations = len({job.attributes["trial"] for job in jobs})
+            seeds = len(jobs) // configurations
+            worker.progress.phase(
+                f"finals: {configurations} configurations, each trained again with {seeds} other seeds"
+            )
         worker.work(finals, lambda trial: run_final(worker, finals, trial))
-
-
-def _finals_text(jobs: Sequence[queue.TrialJob]) -> str:
-    configurations = len({job.attributes["trial"] for job in jobs})
-    return f"finals: {configurations} configurations, each trained again with {len(jobs) // configurations} other seeds"

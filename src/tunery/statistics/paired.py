@@ -19,17 +19,12 @@ Results = Mapping[str, TaskResult]
 
 @dataclass(frozen=True)
 class TaskDifference:
-    """A tuned model beside its base on one task, in the metric's own direction.
-
-    Args:
-        items: Items of the scores.
-        difference: Above 0 where the tuned model is better, whatever the metric's direction.
-    """
+    """A tuned model beside its base on one task, in the metric's own direction."""
 
     task: str
     metric: str
-    items: int
-    difference: Difference
+    items: int  # items of the scores
+    difference: Difference  # above 0 where the tuned model is better, whatever the metric's direction
     higher_is_better: bool = True
 
     @property

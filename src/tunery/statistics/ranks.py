@@ -113,17 +113,10 @@ def critical_difference(contenders: int, tasks: int, confidence: float) -> float
 
 @dataclass(frozen=True)
 class TaskRanks:
-    """Do contenders differ over many tasks, each task being one observation? (Demšar 2006)
-
-    Args:
-        friedman_p: p-value of the Friedman test.
-        average_ranks: By contender; 1 is best.
-        critical_difference: Average ranks that differ by less may differ by chance (Nemenyi).
-        nemenyi_p: p-value of each two contenders, keyed by their names in both orders.
-    """
+    """Do contenders differ over many tasks, each task being one observation? (Demšar 2006)"""
 
     tasks: int
-    friedman_p: float
-    average_ranks: Mapping[str, float]
-    critical_difference: float
-    nemenyi_p: Mapping[tuple[str, str], float]
+    friedman_p: float  # p-value of the Friedman test
+    average_ranks: Mapping[str, float]  # by contender; 1 is best
+    critical_difference: float  # average ranks that differ by less may differ by chance (Nemenyi)
+    nemenyi_p: Mapping[tuple[str, str], float]  # p-value of each two contenders, keyed by their names in both orders

@@ -24,14 +24,11 @@ _ROUNDING = 1e-12  # an error below is that of values which do not vary
 
 @dataclass(frozen=True)
 class ItemClusters:
-    """Which items of a task are not independent, and which count more than others.
+    """Which items of a task are not independent, and which count more than others."""
 
-    Args:
-        passages: Number of each item's shared text, shape (items,); None if every item is independent.
-        leaves: Number of each item's leaf task, shape (items,), where leaf tasks count alike whatever their sizes.
-    """
-
+    # Number of each item's shared text, shape (items,); None if every item is independent.
     passages: Integers | None = None
+    # Number of each item's leaf task, shape (items,), where leaf tasks count alike whatever their sizes.
     leaves: Integers | None = None
 
     @classmethod
@@ -78,17 +75,12 @@ class ItemClusters:
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """The scores and answers of one configuration, or of a base. Greater is better throughout.
+    """The scores and answers of one configuration, or of a base. Greater is better throughout."""
 
-    Args:
-        scores: Shape (seeds, tasks).
-        errors: Standard error of one run's score, shape (tasks,); NaN if unknown.
-        answers: By task, each item's value averaged over the seeds, shape (items,); None if answers were not kept.
-            Both sides of a comparison have the items in the same order.
-    """
-
-    scores: Floats
-    errors: Floats
+    scores: Floats  # shape (seeds, tasks)
+    errors: Floats  # standard error of one run's score, shape (tasks,); NaN if unknown
+    # By task, each item's value averaged over the seeds, shape (items,); None if answers were not kept. Both sides of a
+    # comparison have the items in the same order.
     answers: Sequence[Floats | None]
 
     @cached_property
@@ -123,16 +115,11 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A sum of strata.
-
-    Args:
-        error: Its standard error; NaN if unknown.
-        freedom: Degrees of freedom after Welch and Satterthwaite; 0 if the error is unknown.
-    """
+    """A sum of strata."""
 
     mean: float
-    error: float
-    freedom: float
+    error: float  # its standard error; NaN if unknown
+    freedom: float  # degrees of freedom after Welch and Satterthwaite; 0 if the error is unknown
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """The t interval; NaN where nothing varied, which says nothing about the next item."""

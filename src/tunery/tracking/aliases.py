@@ -43,29 +43,17 @@ class Aliases:
 
 @dataclass(frozen=True)
 class AliasMove:
-    """Aliases as they were and as they shall be.
+    """Aliases as they were and as they shall be."""
 
-    Args:
-        before: What the decision was made on; if it is not so any more, nothing moves.
-        after: What shall be.
-        run_id: The run of kind promotion that says why; its description becomes the version's, with the tags.
-        at: When, ISO 8601.
-        tags: Evidence for the new champion's version, as tags.
-    """
-
-    before: Aliases
+    before: Aliases  # what the decision was made on; if it is not so any more, nothing moves
     after: Aliases
-    run_id: str
-    at: str
-    tags: Mapping[str, str] = field(default_factory=dict)
+    run_id: str  # the run of kind promotion that says why; its description becomes the version's, with the tags
+    at: str  # when, ISO 8601
+    tags: Mapping[str, str] = field(default_factory=dict)  # evidence for the new champion's version, as tags
 
 
 def current_aliases(store: Store, name: str) -> Aliases:
-    """Who has the aliases of a registered model; a move that was written down counts, whether it was finished or not.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """Who has the aliases of a registered model; a move that was written down counts, finished or not."""
     model = store.found(store.client.get_registered_model, name)
     if model is None:
         return Aliases()

@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunery.evaluation.samples import file_name
 from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
@@ -34,9 +34,6 @@ def find(store: Store, key: str) -> TaskResult | None:
     """The result that was kept under a key (evaluation.base_key of the base and the task), in any experiment.
 
     None if there is none, or its files are damaged or gone.
-
-    Raises:
-        TrackingError: If the store does not answer.
     """
     kept = search_runs(store, is_tagged(KEY, key), FINISHED, limit=_TRIED)
     return next((result for run in kept if (result := _read(store, run)) is not None), None)
@@ -46,9 +43,6 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
     """Keep a base's result under a key, as `find` takes it; the id of the run that holds it.
 
     Two processes that keep the same at once leave two equal runs, and either is found.
-
-    Raises:
-        TrackingError: If the store refuses or does not answer.
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -74,8 +68,10 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
             with tempfile.TemporaryDirectory(prefix="tunery-base-") as place:
                 (Path(place) / "samples").mkdir()
                 write_samples({task: result}, Path(place) / "samples")
-                text = json.dumps(redact(_tree(result)), indent=2) + "\n"
-                (Path(place) / _RESULT).write_text(text, encoding="utf-8")
+                tree = {name: value for name, value in vars(result).items() if name != "samples"}
+                tree["settings"] = asdict(result.settings)
+                tree["scores"] = {name: asdict(score) for name, score in result.scores.items()}
+                (Path(place) / _RESULT).write_text(json.dumps(redact(tree), indent=2) + "\n", encoding="utf-8")
                 client.log_artifacts(run_id, place)
             # Last: who finds the key finds a whole result.
             client.log_batch(run_id, tags=[RunTag(KEY, key)])
@@ -83,14 +79,6 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
         finally:
             client.set_terminated(run_id, ends)
     return run_id
-
-
-def _tree(result: TaskResult) -> dict[str, Any]:
-    return {
-        "settings": asdict(result.settings),
-        "scores": {name: asdict(score) for name, score in result.scores.items()},
-        **{name: value for name, value in vars(result).items() if name not in ("settings", "scores", "samples")},
-    }
 
 
 def _read(store: Store, run: Run) -> TaskResult | None:

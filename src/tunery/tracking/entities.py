@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 # MLflow's limits: longer values are refused by servers, and cut without a word by others.
-_LONGEST_TAG, _LONGEST_PARAM, _LONGEST_DIGEST, _LONGEST_NAME = 8000, 6000, 36, 500
+LONGEST_TAG, _LONGEST_PARAM, _LONGEST_DIGEST, _LONGEST_NAME = 8000, 6000, 36, 500
 _TEXT_FILE = re.compile(
     r"\.(txt|md|jsonl?|ya?ml|csv|tsv|html|log|diff|patch|toml|xml|ini|cfg|env|py|sh|jinja)", re.IGNORECASE
 )
@@ -31,17 +31,8 @@ def entity_name(name: str) -> str:
     return re.sub(r"[^/\w.\- ]", "_", name)
 
 
-def param_text(value: object) -> str:
+def param_text(value: object, longest: int = _LONGEST_PARAM) -> str:
     """A param as MLflow keeps it: without secrets, and cut where it is too long."""
-    return _text(value, _LONGEST_PARAM)
-
-
-def tag_text(value: object) -> str:
-    """The same for a tag."""
-    return _text(value, _LONGEST_TAG)
-
-
-def _text(value: object, longest: int) -> str:
     # 'null' and 'true' as in project.yaml, not Python's None and True.
     if value is None or isinstance(value, bool):
         return json.dumps(value)
@@ -95,11 +86,11 @@ def training_inputs(report: DataReport) -> list[DatasetInput]:
     """One input a source, with the digest of its content."""
     return [
         _input(
+            "training",
             dataset_name(source),
             source.digest,
-            ("local", {"uri": source.source}) if _is_file(source.source) else ("hf", {"path": source.source}),
+            *(("local", {"uri": source.source}) if _is_file(source.source) else ("hf", {"path": source.source})),
             {key: getattr(source, key) for key in ("format", "rows_read", "rows_kept", "weight")},
-            "training",
         )
         for source in report.sources
     ]
@@ -109,11 +100,12 @@ def evaluation_inputs(results: Mapping[str, TaskResult]) -> list[DatasetInput]:
     """One input a task, with the digest of the items that were scored."""
     return [
         _input(
+            "evaluation",
             task,
             items_digest(result.samples["item_id"]),
-            ("lm_eval", {"task": task, "version": result.settings.version}),
+            "lm_eval",
+            {"task": task, "version": result.settings.version},
             {"items": len(result.samples)},
-            "evaluation",
         )
         for task, result in results.items()
     ]
@@ -129,7 +121,7 @@ def _is_file(source: str) -> bool:
 
 
 def _input(
-    name: str, digest: str, source: tuple[str, dict[str, str]], profile: dict[str, Any], context: str
+    context: str, name: str, digest: str, kind: str, source: dict[str, str], profile: dict[str, Any]
 ) -> DatasetInput:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -137,8 +129,8 @@ def _input(
         name=name[:_LONGEST_NAME],
         # "sha256:" tells nothing in a field that holds 36 characters.
         digest=digest.removeprefix("sha256:")[:_LONGEST_DIGEST] or "unknown",
-        source_type=source[0],
-        source=json.dumps(redact(source[1])),
+        source_type=kind,
+        source=json.dumps(redact(source)),
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])

@@ -31,11 +31,7 @@ _PAUSE_SECONDS = (0.05, 0.25)
 
 @contextmanager
 def model_lock(store: Store, name: str) -> Iterator[None]:
-    """Hold the lock of a registered model, which must exist.
-
-    Raises:
-        TrackingError: If other processes have held it for minutes.
-    """
+    """Hold the lock of a registered model, which must exist; TrackingError if others have held it for minutes."""
     mine = _acquire(store, name)
     try:
         yield
@@ -44,13 +40,13 @@ def model_lock(store: Store, name: str) -> Iterator[None]:
 
 
 def _acquire(store: Store, name: str) -> str:
-    """The name of the lock tag that this process holds."""
     seen: dict[str, float] = {}
     until = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < until:
         mine = f"{LOCK_TAG}{uuid4().hex}"  # a new name each time: a name that stays is a dead holder
         store.client.set_registered_model_tag(name, mine, json.dumps({"host": _host(), "pid": os.getpid()}))
-        others = {key: owner for key, owner in _holders(store, name).items() if key != mine}
+        tags = store.client.get_registered_model(name).tags
+        others = {key: owner for key, owner in tags.items() if key.startswith(LOCK_TAG) and key != mine}
         if not others:
             return mine
         _release(store, name, mine)
@@ -58,14 +54,8 @@ def _acquire(store: Store, name: str) -> str:
             if _is_dead(owner) or time.monotonic() - seen.setdefault(key, time.monotonic()) > LEASE_SECONDS:
                 _release(store, name, key)
         time.sleep(random.uniform(*_PAUSE_SECONDS))
-    raise TrackingError(
-        redact(store.uri), f"other processes have been moving the aliases of {name} for minutes. Try again."
-    )
-
-
-def _holders(store: Store, name: str) -> dict[str, str]:
-    tags = store.client.get_registered_model(name).tags
-    return {key: value for key, value in tags.items() if key.startswith(LOCK_TAG)}
+    told = f"other processes have been moving the aliases of {name} for minutes. Try again."
+    raise TrackingError(redact(store.uri), told)
 
 
 def _release(store: Store, name: str, tag: str) -> None:

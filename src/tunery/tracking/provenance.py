@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,21 +18,13 @@ _GIT_SECONDS = 10
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a run came from.
+    """Where a run came from."""
 
-    Args:
-        commit: Git commit of the working folder, None outside a repository.
-        dirty: Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
-        diff: `git diff HEAD`, then the names of untracked files.
-        packages: One `name==version` a line, as pip freeze has it.
-        hardware: Machine, processors, memory, accelerators.
-        command: The command line.
-    """
-
-    commit: str | None
+    commit: str | None  # git commit of the working folder, None outside a repository
+    # Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
     dirty: bool | None
-    diff: str
-    packages: str
+    diff: str  # `git diff HEAD`, then the names of untracked files
+    packages: str  # one `name==version` a line, as pip freeze has it
     hardware: dict[str, Any]
     command: tuple[str, ...]
 
@@ -54,21 +45,20 @@ class Provenance:
         return {**texts, "provenance/dirty.diff": self.diff} if self.dirty else texts
 
 
-def collect(folder: Path | None = None, command: Sequence[str] | None = None) -> Provenance:
-    """Look at the code, packages and machine of this process.
-
-    Args:
-        folder: Where to look for a git repository; the working folder by default.
-        command: The command line; this process's by default.
-    """
+def collect(folder: Path | None = None) -> Provenance:
+    """Look at this process: its packages, machine, command, and the git repository of a folder or the working one."""
     place = folder or Path.cwd()
     commit = _git(place, "rev-parse", "HEAD")
     status = _git(place, "status", "--porcelain") if commit else None
     dirty = None if status is None else bool(status)
-    diff = _dirty_diff(place, status) if status else ""
-    return Provenance(
-        commit, dirty, diff, _packages(), _hardware(), tuple(command if command is not None else sys.argv)
-    )
+    diff = ""
+    if status:
+        diff = _git(place, "diff", "HEAD") or ""
+        if len(diff) > _LONGEST_DIFF_CHARACTERS:
+            diff = f"{diff[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(diff)} characters"
+        untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
+        diff += "\n" + "".join(f"# untracked: {name}\n" for name in untracked)
+    return Provenance(commit, dirty, diff, _packages(), _hardware(), tuple(sys.argv))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -81,15 +71,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode("utf-8", errors="replace").rstrip("\n") if done.returncode == 0 else None
-
-
-def _dirty_diff(folder: Path, status: str) -> str:
-    diff = _git(folder, "diff", "HEAD") or ""
-    if len(diff) > _LONGEST_DIFF_CHARACTERS:
-        diff = f"{diff[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(diff)} characters"
-    untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
-    names = "".join(f"# untracked: {name}\n" for name in untracked)
-    return f"{diff}\n{names}"
 
 
 def _packages() -> str:
@@ -123,31 +104,26 @@ def _hardware() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None:
         facts["torch"] = torch.__version__
-        facts["accelerators"] = _accelerators(torch)
+        if torch.cuda.is_available():
+            gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+            facts["accelerators"] = [
+                {
+                    "name": gpu.name,
+                    "memory_bytes": gpu.total_memory,
+                    "capability": f"{gpu.major}.{gpu.minor}",
+                    "cuda": torch.version.cuda,
+                }
+                for gpu in gpus
+            ]
+        elif torch.backends.mps.is_available():
+            facts["accelerators"] = [{"name": "Apple MPS"}]
     return facts
-
-
-def _accelerators(torch: Any) -> list[dict[str, Any]]:
-    if torch.cuda.is_available():
-        return [_gpu(torch, index) for index in range(torch.cuda.device_count())]
-    return [{"name": "Apple MPS"}] if torch.backends.mps.is_available() else []
-
-
-def _gpu(torch: Any, index: int) -> dict[str, Any]:
-    device = torch.cuda.get_device_properties(index)
-    return {
-        "name": device.name,
-        "memory_bytes": device.total_memory,
-        "capability": f"{device.major}.{device.minor}",
-        "cuda": torch.version.cuda,
-    }
 
 
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

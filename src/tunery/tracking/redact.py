@@ -62,6 +62,11 @@ def redact(tree: Tree) -> Tree:
     return cast(Tree, _redact(tree, _environment_secrets()))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without secrets; its class's name if it says nothing."""
+    return next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
+
+
 class RedactingFilter(logging.Filter):
     """Redacts a log record's message and traceback before a handler writes them."""
 
@@ -80,38 +85,28 @@ def guard_logs() -> None:
 
     On handlers, not on loggers: a logger's filter does not see what its children pass up.
     """
-    loggers = [
-        logging.getLogger(),
-        *(entry for entry in logging.root.manager.loggerDict.values() if isinstance(entry, logging.Logger)),
-    ]
-    handlers = {handler for logger in loggers for handler in logger.handlers}
-    if logging.lastResort is not None:
-        handlers.add(logging.lastResort)
-    for handler in handlers:
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    for handler in filter(None, (*handlers, logging.lastResort)):
         if not any(isinstance(present, RedactingFilter) for present in handler.filters):
             handler.addFilter(RedactingFilter())
 
 
 def _redact(tree: Any, secrets: re.Pattern[str] | None) -> Any:
     if isinstance(tree, str):
-        return _redact_text(tree, secrets)
+        return _PATTERNS.sub(_mask_but_prefix, secrets.sub(MASK, tree) if secrets else tree)
     if isinstance(tree, Mapping):
-        return {_redact(key, secrets): _redact_entry(key, value, secrets) for key, value in tree.items()}
-    if isinstance(tree, list | tuple) and type(tree) in (list, tuple):
+        return {
+            _redact(key, secrets): MASK if _is_secret(key, value) else _redact(value, secrets)
+            for key, value in tree.items()
+        }
+    if type(tree) in (list, tuple):
         return type(tree)(_redact(entry, secrets) for entry in tree)
     return tree
 
 
-def _redact_entry(key: object, value: Any, secrets: re.Pattern[str] | None) -> Any:
-    if isinstance(key, str) and isinstance(value, str) and value and _SECRET_KEY.search(key):
-        return MASK
-    return _redact(value, secrets)
-
-
-def _redact_text(text: str, secrets: re.Pattern[str] | None) -> str:
-    if secrets is not None:
-        text = secrets.sub(MASK, text)
-    return _PATTERNS.sub(_mask_but_prefix, text)
+def _is_secret(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, str) and value != "" and bool(_SECRET_KEY.search(key))
 
 
 def _mask_but_prefix(match: re.Match[str]) -> str:

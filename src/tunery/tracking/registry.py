@@ -1,15 +1,19 @@
-"""The registry: versions of a project's model, and what a reference to one leads to."""
+"""Logged adapters, versions of a project's model, and what a reference to one leads to."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from tunery.config.fields import nearest
-from tunery.errors import Fault, RefError
-from tunery.tracking.flavor.adapters import LoggedAdapter
-from tunery.tracking.redact import redact
+from tunery.config.model import BaseConfig
+from tunery.errors import Fault, RefError, TrackingError
+from tunery.records import BaseIdentity
+from tunery.tracking.flavor import flavor
+from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
+from tunery.tracking.redact import first_line, redact
 from tunery.tracking.run import Tracker
 from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
@@ -26,8 +30,7 @@ class ModelRef:
 
     Args:
         ref: The reference as it was given.
-        model_id: The logged model.
-        run_id: The run that made it, None for a model that was logged without one.
+        run_id: The run that made the model, None for a model that was logged without one.
         name, version: Of the registered model, None for a reference to a run.
     """
 
@@ -43,17 +46,70 @@ class ModelRef:
         return f"models:/{self.model_id}"
 
 
-def register(tracker: Tracker, adapter: LoggedAdapter, name: str, tags: dict[str, str] | None = None) -> int:
-    """Make a logged adapter the next version of a registered model, which is made if it is not there.
+def log_adapter(
+    tracker: Tracker,
+    folder: Path,
+    *,
+    base: BaseConfig,
+    identity: BaseIdentity,
+    tokenizer: Any,
+    project_folder: Path,
+    method: str = "lora",
+    template: Literal["chat", "plain"] = "chat",
+    max_new_tokens: int = 256,
+    step: int = 0,
+) -> ModelRef:
+    """Log an adapter folder (or, for method full, a folder of whole weights) as a model of the run.
+
+    Args:
+        folder: Adapter files, as training left them.
+        base, identity: The section `base`, and which base was loaded.
+        tokenizer: As it was trained with: template and added tokens go with the adapter.
+        project_folder: Folder of project.yaml, from which a local base's path is read.
+        method, template: adapter.method and data.template.
+        step: Optimizer step of the checkpoint.
+
+    Raises:
+        StorageError: If the disk is full.
+        TrackingError: If the store does not take it; the text says where the adapter lies.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    tracker.adapter_folder = folder.absolute()
+    places = (project_folder / base.model, Path.cwd() / base.model, Path(base.model).expanduser())
+    local = None if base.model.startswith("builtin:") else next((place for place in places if place.is_dir()), None)
+    base_folder = str(local.resolve()) if local else None
+    facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template, max_new_tokens)
+    named = ("model", "revision", "quantization", "dtype", "compute_dtype", "chat_template")
+    params = {**{f"base.{key}": str(getattr(identity, key)) for key in named}, "method": method}
+    tracker.flush()
+    try:
+        # Made here, not by Model.log: that would put it into MLflow's active experiment instead of the run's.
+        logged = tracker.store.client.create_logged_model(
+            tracker.experiment_id,
+            name="adapter",  # what the run's page calls it
+            source_run_id=tracker.run_id,
+            params=redact(params),
+            tags=redact({"tunery.base": identity.model, "tunery.project": tracker.project}),
+            model_type=method,
+        )
+        content = {"weights": folder, "facts": facts, "tokenizer": tokenizer, "validate_serving_input": False}
+        Model.log(None, flavor, model_id=logged.model_id, run_id=tracker.run_id, step=step, **content)
+    except (MlflowException, requests.RequestException, OSError) as error:
+        advice = f"It is not lost: it lies in {folder.absolute()}."
+        kept = Fault(f"the adapter could not be logged ({first_line(error)})", advice=advice)
+        raise TrackingError(f"run {tracker.run_id}", kept) from error
+    return ModelRef(f"runs:/{tracker.run_id}", str(logged.model_id), tracker.run_id)
+
+
+def register(tracker: Tracker, adapter: ModelRef, name: str, tags: dict[str, str] | None = None) -> int:
+    """Make a logged adapter the next version of a registered model, which is made if it is not there; its number.
 
     Args:
         tracker: The run that registers it: that of the training, or of a study or promotion that chose it.
-        adapter: What log_adapter gave.
         name: Registered model: the project's name.
-        tags: Tags of the version.
-
-    Returns:
-        The version's number.
 
     Raises:
         TrackingError: If the registry refuses.
@@ -67,26 +123,19 @@ def register(tracker: Tracker, adapter: LoggedAdapter, name: str, tags: dict[str
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+        told = redact({"tunery.project": tracker.project, **(tags or {})})
         made = client.create_model_version(
-            name,
-            adapter.uri,
-            run_id=adapter.run_id,
-            model_id=adapter.model_id,
-            tags=redact({"tunery.project": tracker.project, **(tags or {})}),
+            name, adapter.uri, run_id=adapter.run_id, model_id=adapter.model_id, tags=told
         )
         version = f"{name}/{made.version}"
-        if adapter.run_id != tracker.run_id:
+        if adapter.run_id and adapter.run_id != tracker.run_id:
             client.set_tag(adapter.run_id, _REGISTERED, version)  # where a comparison looks for it
     tracker.tag(**{_REGISTERED: version})
     return int(made.version)
 
 
 def resolve(ref: str, store: Store) -> ModelRef:
-    """Follow a reference to one logged model.
-
-    Args:
-        ref: models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>.
-        store: Where to look.
+    """Follow models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id> to a logged model.
 
     Raises:
         RefError: If it leads nowhere; the text lists what there is.
@@ -134,9 +183,8 @@ def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
     outputs = run.outputs.model_outputs if run.outputs is not None else []
     if not outputs:
         status, kind = run.info.status, run.data.tags.get("tunery.kind", "unknown")
-        raise RefError(
-            ref, f"this run logged no model (status {status}, kind {kind}). Name a run of kind train that FINISHED."
-        )
+        told = f"this run logged no model (status {status}, kind {kind}). Name a run of kind train that FINISHED."
+        raise RefError(ref, told)
     # A run that was killed while its adapter was logged, and then resumed, has a half-made model beside the whole one.
     models = [store.found(store.client.get_logged_model, output.model_id) for output in outputs]
     whole = [

@@ -36,10 +36,7 @@ class RetryQueue:
     Points never block: a thread sends them in batches. A delivery is sent at once; when the server is away it is kept
     and sent later, in order. Sending a point twice is harmless: MLflow's key of a point is all of its values.
 
-    Args:
-        client: Client of the store.
-        run_id: The run.
-        folder: Where points that cannot be sent are written; made only then.
+    Points that cannot be sent are also written into `folder`, which is made only then.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, folder: Path) -> None:
@@ -62,11 +59,7 @@ class RetryQueue:
             self._wake.set()
 
     def deliver(self, what: str, send: Callable[[], object]) -> bool:
-        """Send now, unless the server is away; whether it arrived.
-
-        Args:
-            what: Name of the delivery, for messages.
-            send: May be called again after it failed.
+        """Send something, of which messages say `what`, now, unless the server is away; whether it arrived.
 
         Raises:
             TrackingError: If the server refuses what it was given.
@@ -74,7 +67,7 @@ class RetryQueue:
         return not self._resting() and self._arrived(what, send)
 
     def keep(self, what: str, send: Callable[[], object]) -> None:
-        """Send later, when the server is back."""
+        """Send later, when the server is back; `send` is called until it does not fail."""
         self._kept.append((what, send))
 
     def flush(self) -> bool:

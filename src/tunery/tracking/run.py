@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tunery.errors import Fault, InputError, Interrupted, Pruned, RefError, RunStopped, TrackingError
-from tunery.tracking.redact import guard_logs, redact
+from tunery.tracking.redact import first_line, guard_logs, redact
 from tunery.tracking.runlog import RunLog
 from tunery.tracking.search import recent_runs
 from tunery.tracking.store import Store, refusals
@@ -45,8 +45,7 @@ def open_run(
     first tracker of the process takes it. Else a run is made in the store's experiment, or in its parent's.
 
     Args:
-        kind: The tag tunery.kind: train, study, trial, evaluation, base, import, comparison or promotion.
-        project_name: The tag tunery.project.
+        kind, project_name: The tags tunery.kind, such as train, study or trial, and tunery.project.
         resume_run_id: An interrupted run to go on with; until `accept_resume`, a mistake leaves it as it was.
         run_name: A name for the MLflow UI; MLflow invents one otherwise.
         parent: Run id of the run that this one belongs to: a trial's study.
@@ -173,16 +172,11 @@ class Tracker(RunLog):
         return True
 
     def _tell_lost(self, lost: list[str], error: BaseException | None) -> None:
-        told = Fault(
-            f"the tracking server stopped answering, and did not get: {', '.join(lost)}",
-            advice=f"Points of the curves are in {self.queue.folder}. "
-            + (
-                "No adapter was written yet."
-                if self.adapter_folder is None
-                else f"The adapter is not lost: it lies in {self.adapter_folder}."
-            ),
-        )
-        failure = TrackingError(f"run {self.run_id} at {redact(self.store.uri)}", told)
+        told = f"the tracking server stopped answering, and did not get: {', '.join(lost)}"
+        kept = f"The adapter is not lost: it lies in {self.adapter_folder}."
+        adapter = "No adapter was written yet." if self.adapter_folder is None else kept
+        fault = Fault(told, advice=f"Points of the curves are in {self.queue.folder}. {adapter}")
+        failure = TrackingError(f"run {self.run_id} at {redact(self.store.uri)}", fault)
         if error is None:
             raise failure
         error.add_note(str(failure))
@@ -192,9 +186,8 @@ class Tracker(RunLog):
             return
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        self._monitor = SystemMetricsMonitor(
-            self.run_id, SAMPLE_SECONDS, resume_logging=self.resumed, tracking_uri=self.store.uri
-        )
+        options = {"resume_logging": self.resumed, "tracking_uri": self.store.uri}
+        self._monitor = SystemMetricsMonitor(self.run_id, SAMPLE_SECONDS, **options)
         self._monitor.start()
 
     def _interrupt(self, name: str) -> None:
@@ -203,10 +196,7 @@ class Tracker(RunLog):
 
 
 def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
-    """Look at a run that someone wants to go on with; nothing is changed.
-
-    Args:
-        kind, project: What the new command would make it: the tags that it must have.
+    """Look at a run that a command of this kind and project would go on with; nothing is changed.
 
     Raises:
         RefError: If it is not there, was deleted, has finished, or is of another kind or project.
@@ -252,13 +242,9 @@ class RunEnd:
 def run_end_of(error: BaseException | None, former: RunEnd | None = None) -> RunEnd:
     """The ending that an exception means; None is a good one.
 
-    Args:
-        error: What left the run's `with` block.
-        former: How a resumed run had ended, as long as nothing was done in it since.
-
-    Returns:
-        FINISHED, also for a trial that was pruned; KILLED for a signal; FAILED for all else, with `tunery.failure` and
-        the first line of the error. The former ending after a mistake in the command: it says nothing about the run.
+    FINISHED, also for a trial that was pruned; KILLED for a signal; FAILED for all else, with `tunery.failure` and the
+    first line of the error. After a mistake in the command, which says nothing about the run, it is the former ending
+    of a resumed run in which nothing was done since.
     """
     if former is not None and isinstance(error, InputError):
         return former
@@ -266,8 +252,7 @@ def run_end_of(error: BaseException | None, former: RunEnd | None = None) -> Run
         return RunEnd("FINISHED")
     if isinstance(error, Pruned):
         return RunEnd("FINISHED", {PRUNED: f"step {error.step}"})
-    first_line = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
     if isinstance(error, Interrupted | KeyboardInterrupt):
-        return RunEnd("KILLED", {FAILURE: Interrupted.failure, ERROR: first_line})
+        return RunEnd("KILLED", {FAILURE: Interrupted.failure, ERROR: first_line(error)})
     failure = error.failure if isinstance(error, RunStopped) else "error"
-    return RunEnd("FAILED", {FAILURE: failure, ERROR: first_line})
+    return RunEnd("FAILED", {FAILURE: failure, ERROR: first_line(error)})

@@ -21,8 +21,7 @@ class RunFacts:
 
     Args:
         metrics: The last value of each.
-        config: The resolved project.
-        data: data/report.json.
+        config, data: The resolved project, and data/report.json.
         answers: Rows of generations.json: prompt, reference, base, tuned.
     """
 
@@ -73,12 +72,7 @@ def project_of(store: Store, ref: ModelRef) -> str:
 
 @contextmanager
 def artifact(store: Store, run_id: str, artifact_uri: str, name: str) -> Iterator[Path]:
-    """Path of a run's file: in its own place if that is a folder of this machine, else a copy that is removed.
-
-    Args:
-        store: The store of the run.
-        artifact_uri: Where the run keeps its files.
-        name: The file's path among them.
+    """A run's file: in its own place if that is a folder of this machine, else a copy that is removed.
 
     Raises:
         OSError: If a remote artifact store does not have the file, or does not answer.

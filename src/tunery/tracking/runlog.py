@@ -17,18 +17,7 @@ from tunery.config.fingerprint import flatten
 from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import items_digest
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
-from tunery.tracking.entities import (
-    copied,
-    dataset_name,
-    entity_name,
-    evaluation_inputs,
-    param_text,
-    redact_frame,
-    tag_text,
-    training_inputs,
-    without_secrets,
-    write_samples,
-)
+from tunery.tracking import entities
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
 from tunery.tracking.retry_queue import RetryQueue
@@ -88,18 +77,13 @@ class RunLog:
         """
         import yaml
 
-        params = {entity_name(f"cfg.{key}"): value for key, value in flatten(dict(resolved)).items()}
+        params = {entities.entity_name(f"cfg.{key}"): value for key, value in flatten(dict(resolved)).items()}
         if first:
             params = {key: value for key, value in params.items() if key not in self._known_params}
         self._log_unchanged(params)
         base, adapter = resolved.get("base", {}), resolved.get("adapter", {})
-        self.tag(
-            **{
-                "tunery.fingerprint": fingerprint,
-                "tunery.base": base.get("model", ""),
-                "tunery.method": _method(base, adapter),
-            }
-        )
+        tags = {"tunery.base": base.get("model", ""), "tunery.method": _method(base, adapter)}
+        self.tag(**{"tunery.fingerprint": fingerprint, **tags})
         text = yaml.safe_dump(redact(dict(resolved)), sort_keys=False, allow_unicode=True)
         self.log_text(text, "config/project.yaml")
 
@@ -109,13 +93,13 @@ class RunLog:
         Raises:
             ConfigError: If a resumed run had read something else.
         """
-        self._log_unchanged({entity_name(f"input.{key}"): digest for key, digest in digests.items()})
+        self._log_unchanged({entities.entity_name(f"input.{key}"): digest for key, digest in digests.items()})
 
     def log_params(self, values: Mapping[str, object]) -> None:
         """Log params; a value that is too long ends in an ellipsis."""
         from mlflow.entities import Param
 
-        texts = {entity_name(key): param_text(value) for key, value in redact(dict(values)).items()}
+        texts = {entities.entity_name(key): entities.param_text(value) for key, value in redact(dict(values)).items()}
         params = [Param(key, text) for key, text in texts.items()]
         for first in range(0, len(params), _PARAMS_A_REQUEST):
             batch = params[first : first + _PARAMS_A_REQUEST]
@@ -129,8 +113,8 @@ class RunLog:
 
     def log_dataset(self, report: DataReport) -> None:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
-        self._deliver("dataset inputs", partial(self._link_datasets, training_inputs(report)))
-        self.tag(**{"tunery.datasets": ", ".join(dataset_name(source) for source in report.sources)})
+        self._deliver("dataset inputs", partial(self._link_datasets, entities.training_inputs(report)))
+        self.tag(**{"tunery.datasets": ", ".join(entities.dataset_name(source) for source in report.sources)})
         self.log_metrics({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
 
@@ -146,15 +130,15 @@ class RunLog:
         from mlflow.entities import RunTag
 
         if tags:
-            entities = [RunTag(key, tag_text(value)) for key, value in redact(tags).items()]
-            send = partial(self.store.client.log_batch, self.run_id, tags=entities)
+            texts = {key: entities.param_text(value, entities.LONGEST_TAG) for key, value in redact(tags).items()}
+            send = partial(self.store.client.log_batch, self.run_id, tags=[RunTag(*entry) for entry in texts.items()])
             self._deliver(f"the tags {', '.join(tags)}", send)
 
     # ---- curves
 
     def log_step(self, metrics: StepMetrics) -> None:
         """Take the values of an optimizer step; never waits. Steps that a resumed run holds already are left out."""
-        values = {entity_name(key): float(value) for key, value in metrics.values.items()}
+        values = {entities.entity_name(key): float(value) for key, value in metrics.values.items()}
         new = {key: value for key, value in values.items() if self._is_new(key, metrics.step)}
         self.log_metrics(new, metrics.step)
 
@@ -182,9 +166,9 @@ class RunLog:
             raise FileNotFoundError(path)
         what = f"the artifact {'/'.join(filter(None, [folder, path.name]))}"
         upload = self.store.client.log_artifacts if path.is_dir() else self.store.client.log_artifact
-        clean = without_secrets(path)
+        clean = entities.without_secrets(path)
         if not self.queue.deliver(what, partial(upload, self.run_id, str(clean), folder)):
-            kept = copied(clean, self.queue.folder)  # the caller may delete the file before it can be sent
+            kept = entities.copied(clean, self.queue.folder)  # the caller may delete the file before it can be sent
             self.queue.keep(what, partial(upload, self.run_id, str(kept), folder))
         if clean != path:
             shutil.rmtree(clean.parent.parent)
@@ -197,7 +181,7 @@ class RunLog:
 
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Log a table that the MLflow UI shows and compares between runs; `name` ends in .json."""
-        send = partial(self.store.client.log_table, self.run_id, redact_frame(frame), name)
+        send = partial(self.store.client.log_table, self.run_id, entities.redact_frame(frame), name)
         self._deliver(f"the table {name}", send)
 
     # ---- results
@@ -215,7 +199,6 @@ class RunLog:
         """Log lm_eval/<task>/<metric>, base/..., delta/..., their errors, and `score`.
 
         Args:
-            base, tuned: Results by task.
             score: Mean of the primary metrics of the tuned model.
             base_score: The same of the base.
             step: Optimizer step of the checkpoint that was scored.
@@ -227,7 +210,7 @@ class RunLog:
         results = {**base, **tuned}
         digests = {task: items_digest(result.samples["item_id"]) for task, result in results.items()}
         if digests:
-            self._deliver("dataset inputs", partial(self._link_datasets, evaluation_inputs(results)))
+            self._deliver("dataset inputs", partial(self._link_datasets, entities.evaluation_inputs(results)))
         points = [
             _metric(key, value, step, model_id, dataset_name=task, dataset_digest=digests[task])
             for task, metrics in score_metrics(base, tuned).items()
@@ -246,7 +229,6 @@ class RunLog:
         """Log the conditions of each task as a param task.<name>: what other runs are compared by.
 
         Args:
-            results: Results by task.
             asked: The metric of each task that was asked for; leaf tasks of a group are not.
             counted: Tasks that are part of the run's `score`.
             split: Items that the score is computed on: all, dev or locked.
@@ -261,7 +243,7 @@ class RunLog:
     def log_samples(self, results: Mapping[str, TaskResult], folder: str = "samples") -> None:
         """Write samples/<task>.parquet: one row an item."""
         with tempfile.TemporaryDirectory(prefix="tunery-samples-") as place:
-            for path in write_samples(results, Path(place)):
+            for path in entities.write_samples(results, Path(place)):
                 self.log_artifact(path, folder)
 
     def log_generations(self, generations: Sequence[Generation]) -> None:
@@ -269,8 +251,6 @@ class RunLog:
         import pandas as pd
 
         self.log_table(pd.DataFrame([asdict(generation) for generation in generations]), "generations.json")
-
-    # ---- inner
 
     def _deliver(self, what: str, send: Callable[[], object]) -> None:
         if not self.queue.deliver(what, send):
@@ -305,7 +285,7 @@ class RunLog:
         changed = [
             Fault(key.removeprefix("cfg."), f"{self._known_params[key]}, as when the run began", value)
             for key, value in params.items()
-            if key in self._known_params and self._known_params[key] != param_text(value)
+            if key in self._known_params and self._known_params[key] != entities.param_text(value)
         ]
         if changed:
             raise ConfigError(f"--resume {self.run_id}", changed, "Undo the change, or start a new run.")
@@ -325,4 +305,4 @@ def _metric(key: str, value: float, step: int, model_id: str | None, **dataset: 
     from mlflow.entities import Metric
 
     owner = None if key.startswith("base/") else model_id
-    return Metric(entity_name(key), float(value), int(time.time() * 1000), step, model_id=owner, **dataset)
+    return Metric(entities.entity_name(key), float(value), int(time.time() * 1000), step, model_id=owner, **dataset)

@@ -15,12 +15,7 @@ TASK_PARAM = "task."
 
 
 def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> dict[str, dict[str, float]]:
-    """lm_eval/<task>/<metric>, base/..., delta/..., each with its `_stderr` where one is defined, by task.
-
-    Args:
-        base: The base model's results by task; a task that is missing there gets no base and delta.
-        tuned: The adapter's results by task.
-    """
+    """By task: lm_eval/<task>/<metric> of the tuned model, base/..., delta/..., each with its `_stderr` if defined."""
     metrics: dict[str, dict[str, float]] = {task: {} for task in (*tuned, *base)}
     for task, result in tuned.items():
         metrics[task] |= task_scores(f"lm_eval/{task}", result)
@@ -57,11 +52,7 @@ def _delta(prefix: str, base: TaskResult, tuned: TaskResult) -> dict[str, float]
 def task_conditions(result: TaskResult, metric: str, *, counts: bool, split: str) -> dict[str, object]:
     """What must agree for two runs' scores of a task to be compared, and which of its metrics is meant.
 
-    Args:
-        result: The task's result.
-        metric: The metric that is shown of it.
-        counts: Whether the task is part of the run's `score`.
-        split: Items that the score is computed on: all, dev or locked.
+    `counts` tells whether the task is part of the run's `score`, `split` the items: all, dev or locked.
     """
     settings, score = result.settings, result.scores.get(metric)
     return {

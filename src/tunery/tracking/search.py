@@ -1,13 +1,15 @@
 """Runs and experiments of a store. This is the only module that searches page by page.
 
+Every search raises TrackingError if the store does not answer.
 Other packages take the type `Run` from here for their annotations, so that they need no import of mlflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tunery.errors import Fault, InputError
 from tunery.tracking.redact import redact
@@ -15,8 +17,11 @@ from tunery.tracking.store import Store, refusals
 
 if TYPE_CHECKING:
     from mlflow import entities
+    from mlflow.store.entities import PagedList
 
     Run: TypeAlias = entities.Run
+
+Found = TypeVar("Found")
 
 FINISHED = "attributes.status = 'FINISHED'"
 _PAGE = 1000  # runs a request; MLflow's servers refuse more than 50,000
@@ -34,44 +39,33 @@ def search_runs(
     """Every run for which all clauses hold, newest first.
 
     Args:
-        store: The store to search.
         clauses: Parts of MLflow's filter, joined by `and`: its filters know no `or`.
         within: Ids of the experiments to search; None: all.
         user_filter: A further clause, as a person wrote it.
-        oldest_first: The other order.
-        limit: The most runs to yield.
 
     Raises:
         InputError: If MLflow cannot parse the user's filter.
-        TrackingError: If the store does not answer.
     """
     from mlflow.exceptions import MlflowException
 
     places = list(experiments(store).values() if within is None else within)
     wanted = " and ".join([*clauses, user_filter] if user_filter else clauses)
     order = [f"attributes.start_time {'ASC' if oldest_first else 'DESC'}"]
-    left, token = limit, None
-    while left is None or left > 0:
-        size = _PAGE if left is None else min(_PAGE, left)
-        with refusals(store.uri):
-            try:
-                page = store.client.search_runs(places, wanted, max_results=size, order_by=order, page_token=token)
-            except MlflowException as error:
-                if user_filter and error.error_code == "INVALID_PARAMETER_VALUE":
-                    raise _bad_filter(user_filter, error) from error
+    ask = partial(store.client.search_runs, places, wanted, max_results=min(_PAGE, limit or _PAGE), order_by=order)
+    with refusals(store.uri):
+        try:
+            yield from islice(_paged(ask), limit)
+        except MlflowException as error:
+            if not user_filter or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-        yield from page
-        left, token = None if left is None else left - len(page), page.token
-        if not token:
-            return
+            reason = " ".join(redact(str(error)).split())
+            advice = "Such as: metrics.score > 0.8 and params.`cfg.adapter.rank` = '16'."
+            fault = Fault(f"{user_filter!r} is no filter of MLflow ({reason})", advice=advice)
+            raise InputError("--filter", fault) from error
 
 
 def runs_by_id(store: Store, run_ids: Sequence[str]) -> dict[str, Run]:
-    """Runs by their ids; one that does not exist is missing from the result.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """Runs by their ids; one that does not exist is missing from the result."""
     if not run_ids:
         return {}
     places = list(experiments(store).values())
@@ -82,11 +76,7 @@ def runs_by_id(store: Store, run_ids: Sequence[str]) -> dict[str, Run]:
 
 
 def recent_runs(store: Store, *clauses: str, limit: int = 5) -> list[Run]:
-    """The latest runs of the store's own experiment; none if it does not exist yet.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """The latest runs of the store's own experiment; none if it does not exist yet."""
     with refusals(store.uri):
         experiment = store.client.get_experiment_by_name(store.experiment)
     places = [] if experiment is None else [str(experiment.experiment_id)]
@@ -94,20 +84,18 @@ def recent_runs(store: Store, *clauses: str, limit: int = 5) -> list[Run]:
 
 
 def experiments(store: Store) -> dict[str, str]:
-    """Ids of all experiments, by name.
+    """Ids of all experiments, by name."""
+    with refusals(store.uri):
+        found: Iterator[entities.Experiment] = _paged(partial(store.client.search_experiments, max_results=_PAGE))
+        return {experiment.name: str(experiment.experiment_id) for experiment in found}
 
-    Raises:
-        TrackingError: If the store does not answer.
-    """
-    known: dict[str, str] = {}
-    token = None
-    while True:
-        with refusals(store.uri):
-            page = store.client.search_experiments(max_results=_PAGE, page_token=token)
-        known |= {experiment.name: str(experiment.experiment_id) for experiment in page}
-        token = page.token
-        if not token:
-            return known
+
+def _paged(ask: Callable[..., PagedList[Found]]) -> Iterator[Found]:
+    page = ask(page_token=None)
+    yield from page
+    while page.token:
+        page = ask(page_token=page.token)
+        yield from page
 
 
 def is_tagged(tag: str, value: str) -> str:
@@ -118,22 +106,8 @@ def is_tagged(tag: str, value: str) -> str:
     """
     if "`" in tag:
         raise InputError("--tag", Fault("the name", "one without a backquote, which MLflow's filters cannot hold", tag))
-    return equals(f"tags.`{tag}`", value)
-
-
-def equals(key: str, value: str) -> str:
-    """A clause of MLflow's filter, whose strings have no escape for their quote.
-
-    Raises:
-        InputError: If the value holds both kinds of quotes.
-    """
-    if "'" in value and '"' in value:
+    key = f"tags.`{tag}`"
+    if "'" in value and '"' in value:  # the filter's strings have no escape for their quote
         raise InputError(key, Fault("the value", "one without both kinds of quotes", value))
     quote = '"' if "'" in value else "'"
     return f"{key} = {quote}{value}{quote}"
-
-
-def _bad_filter(text: str, error: Exception) -> InputError:
-    reason = " ".join(redact(str(error)).split())
-    advice = "Such as: metrics.score > 0.8 and params.`cfg.adapter.rank` = '16'."
-    return InputError("--filter", Fault(f"{text!r} is no filter of MLflow ({reason})", advice=advice))

@@ -9,21 +9,19 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from tunery.errors import Fault, TrackingError
-from tunery.tracking.redact import guard_logs, redact
+from tunery.tracking.redact import first_line, guard_logs, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Answer = TypeVar("Answer")
-
-DEFAULT_DATABASE = "mlflow.db"
 
 # The UI then shows runs of a model in training, not of an application that calls one.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -53,16 +51,10 @@ _HANDLED_BY_MLFLOW = ("databricks", "databricks-uc", "uc")
 
 @dataclass(frozen=True)
 class Store:
-    """An MLflow store that answered.
+    """An MLflow store that answered."""
 
-    Args:
-        uri: Tracking URI, absolute where it is a file.
-        experiment: Name of the experiment for new runs; made when the first run needs it.
-        client: The client of this store.
-    """
-
-    uri: str
-    experiment: str
+    uri: str  # tracking URI, absolute where it is a file
+    experiment: str  # name of the experiment for new runs; made when the first run needs it
     client: MlflowClient
 
     def experiment_id(self, name: str | None = None) -> str:
@@ -93,11 +85,7 @@ class Store:
         return str(found.experiment_id)
 
     def found(self, ask: Callable[..., Answer], *names: str) -> Answer | None:
-        """What a method of the client answers; None if there is nothing of that name.
-
-        Raises:
-            TrackingError: If the store does not answer.
-        """
+        """What a method of the client answers; None if there is nothing of that name."""
         from mlflow.exceptions import MlflowException
 
         with refusals(self.uri):
@@ -111,21 +99,20 @@ class Store:
 
 
 def connect(uri: str | None, experiment: str) -> Store:
-    """Open a store; a fresh database is set up once, however many processes open it at the same time.
+    """Open a store, which also becomes MLflow's own tracking URI for this process and its children.
+
+    A fresh database is set up once, however many processes open it at the same time.
 
     Args:
         uri: Tracking URI; None: MLFLOW_TRACKING_URI, else ./mlflow.db with ./mlruns beside it.
         experiment: Experiment of new runs: the project's name.
-
-    Returns:
-        The store, which also becomes MLflow's own tracking URI for this process and its children.
 
     Raises:
         TrackingError: If the store cannot be used: it does not answer, refuses, or is of a kind that MLflow dropped.
     """
     for name, value in {**_PATIENCE, **_QUIET}.items():
         os.environ.setdefault(name, value)
-    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}"
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if (database := sqlite_file(address)) is not None:
         address = f"sqlite:///{database}"  # absolute: a later change of folder must not open another database
     _check_connection(address)
@@ -149,33 +136,26 @@ def refusals(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise TrackingError(redact(uri), _explain(error)) from error
+        text = first_line(error).rstrip(".")
+        told, advice = f"MLflow: {text}", "Check MLFLOW_TRACKING_URI and the server's log."
+        if "out-of-date database schema" in text:
+            told = f"the database was made by another MLflow ({text})"
+            advice = "Back it up, then: mlflow db upgrade <uri>."
+        elif error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+            told = f"access denied ({text})"
+            advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        raise _unusable(uri, told, advice) from error
 
 
-def _explain(error: Exception) -> Fault:
-    text = next(iter(redact(str(error)).strip().splitlines()), type(error).__name__).rstrip(".")
-    if "out-of-date database schema" in text:
-        advice = "Back it up, then: mlflow db upgrade <uri>."
-        return Fault(f"the database was made by another MLflow ({text})", advice=advice)
-    if getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
-        advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-        return Fault(f"access denied ({text})", advice=advice)
-    return Fault("MLflow", text, advice="Check MLFLOW_TRACKING_URI and the server's log.")
-
-
-@contextmanager
-def _set_up_once(uri: str) -> Iterator[None]:
+def _set_up_once(uri: str) -> AbstractContextManager[object]:
     """One process at a time: migrations that run twice at once die of `duplicate column name`."""
-    if uri.startswith(("http://", "https://")) or os.name == "nt":
-        yield
-        return
-    import fcntl
+    from filelock import FileLock
 
+    if uri.startswith(("http://", "https://")):
+        return nullcontext()
     path = sqlite_file(uri)
-    beside = Path(tempfile.gettempdir()) / f"tunery-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-    with open(path.with_name(f"{path.name}.lock") if path else beside, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    elsewhere = Path(tempfile.gettempdir()) / f"tunery-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+    return FileLock(path.with_name(f"{path.name}.lock") if path else elsewhere)
 
 
 def _silence() -> None:
@@ -257,8 +237,8 @@ def _check_database(uri: str, usual_port: int) -> None:
     except ImportError as error:
         raise _unusable(uri, f"the database's driver is missing ({error})", _DRIVERS) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = redact(str(error)).strip().splitlines()[0]
-        raise _unusable(uri, f"the database refuses ({reason})", "Check user, password and database name.") from error
+        told = f"the database refuses ({first_line(error)})"
+        raise _unusable(uri, told, "Check user, password and database name.") from error
 
 
 def _silent(uri: str, reason: str) -> TrackingError:

@@ -21,22 +21,14 @@ if TYPE_CHECKING:
 
 
 def children(store: Store, parent: str) -> list[Run]:
-    """Every run that belongs to a study, newest first.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """Every run that belongs to a study, newest first."""
     with refusals(store.uri):
         experiment = store.client.get_run(parent).info.experiment_id
     return list(search_runs(store, is_tagged("mlflow.parentRunId", parent), within=[experiment]))
 
 
 def run_tagged(store: Store, tag: str, value: str) -> str | None:
-    """The first run with a tag, in whatever experiment; None where there is none.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+    """The first run with a tag, in whatever experiment; None where there is none."""
     found = next(search_runs(store, is_tagged(tag, value), oldest_first=True, limit=1), None)
     return None if found is None else str(found.info.run_id)
 
@@ -72,16 +64,13 @@ def finish_child(store: Store, run_id: str, pruned: Pruned | None = None) -> Non
 def end_abandoned(
     store: Store, parent: str, worked_on: Callable[[], Mapping[str, bool]], unknown_seconds: float = 0.0
 ) -> list[str]:
-    """Mark runs that nobody works on any more as KILLED.
+    """Mark runs that nobody works on any more as KILLED; the runs that were left RUNNING.
 
     Args:
         parent: The study's run.
         worked_on: Whether a worker has a run, for each that a trial knows. Asked after MLflow: a run that began in
             between is not among those looked at.
         unknown_seconds: So young a run that no trial knows is left alone: a worker elsewhere has just made it.
-
-    Returns:
-        The runs that were left RUNNING.
     """
     running = [run.info for run in children(store, parent) if run.info.status == "RUNNING"]
     theirs = worked_on()
@@ -95,8 +84,8 @@ def end_study(store: Store, parent: str) -> None:
     """Mark a study's run, and those of its trials, as KILLED where they are RUNNING: nobody goes on with it."""
     end_abandoned(store, parent, dict)
     with refusals(store.uri):
-        running = store.client.get_run(parent).info.status == "RUNNING"
-    _mark_killed(store, [parent] if running else [])
+        if store.client.get_run(parent).info.status == "RUNNING":
+            _mark_killed(store, [parent])
 
 
 def _mark_killed(store: Store, run_ids: Sequence[str]) -> None:

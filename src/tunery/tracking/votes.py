@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from tunery.errors import Fault, TrackingError
 from tunery.tracking.entities import redact_frame
@@ -17,9 +17,6 @@ from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef
 from tunery.tracking.run import KIND, PROJECT
 from tunery.tracking.store import Store, refusals
-
-if TYPE_CHECKING:
-    from mlflow.entities import Metric
 
 TABLE = "votes.json"
 VOTED_RUN, VOTED_VERSION, VOTED_MODEL = "tunery.voted_run", "tunery.voted_version", "tunery.voted_model"
@@ -31,37 +28,23 @@ _METRICS: Mapping[Choice, str] = {"tuned": "votes/wins", "tie": "votes/ties", "b
 
 @dataclass(frozen=True)
 class Vote:
-    """One choice.
+    """One choice."""
 
-    Args:
-        prompt: The last question before the choice.
-        base, tuned: The answers to it.
-        choice: Which was better.
-        turns: Questions that were asked in the conversation.
-        conversation: All of it, both sides, as JSON.
-        tuned_on_the: Where the tuned model's answers stood; the sides were not named before the choice.
-        settings: temperature, top_p, max_tokens, seed.
-    """
-
-    prompt: str
+    prompt: str  # the last question before the choice; base and tuned are the answers to it
     base: str
     tuned: str
     choice: Choice
-    turns: int
-    conversation: str
+    turns: int  # questions that were asked in the conversation
+    conversation: str  # all of it, both sides, as JSON
+    # Where the tuned model's answers stood; the sides were not named before the choice.
     tuned_on_the: Literal["left", "right"]
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)  # temperature, top_p, max_tokens, seed
 
 
 class VoteLog:
     """Keeps votes in MLflow, each at once. Without a vote there is no run.
 
     The run is FINISHED from its first vote on and grows with the next: however the page ends, none stays RUNNING.
-
-    Args:
-        store: Where to.
-        ref: The model that is voted on.
-        project: Its project.
     """
 
     def __init__(self, store: Store, ref: ModelRef, project: str) -> None:
@@ -72,10 +55,7 @@ class VoteLog:
         self._lock = Lock()  # several people may vote at once, and MLflow's tables are read, extended and written
 
     def add(self, vote: Vote) -> dict[str, int]:
-        """Log a vote.
-
-        Returns:
-            All votes of the session so far: votes/wins, votes/ties, votes/losses.
+        """Log a vote, and count all votes of the session so far: votes/wins, votes/ties, votes/losses.
 
         Raises:
             TrackingError: If the store does not take it; it is then not counted either.
@@ -91,10 +71,15 @@ class VoteLog:
             return {name: self._counts[name] for name in _METRICS.values()}
 
     def _write(self, vote: Vote) -> Counter[str]:
+        import pandas as pd
+        from mlflow.entities import Metric
+
         run_id = self.run_id or self._begin()
-        counts = self._counts + Counter([_METRICS[vote.choice]])
-        metrics = _metrics({name: counts[name] for name in _METRICS.values()}, counts.total())
-        self.store.client.log_table(run_id, redact_frame(_row(vote)), TABLE)
+        counts, now = self._counts + Counter([_METRICS[vote.choice]]), int(time.time() * 1000)
+        metrics = [Metric(name, float(counts[name]), now, counts.total()) for name in _METRICS.values()]
+        row = {**asdict(vote), **vote.settings, "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+        table = pd.DataFrame([row]).drop(columns="settings")
+        self.store.client.log_table(run_id, redact_frame(table), TABLE)
         self.store.client.log_batch(run_id, metrics=metrics)
         return counts
 
@@ -112,35 +97,20 @@ class VoteLog:
         """The run; under `mlflow run` the one that MLflow made, which MLflow will end."""
         from mlflow.tracking.context import registry
 
-        client = self.store.client
+        client, ref = self.store.client, self.ref
+        tags = {KIND: "votes", PROJECT: self.project, VOTED_MODEL: ref.model_id}
+        if ref.run_id is not None:
+            tags[VOTED_RUN] = ref.run_id
+        if ref.version is not None:
+            tags[VOTED_VERSION] = f"{ref.name}/{ref.version}"
         adopted = os.environ.pop("MLFLOW_RUN_ID", None)
         if adopted is not None:
-            for key, value in self._tags().items():
+            for key, value in tags.items():
                 client.set_tag(adopted, key, value)
             self.run_id, self._adopted = adopted, True
             return adopted
         experiment = self.store.experiment_id(self.project)
-        tags = redact(registry.resolve_tags(self._tags()))
-        run = client.create_run(experiment, tags=tags, run_name=f"votes on {self.ref.ref}")
+        run = client.create_run(experiment, tags=redact(registry.resolve_tags(tags)), run_name=f"votes on {ref.ref}")
         self.run_id = str(run.info.run_id)
         client.set_terminated(self.run_id, "FINISHED")
         return self.run_id
-
-    def _tags(self) -> dict[str, str]:
-        tags = {KIND: "votes", PROJECT: self.project, VOTED_MODEL: self.ref.model_id, VOTED_RUN: self.ref.run_id or ""}
-        version = {} if self.ref.version is None else {VOTED_VERSION: f"{self.ref.name}/{self.ref.version}"}
-        return {key: value for key, value in {**tags, **version}.items() if value}
-
-
-def _row(vote: Vote) -> Any:
-    import pandas as pd
-
-    columns = {key: value for key, value in asdict(vote).items() if key != "settings"}
-    return pd.DataFrame([{**columns, **vote.settings, "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}])
-
-
-def _metrics(values: Mapping[str, int], step: int) -> list[Metric]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(name, float(value), now, step) for name, value in values.items()]

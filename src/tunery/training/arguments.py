@@ -8,14 +8,7 @@ from typing import Any
 from tunery.config.training import TrainingConfig
 from tunery.models.device import resolve_precision
 
-_OPTIMIZERS = {
-    "adamw": "adamw_torch_fused",
-    "adamw_8bit": "adamw_bnb_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit",
-    "paged_adamw_32bit": "paged_adamw_32bit",
-    "adafactor": "adafactor",
-    "sgd": "sgd",
-}
+_OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}  # the others have the same names
 _MIN_RATE = 0.1  # the floor that cosine_with_min_lr ends at, as a share of the peak
 
 
@@ -36,7 +29,7 @@ def sft_arguments(config: TrainingConfig, device: str, folder: Path) -> Any:
         lr_scheduler_type=config.scheduler,
         lr_scheduler_kwargs={"min_lr_rate": _MIN_RATE} if config.scheduler == "cosine_with_min_lr" else {},
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of all steps, rounded up
-        optim=_OPTIMIZERS[config.optimizer],
+        optim=_OPTIMIZERS.get(config.optimizer, config.optimizer),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         per_device_train_batch_size=config.micro_batch_size,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from tunery.errors import BaseModelError
 from tunery.records import StepMetrics
 
 FOLDER = "checkpoints"
@@ -42,12 +43,6 @@ def prune_checkpoints(out: Path, keep: set[int]) -> None:
             shutil.rmtree(folder)
 
 
-def clear_checkpoints(out: Path) -> None:
-    """Delete what an earlier run left, torn checkpoints too."""
-    if (out / FOLDER).is_dir():
-        shutil.rmtree(out / FOLDER)
-
-
 def _whole(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
         return {}
@@ -57,25 +52,17 @@ def _whole(folder: Path) -> dict[int, Path]:
 
 @dataclass
 class TrainingProgress:
-    """The part of a run that transformers' own state does not know.
+    """The part of a run that transformers' own state does not know."""
 
-    Args:
-        keep_by: The rule that chooses the kept checkpoint.
-        history: Every StepMetrics reported, in order.
-        best_step, best_value: Of the best checkpoint so far; None before the first.
-        without_improvement: Checkpoints since the best one.
-        seconds: Spent on optimisation, without validation, scoring and writing.
-    """
-
-    keep_by: Literal["validation/nll", "score", "last"]
-    history: list[StepMetrics] = field(default_factory=list)
+    keep_by: Literal["validation/nll", "score", "last"]  # the rule that chooses the kept checkpoint
+    history: list[StepMetrics] = field(default_factory=list)  # every StepMetrics reported, in order
     step: int = 0
     total_steps: int = 0
-    best_step: int | None = None
+    best_step: int | None = None  # of the best checkpoint so far; None before the first
     best_value: float | None = None
-    without_improvement: int = 0
+    without_improvement: int = 0  # checkpoints since the best one
     validation_nll: dict[int, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # spent on optimisation, without validation, scoring and writing
     stopped_early: bool = False
 
     @property
@@ -107,7 +94,14 @@ class TrainingProgress:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote."""
+        """Read what `write` wrote.
+
+        Raises:
+            BaseModelError: If the folder is not a whole checkpoint.
+        """
+        if not (folder / PROGRESS).is_file():
+            fault = f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
+            raise BaseModelError(str(folder), fault)
         record: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         record["history"] = [StepMetrics(entry["step"], entry["values"]) for entry in record["history"]]
         record["validation_nll"] = {int(step): nll for step, nll in record["validation_nll"].items()}

@@ -17,14 +17,10 @@ from tunery.training.stop import StopSignal
 
 
 class StepClock:
-    """A stopwatch for optimisation alone: validation, scoring and writing pause it.
+    """A stopwatch for optimisation alone: validation, scoring and writing pause it."""
 
-    Args:
-        seconds: Already spent, in a run that is resumed.
-    """
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._spent = seconds
+    def __init__(self, seconds: float) -> None:
+        self._spent = seconds  # already, in a run that is resumed
         self._since: float | None = None
 
     def start(self) -> None:
@@ -89,31 +85,23 @@ class Forwards:
 
 @dataclass
 class TrainingContext:
-    """Everything around the optimizer steps of one run.
+    """Everything around the optimizer steps of one run."""
 
-    Args:
-        model: What is trained, from `attach_adapter`.
-        max_length: The length that packing fills, in tokens.
-        out: The run's folder.
-        report: Called with the metrics of each step; may raise to stop the run.
-        score: Scores the model as it is on dev items; None if checkpoints are not scored.
-        due: Optimizer steps after which a checkpoint is measured and written; known when training begins.
-        tokens_reported, seconds_reported: Totals at the last report, from which the speed since then follows.
-    """
-
-    model: Any
+    model: Any  # what is trained, from `attach_adapter`
     tokenizer: Any
     data: PreparedData
     config: TrainingConfig
-    max_length: int
-    out: Path
-    report: Report
-    score: Callable[[], float] | None
+    max_length: int  # the length that packing fills, in tokens
+    out: Path  # the run's folder
+    report: Report  # called with the metrics of each step; may raise to stop the run
+    score: Callable[[], float] | None  # scores the model as it is on dev items; None if checkpoints are not scored
     progress: TrainingProgress
     stop: StopSignal
     clock: StepClock = field(init=False)
     device: str = field(init=False)
+    # Optimizer steps after which a checkpoint is measured and written; known when training begins.
     due: frozenset[int] = frozenset()
+    # Totals at the last report, from which the speed since then follows.
     tokens_reported: int = 0
     seconds_reported: float = 0.0
 

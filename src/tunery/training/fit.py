@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunery.config.training import TrainingConfig
-from tunery.errors import BaseModelError, ConfigError, Fault, Interrupted, OutOfMemory, first_line
+from tunery.errors import ConfigError, Fault, Interrupted, OutOfMemory, first_line
 from tunery.models.adapter_files import write_folder, write_model
 from tunery.models.quiet import quiet_libraries
 from tunery.records import PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
-from tunery.training.checkpoints import FOLDER, PROGRESS, TrainingProgress, checkpoint_folder, clear_checkpoints
+from tunery.training.checkpoints import FOLDER, TrainingProgress, checkpoint_folder
 from tunery.training.context import Forwards, TrainingContext, has_targets
 from tunery.training.memory import is_out_of_memory, peak_memory_bytes, reset_peak_memory
 from tunery.training.rows import require_exact_packing, training_rows
@@ -57,24 +58,18 @@ def fit(
     """
     quiet_libraries()
     _require_choice(config, data, score)
-    progress = _progress(config, resume_from)
+    if resume_from is not None:
+        progress = TrainingProgress.read(resume_from)
+    else:
+        progress = TrainingProgress(config.keep_best_by)
+        if (out / FOLDER).is_dir():
+            shutil.rmtree(out / FOLDER)
     forwards = Forwards(model)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
-    if resume_from is None:
-        clear_checkpoints(out)
     try:
         with StopSignal() as stop:
             context = TrainingContext(
-                model=model,
-                tokenizer=tokenizer,
-                data=data,
-                config=config,
-                max_length=max_length,
-                out=out,
-                report=report,
-                score=score,
-                progress=progress,
-                stop=stop,
+                model, tokenizer, data, config, max_length, out, report, score, progress=progress, stop=stop
             )
             reset_peak_memory(context.device)
             if not progress.finished:
@@ -145,15 +140,6 @@ def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:
         validation_nll=progress.validation_nll.get(progress.best_step),
         history=tuple(progress.history),
     )
-
-
-def _progress(config: TrainingConfig, resume_from: Path | None) -> TrainingProgress:
-    if resume_from is None:
-        return TrainingProgress(config.keep_best_by)
-    if not (resume_from / PROGRESS).is_file():
-        fault = f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
-        raise BaseModelError(str(resume_from), fault)
-    return TrainingProgress.read(resume_from)
 
 
 def _require_choice(config: TrainingConfig, data: PreparedData, score: Callable[[], float] | None) -> None:

@@ -37,10 +37,7 @@ def token_weighted_nll(batch_nll: Sequence[float], target_tokens: Sequence[int])
 def validation_nll(model: Any, examples: Sequence[Example], *, batch_size: int, device: str) -> float:
     """Token-weighted loss of a model on examples, in eval mode; the mode it was in is restored.
 
-    Args:
-        model: A causal language model, with or without an adapter.
-        examples: Rows; those without a target token count for nothing.
-        batch_size: Rows in one forward pass; changes memory and speed, not the result.
+    Rows without a target token count for nothing. The batch size changes memory and speed, not the result.
 
     Returns:
         Nats per target token. Log-softmax is taken in float32.

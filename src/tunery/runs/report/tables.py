@@ -31,14 +31,8 @@ def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
     table = Table(title="Scores beside the base model's own", title_justify="left")
     for name in ("task", "metric"):
         table.add_column(name)
-    for name in (
-        "items" if record.split == "all" else f"{record.split} items",
-        "base",
-        "tuned",
-        "delta",
-        "95% interval",
-        "p",
-    ):
+    items = "items" if record.split == "all" else f"{record.split} items"
+    for name in (items, "base", "tuned", "delta", "95% interval", "p"):
         table.add_column(name, justify="right")
     for pair in pairs:
         table.add_row(

@@ -21,35 +21,22 @@ _INCOMPLETE = "�"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer's tokens are drawn.
+    """How an answer's tokens are drawn."""
 
-    Args:
-        temperature: 0 takes the likeliest token.
-        top_p: Draw from the likeliest tokens that together have this probability. Source: arXiv:1904.09751.
-        max_tokens: The longest answer, in tokens.
-        seed: The same seed gives the same answer.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_tokens: int = 256
-    seed: int = 0
+    temperature: float = 0.0  # 0 takes the likeliest token
+    top_p: float = 1.0  # draw from the likeliest tokens that together have this probability. Source: arXiv:1904.09751.
+    max_tokens: int = 256  # the longest answer, in tokens
+    seed: int = 0  # the same seed gives the same answer
 
 
 @dataclass(frozen=True)
 class Writer:
-    """One of the two models of the chat page.
+    """One of the two models of the chat page."""
 
-    Args:
-        model: The weights, which both models may share.
-        tokenizer: Its tokenizer.
-        template: chat or plain: how a conversation becomes tokens.
-        switch: Context in which `model` answers as this one: `adapter_off` for the base.
-    """
-
-    model: Any
+    model: Any  # the weights, which both models may share
     tokenizer: Any
-    template: Literal["chat", "plain"]
+    template: Literal["chat", "plain"]  # chat or plain: how a conversation becomes tokens
+    # Context in which `model` answers as this one: `adapter_off` for the base.
     switch: Callable[[Any], AbstractContextManager[Any]] = nullcontext
 
     def write(self, messages: Sequence[Message], sampling: Sampling, lock: Lock) -> Iterator[str]:

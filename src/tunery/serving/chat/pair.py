@@ -16,21 +16,14 @@ from tunery.tracking.store import Store
 
 @dataclass(frozen=True)
 class AnswerPair:
-    """A tuned model and its base, ready to answer.
+    """A tuned model and its base, ready to answer."""
 
-    Args:
-        ref: The resolved reference to the tuned model.
-        project: The project of the tuned model.
-        identity: The base model.
-        max_tokens: The default length of an answer.
-    """
-
-    ref: ModelRef
-    project: str
+    ref: ModelRef  # the resolved reference to the tuned model
+    project: str  # the project of the tuned model
     base: Writer
     tuned: Writer
-    identity: BaseIdentity
-    max_tokens: int
+    identity: BaseIdentity  # the base model
+    max_tokens: int  # the default length of an answer
 
     @property
     def name(self) -> str:

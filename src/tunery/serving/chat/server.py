@@ -25,18 +25,12 @@ _WHERE = "tunery chat"
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page listens.
-
-    Args:
-        port: None takes the first free one from 7860.
-        share: Also through a tunnel of gradio.live, for 72 hours.
-        password: Visitors enter it with any user name; None asks for none.
-    """
+    """Where the page listens."""
 
     host: str = "127.0.0.1"
-    port: int | None = None
-    share: bool = False
-    password: str | None = field(default=None, repr=False)
+    port: int | None = None  # None takes the first free one from 7860
+    share: bool = False  # also through a tunnel of gradio.live, for 72 hours
+    password: str | None = field(default=None, repr=False)  # visitors enter it with any user name; None asks for none
 
     @property
     def open_to_others(self) -> bool:

@@ -27,20 +27,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class BlindChat:
-    """One conversation with both models; each sees only its own earlier answers.
+    """One conversation with both models; each sees only its own earlier answers."""
 
-    Args:
-        tuned_on_the: The side of the tuned model, drawn for each conversation.
-        choice: The vote; it reveals the names, so a conversation has only one.
-        sampling: How the last answers were drawn.
-        key: Identifies the conversation.
-    """
-
-    tuned_on_the: Side
+    tuned_on_the: Side  # the side of the tuned model, drawn for each conversation
     turns: tuple[Turn, ...] = ()
-    choice: Choice | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    key: str = field(default_factory=lambda: uuid4().hex)
+    choice: Choice | None = None  # the vote; it reveals the names, so a conversation has only one
+    sampling: Sampling = field(default_factory=Sampling)  # how the last answers were drawn
+    key: str = field(default_factory=lambda: uuid4().hex)  # identifies the conversation
 
     def ask(self, question: str, sampling: Sampling) -> BlindChat:
         """The conversation with one more question."""

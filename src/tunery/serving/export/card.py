@@ -30,40 +30,25 @@ _SHOWN_SETTINGS = (
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The contents of a card.
-
-    Args:
-        form: adapter or merged.
-        full: Whether every weight was trained.
-        hub_base: Whether the base is on the Hub.
-        data: data/report.json of the run.
-        settings: The resolved project, flattened.
-        lineage: Run, version, commit, ...
-        checks: Sentences on how the merged model compares, or why vLLM cannot load the adapter.
-        vllm_rank: The value for `--max-lora-rank`; None if vLLM cannot load the adapter.
-        weights: Form of the base's weights in training and scoring: nf4, float32, ...
-        chat_template: Whether the folder has a chat_template.jinja.
-        scored_on: The items of `scores`: all, locked, or those that the model was chosen on.
-        new_tokens: Whether the adapter holds rows of tokens that the base may have no room for.
-    """
+    """The contents of a card."""
 
     name: str
-    form: str
+    form: str  # adapter or merged
     base: str
     revision: str
     license: str | None
-    hub_base: bool
-    full: bool = False
+    hub_base: bool  # whether the base is on the Hub
+    full: bool = False  # whether every weight was trained
     scores: Sequence[CardScore] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    lineage: Mapping[str, str] = field(default_factory=dict)
-    checks: Sequence[str] = ()
-    vllm_rank: int | None = None
-    weights: str = ""
-    chat_template: bool = True
-    scored_on: ScoredOn = "all"
-    new_tokens: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)  # data/report.json of the run
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the resolved project, flattened
+    lineage: Mapping[str, str] = field(default_factory=dict)  # run, version, commit, ...
+    checks: Sequence[str] = ()  # sentences on how the merged model compares, or why vLLM cannot load the adapter
+    vllm_rank: int | None = None  # the value for `--max-lora-rank`; None if vLLM cannot load the adapter
+    weights: str = ""  # form of the base's weights in training and scoring: nf4, float32, ...
+    chat_template: bool = True  # whether the folder has a chat_template.jinja
+    scored_on: ScoredOn = "all"  # the items of `scores`: all, locked, or those that the model was chosen on
+    new_tokens: bool = False  # whether the adapter holds rows of tokens that the base may have no room for
 
 
 def model_card(facts: CardFacts) -> str:

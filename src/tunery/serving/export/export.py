@@ -34,25 +34,16 @@ MARK = "tunery-export.json"
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """The options of `tunery export`.
+    """The options of `tunery export`."""
 
-    Args:
-        to: adapter, merged, space, or hub: the adapter, uploaded to `repo`.
-        out: The folder; with hub, None keeps no local copy.
-        repo: owner/name on the Hub; with adapter, merged and space the folder is uploaded too.
-        overwrite: Whether an earlier export in `out` is replaced.
-        public: Whether a new repository is public.
-        max_distance: The most that a merged model may differ from the unmerged one, in mean nats per token.
-        device: auto, cpu, cuda or mps.
-    """
-
-    to: Form
-    out: Path | None
-    repo: str | None = None
-    overwrite: bool = False
-    public: bool = False
+    to: Form  # adapter, merged, space, or hub: the adapter, uploaded to `repo`
+    out: Path | None  # the folder; with hub, None keeps no local copy
+    repo: str | None = None  # owner/name on the Hub; with adapter, merged and space the folder is uploaded too
+    overwrite: bool = False  # whether an earlier export in `out` is replaced
+    public: bool = False  # whether a new repository is public
+    # The most that a merged model may differ from the unmerged one, in mean nats per token.
     max_distance: float = MERGE_BOUND
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda or mps
 
 
 def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri: str | None = None) -> str:

@@ -21,21 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A logged model: its files and its run.
-
-    Args:
-        folder: The files, in a temporary folder.
-        home: The project's folder, if it is on this machine.
-        scored_on: The items of `scores`: all, locked, or those that the model was chosen on.
-    """
+    """A logged model: its files and its run."""
 
     ref: ModelRef
-    folder: Path
+    folder: Path  # the files, in a temporary folder
     facts: ModelFacts
     run: RunFacts
-    home: Path | None
+    home: Path | None  # the project's folder, if it is on this machine
     scores: Sequence[CardScore] = ()
-    scored_on: ScoredOn = "all"
+    scored_on: ScoredOn = "all"  # the items of `scores`: all, locked, or those that the model was chosen on
 
     @property
     def full(self) -> bool:

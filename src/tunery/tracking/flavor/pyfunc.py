@@ -23,28 +23,13 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
-    """MLflow calls this by name, with the model's folder.
-
-    Args:
-        path: The logged model's folder.
-        model_config: `device` and `base_folder`, where the defaults do not fit.
-    """
-    settings = dict(model_config or {})
-    rebuilt = rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None)
-    return ServedModel(rebuilt, rebuilt.model_id)
+    """MLflow calls this by name, with the model's folder, and `device` and `base_folder` as its user set them."""
+    settings = model_config or {}
+    return ServedModel(rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None))
 
 
 def check_room(model: Any, prompt: int, answer: int, where: str, advice: str) -> None:
-    """See that a prompt and its answer fit into a model's context: past it, answers are noise.
-
-    Args:
-        model: A causal language model.
-        prompt, answer: Tokens of the prompt, and most of the answer.
-        where, advice: For the message.
-
-    Raises:
-        DataError: If they do not fit.
-    """
+    """Raise DataError where the tokens of a prompt and its longest answer exceed a model's context."""
     room = _context(model)
     if prompt + answer > room:
         rule = f"at most {room} tokens, the model's context, with the {answer} of the answer"
@@ -57,15 +42,10 @@ def _context(model: Any) -> float:
 
 
 class ServedModel:
-    """Answers and log-likelihoods of a rebuilt model.
+    """Answers and log-likelihoods of a rebuilt model."""
 
-    Args:
-        rebuilt: The model.
-        name: What answers call it.
-    """
-
-    def __init__(self, rebuilt: Rebuilt, name: str) -> None:
-        self.rebuilt, self.name = rebuilt, name
+    def __init__(self, rebuilt: Rebuilt) -> None:
+        self.rebuilt = rebuilt
         self._model, self._tokenizer, self._facts = rebuilt.model, rebuilt.loaded.tokenizer, rebuilt.facts
         self._encoded: dict[Any, Any] = {}
         # MLflow's server asks from many threads: the seed is torch's own, and an answer would draw from another's.
@@ -125,20 +105,18 @@ class ServedModel:
             from tunery.evaluation.generate import generate
 
             answers = generate(self._model, self._tokenizer, conversations, longest, _BATCH, self._facts.template)
-        return [_cut(answer, _stops(settings["stop"])) for answer in answers]
+        stops = [settings["stop"]] if isinstance(settings["stop"], str) else settings["stop"]
+        for stop in filter(None, stops):  # an empty text ends nothing
+            answers = [answer.split(stop, 1)[0] for answer in answers]
+        return answers
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Sum of log p over the tokens of each continuation, in nats, as lm-eval scores it.
-
-        Args:
-            pairs: Contexts and continuations; the texts are taken as they are, without a chat template.
-        """
+        """Sum of log p over the tokens of each pair's second text, in nats, as lm-eval scores it; no chat template."""
         from tunery.evaluation.eval_mode import undisturbed
         from tunery.evaluation.lm import Scorer
 
         with undisturbed(self._model):
-            scorer = Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False)
-            return scorer.of_pairs(pairs)
+            return Scorer(self._model, self._tokenizer, _BATCH, self._encoded, chat_template=False).of_pairs(pairs)
 
     def _sample(self, talk: Sequence[Message], longest: int, settings: Mapping[str, Any]) -> str:
         import torch
@@ -181,7 +159,7 @@ class ServedModel:
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
             "created": int(time.time()),
-            "model": self.name,
+            "model": self.rebuilt.model_id,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": reason}],
             "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
         }
@@ -195,14 +173,3 @@ def _messages(row: Any) -> list[Message]:
         if message.role not in _ROLES:
             raise DataError("the request", Fault("role", f"one of {', '.join(_ROLES)}", message.role))
     return messages
-
-
-def _stops(given: str | Sequence[str]) -> list[str]:
-    """Texts that end an answer, of one text or several; an empty one ends none."""
-    return [stop for stop in ([given] if isinstance(given, str) else given) if stop]
-
-
-def _cut(answer: str, stops: Sequence[str]) -> str:
-    for stop in stops:
-        answer = answer.split(stop, 1)[0]
-    return answer

@@ -7,32 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from tunery.config.model import BaseConfig
-from tunery.errors import BaseModelError, Fault, RefError
+from tunery.errors import BaseModelError, Fault, RefError, TrackingError
 from tunery.models.adapter_files import load_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.tracking.flavor.flavor import FLAVOR_NAME, ModelFacts, facts_from
+from tunery.tracking.flavor.flavor import FLAVOR_NAME, FORMAT_VERSION, ModelFacts
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
 _MLMODEL = "MLmodel"
-_TEMPLATE_FILE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A trained model in memory.
+    """A trained model in memory."""
 
-    Args:
-        model: With its adapter, in eval mode.
-        loaded: The base below it, with tokenizer and identity; for method full, the trained model itself.
-        facts: What its folder says.
-        model_id: The logged model's id in MLflow; empty for a folder that was saved without a store.
-    """
-
-    model: Any
-    loaded: LoadedBase
+    model: Any  # with its adapter, in eval mode
+    loaded: LoadedBase  # the base below it, with tokenizer and identity; for method full, the trained model itself
     facts: ModelFacts
-    model_id: str = ""
+    model_id: str = ""  # the logged model's id in MLflow; empty for a folder that was saved without a store
 
 
 def read_facts(folder: Path) -> ModelFacts:
@@ -40,28 +34,29 @@ def read_facts(folder: Path) -> ModelFacts:
 
     Raises:
         RefError: If the folder is not a model that tunery logged.
+        TrackingError: If a newer tunery logged it.
     """
-    flavors = _read_mlmodel(folder).get("flavors")
+    flavors, advice = _read_mlmodel(folder).get("flavors"), "Download the model again."
     if not isinstance(flavors, dict):
         rule = "a mapping of the forms that the model can be loaded in"
-        raise RefError(str(folder / _MLMODEL), Fault("flavors", rule, flavors, "Download the model again."))
+        raise RefError(str(folder / _MLMODEL), Fault("flavors", rule, flavors, advice))
     if FLAVOR_NAME not in flavors:
         known = ", ".join(sorted(flavors)) or "none"
         raise RefError(str(folder), f"holds a model of the flavors {known}, but must be of the flavor {FLAVOR_NAME}.")
+    section = flavors[FLAVOR_NAME]
     try:
-        return facts_from(flavors[FLAVOR_NAME])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if section.get("format") != FORMAT_VERSION:  # a newer tunery wrote it
+            fault = Fault("flavors.tunery.format", str(FORMAT_VERSION), section.get("format"), "Update tunery.")
+            raise TrackingError("MLmodel", fault)
+        return TypeAdapter(ModelFacts).validate_python(section)
+    except (AttributeError, ValueError) as error:
         rule = f"the section that tunery wrote ({' '.join(str(error).split())})"
-        key, got = f"flavors.{FLAVOR_NAME}", flavors[FLAVOR_NAME]
-        raise RefError(str(folder / _MLMODEL), Fault(key, rule, got, "Download the model again.")) from error
+        fault = Fault(f"flavors.{FLAVOR_NAME}", rule, section, advice)
+        raise RefError(str(folder / _MLMODEL), fault) from error
 
 
 def run_of(folder: Path) -> str | None:
-    """Id of the run that logged the model in a folder; None if its MLmodel names none.
-
-    Raises:
-        RefError: If MLmodel cannot be read.
-    """
+    """Id of the run that logged the model in a folder; None if its MLmodel names none."""
     named = _read_mlmodel(folder).get("run_id")
     return str(named) if named else None
 
@@ -72,7 +67,6 @@ def rebuild(
     """Load the base that the adapter was trained on, as it was then, and put the adapter on it.
 
     Args:
-        folder: A logged model's folder.
         device: auto, cpu, cuda or mps.
         base_folder: Where a base that was a local folder lies now; by default TUNERY_BASE_FOLDER, then where it lay.
         unquantized: A type, such as bfloat16, to hold all weights in instead of as they were: what is merged or
@@ -85,10 +79,9 @@ def rebuild(
     folder = folder.resolve()
     facts = read_facts(folder)
     model_id = str(_read_mlmodel(folder).get("model_id") or "")
-    chat = facts.template == "chat"
     if facts.method == "full":
         own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
-        loaded = load_base(_held_in(own, unquantized), folder, device, chat=chat)
+        loaded = load_base(_held_in(own, unquantized), folder, device, chat=facts.template == "chat")
         return Rebuilt(loaded.model.eval(), loaded, facts, model_id)
     loaded = rebuild_base(folder, device, base_folder, unquantized=unquantized)
     return Rebuilt(load_adapter(loaded, folder), loaded, facts, model_id)
@@ -97,21 +90,21 @@ def rebuild(
 def rebuild_base(
     folder: Path, device: str = "auto", base_folder: str | None = None, *, unquantized: str | None = None
 ) -> LoadedBase:
-    """Load the base that a logged model was trained from, as it was then, without the model itself.
-
-    Args:
-        folder: A logged model's folder.
-        device: auto, cpu, cuda or mps.
-        base_folder, unquantized: As for rebuild.
-
-    Raises:
-        RefError, BaseModelError: As rebuild.
-    """
+    """Load the base that a logged model was trained from, as it was then; arguments and errors as for `rebuild`."""
     folder = folder.resolve()
     facts = read_facts(folder)
-    base = _held_in(_placed(facts, folder, base_folder), unquantized)
+    changes: dict[str, Any] = {}
+    if facts.base_folder is not None:
+        changes["model"] = _find_folder(facts, base_folder)
+    if facts.base.chat_template is not None:  # the project's file may be gone; its text was saved with the tokenizer
+        changes["chat_template"] = str(folder / "chat_template.jinja")
+    base = _held_in(facts.base.model_copy(update=changes), unquantized)
     loaded = load_base(base, folder, device, chat=facts.template == "chat")
-    _check_same_base(facts, loaded)
+    then, now = facts.identity.revision, loaded.identity.revision
+    if then != now:
+        rule = f"{then}, on which the adapter was trained"
+        advice = "Get that revision back; scores on another base would not be the adapter's."
+        raise BaseModelError(facts.base.model, Fault("the base's revision", rule, now, advice))
     return loaded
 
 
@@ -136,36 +129,12 @@ def _held_in(base: BaseConfig, dtype: str | None) -> BaseConfig:
     return base.model_copy(update=changes)
 
 
-def _placed(facts: ModelFacts, folder: Path, base_folder: str | None) -> BaseConfig:
-    changes: dict[str, Any] = {}
-    if facts.base_folder is not None:
-        changes["model"] = _find_folder(facts, base_folder)
-    if facts.base.chat_template is not None:  # the project's file may be gone; its text was saved with the tokenizer
-        changes["chat_template"] = str(folder / _TEMPLATE_FILE)
-    return facts.base.model_copy(update=changes)
-
-
 def _find_folder(facts: ModelFacts, given: str | None) -> str:
     place = given or os.environ.get(BASE_FOLDER_VARIABLE) or facts.base_folder
     if place is None or not Path(place).is_dir():
+        rule = "there: the adapter was trained on it"
         advice = (
             f"Put it there (its hash is {facts.identity.revision}), or set {BASE_FOLDER_VARIABLE} to where it lies."
         )
-        raise BaseModelError(
-            facts.base.model, Fault("the base's folder", "there: the adapter was trained on it", place, advice)
-        )
+        raise BaseModelError(facts.base.model, Fault("the base's folder", rule, place, advice))
     return place
-
-
-def _check_same_base(facts: ModelFacts, loaded: LoadedBase) -> None:
-    then, now = facts.identity.revision, loaded.identity.revision
-    if then != now:
-        raise BaseModelError(
-            facts.base.model,
-            Fault(
-                "the base's revision",
-                f"{then}, on which the adapter was trained",
-                now,
-                "Get that revision back; scores on another base would not be the adapter's.",
-            ),
-        )

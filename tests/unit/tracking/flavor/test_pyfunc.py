@@ -30,7 +30,7 @@ def loaded() -> LoadedBase:
 
 def served(loaded: LoadedBase, template: Literal["chat", "plain"] = "chat", own_limit: int = 8) -> ServedModel:
     facts: Any = SimpleNamespace(template=template, max_new_tokens=own_limit)
-    return ServedModel(Rebuilt(loaded.model, loaded, facts), "small")
+    return ServedModel(Rebuilt(loaded.model, loaded, facts, "small"))
 
 
 def ask(model: ServedModel, talk: list[Message], **params: Any) -> Any:
