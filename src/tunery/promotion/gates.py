@@ -112,19 +112,12 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
     Args:
         rules: The section `promotion` of project.yaml.
     """
-    return Decision(
-        (
-            *_gains(evidence, rules),
-            *_guards(evidence, rules),
-            _deployed(evidence, rules),
-            _reproduced(evidence, rules),
-            _loads(evidence),
-            _no_pickle(evidence),
-            _license(evidence),
-            _revision(evidence),
-            *_not_overtaken(evidence),
-        )
-    )
+    gates = [*_gains(evidence, rules), *_guards(evidence, rules), _deployed(evidence, rules)]
+    gates += [_reproduced(evidence, rules), _loads(evidence), _no_pickle(evidence)]
+    gates += [_license(evidence), _revision(evidence)]
+    if evidence.overtaken is not None:
+        gates.append(Gate("no other promotion came first", False, evidence.overtaken))
+    return Decision(tuple(gates))
 
 
 def is_known_license(name: str) -> bool:
@@ -216,20 +209,12 @@ def _license(evidence: Evidence) -> Gate:
 
 
 def _revision(evidence: Evidence) -> Gate:
-    passed = _COMMIT.fullmatch(evidence.revision) is not None
-    advice = f"{evidence.revision or 'none'} of {evidence.base}, but must be a commit or a hash of its files"
-    return Gate("the base's revision is known", passed, _short(evidence.revision) if passed else advice)
-
-
-def _not_overtaken(evidence: Evidence) -> Iterator[Gate]:
-    if evidence.overtaken is not None:
-        yield Gate("no other promotion came first", False, evidence.overtaken)
-
-
-def _short(revision: str) -> str:
-    """The first 12 digits of a commit or of a hash, with the hash's name."""
-    kind, colon, digits = revision.rpartition(":")
-    return f"{kind}{colon}{digits[:12]}"
+    name = "the base's revision is known"
+    if _COMMIT.fullmatch(evidence.revision) is None:
+        reason = f"{evidence.revision or 'none'} of {evidence.base}, but must be a commit or a hash of its files"
+        return Gate(name, False, reason)
+    kind, colon, digits = evidence.revision.rpartition(":")
+    return Gate(name, True, f"{kind}{colon}{digits[:12]}")
 
 
 def _bound(bound: float) -> str:

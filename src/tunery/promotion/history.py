@@ -13,37 +13,28 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.config.load import project_name
+from tunery.reporting.text import number
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.promotion.store import Promotion
-
 
 _STYLES = {"accepted": "green", "forced": "yellow", "rolled back": "cyan", "refused": "red"}
 
 
 @dataclass(frozen=True)
 class Event:
-    """One decision about a model's champion.
+    """One decision about a model's champion."""
 
-    Args:
-        version: "quickstart/3"; the run if a refused candidate was never registered.
-        decision: accepted, forced, rolled back or refused.
-        began: When the aliases moved, or when the candidate was refused; ISO 8601.
-        until: When the next champion came; None for the current champion and for a refused candidate.
-        score, champion_score: On locked items, of the version and of the champion before it; None if unknown.
-        over_champion, over_base: Gains with their intervals, as text; "" if unknown.
-    """
-
-    version: str
-    decision: str
-    began: str
-    until: str | None
+    version: str  # "quickstart/3"; the run if a refused candidate was never registered
+    decision: str  # accepted, forced, rolled back or refused
+    began: str  # when the aliases moved, or when the candidate was refused; ISO 8601
+    until: str | None  # when the next champion came; None for the current champion and for a refused candidate
     by: str
     reason: str
-    score: float | None = None
-    champion_score: float | None = None
-    over_champion: str = ""
+    score: float | None = None  # of the version, on locked items; None if unknown
+    champion_score: float | None = None  # of the champion before it
+    over_champion: str = ""  # gain with its interval, as text; "" if unknown
     over_base: str = ""
 
 
@@ -86,8 +77,10 @@ def _events(name: str, known: Sequence[Promotion], refused: bool) -> list[Event]
             scores[one.version] = one
         if one.applied is not None or (refused and one.decision == "refused"):
             event = _event(name, one, ends.get(one.run_id))
-            measured = scores.get(one.version)
-            events.append(_with_scores(event, measured) if one.decision == "rolled back" and measured else event)
+            if one.decision == "rolled back" and one.version in scores:  # it has the score of its promotion
+                metrics = scores[one.version].metrics
+                event = replace(event, score=metrics.get("promotion/score"), over_base=_gain(metrics, "base"))
+            events.append(event)
     return events
 
 
@@ -105,11 +98,6 @@ def _event(name: str, one: Promotion, until: str | None) -> Event:
         over_champion=_gain(metrics, "champion"),
         over_base=_gain(metrics, "base"),
     )
-
-
-def _with_scores(event: Event, measured: Promotion) -> Event:
-    """A version that was rolled back to has the score of its promotion."""
-    return replace(event, score=measured.metrics.get("promotion/score"), over_base=_gain(measured.metrics, "base"))
 
 
 def _gain(metrics: Mapping[str, float], baseline: str) -> str:
@@ -140,27 +128,14 @@ def history_table(name: str, events: Sequence[Event], notes: Sequence[str] = ())
             Text(event.version.removeprefix(f"{name}/")),  # the title names the model
             Text(event.decision, style=_STYLES.get(event.decision, "")),
             _when(event.began),
-            _until(event),
+            "–" if event.decision == "refused" else "now" if event.until is None else _when(event.until),
             Text(event.by),
-            _scores(event),
+            number(event.score) + (f" (champion {number(event.champion_score)})" if event.champion_score else ""),
             event.over_champion or "–",
             event.over_base or "–",
             Text(event.reason),
         )
     return Group(table, *map(Text, notes))
-
-
-def _until(event: Event) -> str:
-    if event.decision == "refused":
-        return "–"
-    return "now" if event.until is None else _when(event.until)
-
-
-def _scores(event: Event) -> str:
-    if event.score is None:
-        return "–"
-    before = "" if event.champion_score is None else f" (champion {event.champion_score:.4f})"
-    return f"{event.score:.4f}{before}"
 
 
 def _when(moment: str) -> str:

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.config.promotion import Form, PromotionConfig
-from tunery.promotion.gates import Decision, Evidence, FormScore, Gate
+from tunery.promotion.gates import Decision, Evidence
 from tunery.records import SCORE
-from tunery.reporting.text import counted, number, p_cell
+from tunery.reporting import templates
+from tunery.reporting.text import counted, interval, number, p_cell, signed
 
 _FORMS: dict[Form, str] = {
     "trained": "adapter over the base as it was trained",
@@ -23,23 +24,16 @@ _FORMS: dict[Form, str] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision with its circumstances.
-
-    Args:
-        rules: The rules that the gates used.
-        rules_from: Which project the rules come from.
-        who, at, commit: Who decided, when (ISO 8601), with which code.
-        forced: The reason for moving the aliases whatever the gates decide; None if not forced.
-    """
+    """A decision with its circumstances."""
 
     evidence: Evidence
     decision: Decision
     rules: PromotionConfig
-    rules_from: str
+    rules_from: str  # which project the rules come from
     who: str
-    at: str
-    commit: str | None = None
-    forced: str | None = None
+    at: str  # ISO 8601
+    commit: str | None = None  # of the code
+    forced: str | None = None  # the reason for moving the aliases whatever the gates decide; None if not forced
 
     @property
     def word(self) -> str:
@@ -70,7 +64,8 @@ def verdict_table(verdict: Verdict) -> RenderableType:
     for name in ("gate", "", "reason"):
         table.add_column(name, overflow="fold")
     for gate in verdict.decision.gates:
-        table.add_row(Text(gate.name), _mark(gate), Text(gate.reason))
+        mark = Text("passed", style="green") if gate.passed else Text("refused", style="red")
+        table.add_row(Text(gate.name), mark, Text(gate.reason))
     style = "bold green" if verdict.word == "accepted" else "bold yellow" if verdict.moves else "bold red"
     notes = [Text(note) for note in (*_not_deployed(verdict), *verdict.evidence.notes)]
     return Group(table, *notes, Text(headline(verdict), style=style))
@@ -86,77 +81,9 @@ def _not_deployed(verdict: Verdict) -> Iterator[str]:
 
 def markdown(verdict: Verdict) -> str:
     """The whole decision as a page."""
-    parts = [_head(verdict), _gates(verdict), _scores(verdict), _forms(verdict), _rules(verdict)]
-    return "\n".join(part for part in parts if part).rstrip() + "\n"
-
-
-def _head(verdict: Verdict) -> str:
-    commit = f", project at commit `{verdict.commit[:12]}`" if verdict.commit else ""
-    lines = [f"# {verdict.evidence.candidate}: {verdict.word}", "", f"**{plain(headline(verdict))}**", ""]
-    lines.append(f"By {plain(verdict.who)}, {verdict.at}{commit}.")
-    return "\n".join([*lines, *(f"\n> {plain(note)}" for note in verdict.evidence.notes), ""])
-
-
-def _gates(verdict: Verdict) -> str:
-    rows = [
-        f"| {_cell(gate.name)} | {'passed' if gate.passed else '**not passed**'} | {_cell(gate.reason)} |"
-        for gate in verdict.decision.gates
-    ]
-    return "\n".join(["## Gates", "", "| gate | | reason |", "| --- | --- | --- |", *rows, ""])
-
-
-def _scores(verdict: Verdict) -> str:
-    rows = list(_score_rows(verdict.evidence))
-    if not rows:
-        return ""
-    interval = f"{verdict.rules.confidence:g} interval"
-    lines = [
-        "## Scores on locked items, paired item by item",
-        "",
-        f"| what | baseline | items | candidate | baseline's score | difference | {interval} | p | test |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    return "\n".join([*lines, *rows, ""])
-
-
-def _score_rows(evidence: Evidence) -> Iterator[str]:
-    for one in evidence.differences:
-        what = SCORE if one.what == SCORE else f"{one.what} ({one.metric})"
-        d = one.difference
-        yield (
-            f"| {_cell(what)} | {one.baseline} | {d.items} | {d.score:.4f} | {d.baseline:.4f} | {d.value:+.4f} | "
-            f"{d.low:+.4f} to {d.high:+.4f} | {p_cell(d.p_value)} | {d.test} |"
-        )
-
-
-def _forms(verdict: Verdict) -> str:
-    if not verdict.evidence.forms:
-        return ""
-    lines = [
-        "## Deployment forms, on the same items",
-        "",
-        "| form | score | drift | items that changed | largest change of a log-likelihood |",
-    ]
-    rows = [_form_row(name, form, verdict.rules.deploy) for name, form in verdict.evidence.forms.items()]
-    return "\n".join([*lines, "| --- | ---: | ---: | ---: | ---: |", *rows, ""])
-
-
-def _form_row(name: Form, form: FormScore, deployed: Form) -> str:
-    what = f"{name}: {_FORMS[name]}{' (deployed)' if name == deployed else ''}"
-    if form.score is None or form.drift is None:
-        return f"| {what} | {_cell(form.fault or 'not measured')} | – | – | – |"
-    changed = f"{form.changed} of {form.items}"
-    return f"| {what} | {form.score:.4f} | {form.drift:+.4f} | {changed} | {number(form.loglikelihood)} |"
-
-
-def _rules(verdict: Verdict) -> str:
-    rows = [f"| `promotion.{key}` | `{value}` |" for key, value in verdict.rules.model_dump(mode="json").items()]
-    lines = ["## Rules", "", f"From {plain(verdict.rules_from)}.", "", "| key | value |", "| --- | --- |"]
-    return "\n".join([*lines, *rows, ""])
-
-
-def _mark(gate: Gate) -> Text:
-    return Text("passed", style="green") if gate.passed else Text("refused", style="red")
+    values = {"forms": _FORMS, "score": SCORE, "headline": plain(headline(verdict)), "plain": plain, "cell": _cell}
+    words = {"number": number, "signed": signed, "interval": interval, "p_cell": p_cell}
+    return templates.markdown("tunery.promotion", "decision.md.j2", verdict=verdict, **values, **words)
 
 
 def plain(text: str) -> str:

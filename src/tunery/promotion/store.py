@@ -114,7 +114,8 @@ def origin_of(model: ModelRef, store: Store) -> Run:
         raise RefError(model.ref, f"its run {model.run_id} was deleted. {advice}")
     if run.info.status != "FINISHED":
         raise RefError(model.ref, Fault(f"the status of its run {model.run_id}", "FINISHED", str(run.info.status)))
-    bad = sorted(key for key, value in run.data.metrics.items() if _is_score(key) and math.isnan(value))
+    scores = re.compile(r"(locked/)?score|lm_eval/.*(?<!_stderr)")
+    bad = sorted(key for key, value in run.data.metrics.items() if scores.fullmatch(key) and math.isnan(value))
     if bad:
         raise RefError(model.ref, [Fault(f"{key} of its run {model.run_id}", "a number", float("nan")) for key in bad])
     return run
@@ -160,10 +161,6 @@ def check_files(ref: str, store: Store) -> None:
         raise RefError(ref, Fault("its files cannot be read", redact(str(error)).strip(), advice=advice)) from error
     if not any(Path(file.path).name == "MLmodel" for file in files):
         raise RefError(ref, f"its files are gone from the artifact store. {advice}")
-
-
-def _is_score(key: str) -> bool:
-    return key in ("score", "locked/score") or (key.startswith("lm_eval/") and not key.endswith("_stderr"))
 
 
 def _run(ref: str, run_id: str, store: Store) -> Run:
