@@ -195,14 +195,14 @@ def test_an_adapter_that_does_not_load_is_refused_with_the_reason(
 ) -> None:
     from tunery.promotion import measure
 
-    own_files = measure._own_files
+    logged_files = measure._files
 
     def damaged(*words: Any) -> Any:
-        files = own_files(*words)
+        files = logged_files(*words)
         (files.folder / "adapter_model.safetensors").write_bytes(b"\x80\x04spoiled")
         return files
 
-    monkeypatch.setattr(measure, "_own_files", damaged)
+    monkeypatch.setattr(measure, "_files", damaged)
     with pytest.raises(Refused, match="loads in a fresh process, no pickle in the folder"):
         promote(STRONG, None, [], Watched(), tracking_uri=store.uri)
     assert current_aliases(store, "small") == Aliases()
@@ -220,7 +220,7 @@ def test_a_champion_whose_files_are_gone_is_no_baseline_and_no_obstacle_to_force
     def gone(label: str, *_: object) -> Any:
         raise RefError(label, "its files are gone from the artifact store.")
 
-    monkeypatch.setattr(measure, "_champion_files", gone)
+    monkeypatch.setattr(measure, "_files", gone)
     plain = Evidence(candidate.label, "small/2", "builtin:tiny", "sha256:" + "ab" * 32, "apache-2.0")
     champion, found = measure._champion(candidate, 2, plain, Path(), store)
     assert (champion, found.champion) == (None, "small/2")

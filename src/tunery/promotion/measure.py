@@ -22,6 +22,7 @@ from tunery.statistics.paired import compare_scores
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
+    from tunery.tracking.registry import ModelRef
     from tunery.tracking.store import Store
 
 FORMS: tuple[Form, ...] = ("trained", "adapter", "merged")
@@ -60,7 +61,7 @@ def measure(candidate: Candidate, champion: int | None, store: Store, observer: 
         TaskError: If a task cannot be loaded, or a metric cannot be compared item by item.
     """
     with TemporaryDirectory(prefix="tunery-promote-") as place, ScoringProcess() as process:
-        own = _own_files(candidate, Path(place), store)
+        own = _files(candidate.label, candidate.model, candidate.dev_fraction, Path(place) / "candidate", store)
         evidence = _without_scores(candidate, own, champion)
         best, evidence = _champion(candidate, champion, evidence, Path(place), store)
         project = _with_locked(candidate.project, own, best)
@@ -83,22 +84,29 @@ def measure(candidate: Candidate, champion: int | None, store: Store, observer: 
 # ---- before anything is scored
 
 
-def _own_files(candidate: Candidate, place: Path, store: Store) -> _Files:
+def _files(label: str, model: ModelRef, dev_fraction: float, place: Path, store: Store) -> _Files:
     from tunery.tracking.flavor.rebuild import read_facts
     from tunery.tracking.registry import download
 
-    folder = download(candidate.model, place / "candidate", store)
-    return _Files(candidate.label, folder, read_facts(folder), candidate.dev_fraction)
+    folder = download(model, place, store)
+    return _Files(label, folder, read_facts(folder), dev_fraction)
 
 
 def _champion(
     candidate: Candidate, champion: int | None, evidence: Evidence, place: Path, store: Store
 ) -> tuple[_Files | None, Evidence]:
     """The champion's files, and notes about them; a champion whose files are gone can still be replaced by force."""
+    from tunery.tracking.registry import resolve
+    from tunery.tracking.run_facts import run_config
+
     if champion is None:
         return None, evidence
+    label = f"{candidate.name}/{champion}"
     try:
-        best = _champion_files(f"{candidate.name}/{champion}", place, store)
+        model = resolve(f"models:/{label}", store)
+        tree = (run_config(store, model.run_id) if model.run_id else None) or {}
+        share = float(tree.get("evaluation", {}).get("dev_fraction", 0.0))
+        best = _files(label, model, share, place / "champion", store)
     except RefError as error:
         return None, replace(evidence, notes=[*evidence.notes, f"The champion could not be scored: {error}"])
     notes = []
@@ -110,18 +118,6 @@ def _champion(
     if best.facts.identity.model != evidence.base:
         notes.append(f"{best.label} has another base, {best.facts.identity.model}.")
     return best, replace(evidence, notes=[*evidence.notes, *notes])
-
-
-def _champion_files(label: str, place: Path, store: Store) -> _Files:
-    from tunery.tracking.flavor.rebuild import read_facts
-    from tunery.tracking.registry import download, resolve
-    from tunery.tracking.run_facts import run_config
-
-    model = resolve(f"models:/{label}", store)
-    folder = download(model, place / "champion", store)
-    tree = run_config(store, model.run_id) if model.run_id else None
-    share = (tree or {}).get("evaluation", {}).get("dev_fraction", 0.0)
-    return _Files(label, folder, read_facts(folder), float(share))
 
 
 def _with_locked(project: Project, own: _Files, champion: _Files | None) -> Project:
@@ -154,12 +150,8 @@ def _without_scores(candidate: Candidate, own: _Files, champion: int | None) -> 
 
 def _joined(trained: FormAnswers, others: FormAnswers) -> FormAnswers:
     """All forms; the base in the weights of the other forms if it was scored in them."""
-    return replace(
-        trained,
-        results={**trained.results, **others.results},
-        faults={**trained.faults, **others.faults},
-        base=others.base or trained.base,
-    )
+    results, faults = {**trained.results, **others.results}, {**trained.faults, **others.faults}
+    return replace(trained, results=results, faults=faults, base=others.base or trained.base)
 
 
 def _measured(

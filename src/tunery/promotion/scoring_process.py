@@ -138,19 +138,27 @@ def score_trained(job: FormJob, with_base: bool = False) -> FormAnswers:
     Raises:
         TaskError: If a task cannot be loaded or has no locked items.
     """
+    from tunery.evaluation.eval_mode import adapter_off
     from tunery.runs import scoring
+    from tunery.runs.cache import free_memory
+    from tunery.tracking.flavor.rebuild import rebuild_base
 
     project, tasks = _project_and_tasks(job)
+    base: Results = {}
     try:
-        results, base = _score_with_base(job, project, tasks, with_base)
-        if with_base and base is None:
-            base = _score_base_alone(job, tasks, project)
+        rebuilt = _load(job, project)
+        results = _score_locked(rebuilt.model, rebuilt.loaded.tokenizer, tasks, project)
+        if with_base and rebuilt.facts.method == "full":
+            del rebuilt  # all weights were trained: the base is a second model
+            free_memory()
+            base = _score_base(rebuild_base(job.folder, project.training.device), tasks, project, job)
+        elif with_base:
+            with adapter_off(rebuilt.model):
+                base = _score_base(rebuilt.loaded, tasks, project, job)
     except _FAULTS as error:
         return FormAnswers(faults={"trained": str(error)})
     primary = scoring.primary_metrics(tasks, project.evaluation)
-    return FormAnswers(
-        {"trained": results}, {}, base or {}, primary, {name: tasks.primary[name] for name in tasks.names}
-    )
+    return FormAnswers({"trained": results}, {}, base, primary, {name: tasks.primary[name] for name in tasks.names})
 
 
 def score_unquantised(job: FormJob, forms: tuple[Form, ...], with_base: bool = False) -> FormAnswers:
@@ -226,31 +234,10 @@ def _load(job: FormJob, project: Project, dtype: str | None = None) -> Rebuilt:
     return rebuild(job.folder, project.training.device, unquantized=dtype)
 
 
-def _score_with_base(job: FormJob, project: Project, tasks: Tasks, with_base: bool) -> tuple[Results, Results | None]:
-    """A model and its base; None for the base if all weights were trained."""
-    from tunery.evaluation.eval_mode import adapter_off
-
-    rebuilt = _load(job, project)
-    results = _score_locked(rebuilt.model, rebuilt.loaded.tokenizer, tasks, project)
-    if not with_base or rebuilt.facts.method == "full":
-        return results, None
-    with adapter_off(rebuilt.model):
-        return results, _score_base(rebuilt.loaded, tasks, project, job)
-
-
 def _score_locked(model: Any, tokenizer: Any, tasks: Tasks, project: Project) -> Results:
     from tunery.evaluation.score import score_model
 
     return score_model(model, tokenizer, tasks, project.evaluation, split="locked")
-
-
-def _score_base_alone(job: FormJob, tasks: Tasks, project: Project) -> Results:
-    """The base of a model whose weights were all trained: a second model, loaded after the first is freed."""
-    from tunery.runs.cache import free_memory
-    from tunery.tracking.flavor.rebuild import rebuild_base
-
-    free_memory()
-    return _score_base(rebuild_base(job.folder, project.training.device), tasks, project, job)
 
 
 def _score_base(base: Any, tasks: Tasks, project: Project, job: FormJob) -> Results:
