@@ -29,25 +29,16 @@ _CURVES = 12  # runs whose loss curves are drawn: one request each
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """How runs are compared.
+    """How runs are compared."""
 
-    Args:
-        confidence: Of every interval and every "better".
-        seed: Of the permutation tests.
-        tested: How many of the best configurations are tested against one another, item by item if answers are kept.
-        curves: Whether loss curves are read.
-        out: Folder for the tables, the page and the plots.
-        record: Whether the comparison becomes a run in MLflow.
-        run_name: Name of that run.
-    """
-
-    confidence: float = 0.95
-    seed: int = 0
+    confidence: float = 0.95  # of every interval and every "better"
+    seed: int = 0  # of the permutation tests
+    # How many of the best configurations are tested against one another, item by item if answers are kept.
     tested: int = MOST_TESTED
-    curves: bool = True
-    out: Path | None = None
-    record: bool = True
-    run_name: str | None = None
+    curves: bool = True  # whether loss curves are read
+    out: Path | None = None  # folder for the tables, the page and the plots
+    record: bool = True  # whether the comparison becomes a run in MLflow
+    run_name: str | None = None  # name of that run
 
 
 def compare_runs(

@@ -49,78 +49,55 @@ class Votes:
 
 @dataclass(frozen=True)
 class SamplesLocation:
-    """Where a task's answers are kept, and which base's answers they are compared with.
-
-    Args:
-        folder: In the run's artifacts: samples, or samples/locked.
-        is_bare: Whether the model was not trained, so that it has no base to be compared with.
-    """
+    """Where a task's answers are kept, and which base's answers they are compared with."""
 
     run_id: str
     artifact_uri: str
-    folder: str
+    folder: str  # in the run's artifacts: samples, or samples/locked
     base: str
     base_revision: str
     quantization: str | None
-    is_bare: bool = False
+    is_bare: bool = False  # whether the model was not trained, so that it has no base to be compared with
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run as a comparison sees it.
-
-    Args:
-        kind: train, trial, evaluation, base or import.
-        base: The base model's name; base and revision decide which base score is the anchor.
-        method: full, lora, qlora, dora, qdora, ...; none for a bare model.
-        trained_on: Names of the training datasets, as one text; empty for a bare model.
-        configuration: Equal for runs that differ in their seed alone; empty if unknown.
-        tasks: Scores by task.
-        costs: train_seconds, peak_memory_bytes, trainable_parameters, model_bytes, energy_joules: those that are known.
-        train_rows: Number of training rows.
-        version: "name/3" of its registered version.
-        samples: Answers by task, one row an item: item_id, split, one column a metric, and `passage` where items share
-            a text. Empty if the run keeps none.
-        curves: Metric -> (optimizer step, value) of every point.
-        notes: What a reader should know: a run that was pruned, answers that are missing, ...
-        locations: Where the answers of each task are kept.
-        settings: The params that make its configuration, by short key: {"adapter.rank": "16"}.
-        models: MLflow's ids of the models that the run logged.
-        evaluated: The logged model that an evaluation scored.
-        named: Whether a person asked for it by its id or version.
-        power: Names of the metrics that hold the power its GPUs drew, in watts.
-        imported: The MLflow run of an import, which may hold scores by other metrics.
-    """
+    """One run as a comparison sees it."""
 
     run_id: str
     name: str
-    kind: str
+    kind: str  # train, trial, evaluation, base or import
     project: str
-    base: str
-    method: str
-    trained_on: str
-    configuration: str
+    base: str  # the base model's name; base and revision decide which base score is the anchor
+    method: str  # full, lora, qlora, dora, qdora, ...; none for a bare model
+    trained_on: str  # names of the training datasets, as one text; empty for a bare model
+    configuration: str  # equal for runs that differ in their seed alone; empty if unknown
     seed: int | None
-    tasks: Mapping[str, TaskScore]
+    tasks: Mapping[str, TaskScore]  # scores by task
     base_revision: str = ""
+    # train_seconds, peak_memory_bytes, trainable_parameters, model_bytes, energy_joules: those that are known.
     costs: Mapping[str, float] = field(default_factory=dict)
-    train_rows: int | None = None
-    version: str | None = None
+    train_rows: int | None = None  # number of training rows
+    version: str | None = None  # "name/3" of its registered version
+    # Answers by task, one row an item: item_id, split, one column a metric, and `passage` where items share a text.
+    # Empty if the run keeps none.
     samples: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     base_samples: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    # Metric -> (optimizer step, value) of every point.
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     votes: Votes | None = None
     started_ms: int = 0
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = ()  # what a reader should know: a run that was pruned, answers that are missing, ...
     source: str = ""
     experiment_id: str = ""
-    locations: Mapping[str, SamplesLocation] = field(default_factory=dict)
+    locations: Mapping[str, SamplesLocation] = field(default_factory=dict)  # where the answers of each task are kept
+    # The params that make its configuration, by short key: {"adapter.rank": "16"}.
     settings: Mapping[str, str] = field(default_factory=dict)
-    models: tuple[str, ...] = ()
-    evaluated: str = ""
-    named: bool = False
-    power: tuple[str, ...] = ()
-    imported: Run | None = None
+    models: tuple[str, ...] = ()  # MLflow's ids of the models that the run logged
+    evaluated: str = ""  # the logged model that an evaluation scored
+    named: bool = False  # whether a person asked for it by its id or version
+    power: tuple[str, ...] = ()  # names of the metrics that hold the power its GPUs drew, in watts
+    imported: Run | None = None  # the MLflow run of an import, which may hold scores by other metrics
 
 
 def configuration_of(run: RunEntry) -> tuple[str, ...]:

@@ -25,18 +25,13 @@ _SPLITS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that may be ranked together by the mean of `tasks`.
-
-    Args:
-        reason: Why they are not on the main board; empty for the main board.
-        unrecorded: Conditions that some of them recorded and others did not.
-    """
+    """Runs that may be ranked together by the mean of `tasks`."""
 
     tasks: tuple[str, ...]
     runs: tuple[RunEntry, ...]
     conditions: Conditions
-    reason: str = ""
-    unrecorded: tuple[str, ...] = ()
+    reason: str = ""  # why they are not on the main board; empty for the main board
+    unrecorded: tuple[str, ...] = ()  # conditions that some of them recorded and others did not
 
 
 def group_runs(runs: Sequence[RunEntry]) -> tuple[list[Group], list[UnrankedRun]]:

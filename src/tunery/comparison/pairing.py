@@ -16,19 +16,12 @@ from tunery.statistics.variance import Floats, ItemClusters
 
 @dataclass(frozen=True)
 class ItemScores:
-    """The items that a score is the mean of.
+    """The items that a score is the mean of."""
 
-    Args:
-        items: The item ids as they were stored.
-        values: The metric on each item, by `item_ids`.
-        passages: Each item's shared text, where items have one.
-        leaves: Each item's leaf task, where leaf tasks count alike whatever their sizes.
-    """
-
-    items: pd.Series
-    values: pd.Series
-    passages: pd.Series | None = None
-    leaves: pd.Series | None = None
+    items: pd.Series  # the item ids as they were stored
+    values: pd.Series  # the metric on each item, by `item_ids`
+    passages: pd.Series | None = None  # each item's shared text, where items have one
+    leaves: pd.Series | None = None  # each item's leaf task, where leaf tasks count alike whatever their sizes
 
     @property
     def clusters(self) -> ItemClusters:

@@ -59,28 +59,17 @@ class WinRate:
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One configuration on a board: its seeds' runs as one row.
+    """One configuration on a board: its seeds' runs as one row."""
 
-    Args:
-        name: Unlike every other name of the comparison.
-        runs: One entry a seed.
-        cells: By task: those that count, then the others that it was scored on.
-        score: Mean over the board's tasks, with a minus where less is better.
-        costs: Means over the runs that know them.
-        place: Its place by score, from 1.
-        ranks: Best and worst place that the data allow.
-        average_rank: Mean of its ranks over the board's tasks.
-    """
-
-    name: str
-    runs: tuple[RunEntry, ...]
-    cells: Mapping[str, ScoreCell]
-    score: ScoreCell
-    costs: Mapping[str, float] = field(default_factory=dict)
+    name: str  # unlike every other name of the comparison
+    runs: tuple[RunEntry, ...]  # one entry a seed
+    cells: Mapping[str, ScoreCell]  # by task: those that count, then the others that it was scored on
+    score: ScoreCell  # mean over the board's tasks, with a minus where less is better
+    costs: Mapping[str, float] = field(default_factory=dict)  # means over the runs that know them
     win_rate: WinRate | None = None
-    place: int = 0
-    ranks: tuple[int, int] = (0, 0)
-    average_rank: float = math.nan
+    place: int = 0  # its place by score, from 1
+    ranks: tuple[int, int] = (0, 0)  # best and worst place that the data allow
+    average_rank: float = math.nan  # mean of its ranks over the board's tasks
 
     @property
     def first(self) -> RunEntry:
@@ -105,25 +94,15 @@ class TestedPair:
 
 @dataclass(frozen=True)
 class Board:
-    """Runs that may be ranked together.
+    """Runs that may be ranked together."""
 
-    Args:
-        tasks: The tasks whose mean ranks them.
-        contenders: From the best score on.
-        pairs: Every two contenders on every task, and on SCORE where there are several tasks.
-        ties: Contenders of neighbouring places that are too close to call, best group first.
-        task_ranks: None where there are too few tasks or contenders.
-        reason: Why these runs do not stand on the main board; empty for the main board.
-        notes: What a reader should know: conditions that nobody recorded, a seed held twice, ...
-    """
-
-    tasks: tuple[str, ...]
-    contenders: tuple[LeaderboardRow, ...]
-    pairs: tuple[TestedPair, ...]
-    ties: tuple[tuple[str, ...], ...]
-    task_ranks: TaskRanks | None = None
-    reason: str = ""
-    notes: tuple[str, ...] = ()
+    tasks: tuple[str, ...]  # the tasks whose mean ranks them
+    contenders: tuple[LeaderboardRow, ...]  # from the best score on
+    pairs: tuple[TestedPair, ...]  # every two contenders on every task, and on SCORE where there are several tasks
+    ties: tuple[tuple[str, ...], ...]  # contenders of neighbouring places that are too close to call, best group first
+    task_ranks: TaskRanks | None = None  # None where there are too few tasks or contenders
+    reason: str = ""  # why these runs do not stand on the main board; empty for the main board
+    notes: tuple[str, ...] = ()  # what a reader should know: conditions that nobody recorded, a seed held twice, ...
 
     @property
     def over_all(self) -> list[TestedPair]:
@@ -142,17 +121,11 @@ class UnrankedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a comparison's tables, pictures and page show.
+    """Everything that a comparison's tables, pictures and page show."""
 
-    Args:
-        boards: The main board, then those that were set apart, each ranked by itself.
-        unranked: Runs that are on no board: scores that are no numbers, nothing scored, ...
-        confidence: Of every interval and every "better".
-    """
-
-    boards: tuple[Board, ...]
-    unranked: tuple[UnrankedRun, ...]
-    confidence: float
+    boards: tuple[Board, ...]  # the main board, then those that were set apart, each ranked by itself
+    unranked: tuple[UnrankedRun, ...]  # runs that are on no board: scores that are no numbers, nothing scored, ...
+    confidence: float  # of every interval and every "better"
 
     @property
     def main(self) -> Board:

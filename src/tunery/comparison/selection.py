@@ -27,29 +27,17 @@ _LISTED = 8
 
 @dataclass(frozen=True)
 class Selection:
-    """What is compared. Values of one field add runs, different fields narrow; runs that are named are added.
+    """What is compared. Values of one field add runs, different fields narrow; runs that are named are added."""
 
-    Args:
-        projects: The tag tunery.project.
-        experiments: Names of experiments; empty: all.
-        studies: Names or run ids of studies, whose trials are meant.
-        tags: Pairs of tag and value, all of which must agree.
-        filter: MLflow's own filter string.
-        kinds: tunery.kind; by default train, evaluation and import, for studies trial.
-        imported: Whether all imported results are added, wherever they are.
-        runs: Run ids.
-        versions: models:/name/3 or name@alias.
-    """
-
-    projects: tuple[str, ...] = ()
-    experiments: tuple[str, ...] = ()
-    studies: tuple[str, ...] = ()
-    tags: tuple[tuple[str, str], ...] = ()
-    filter: str = ""
-    kinds: tuple[str, ...] = ()
-    imported: bool = False
-    runs: tuple[str, ...] = ()
-    versions: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()  # the tag tunery.project
+    experiments: tuple[str, ...] = ()  # names of experiments; empty: all
+    studies: tuple[str, ...] = ()  # names or run ids of studies, whose trials are meant
+    tags: tuple[tuple[str, str], ...] = ()  # pairs of tag and value, all of which must agree
+    filter: str = ""  # MLflow's own filter string
+    kinds: tuple[str, ...] = ()  # tunery.kind; by default train, evaluation and import, for studies trial
+    imported: bool = False  # whether all imported results are added, wherever they are
+    runs: tuple[str, ...] = ()  # run ids
+    versions: tuple[str, ...] = ()  # models:/name/3 or name@alias
 
     @property
     def searches(self) -> bool:

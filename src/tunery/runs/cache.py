@@ -23,23 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a run works on, in memory.
+    """What a run works on, in memory."""
 
-    Args:
-        project: The settings.
-        base: The base model, with its tokenizer: what scores are compared with.
-        tasks: With their items.
-        model: What is trained or scored: the base's own model, or the same with an adapter on it.
-        data: Rows as tokens; None for an evaluation, which reads none.
-        adapter: What the adapter matched; None where none was attached for training.
-    """
-
-    project: Project
-    base: LoadedBase
-    tasks: Tasks
-    model: Any
-    data: PreparedData | None = None
-    adapter: AdapterFacts | None = None
+    project: Project  # the settings
+    base: LoadedBase  # the base model, with its tokenizer: what scores are compared with
+    tasks: Tasks  # with their items
+    model: Any  # what is trained or scored: the base's own model, or the same with an adapter on it
+    data: PreparedData | None = None  # rows as tokens; None for an evaluation, which reads none
+    adapter: AdapterFacts | None = None  # what the adapter matched; None where none was attached for training
 
     @property
     def rows(self) -> PreparedData:

@@ -33,26 +33,17 @@ Overrides = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model to score.
+    """A model to score."""
 
-    Args:
-        model: With its adapter, if it has one.
-        base: What it was trained from: the model below the adapter, a second model if every weight was trained, or the
-            same model if it is a bare base.
-        adapted: Whether the model differs from its base.
-        project: The settings of the evaluation.
-        split: Which items the score is computed on: "locked" if the model was chosen on the others.
-        version: "name/3" if it is registered, else None.
-        model_id: MLflow's id of the logged model, to which scores are linked.
-    """
-
-    model: Any
+    model: Any  # with its adapter, if it has one
+    # What it was trained from: the model below the adapter, a second model if every weight was trained, or the same
+    # model if it is a bare base.
     base: LoadedBase
-    adapted: bool
-    project: Project
-    split: Split = "all"
-    version: str | None = None
-    model_id: str | None = None
+    adapted: bool  # whether the model differs from its base
+    project: Project  # the settings of the evaluation
+    split: Split = "all"  # which items the score is computed on: "locked" if the model was chosen on the others
+    version: str | None = None  # "name/3" if it is registered, else None
+    model_id: str | None = None  # MLflow's id of the logged model, to which scores are linked
 
 
 def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:

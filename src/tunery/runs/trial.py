@@ -37,34 +37,23 @@ def _ignore(_: object) -> None:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What a trial is, and which functions it calls on its way.
+    """What a trial is, and which functions it calls on its way."""
 
-    Args:
-        project: With the trial's settings laid over it.
-        parent: Run id of the study.
-        name: Of its run in MLflow.
-        tags: Of its run.
-        resume: Run id, if the trial was begun before; it is resumed from its last checkpoint.
-        memory_bytes: Available memory; a trial that is estimated to need more is not begun. None: no limit.
-        report: Called with each step's metrics; may raise Pruned or TimedOut.
-        began: Called with the run id, before anything can fail.
-        ended: Called with the metrics before MLflow has the run as FINISHED: after a crash in between, the trial need
-            not be repeated.
-        limit: Entered around the trial's work; may raise TimedOut in it.
-        declared: Whether these are the project's own settings, with nothing laid over them.
-    """
-
-    project: Project
-    parent: str
-    name: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    resume: str | None = None
+    project: Project  # with the trial's settings laid over it
+    parent: str  # run id of the study
+    name: str  # of its run in MLflow
+    tags: Mapping[str, str] = field(default_factory=dict)  # of its run
+    resume: str | None = None  # run id, if the trial was begun before; it is resumed from its last checkpoint
+    # Available memory; a trial that is estimated to need more is not begun. None: no limit.
     memory_bytes: int | None = None
-    report: Report | None = None
-    began: Callable[[str], None] = _ignore
+    report: Report | None = None  # called with each step's metrics; may raise Pruned or TimedOut
+    began: Callable[[str], None] = _ignore  # called with the run id, before anything can fail
+    # Called with the metrics before MLflow has the run as FINISHED: after a crash in between, the trial need not be
+    # repeated.
     ended: Callable[[dict[str, float]], None] = _ignore
+    # Entered around the trial's work; may raise TimedOut in it.
     limit: Callable[[], AbstractContextManager[None]] = nullcontext
-    declared: bool = False
+    declared: bool = False  # whether these are the project's own settings, with nothing laid over them
 
     def open(self, store: Store) -> Tracker:
         """Its run in MLflow, a child of the study's."""

@@ -25,56 +25,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What the command asks for beside the project.
+    """What the command asks for beside the project."""
 
-    Args:
-        study: Name; by default the project's.
-        trials: In all, whatever was done before; by default search.trials.
-        timeout_seconds: For the search in all, whatever was used before; trials that then run can be resumed.
-        workers: Processes on this host, or actors on a Ray cluster.
-        storage: Optuna's storage; by default search.storage, else ./optuna.db.
-        tracking_uri: MLflow's store.
-        run_name: Of the study's run in MLflow; by default the study's name.
-        executor: Where the workers are.
-        address: Of the Ray cluster; by default the one that runs here.
-        gpus_per_worker: That Ray gives to a worker; by default one if the cluster has any.
-    """
-
-    study: str | None = None
-    trials: int | None = None
+    study: str | None = None  # name; by default the project's
+    trials: int | None = None  # in all, whatever was done before; by default search.trials
+    # For the search in all, whatever was used before; trials that then run can be resumed.
     timeout_seconds: float | None = None
-    workers: int = 1
-    storage: str | None = None
-    tracking_uri: str | None = None
-    run_name: str | None = None
-    executor: Literal["local", "ray"] = "local"
-    address: str | None = None
-    gpus_per_worker: float | None = None
+    workers: int = 1  # processes on this host, or actors on a Ray cluster
+    storage: str | None = None  # Optuna's storage; by default search.storage, else ./optuna.db
+    tracking_uri: str | None = None  # MLflow's store
+    run_name: str | None = None  # of the study's run in MLflow; by default the study's name
+    executor: Literal["local", "ray"] = "local"  # where the workers are
+    address: str | None = None  # of the Ray cluster; by default the one that runs here
+    gpus_per_worker: float | None = None  # that Ray gives to a worker; by default one if the cluster has any
 
 
 @dataclass(frozen=True)
 class Session:
-    """One command's part in a study.
+    """One command's part in a study."""
 
-    Args:
-        project: What is searched.
-        options: Of the command.
-        study: With the project's sampler and pruner.
-        url: Of its storage.
-        store: MLflow's.
-        parent: Run id of the study.
-        progress: Shows the study's progress.
-        until: When the search's time is up, by time.time(); None if it has no limit.
-    """
-
-    project: Project
-    options: StudyOptions
-    study: optuna.Study
-    url: str
-    store: Store
-    parent: str
-    progress: StudyProgress
-    until: float | None = None
+    project: Project  # what is searched
+    options: StudyOptions  # of the command
+    study: optuna.Study  # with the project's sampler and pruner
+    url: str  # of its storage
+    store: Store  # MLflow's
+    parent: str  # run id of the study
+    progress: StudyProgress  # shows the study's progress
+    until: float | None = None  # when the search's time is up, by time.time(); None if it has no limit
 
     @property
     def name(self) -> str:

@@ -65,24 +65,15 @@ class _TimeIsUp(Interrupted):
 
 @dataclass
 class Worker:
-    """One process's share of a study.
+    """One process's share of a study."""
 
-    Args:
-        project: As it is declared.
-        store: MLflow's.
-        parent: Run id of the study.
-        progress: Shows the study's progress.
-        resident: Base, rows and tasks that trials share.
-        until: When the search's time is up, by time.monotonic(); None if it has no limit.
-        name: By which its trials are known.
-    """
-
-    project: Project
-    store: Store
-    parent: str
-    progress: StudyProgress
-    resident: Resident = field(default_factory=Resident)
-    until: float | None = None
+    project: Project  # as it is declared
+    store: Store  # MLflow's
+    parent: str  # run id of the study
+    progress: StudyProgress  # shows the study's progress
+    resident: Resident = field(default_factory=Resident)  # base, rows and tasks that trials share
+    until: float | None = None  # when the search's time is up, by time.monotonic(); None if it has no limit
+    # By which its trials are known.
     name: str = field(default_factory=lambda: name_of_process(os.getpid(), secrets.token_hex(4)))
     stopwatch: Stopwatch = field(init=False)  # of the current trial
 

@@ -25,21 +25,15 @@ COSTS = {
 
 @dataclass(frozen=True)
 class TableSection:
-    """One table.
-
-    Args:
-        headings: Names of the columns; those that begin with a space are of numbers, and stand to the right.
-        rows: Texts, as many in each as there are headings.
-        groups: Rows before which a new group begins.
-        notes: Sentences below it.
-        spare: Headings of columns that a terminal may leave out where it has no room, the first one first.
-    """
+    """One table."""
 
     title: str
+    # Names of the columns; those that begin with a space are of numbers, and stand to the right.
     headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    groups: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...]  # texts, as many in each as there are headings
+    groups: tuple[int, ...] = ()  # rows before which a new group begins
+    notes: tuple[str, ...] = ()  # sentences below it
+    # Headings of columns that a terminal may leave out where it has no room, the first one first.
     spare: tuple[str, ...] = ()
 
 

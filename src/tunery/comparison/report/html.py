@@ -36,7 +36,7 @@ def page(comparison: Comparison, notes: Sequence[str] = ()) -> str:
     """
     board = comparison.main
     templates = Environment(loader=PackageLoader("tunery.comparison", "report"), autoescape=True)
-    text = templates.get_template("page.html.jinja").render(
+    text = templates.get_template("page.html.j2").render(
         title=f"{counted(len(board.contenders), 'configuration')} on {counted(len(board.tasks), 'task')}",
         conclusions=conclusions(comparison),
         confidence=f"{comparison.confidence:.0%}",

@@ -242,7 +242,7 @@ def latex(comparison: Comparison) -> str:
         keep_trailing_newline=True,
     )
     templates.filters["tex"] = _tex
-    return templates.get_template("tables.tex.jinja").render(tables=parts(comparison, narrow=True))
+    return templates.get_template("tables.tex.j2").render(tables=parts(comparison, narrow=True))
 
 
 def _tex(text: str) -> str:

@@ -38,17 +38,11 @@ Key = int | str
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial to be queued.
+    """A trial to be queued."""
 
-    Args:
-        key: Its number or name; one Optuna trial of each key counts.
-        fixed: Parameters that are given rather than drawn.
-        attributes: Further user attributes.
-    """
-
-    key: Key
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    key: Key  # its number or name; one Optuna trial of each key counts
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # parameters that are given rather than drawn
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # further user attributes
 
 
 def enqueue_trials(study: optuna.Study, jobs: Sequence[TrialJob], *, withdraw: bool = True) -> None:

@@ -43,15 +43,10 @@ class StopCount(SignalHandler):
 
 @dataclass
 class WorkerPool(ABC, Generic[Member]):
-    """The workers of a study.
+    """The workers of a study."""
 
-    Args:
-        session: Of the command.
-        url: Of the storage, as they reach it.
-    """
-
-    session: Session
-    url: str
+    session: Session  # of the command
+    url: str  # of the storage, as they reach it
     members: dict[int, Member] = field(default_factory=dict, init=False)
     early_deaths: int = field(default=0, init=False)
 

@@ -70,21 +70,13 @@ def _work(session: Session, each: Share) -> None:
 
 @dataclass
 class _Actor:
-    """An actor that was requested.
+    """An actor that was requested."""
 
-    Args:
-        actor: Ray's handle.
-        answer: Of the latest call.
-        name: Of its worker; None until Ray has placed it.
-        since: When it was requested, by time.monotonic().
-        waits: Whether it was reported that it waits for a place.
-    """
-
-    actor: Any
-    answer: Any
-    name: str | None = None
-    since: float = field(default_factory=time.monotonic)
-    waits: bool = False
+    actor: Any  # Ray's handle
+    answer: Any  # of the latest call
+    name: str | None = None  # of its worker; None until Ray has placed it
+    since: float = field(default_factory=time.monotonic)  # when it was requested, by time.monotonic()
+    waits: bool = False  # whether it was reported that it waits for a place
 
 
 @dataclass
