@@ -123,6 +123,18 @@ class NonFiniteLoss(RunStopped):
         )
 
 
+class NonFiniteScore(RunStopped):
+    """Log-likelihoods of a task's options are NaN, of which lm-eval would take the first option for the answer."""
+
+    failure = "nan"
+
+    def __init__(self, task: str, count: int, options: int) -> None:
+        super().__init__(
+            f"{task}: {count} of {options} log-likelihoods are NaN, but must be numbers: the model's weights or its "
+            "arithmetic overflow. Use base.dtype: float32, or train with a lower training.learning_rate."
+        )
+
+
 _LESS_MEMORY_IN_TRAINING = (
     "Halve training.micro_batch_size and double training.gradient_accumulation_steps, set "
     "training.gradient_checkpointing: true, lower data.max_length, or use base.quantization: nf4."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -14,6 +15,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from tunery.errors import NonFiniteScore
 from tunery.evaluation import shared_context
 from tunery.evaluation.shared_context import DocumentRow
 from tunery.evaluation.stopping import stop_ids
@@ -62,8 +64,16 @@ class Scorer(HFLM):  # type: ignore[misc]
         self._longest = shared_context.longest_request(model, self.max_length)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write."""
-        return self._apart(requests, self._loglikelihood)
+        """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write.
+
+        Raises:
+            NonFiniteScore: If one is NaN.
+        """
+        answers = self._apart(requests, self._loglikelihood)
+        lost = [request for request, (value, _) in zip(requests, answers, strict=True) if math.isnan(value)]
+        if lost:
+            raise NonFiniteScore(str(lost[0].task_name or "log-likelihoods"), len(lost), len(requests))
+        return answers
 
     def of_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Log-likelihoods in nats of continuations after contexts, taken as they are; no task asks them."""

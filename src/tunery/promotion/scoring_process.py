@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tunery.config.load import project_from
 from tunery.config.project import Project
 from tunery.config.promotion import Form
-from tunery.errors import BaseModelError, OutOfMemory, RefError
+from tunery.errors import BaseModelError, NonFiniteScore, OutOfMemory, RefError
 from tunery.records import TaskResult
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Results = Mapping[str, TaskResult]
 _DIED = "its process was killed, most likely because memory ran out"
 # Faults of a model's files or of this machine, which refuse the model; a task that cannot be loaded is neither.
-_FAULTS = (BaseModelError, RefError, OutOfMemory)
+_FAULTS = (BaseModelError, RefError, OutOfMemory, NonFiniteScore)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.errors import OutOfMemory, TaskError
+from tunery.errors import NonFiniteScore, OutOfMemory, TaskError
 from tunery.evaluation.eval_mode import adapter_off, undisturbed
 from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_model
@@ -378,6 +378,18 @@ def gradients(model: Any) -> list[torch.Tensor]:
 
 
 # ---- what goes wrong
+
+
+def test_a_model_that_gives_no_numbers_has_no_score(load: Any, model: Any, tokenizer: Any) -> None:
+    """lm-eval takes the first of options that are all NaN for the answer: 20 % right."""
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("nan"))
+    tasks, evaluation = load("many", batch_size=4)
+    with pytest.raises(
+        NonFiniteScore, match=r"many: \d+ of \d+ log-likelihoods are NaN, but must be numbers"
+    ) as failed:
+        score_model(model, tokenizer, tasks, evaluation)
+    assert failed.value.failure == "nan"
 
 
 @pytest.mark.parametrize(
