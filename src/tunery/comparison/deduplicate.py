@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tunery.comparison.conditions import by_metric, conditions_of, conflicts
-from tunery.comparison.entries import RunEntry, TaskScore, repetitions
+from tunery.comparison.entries import RunEntry, repetitions
 
 
 def by_one_metric(entries: Sequence[RunEntry]) -> list[RunEntry]:
@@ -18,16 +18,14 @@ def by_one_metric(entries: Sequence[RunEntry]) -> list[RunEntry]:
             for task, score in entry.tasks.items():
                 chosen[task][score.metric] += 1
     usual = {task: counts.most_common(1)[0][0] for task, counts in chosen.items()}
-    return [entry if entry.imported is None else _by(entry, usual) for entry in entries]
-
-
-def _by(entry: RunEntry, usual: dict[str, str]) -> RunEntry:
-    assert entry.imported is not None
-    tasks = {
-        task: by_metric(score, usual[task], entry.imported) if usual.get(task, score.metric) != score.metric else score
-        for task, score in entry.tasks.items()
-    }
-    return replace(entry, tasks=tasks)
+    found = []
+    for entry in entries:
+        tasks = dict(entry.tasks)
+        for task, score in entry.tasks.items():
+            if entry.imported is not None and usual.get(task, score.metric) != score.metric:
+                tasks[task] = by_metric(score, usual[task], entry.imported)
+        found.append(replace(entry, tasks=tasks))
+    return found
 
 
 def with_evaluations(entries: Sequence[RunEntry]) -> list[RunEntry]:
@@ -65,14 +63,13 @@ def _merged(entries: Sequence[RunEntry]) -> list[RunEntry]:
 
 
 def _conflict(one: RunEntry, other: RunEntry) -> bool:
-    return any(_differ(one.tasks[task], other.tasks[task]) for task in one.tasks.keys() & other.tasks.keys())
-
-
-def _differ(one: TaskScore, other: TaskScore) -> bool:
-    mine, theirs = conditions_of(one), conditions_of(other)
-    # One model's locked items are part of all items: both scores are of the same answers, not of two evaluations.
-    part_of_the_other = {mine.get("split"), theirs.get("split")} == {"locked", "all"}
-    return bool(set(conflicts(mine, theirs)) - ({"split"} if part_of_the_other else set()))
+    for task in one.tasks.keys() & other.tasks.keys():
+        mine, theirs = conditions_of(one.tasks[task]), conditions_of(other.tasks[task])
+        # One model's locked items are part of all items: both scores are of the same answers, not of two evaluations.
+        part_of_the_other = {mine.get("split"), theirs.get("split")} == {"locked", "all"}
+        if set(conflicts(mine, theirs)) - ({"split"} if part_of_the_other else set()):
+            return True
+    return False
 
 
 def _together(entry: RunEntry, more: RunEntry) -> RunEntry:

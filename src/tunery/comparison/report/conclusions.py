@@ -39,7 +39,8 @@ def caveats(board: Board, brief: bool = False) -> list[str]:
     Args:
         brief: For a terminal: what holds for single runs is counted, not listed.
     """
-    notes = _counted_entry_notes(board) if brief else _entry_notes(board)
+    every = (f"{', '.join(names)}: {note}" for note, names in _by_note(board).items())
+    notes = _counted_entry_notes(board) if brief else every
     return [*_untested(board), *_single_seeds(board), *board.notes, *notes]
 
 
@@ -189,12 +190,6 @@ def _single_seeds(board: Board) -> Iterator[str]:
         )
 
 
-def _entry_notes(board: Board) -> Iterator[str]:
-    """Every note on a run, and every file of imported runs, with the configurations it is about."""
-    for note, names in _by_note(board).items():
-        yield f"{', '.join(names)}: {note}"
-
-
 def _counted_entry_notes(board: Board) -> Iterator[str]:
     """Imported runs as one count; other notes with a few names each, or as one count if there are many."""
     files = [run.source for contender in board.contenders for run in contender.runs if run.source]
@@ -211,7 +206,7 @@ def _counted_entry_notes(board: Board) -> Iterator[str]:
 
 
 def _by_note(board: Board, sources: bool = True) -> dict[str, list[str]]:
-    """Names of configurations by what is noted on their runs."""
+    """Names of configurations by what is noted on their runs, and by the files that imported runs come from."""
     found: dict[str, list[str]] = defaultdict(list)
     for contender in board.contenders:
         notes = [f"imported from {run.source}" for run in contender.runs if run.source and sources]

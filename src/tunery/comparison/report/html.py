@@ -48,13 +48,9 @@ def page(comparison: Comparison, notes: Sequence[str] = ()) -> str:
 
 
 def _picture(name: str, figure: Figure) -> dict[str, object]:
-    pixels = round(figure.get_figwidth() * _PIXELS_PER_INCH)
-    return {"name": name, "caption": _CAPTIONS[name], "pixels": pixels, "svg": base64.b64encode(_svg(figure)).decode()}
-
-
-def _svg(figure: Figure) -> bytes:
-    """Sharp on every screen, and the same bytes every time: no date, no random ids."""
+    """As SVG, sharp on every screen, and the same bytes every time: no date, no random ids."""
     written = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "tunery"}):
         figure.savefig(written, format="svg", metadata={"Date": None})
-    return written.getvalue()
+    pixels, svg = round(figure.get_figwidth() * _PIXELS_PER_INCH), base64.b64encode(written.getvalue()).decode()
+    return {"name": name, "caption": _CAPTIONS[name], "pixels": pixels, "svg": svg}

@@ -71,19 +71,14 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
         "average_rank": one.average_rank,
     }
     for task, found in one.cells.items():
-        facts |= _of_task(f"{task}/{found.metric}", found)
+        key = f"{task}/{found.metric}"
+        facts |= {**_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta}
+        facts |= {f"delta/{key}_{name}": value for name, value in _bounds(found).items()}
     rate = one.win_rate
     facts |= {} if rate is None else {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
     return {
         **facts, **one.costs, "version": first.version or "", "run_ids": " ".join(run.run_id for run in one.runs),
         "reason": board.reason,
-    }  # fmt: skip
-
-
-def _of_task(key: str, found: ScoreCell) -> dict[str, object]:
-    return {
-        **_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta,
-        **{f"delta/{key}_{name}": value for name, value in _bounds(found).items()},
     }  # fmt: skip
 
 
