@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunery.comparison.conditions import SETTLED_BY_ITEMS, conditions_of, conflicts
-from tunery.comparison.entries import RunEntry, TaskScore, counting, counting_anywhere, ranked_by
+from tunery.comparison.entries import RunEntry, counting, counting_anywhere, ranked_by
 from tunery.comparison.records import UnrankedRun
 from tunery.reporting.text import counted, listed
 
@@ -48,7 +48,9 @@ def group_runs(runs: Sequence[RunEntry]) -> tuple[list[Group], list[UnrankedRun]
     unfit = {id(one.run) for one in refused}
     fit = [run for run in runs if id(run) not in unfit]
     tasks = counting_anywhere(fit)
-    left = {id(run): (run, _conditions(run, tasks)) for run in fit}
+    left = {
+        id(run): (run, {name: conditions_of(score) for name, score in ranked_by(run, tasks).items()}) for run in fit
+    }
     groups: list[Group] = []
     while left and len(groups) < _MOST_BOARDS:
         found = _largest(list(left.values()))
@@ -69,37 +71,20 @@ def _refusal(run: RunEntry) -> str:
     return f"its score on {listed(wrong, 3)}, which cannot be ranked" if wrong else ""
 
 
-def _conditions(run: RunEntry, tasks: Collection[str]) -> dict[str, dict[str, str]]:
-    return {name: conditions_of(score) for name, score in ranked_by(run, tasks).items()}
-
-
 # ---- what a reader should know of a set
 
 
-def remarks(group: Group) -> list[str]:
+def remarks(group: Group) -> Iterator[str]:
     """What a reader should know of the scores of a set."""
-    return [*_splits(group), *_counted(group), *_unrecorded(group)]
-
-
-def _splits(group: Group) -> Iterator[str]:
-    """If only some items count: the runs' own scores may be of all of them, and a search chooses by dev items."""
-    for split, words in _SPLITS.items():
-        tasks = [name for name in group.tasks if any(_split(run.tasks[name]) == split for run in group.runs)]
-        if tasks:
-            yield f"Scored on the {split} items of {listed(tasks)} only{words}."
-
-
-def _split(score: TaskScore) -> str | None:
-    return score.conditions.get("split")
-
-
-def _counted(group: Group) -> Iterator[str]:
-    """If a run's own score is of other tasks: it is then another number than here."""
+    for split, words in _SPLITS.items():  # if only some items count, the runs' own scores may be of all of them
+        scored = [
+            name for name in group.tasks if any(run.tasks[name].conditions.get("split") == split for run in group.runs)
+        ]
+        if scored:
+            yield f"Scored on the {split} items of {listed(scored)} only{words}."
+    # A run's own score of other tasks is another number than here.
     if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
         yield f"Ranked by the mean of {listed(group.tasks)}; not all of these tasks count in every run's own project."
-
-
-def _unrecorded(group: Group) -> Iterator[str]:
     if group.unrecorded:
         names = listed([name.replace("_", " ") for name in group.unrecorded])
         yield f"Some runs did not record: {names}. They are taken to agree."
@@ -119,7 +104,7 @@ def _largest(left: Sequence[tuple[RunEntry, dict[str, dict[str, str]]]]) -> Grou
     counts = Counter({key: len(members) for key, members in kinds.items()})
     anchors = [key for key, _ in counts.most_common(_ANCHORS)]
     # Runs that recorded most come first, so that one without records cannot bring together two that differ.
-    meant = dict(sorted(meant.items(), key=lambda kind: (-_recorded(kind[1]), kind[0])))
+    meant = dict(sorted(meant.items(), key=lambda kind: (-sum(map(len, kind[1].values())), kind[0])))
     candidates = [
         _around(meant[anchor], tasks, kinds, meant)
         for tasks in dict.fromkeys(tuple(sorted(meant[anchor])) for anchor in anchors)
@@ -153,10 +138,6 @@ def _around(
     return Group(tasks, runs, agreed, unrecorded=tuple(sorted(silent - set(SETTLED_BY_ITEMS))))
 
 
-def _recorded(conditions: Conditions) -> int:
-    return sum(len(known) for known in conditions.values())
-
-
 # ---- the reason in words
 
 
@@ -183,12 +164,13 @@ def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
     this, that = here[key], there[key]
     if key in ("items", "item count"):
         return _items_phrase(here.get("item count"), there.get("item count"))
+    examples = counted(int(this), "solved example") if this.isdigit() else f"{this} solved examples"
     phrases = {
         "metric": f"scored by {this}, the main board by {that}",
         "version": f"task version {this}, the main board's is {that}",
-        "few_shot": f"asked with {_examples(this)}, the main board with {that}",
+        "few_shot": f"asked with {examples}, the main board with {that}",
         "split": f"scored on {this} items, the main board on {that} items",
-        "limit": f"only the first {this} items, the main board {_limit(that)}",
+        "limit": f"only the first {this} items, the main board {f'the first {that}' if that.isdigit() else 'all'}",
         "prompt": "asked with another prompt",
         "system_prompt": "asked with another system prompt",
         "settings": f"task settings {this}, the main board's are {that}",
@@ -202,14 +184,6 @@ def _items_phrase(here: str | None, there: str | None) -> str:
         return "other items"
     word = "fewer" if int(here) < int(there) else "more"
     return f"{word} items: {here}, the main board has {there}"
-
-
-def _examples(number: str) -> str:
-    return counted(int(number), "solved example") if number.isdigit() else f"{number} solved examples"
-
-
-def _limit(value: str) -> str:
-    return f"the first {value}" if value.isdigit() else "all"
 
 
 def _template(value: str) -> str:

@@ -50,7 +50,8 @@ def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]
         notes.append(
             f"Of {len(scored)} runs, the latest of each configuration, seed and way of asking is compared: {len(kept)}."
         )
-    return with_names(_with_votes(store, kept)), notes
+    votes = _votes(store)
+    return with_names([replace(entry, votes=votes_of(entry, votes)) for entry in kept] if votes else kept), notes
 
 
 def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
@@ -146,12 +147,6 @@ def _whole(text: str | None) -> int | None:
 
 
 # ---- votes
-
-
-def _with_votes(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
-    """With the choices that people made between a model's answers and its base's."""
-    votes = _votes(store)
-    return [replace(entry, votes=votes_of(entry, votes)) for entry in entries] if votes else list(entries)
 
 
 def votes_of(entry: RunEntry, votes: Mapping[str, Votes]) -> Votes | None:

@@ -86,7 +86,8 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
         _Column("configuration", lambda one: one.name),
         _Column("method", lambda one: one.first.method or "–", needed=False),
         _Column("trained on", lambda one: one.first.trained_on or "–", needed=False),
-        _Column("versions", _versions, needed=False),
+        # What `tunery promote` is told: one a seed.
+        _Column("versions", lambda one: listed([run.version for run in one.runs if run.version], 3) or "–", False),
         _Column("base model", lambda one: (one.first.base if several_bases else "") or "–", needed=False),
         _Column(
             " rows", lambda one: "–" if one.first.train_rows is None else f"{one.first.train_rows:,}", needed=False
@@ -101,11 +102,6 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
         _Column(" mean rank", lambda one: f"{one.average_rank:.2f}" if len(board.tasks) > 1 else "–", needed=False),
         *(_cost_column(name, heading) for name, heading in COSTS.items()),
     ]
-
-
-def _versions(one: LeaderboardRow) -> str:
-    """What `tunery promote` is told: one a seed."""
-    return listed([run.version for run in one.runs if run.version], 3) or "–"
 
 
 def _cost_column(name: str, heading: str) -> _Column:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow
-from tunery.comparison.report.columns import COSTS, mean_of, shown_tasks, trained_on
+from tunery.comparison.report.columns import COSTS, cell_of, mean_of, shown_tasks, trained_on
 from tunery.comparison.report.conclusions import places
 from tunery.reporting.figures import (
     BLUE,
@@ -98,7 +98,7 @@ def matrix_plot(board: Board) -> Figure | None:
         for name, members in rows.items()
         for task in tasks
     }
-    signs = {task: 1 if _is_higher_better(board, task) else -1 for task in tasks}
+    signs = {task: 1 if cell_of(board, task).higher_is_better else -1 for task in tasks}
     gains = np.array([[signs[task] * means[name, task][1] for task in tasks] for name in rows])
     if not rows or np.isnan(gains).all():
         return None
@@ -121,10 +121,6 @@ def matrix_plot(board: Board) -> Figure | None:
     axes.set_title("Mean score, and delta from the base", loc="left", fontsize=12)
     figure.colorbar(image, ax=axes, label="gain over the base", shrink=0.9)
     return figure
-
-
-def _is_higher_better(board: Board, task: str) -> bool:
-    return next(one.cells[task].higher_is_better for one in board.contenders if task in one.cells)
 
 
 # ---- cost
@@ -168,13 +164,10 @@ def pareto(contenders: Sequence[LeaderboardRow], cost: str) -> list[LeaderboardR
     """Those that nobody equals or beats at a lower cost, nor beats at the same; from the cheapest on."""
     front: list[LeaderboardRow] = []
     for one in sorted(contenders, key=lambda one: (one.costs[cost], -one.score.value)):
-        if not front or one.score.value > front[-1].score.value or _same(one, front[-1], cost):
+        equal = bool(front) and (one.costs[cost], one.score.value) == (front[-1].costs[cost], front[-1].score.value)
+        if not front or equal or one.score.value > front[-1].score.value:
             front.append(one)
     return front
-
-
-def _same(one: LeaderboardRow, other: LeaderboardRow, cost: str) -> bool:
-    return (one.costs[cost], one.score.value) == (other.costs[cost], other.score.value)
 
 
 def _points(contenders: Sequence[LeaderboardRow], cost: str) -> tuple[list[float], list[float]]:
