@@ -138,8 +138,5 @@ def _conditions(text: str, locked: bool) -> Mapping[str, str]:
         "items": None if locked else logged.get("items"),
         "system_prompt": logged.get("system_prompt"),
     }
-    return {key: _text(value) for key, value in known.items() if value not in (None, "")}
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    known = {key: value for key, value in known.items() if value not in (None, "")}
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in known.items()}

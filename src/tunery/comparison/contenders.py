@@ -157,22 +157,17 @@ def _task(name: str, runs: Sequence[RunEntry]) -> _Task:
 
 def _side(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> ScoreMatrix:
     scores = np.array([[_sign(run, task) * run.tasks[task.name].value for task in tasks] for run in runs], dtype=float)
-    errors = np.array([_mean_error([run.tasks[task.name].stderr for run in runs]) for task in tasks])
+    errors = np.array([_mean_known([run.tasks[task.name].stderr for run in runs]) for task in tasks])
     answers = [_answers([(run.samples.get(task.name), run.tasks[task.name]) for run in runs], task) for task in tasks]
     return ScoreMatrix(scores, errors, answers)
 
 
 def _base_side(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> ScoreMatrix:
     """The base as it was scored beside these runs; a task without a base score is NaN."""
-    scores = np.array([[_sign(runs[0], task) * _base_value(runs, task) for task in tasks]])
-    errors = np.array([_mean_error([run.tasks[task.name].base_stderr for run in runs]) for task in tasks])
+    values = [_mean_known([run.tasks[task.name].base for run in runs]) for task in tasks]
+    scores = np.array([[_sign(runs[0], task) * value for task, value in zip(tasks, values, strict=True)]])
+    errors = np.array([_mean_known([run.tasks[task.name].base_stderr for run in runs]) for task in tasks])
     return ScoreMatrix(scores, errors, [_base_answers(runs, task) for task in tasks])
-
-
-def _base_value(runs: Sequence[RunEntry], task: _Task) -> float:
-    values = [run.tasks[task.name].base for run in runs]
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return statistics.fmean(known) if known else math.nan
 
 
 def _base_answers(runs: Sequence[RunEntry], task: _Task) -> Floats | None:
@@ -195,9 +190,9 @@ def _sign(run: RunEntry, task: _Task) -> int:
     return 1 if run.tasks[task.name].higher_is_better else -1
 
 
-def _mean_error(errors: Sequence[float | None]) -> float:
-    """Of one run's score: seeds answer the same items, so their mean is no surer about the items than one is."""
-    known = [error for error in errors if error is not None and math.isfinite(error)]
+def _mean_known(values: Sequence[float | None]) -> float:
+    """Of errors, too: seeds answer the same items, so that their mean is no surer about the items than one is."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
     return statistics.fmean(known) if known else math.nan
 
 

@@ -76,13 +76,13 @@ def _refusal(run: RunEntry) -> str:
 
 def remarks(group: Group) -> Iterator[str]:
     """What a reader should know of the scores of a set."""
-    for split, words in _SPLITS.items():
-        tasks = [
+    for split, words in _SPLITS.items():  # if only some items count, the runs' own scores may be of all of them
+        scored = [
             name for name in group.tasks if any(run.tasks[name].conditions.get("split") == split for run in group.runs)
         ]
-        if tasks:
-            yield f"Scored on the {split} items of {listed(tasks)} only{words}."
-    # A run's own score may be of other tasks: it is then another number than here.
+        if scored:
+            yield f"Scored on the {split} items of {listed(scored)} only{words}."
+    # A run's own score of other tasks is another number than here.
     if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
         yield f"Ranked by the mean of {listed(group.tasks)}; not all of these tasks count in every run's own project."
     if group.unrecorded:
@@ -164,12 +164,13 @@ def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
     this, that = here[key], there[key]
     if key in ("items", "item count"):
         return _items_phrase(here.get("item count"), there.get("item count"))
+    examples = counted(int(this), "solved example") if this.isdigit() else f"{this} solved examples"
     phrases = {
         "metric": f"scored by {this}, the main board by {that}",
         "version": f"task version {this}, the main board's is {that}",
-        "few_shot": f"asked with {_examples(this)}, the main board with {that}",
+        "few_shot": f"asked with {examples}, the main board with {that}",
         "split": f"scored on {this} items, the main board on {that} items",
-        "limit": f"only the first {this} items, the main board {_limit(that)}",
+        "limit": f"only the first {this} items, the main board {f'the first {that}' if that.isdigit() else 'all'}",
         "prompt": "asked with another prompt",
         "system_prompt": "asked with another system prompt",
         "settings": f"task settings {this}, the main board's are {that}",
@@ -183,14 +184,6 @@ def _items_phrase(here: str | None, there: str | None) -> str:
         return "other items"
     word = "fewer" if int(here) < int(there) else "more"
     return f"{word} items: {here}, the main board has {there}"
-
-
-def _examples(number: str) -> str:
-    return counted(int(number), "solved example") if number.isdigit() else f"{number} solved examples"
-
-
-def _limit(value: str) -> str:
-    return f"the first {value}" if value.isdigit() else "all"
 
 
 def _template(value: str) -> str:

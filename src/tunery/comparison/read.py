@@ -51,7 +51,7 @@ def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]
             f"Of {len(scored)} runs, the latest of each configuration, seed and way of asking is compared: {len(kept)}."
         )
     votes = _votes(store)
-    return with_names([replace(entry, votes=votes_of(entry, votes)) for entry in kept]), notes
+    return with_names([replace(entry, votes=votes_of(entry, votes)) for entry in kept] if votes else kept), notes
 
 
 def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:

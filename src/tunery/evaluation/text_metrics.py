@@ -9,6 +9,8 @@ from statistics import fmean
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _REPEATED_NGRAM = 4
+# Chinese and Japanese put no spaces between words: each character counts as one.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def text_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -66,11 +68,23 @@ def _rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, f
     from rouge_score.rouge_scorer import RougeScorer
 
     kinds = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(list(kinds), use_stemmer=True)
+    scorer = RougeScorer(list(kinds), tokenizer=_Words())
     scored = [
         scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)
     ]
     return {kind: fmean(score[kind].fmeasure for score in scored) for kind in kinds}
+
+
+class _Words:
+    """Words of every script, English ones stemmed: to rouge-score's own tokenizer all letters but a to z are spaces."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """As rouge-score does, words of three letters at most keep their ending."""
+        from nltk.stem.porter import PorterStemmer
+
+        stem = PorterStemmer().stem
+        words = _WORD.findall(text.lower())
+        return [stem(word) if len(word) > 3 and word.isascii() else word for word in words]
 
 
 def _sacrebleu(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:

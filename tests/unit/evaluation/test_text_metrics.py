@@ -41,6 +41,31 @@ def test_rouge_is_the_harmonic_mean_of_shared_words() -> None:
     assert found["generation/rouge1"] == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
 
 
+@pytest.mark.parametrize(
+    "text", ["Москва — столица России", "東京は日本の首都です", "Größe und Maße", "Η Αθήνα είναι πόλη"]
+)
+def test_equal_answers_in_any_script_share_all_words(text: str) -> None:
+    found = text_metrics([text], [text])
+    assert found["generation/rouge1"] == found["generation/rougeL"] == pytest.approx(1.0)
+
+
+def test_pieces_of_a_word_are_no_words() -> None:
+    assert text_metrics(["Größe"], ["Maße"])["generation/rouge1"] == 0
+
+
+def test_english_rouge_is_that_of_rouge_score_itself() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    ours, theirs = (
+        "The boats' crews were running, 3 of them fast_er!",
+        "A crew's boat runs fast er with 3 running crews",
+    )
+    expected = RougeScorer(["rouge1", "rougeL"], use_stemmer=True).score(theirs, ours)
+    found = text_metrics([ours], [theirs])
+    assert found["generation/rouge1"] == pytest.approx(expected["rouge1"].fmeasure)
+    assert found["generation/rougeL"] == pytest.approx(expected["rougeL"].fmeasure)
+
+
 def test_no_answers_have_no_metrics() -> None:
     assert text_metrics([], []) == {}
 

@@ -87,9 +87,7 @@ def _columns(board: Board, confidence: float) -> list[_Column]:
         _Column("method", lambda one: one.first.method or "–", needed=False),
         _Column("trained on", lambda one: one.first.trained_on or "–", needed=False),
         # What `tunery promote` is told: one a seed.
-        _Column(
-            "versions", lambda one: listed([run.version for run in one.runs if run.version], 3) or "–", needed=False
-        ),
+        _Column("versions", lambda one: listed([run.version for run in one.runs if run.version], 3) or "–", False),
         _Column("base model", lambda one: (one.first.base if several_bases else "") or "–", needed=False),
         _Column(
             " rows", lambda one: "–" if one.first.train_rows is None else f"{one.first.train_rows:,}", needed=False

@@ -72,8 +72,7 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
             places(one), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#444444"
         )
     axes.annotate("places", (1.01, -0.9), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#444444")
-    labels = [short_label(one.name, 40) + (f" ×{one.seeds}" if one.seeds > 1 else "") for one in rows]
-    axes.set_yticks(range(len(rows)), labels, fontsize=9)
+    axes.set_yticks(range(len(rows)), [_label(one) for one in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     more = len(board.contenders) - len(rows)
     finish(
@@ -81,6 +80,11 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
     )
     legend_below(figure, [axes])
     return figure
+
+
+def _label(one: LeaderboardRow) -> str:
+    seeds = f" ×{one.seeds}" if one.seeds > 1 else ""
+    return f"{short_label(one.name, 40)}{seeds}"
 
 
 # ---- trained on x evaluated on
@@ -160,9 +164,8 @@ def pareto(contenders: Sequence[LeaderboardRow], cost: str) -> list[LeaderboardR
     """Those that nobody equals or beats at a lower cost, nor beats at the same; from the cheapest on."""
     front: list[LeaderboardRow] = []
     for one in sorted(contenders, key=lambda one: (one.costs[cost], -one.score.value)):
-        last = front[-1] if front else one
-        same = (one.costs[cost], one.score.value) == (last.costs[cost], last.score.value)
-        if same or one.score.value > last.score.value:
+        equal = bool(front) and (one.costs[cost], one.score.value) == (front[-1].costs[cost], front[-1].score.value)
+        if not front or equal or one.score.value > front[-1].score.value:
             front.append(one)
     return front
 

@@ -16,7 +16,6 @@ from rich.text import Text
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
-from tunery.records import Difference
 from tunery.reporting.text import cell, counted
 
 _LATEX = {
@@ -24,8 +23,6 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
     "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
-
-
 _NARROWEST_NAME = 16
 _MOST_ROWS = 25  # of a table in a terminal
 _PADDING = 2  # columns of the terminal beside each of the table's
@@ -53,7 +50,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
-    first, score = one.first, one.score
+    first, score, gain = one.first, one.score, one.score.gain
     facts: dict[str, object] = {
         "board": number,
         "place": one.place,
@@ -67,7 +64,8 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
         "train_rows": first.train_rows,
         **_measured("score", score),
         "base_score": score.base,
-        **_gained("gain", score.gain),
+        **({} if gain is None else {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}),
+        **({} if gain is None else {"gain_p": gain.adjusted}),
         "average_rank": one.average_rank,
     }
     for task, found in one.cells.items():
@@ -96,12 +94,6 @@ def _measured(key: str, found: ScoreCell) -> dict[str, object]:
         key: found.value, f"{key}_stderr": found.stderr, f"{key}_sd": found.spread, f"{key}_low": found.low,
         f"{key}_high": found.high,
     }  # fmt: skip
-
-
-def _gained(key: str, gain: Difference | None) -> dict[str, object]:
-    if gain is None:
-        return {}
-    return {key: gain.value, f"{key}_low": gain.low, f"{key}_high": gain.high, f"{key}_p": gain.adjusted}
 
 
 def pairs_frame(comparison: Comparison) -> pd.DataFrame:
@@ -236,9 +228,5 @@ def latex(comparison: Comparison) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["tex"] = _tex
+    templates.filters["tex"] = lambda text: "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
     return templates.get_template("tables.tex.j2").render(tables=parts(comparison, narrow=True))
-
-
-def _tex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))

@@ -59,7 +59,7 @@ def _as_trial(row: TrialRow, record: StudyRecord, space: Space, objectives: Sequ
         params={labels[key]: value for key, value in drawn.items()},
         distributions={labels[key]: space[key] for key in drawn},
         user_attrs={"settings": row.name},
-        # Of a study with constraints every trial has one: Optuna takes a trial without for infeasible.
+        # Optuna's plots tell feasible from infeasible trials by it.
         constraints={"not met": 0.0 if row.feasible else 1.0} if record.constraints else None,
     )
 
