@@ -169,8 +169,7 @@ def _record(
     """Keep the comparison as a run, and return the run's id."""
     from tunery.tracking.run import open_run
 
-    projects = {entry.project.strip() for entry in entries}
-    project = (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
+    project = _project(entries)
     with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
         _log(comparison, entries, notes, tracker)
         tracker.log_params(
@@ -183,15 +182,19 @@ def _record(
         return str(tracker.run_id)
 
 
+def _project(entries: Sequence[RunEntry]) -> str:
+    """The project of all runs; a comparison of several projects, or of none, has an experiment of its own."""
+    projects = {entry.project.strip() for entry in entries}
+    return (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
+
+
 def _log(comparison: Comparison, entries: Sequence[RunEntry], notes: Sequence[str], tracker: Tracker) -> None:
     from tunery.comparison.report.plots import figures
     from tunery.comparison.report.tables import frame
     from tunery.tracking.provenance import collect
 
     written = texts(comparison, notes)
-    # The runs as links that the MLflow UI follows; below the report, since a description is cut at its end.
-    links = [f"- [{code(entry.name)}](#/experiments/{entry.experiment_id}/runs/{entry.run_id})" for entry in entries]
-    tracker.set_description("\n".join([written.pop("comparison.md"), "## Runs", "", *links, ""]))
+    tracker.set_description(f"{written.pop('comparison.md')}\n{_links(entries)}")
     for name, text in written.items():
         tracker.log_text(text, name)
     tracker.log_table(frame(comparison), "comparison.json")
@@ -202,6 +205,12 @@ def _log(comparison: Comparison, entries: Sequence[RunEntry], notes: Sequence[st
     tracker.tag(**{"tunery.compared": ", ".join(entry.run_id for entry in entries)})
     tracker.log_dict({"runs": [_listed(entry) for entry in entries]}, "compared_runs.json")
     tracker.log_provenance(collect())
+
+
+def _links(entries: Sequence[RunEntry]) -> str:
+    """The runs as links that the MLflow UI follows; below the report, since a description is cut at its end."""
+    lines = [f"- [{code(entry.name)}](#/experiments/{entry.experiment_id}/runs/{entry.run_id})" for entry in entries]
+    return "\n".join(["## Runs", "", *lines, ""])
 
 
 def _listed(entry: RunEntry) -> dict[str, object]:
