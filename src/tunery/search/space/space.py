@@ -12,6 +12,7 @@ from tunery.config.load import project_from
 from tunery.config.project import Project, resolved
 from tunery.config.search import Dimension
 from tunery.errors import ConfigError, Fault
+from tunery.reporting.text import short_names
 from tunery.search.space.expressions import Expression, ExpressionError, parse
 from tunery.search.space.parameters import Label, Parameter, kept_at, label_of, parameter, short_text, suggest
 
@@ -143,7 +144,7 @@ def with_settings(project: Project, settings: Mapping[str, Any]) -> Project:
 def name_of(settings: Mapping[str, Any], project: Project) -> str:
     """What differs from the project's own settings: "learning_rate=0.001, rank=8", or "as declared"."""
     own = resolved(project)
-    short = _short_names(project.search.space)
+    short = short_names(project.search.space)
     changed = [
         f"{short.get(key, key)}={short_text(settings[key])}"
         for key in sorted(settings, key=lambda key: list(short).index(key) if key in short else len(short))
@@ -158,20 +159,3 @@ def _derived(key: str, expression: Expression, value_of: Callable[[str], Any]) -
     except ExpressionError as error:
         raise ConfigError("search.space", Fault(key, str(error))) from None
     return kept_at(key, value)
-
-
-def _short_names(searched: Mapping[str, object]) -> dict[str, str]:
-    """Last parts of keys; more parts if two keys would look the same."""
-    names = {}
-    for key in searched:
-        parts = key.split(".")
-        tails = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
-        names[key] = next(
-            (
-                tail
-                for tail in tails
-                if not any(other != key and f".{other}".endswith(f".{tail}") for other in searched)
-            ),
-            key,
-        )
-    return names
