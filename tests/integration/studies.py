@@ -102,7 +102,7 @@ def in_training(
 def _has_steps(place: Place, trial: FrozenTrial) -> bool:
     run_id = trial.user_attrs.get(queue.RUN_ID)
     # A checkpoint is what a killed trial is resumed from.
-    return run_id is not None and any((place.folder / "home" / "runs" / run_id).glob("**/checkpoint-*"))
+    return run_id is not None and any((place.folder / "home" / "runs" / run_id).glob("*/checkpoint-*"))
 
 
 def wait_for(look: Callable[[], T], process: Command, seconds: float = 240.0) -> T:

@@ -169,7 +169,7 @@ def test_mlflow_run_searches_in_the_run_that_mlflow_made(tmp_path: Path, runs: R
     place.project(
         evaluation={"tasks": [], "generation": {"prompts": 0}},
         search={"trials": 2, "finalists": 0, "pruner": "none", "objectives": {"validation/nll": "minimize"}}
-        | {"space": SPACE},
+        | {"space": SPACE, "storage": f"sqlite:///{tmp_path}/optuna.db"},  # not where MLflow runs it: in the checkout
     )
     words = ["-e", "tune", "--env-manager", "local", "--experiment-name", "mine", "-P", f"project={place.folder}"]
     environment = place.environment(MLFLOW_TRACKING_URI=place.uri)

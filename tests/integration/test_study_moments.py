@@ -35,13 +35,19 @@ Runs = Callable[[Place], list[Any]]
 # ---- traps: they are set in the process that is to be killed
 
 
-def _kill_after(owner: type, name: str, concerns: Callable[..., bool], times: int = 1) -> None:
-    """The process dies as soon as a method has done its work for the last of so many times that concern the test."""
+def _kill_after(owner: type, name: str, concerns: Callable[..., bool], times: int = 1, *, before: bool = False) -> None:
+    """The process dies as soon as a method has done its work for the last of so many times that concern the test.
+
+    Args:
+        before: Die when it is about to begin instead.
+    """
     done, met = getattr(owner, name), iter(range(1, times + 1))
 
     @wraps(done)
     def then_die(self: Any, *words: Any, **named: Any) -> Any:
-        found = done(self, *words, **named)
+        found = None if before else done(self, *words, **named)
+        if before and not concerns(self, *words, **named):
+            return done(self, *words, **named)
         if concerns(self, *words, **named) and next(met) == times:
             os.kill(os.getpid(), signal.SIGKILL)
         return found
@@ -49,7 +55,9 @@ def _kill_after(owner: type, name: str, concerns: Callable[..., bool], times: in
     setattr(owner, name, then_die)
 
 
-def _in_tracker(name: str, *, trial: str = "", kind: str = "trial", pruned: int | None = None) -> None:
+def _in_tracker(
+    name: str, *, trial: str = "", kind: str = "trial", pruned: int | None = None, before: bool = False
+) -> None:
     """Die after a method of the tracker of a trial, or of the study; `pruned` is the trial that the pruner ends."""
     import optuna
 
@@ -57,7 +65,7 @@ def _in_tracker(name: str, *, trial: str = "", kind: str = "trial", pruned: int 
 
     if pruned is not None:
         optuna.Trial.should_prune = lambda trial: trial.user_attrs["queue_key"] == pruned  # type: ignore[method-assign]
-    _kill_after(Tracker, name, lambda tracker, *_, **__: _is(tracker, kind, trial))
+    _kill_after(Tracker, name, lambda tracker, *_, **__: _is(tracker, kind, trial), before=before)
 
 
 def _is(tracker: Any, kind: str, trial: str) -> bool:
@@ -125,7 +133,7 @@ def test_a_trial_that_was_pruned_in_mlflow_alone_keeps_its_one_run(place: Place,
 def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 2, "pruner": "median"})
     # The storage knows, and the process dies on its way out of the trial's run.
-    killed(place, partial(_in_tracker, "_stop_monitor", trial="1", pruned=1))
+    killed(place, partial(_in_tracker, "_terminate", trial="1", pruned=1, before=True))
     gone_on_with(place)
     (run,) = [run for run in trials_of(runs(place)) if run.data.tags["tunery.trial"] == "1"]
     assert run.info.status == "FINISHED"
@@ -137,7 +145,7 @@ def test_a_trial_whose_pruning_mlflow_does_not_know_is_finished_there(place: Pla
 
 MOMENTS = {
     "taken": partial(_in_optuna, "RUNNING"),
-    "MLflow alone knows its run": partial(_in_tracker, "_create", trial="1"),
+    "MLflow alone knows its run": partial(_in_tracker, "_begin", trial="1"),
     "its run is known": partial(_in_optuna, queue.RUN_ID),
     "before its first checkpoint": partial(_in_training, 5),
     "after its first checkpoint": partial(_in_training, 15),
@@ -164,7 +172,7 @@ def test_a_trial_whose_process_is_killed_keeps_its_one_run(
 
 def test_the_studys_run_is_found_again_by_who_was_not_told_of_it(place: Place, runs: Runs) -> None:
     small_study(place, search={"trials": 1})
-    killed(place, partial(_in_tracker, "_create", kind="study"))
+    killed(place, partial(_in_tracker, "_begin", kind="study"))
     (orphan,) = runs(place)
     assert orphan.info.status == "RUNNING"
 
