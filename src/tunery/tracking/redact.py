@@ -30,8 +30,9 @@ _PATTERNS = re.compile(
     "|".join(
         [
             r"(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
-            # user:password@, the password with a slash or an at sign in it too. A port is none: host:5000/a@b.
-            r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)(?:[^\s/@:\"'<>]*:(?!\d+[/?#])[^\s\"'<>]*@|[^\s/\"'<>?#]+@)",
+            # user:password@, the password with a slash or an at sign too. On the web a port is none: host:5000/a@b.
+            r"(?P<scheme>\b(?:(?P<web>https?)|(?!https?://)[a-z][a-z0-9+.\-]*)://)"
+            r"(?:[^\s/@:\"'<>]*:(?(web)(?!\d+[/?#]))[^\s\"'<>]*@|[^\s/\"'<>?#]+@)",
             r"(?P<query>[?&;](?:[\w\-]*(?:token|password|passwd|secret|api_?key|signature|credential)|sig)=)[^&;\s\"'<>]+",
             r"(?P<assign>\b[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)=)[^\s\"']+",
             r"(?P<option>--[\w\-.]*(?:[\-_]token|password|passwd|secret|api[\-_]?key)[= ])[^\s\"']+",
