@@ -224,10 +224,13 @@ def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
 
 
 def forget_failure(store: Store, run: Run) -> None:
-    """Delete the tags that say why a run ended badly: it goes on, or has ended well since."""
+    """Delete the tags that say why a run ended badly: it goes on, or has ended well since.
+
+    Another worker of a study may delete them at the same moment.
+    """
     for tag in (FAILURE, ERROR):
         if tag in run.data.tags:
-            store.client.delete_tag(run.info.run_id, tag)
+            store.found(store.client.delete_tag, run.info.run_id, tag)
 
 
 @dataclass(frozen=True)

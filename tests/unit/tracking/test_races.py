@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from tunery.errors import Interrupted, TrackingError
 from tunery.records import DataReport, SourceReport
-from tunery.tracking.run import open_run
+from tunery.tracking.run import ERROR, FAILURE, forget_failure, open_run
 from tunery.tracking.store import Store
 from tunery.tracking.study_runs import end_abandoned, end_study
 
@@ -124,3 +124,12 @@ def test_a_study_that_has_failed_stays_so(store: Store) -> None:
 def report() -> DataReport:
     source = SourceReport("data/rows.jsonl", "alpaca", 10, 9, 1.0, "sha256:" + "ab" * 32)
     return DataReport((source,), (), {}, 8, 1, 100, {"50": 12}, (), 0.5, {})
+
+
+def test_two_workers_that_resume_a_study_at_once_forget_its_failure_once(store: Store) -> None:
+    run_id = stopped_study(store)
+    seen_by_both = store.client.get_run(run_id)
+    assert ERROR in seen_by_both.data.tags
+    for _ in range(2):
+        forget_failure(store, seen_by_both)
+    assert not {FAILURE, ERROR} & set(store.client.get_run(run_id).data.tags)
