@@ -92,6 +92,7 @@ def _dialogue_column(name: str, rows: Rows) -> str:
 
 def _turns(name: str, column: str) -> _Convert:
     def convert(values: Mapping[str, Any]) -> Sequence[Message]:
+        """A row's turns as messages, its system message and tools first; UnusableRow if the column holds no turns."""
         turns = dialogue(values.get(column), column)
         if name == "lima":
             speakers = ("user", "assistant")

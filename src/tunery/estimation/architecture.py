@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.config.model import BaseConfig
-from tunery.errors import BaseModelError, Fault, TuneryError
+from tunery.errors import BaseModelError, Fault, TuneryError, first_line
 from tunery.models.files import check_remote_code, read_config
 from tunery.models.quantize import fused_experts
 from tunery.models.quiet import quiet_libraries
@@ -59,37 +59,26 @@ class Layer:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Shapes of a causal language model.
+    """Shapes of a causal language model."""
 
-    Args:
-        name: Class in transformers.
-        model: The model on the meta device: names and shapes without storage.
-        parameters: Shape of every parameter by name; tied ones once.
-        head: The output head's matrix.
-        fused_qkv: One matrix makes queries, keys and values, whose views keep it alive.
-        attention: sdpa or eager: what transformers chooses for it.
-        capped_scores, capped_logits: Squeezed by a tanh, which is kept (Gemma 2).
-        positions: Longest sequence that the config names, or None.
-    """
-
-    name: str
-    model: Any
-    parameters: dict[str, tuple[int, ...]]
+    name: str  # class in transformers
+    model: Any  # on the meta device: names and shapes without storage
+    parameters: dict[str, tuple[int, ...]]  # shape of every parameter by name; tied ones once
     layers: tuple[Layer, ...]
-    head: Linear
+    head: Linear  # the output head's matrix
     hidden: int
     heads: int
     key_heads: int
     head_width: int
-    fused_qkv: bool
-    attention: str
+    fused_qkv: bool  # one matrix makes queries, keys and values, whose views keep it alive
+    attention: str  # sdpa or eager: what transformers chooses for it
     attention_dropout: float
     hidden_dropout: float
     experts_per_token: int
-    positions: int | None
+    positions: int | None  # longest sequence that the config names, or None
     tied: bool
-    capped_scores: bool
-    capped_logits: bool
+    capped_scores: bool  # squeezed by a tanh, which is kept (Gemma 2)
+    capped_logits: bool  # the same
 
     @property
     def parameter_count(self) -> int:
@@ -108,18 +97,13 @@ def architecture_of(base: BaseConfig, folder: Path) -> Architecture:
         BaseModelError: If it is not there, the hub does not answer, or transformers does not know the architecture.
     """
     quiet_libraries()
-    place = _config_folder(base, folder)
-    text = json.dumps(read_config(base.model, place), sort_keys=True)
-    return _counted(base.model, place, text, base.trust_remote_code)
-
-
-def _config_folder(base: BaseConfig, folder: Path) -> Path:
     place = local_folder(base.model, folder) or _cached(base) or _fetched(base)
     if not (place / "config.json").is_file():
         rule = "a folder or repository with config.json"
         raise BaseModelError(base.model, Fault("base.model", rule, base.model, "Is it a transformers model?"))
-    check_remote_code(base.model, read_config(base.model, place), base.trust_remote_code)
-    return place
+    config = read_config(base.model, place)
+    check_remote_code(base.model, config, base.trust_remote_code)
+    return _counted(base.model, place, json.dumps(config, sort_keys=True), base.trust_remote_code)
 
 
 def _cached(base: BaseConfig) -> Path | None:
@@ -165,7 +149,7 @@ def _counted(name: str, place: Path, text: str, trust_remote_code: bool) -> Arch
     except TuneryError:
         raise
     except Exception as error:  # configs of others: KeyError, ValueError and TypeError were seen
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+        reason = first_line(error).rstrip(".")[:200]
         rule = f"a causal language model whose architecture transformers knows ({reason})"
         raise BaseModelError(name, Fault("base.model", rule, name, "Look at config.json's model_type.")) from error
 
@@ -187,7 +171,7 @@ def _census(model: Any) -> Architecture:
         heads=heads,
         key_heads=int(getattr(config, "num_key_value_heads", None) or heads),
         head_width=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-        fused_qkv=any(_is_fused(linear, config.hidden_size) for linear in counted[0].linears),
+        fused_qkv=any(map(_is_fused, counted[0].linears)),
         attention=str(getattr(config, "_attn_implementation", None) or "eager"),
         attention_dropout=_first(config, ("attention_dropout", "attn_pdrop"), 0.0),
         hidden_dropout=_first(config, _DROPOUTS, 0.0),
@@ -213,7 +197,8 @@ def _decoder_layers(model: Any, config: Any) -> Iterator[tuple[str, Any]]:
 def _layer(model: Any, path: str, layer: Any, config: Any) -> Layer:
     hidden = int(config.hidden_size)
     linears = tuple(_linears(model, path, layer, hidden))
-    norms = [module for module in layer.modules() if _is_norm(module, hidden)]
+    named_norms = [module for module in layer.modules() if "norm" in type(module).__name__.lower()]
+    norms = [norm for norm in named_norms if getattr(getattr(norm, "weight", None), "shape", None) == (hidden,)]
     ups = sum(linear.outputs for linear in linears if linear.reads == "stream:mlp")
     inner = sum(linear.inputs for linear in linears if linear.reads == "inner")
     experts = [tuple(getattr(module, name).shape) for module, name, _ in fused_experts(layer)]
@@ -225,7 +210,8 @@ def _layer(model: Any, path: str, layer: Any, config: Any) -> Layer:
         fused_norm=bool(norms) and type(norms[0]).__name__ == "LayerNorm",
         inner=inner,
         gated=ups >= 2 * inner > 0,
-        kept=_kept_by_activation(activation),
+        # gelu_new is written out in Python and keeps x, 0.5 x, tanh(...) and 1 + tanh(...); fused ones keep x.
+        kept=4 if activation in ("gelu_new", "gelu_fast", "gelu_accurate") else 1,
         keeps_result=activation == "relu",
         experts=sum(map(prod, experts)),
         expert_inner=min(inside, default=0),
@@ -250,19 +236,9 @@ def _linears(model: Any, path: str, layer: Any, hidden: int) -> Iterator[Linear]
         yield Linear(name, int(inputs), int(outputs), type(module) is nn.Linear or isinstance(module, Conv1D), reads)
 
 
-def _is_norm(module: Any, hidden: int) -> bool:
-    weight = getattr(module, "weight", None)
-    return "norm" in type(module).__name__.lower() and weight is not None and tuple(weight.shape) == (hidden,)
-
-
-def _is_fused(linear: Linear, hidden: int) -> bool:
+def _is_fused(linear: Linear) -> bool:
     leaf = linear.name.rpartition(".")[2].lower()
-    return linear.reads == "stream:attention" and (leaf in ("c_attn", "query_key_value", "wqkv") or "qkv" in leaf)
-
-
-def _kept_by_activation(name: str) -> int:
-    """gelu_new is written out in Python and keeps x, 0.5 x, tanh(...) and 1 + tanh(...); fused ones keep x."""
-    return 4 if name in ("gelu_new", "gelu_fast", "gelu_accurate") else 1
+    return linear.reads == "stream:attention" and ("qkv" in leaf or leaf in ("c_attn", "query_key_value"))
 
 
 def _first(config: Any, keys: tuple[str, ...], default: Any) -> Any:

@@ -5,18 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from tunery.config.project import Project
-from tunery.estimation.activations import (
-    FP32,
-    Adaptation,
-    Arithmetic,
-    Batch,
-    checkpoint_bytes,
-    final_norm_bytes,
-    head_bytes,
-    layer_bytes,
-    layer_work_bytes,
-    mask_bytes,
-)
+from tunery.estimation.activations import FP32, Adaptation, Arithmetic, Batch, Pass
 from tunery.estimation.architecture import Architecture, Layer
 from tunery.estimation.weights import adapted_linears, optimizer_bytes, step_bytes, trained_shapes, weight_bytes
 from tunery.models.device import resolve_dtype, resolve_precision
@@ -65,16 +54,20 @@ class Phases:
     def training(self, rows: int, length: int) -> dict[str, dict[str, int]]:
         """Bytes that come and go, by part, in the phases of a step that may need most."""
         training = self.project.training
-        batch = Batch(rows, length, masked=rows > 1 or training.packing)
-        kept, one, work = self._layers(batch)
-        kept += final_norm_bytes(self.arch, batch) + mask_bytes(batch) + self.recast
+        one_pass = self._pass(rows, length, masked=rows > 1 or training.packing)
+        layers = [(one_pass.layer_bytes(layer), count) for layer, count in self._kinds.values()]
+        largest, work = max(size for size, _ in layers), self._work(one_pass)
+        if training.gradient_checkpointing:
+            kept, again = one_pass.checkpoint_bytes() * len(self.arch.layers), largest
+        else:
+            kept, again = sum(size * count for size, count in layers), 0
+        shared = one_pass.mask_bytes() + self.recast
+        kept += one_pass.final_norm_bytes() + shared
         earlier = self.gradients if training.gradient_accumulation_steps > 1 else 0
-        again = one if training.gradient_checkpointing else 0
-        head = head_bytes(self.arch, self.how, batch, self.what.full)
         # The input's and the output's embeddings, when they are one matrix, each bring a gradient.
         twice = self.arch.head.size * FP32 if self.what.full and self.arch.tied else 0
         return {
-            "the loss is taken": {"gradients": earlier, "activations": kept, "logits": head},
+            "the loss is taken": {"gradients": earlier, "activations": kept, "logits": one_pass.head_bytes()},
             "the last layer's gradient is taken": {
                 "gradients": earlier,
                 "activations": kept + again,
@@ -82,55 +75,42 @@ class Phases:
             },
             "the first layer's gradient is taken": {
                 "gradients": self.gradients,
-                "activations": one + mask_bytes(batch) + self.recast,
+                "activations": largest + shared,
                 "workspace": work + twice,
             },
             "the optimizer steps": {"gradients": self.gradients, "workspace": self.step},
         }
 
-    def _layers(self, batch: Batch) -> tuple[int, int, int]:
-        """Bytes kept by all layers, by the largest one, and the most that one needs in addition."""
-        each = [
-            (layer_bytes(self.arch, layer, self.how, self.what, batch), count) for layer, count in self._kinds.values()
-        ]
-        largest = max(size for size, _ in each)
-        if self.project.training.gradient_checkpointing:
-            return checkpoint_bytes(self.arch, self.how, batch) * len(self.arch.layers), largest, self._work(batch)
-        return sum(size * count for size, count in each), largest, self._work(batch)
+    def _pass(self, rows: int, length: int, masked: bool) -> Pass:
+        return Pass(self.arch, self.how, self.what, Batch(rows, length, masked))
 
-    def _work(self, batch: Batch) -> int:
-        return max(layer_work_bytes(self.arch, layer, self.how, self.what, batch) for layer, _ in self._kinds.values())
+    def _work(self, one_pass: Pass) -> int:
+        return max(one_pass.layer_work_bytes(layer) for layer, _ in self._kinds.values())
 
     def evaluation(self, rows: int, length: int) -> dict[str, int]:
         """Bytes that validation, scoring and generation need beside what is resident."""
         data, evaluation = self.project.data, self.project.evaluation
-        works = {"validation": 0}
+        width, works = self.how.stream, {"validation": 0}
         if data.validation.source is not None or data.validation.fraction > 0:
-            works["validation"] = self._forward(rows, length, copies=self._validation_copies())
+            # As computed, those of learned tokens apart, in fp32, and their log-softmax.
+            works["validation"] = self._forward(rows, length, 2 * width + FP32 + (FP32 if width != FP32 else 0))
         if evaluation.tasks:
             items = ITEM_TOKENS * (1 + (evaluation.few_shot or 0))
             items = min(items, self.arch.positions or items)
-            works["scoring"] = self._forward(evaluation.batch_size, items, copies=self.how.stream + FP32)
+            works["scoring"] = self._forward(evaluation.batch_size, items, width + FP32)
         if evaluation.generation.prompts:
             most = min(evaluation.batch_size, evaluation.generation.prompts)
-            works["generation"] = self._cache(most, length + evaluation.generation.max_new_tokens)
+            one_pass = self._pass(most, length + evaluation.generation.max_new_tokens, masked=most > 1)
+            # Keys and values of every layer, copied as a token is added, and the prompt's forward pass.
+            cache = 2 * self.arch.key_heads * self.arch.head_width * width * len(self.arch.layers)
+            works["generation"] = one_pass.batch.tokens * cache + self._work(one_pass)
         return works
 
-    def _validation_copies(self) -> int:
-        """Bytes a logit: as computed, those of learned tokens apart, in fp32, and their log-softmax."""
-        return 2 * self.how.stream + FP32 + (FP32 if self.how.stream != FP32 else 0)
-
     def _forward(self, rows: int, length: int, copies: int) -> int:
-        """A forward pass without gradients: logits of every token, after the widest tensors of one layer."""
-        batch = Batch(rows, length, masked=rows > 1)
-        logits = batch.tokens * (self.arch.head.outputs * copies + self.arch.hidden * self.how.stream)
-        return max(self._work(batch), logits) + mask_bytes(batch)
-
-    def _cache(self, rows: int, length: int) -> int:
-        """Keys and values of every layer, which are copied as a token is added, and the prompt's forward pass."""
-        keys = 2 * self.arch.key_heads * self.arch.head_width * self.how.stream
-        batch = Batch(rows, length, masked=rows > 1)
-        return batch.tokens * keys * len(self.arch.layers) + self._work(batch)
+        """A forward pass without gradients: logits of `copies` bytes, after the widest tensors of one layer."""
+        one_pass = self._pass(rows, length, masked=rows > 1)
+        each = self.arch.head.outputs * copies + self.arch.hidden * self.how.stream
+        return max(self._work(one_pass), one_pass.batch.tokens * each) + one_pass.mask_bytes()
 
 
 def _kinds(arch: Architecture, what: Adaptation) -> dict[tuple[object, ...], tuple[Layer, int]]:
@@ -145,8 +125,10 @@ def _kinds(arch: Architecture, what: Adaptation) -> dict[tuple[object, ...], tup
 
 def _arithmetic(project: Project, device: str) -> Arithmetic:
     """The bytes of numbers, by the rules of models.device; a card that is not here is taken to have bfloat16."""
+    import torch
+
     wanted, precision = project.base.dtype, project.training.precision
-    if device == "cuda" and not _has_cuda():
+    if device == "cuda" and not torch.cuda.is_available():
         width = FP32 if wanted == "float32" else 2
         autocast = precision != "fp32"
     else:
@@ -154,9 +136,3 @@ def _arithmetic(project: Project, device: str) -> Arithmetic:
         autocast = resolve_precision(precision, device) != "fp32"
     stream = FP32 if project.adapter.method == "full" else width
     return Arithmetic(stream, 2 if autocast else stream, autocast, device == "cuda")
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())

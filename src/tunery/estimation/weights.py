@@ -36,7 +36,7 @@ def weight_bytes(arch: Architecture, base: BaseConfig, width: int) -> int:
     if base.quantization == "int8":
         rows = [linear.outputs for layer in arch.layers for linear in layer.linears if linear.quantised]
         return total - sum(small) * (width - 1) + sum(rows) * FP32  # a scale a row
-    small += _expert_sizes(arch)
+    small += [layer.experts for layer in arch.layers if layer.experts]
     return total - sum(small) * width + sum(nf4_bytes(size, base.double_quantization) for size in small)
 
 
@@ -98,10 +98,6 @@ def _state_bytes(optimizer: str, shape: Shape) -> int:
     if optimizer.endswith("8bit") and size >= _SMALLEST_IN_8_BIT:
         return 2 * (size + ceil(size / _STATE_BLOCK) * FP32)
     return 2 * FP32 * size
-
-
-def _expert_sizes(arch: Architecture) -> list[int]:
-    return [layer.experts for layer in arch.layers if layer.experts]
 
 
 def _expert_adapters(arch: Architecture, adapter: AdapterConfig) -> Iterator[Shape]:

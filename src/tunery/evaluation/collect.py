@@ -70,11 +70,12 @@ def _scores(name: str, values: Mapping[str, Any], tasks: Tasks, filters: int) ->
         if not comma or metric.endswith("_stderr") or number is None:
             continue
         column = column_name(metric, filter_name, filters)
+        error = _scalar(values.get(f"{metric}_stderr,{filter_name}"))  # None for lm-eval's "N/A"
         scores[column] = Score(
             task=name,
             metric=column,
             value=number,
-            stderr=_number(values.get(f"{metric}_stderr,{filter_name}")),
+            stderr=error if error is not None and math.isfinite(error) else None,
             items=int(values.get("sample_len", 0)),
             higher_is_better=tasks.higher_is_better[name].get(column, True),
         )
@@ -83,31 +84,26 @@ def _scores(name: str, values: Mapping[str, Any], tasks: Tasks, filters: int) ->
 
 def _mean_of_tasks(name: str, parts: Sequence[TaskResult]) -> dict[str, Score]:
     """For a tag, or a group that declares no aggregate: the unweighted mean of each metric that all its tasks have."""
-    shared = [metric for metric in parts[0].scores if all(metric in part.scores for part in parts)]
     scores = {}
-    for metric in shared:
-        found = [part.scores[metric] for part in parts]
+    for metric, first in parts[0].scores.items():
+        found = [part.scores[metric] for part in parts if metric in part.scores]
+        if len(found) < len(parts):
+            continue
         errors = [score.stderr for score in found if score.stderr is not None]
-        known = len(errors) == len(found)
-        scores[metric] = Score(
+        scores[metric] = dataclasses.replace(
+            first,
             task=name,
-            metric=metric,
             value=math.fsum(score.value for score in found) / len(found),
-            stderr=math.sqrt(math.fsum(error**2 for error in errors)) / len(found) if known else None,
+            stderr=math.sqrt(math.fsum(error**2 for error in errors)) / len(found)
+            if len(errors) == len(found)
+            else None,
             items=sum(score.items for score in found),
-            higher_is_better=found[0].higher_is_better,
         )
     return scores
 
 
 def _first(scores: dict[str, Score], primary: str) -> dict[str, Score]:
     return {name: scores[name] for name in sorted(scores, key=lambda metric: metric != primary)}
-
-
-def _number(value: object) -> float | None:
-    """A standard error, or None for lm-eval's "N/A" and for what is not a number."""
-    number = _scalar(value)
-    return number if number is not None and math.isfinite(number) else None
 
 
 def _scalar(value: object) -> float | None:
@@ -120,19 +116,21 @@ def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: floa
     filters = len(leaf.task._filters)
     for sample in logged:
         number = sample["doc_id"]
-        row = rows.setdefault(number, _identity(leaf, number, dev_fraction) | _answer(leaf, number, sample))
+        item = leaf.item_ids[number]
+        row = {
+            "item_id": item,
+            "split": split_of(item, dev_fraction),
+            "task": leaf.name,
+            "target": leaf.targets[number],
+        }
+        row |= {"passage": leaf.passages[number]} if leaf.passages else {}
+        row = rows.setdefault(number, row | _answer(leaf, number, sample))
         for metric in sample["metrics"]:
             value = _scalar(sample[metric])
             if value is not None:
                 row[column_name(metric, sample["filter"], filters)] = value
     frame = pd.DataFrame([rows[number] for number in sorted(rows)])
     return frame[[*(column for column in frame if column != "loglikelihoods"), "loglikelihoods"]]
-
-
-def _identity(leaf: Leaf, number: int, dev_fraction: float) -> dict[str, Any]:
-    name = leaf.item_ids[number]
-    row = {"item_id": name, "split": split_of(name, dev_fraction), "task": leaf.name, "target": leaf.targets[number]}
-    return row | ({"passage": leaf.passages[number]} if leaf.passages else {})
 
 
 def _answer(leaf: Leaf, number: int, sample: Mapping[str, Any]) -> dict[str, Any]:

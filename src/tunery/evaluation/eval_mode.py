@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tunery.errors import OutOfMemory
+from tunery.errors import OutOfMemory, first_line
 
 # lm-eval's own seeds, so that a task that samples gets the same draw in every scoring.
 _PYTHON_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
@@ -58,16 +58,15 @@ def memory_checked(doing: str, batch_size: int) -> Iterator[None]:
     """Turn a device's or the system's refusal of memory into OutOfMemory with what to change."""
     import torch
 
-    advice = f"Lower evaluation.batch_size ({batch_size}), or use base.quantization: nf4."
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(doing, _first_line(error), advice) from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         # PyTorch's CPU allocator raises a plain RuntimeError.
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory(doing, _first_line(error), advice) from error
+        words = ("not enough memory", "can't allocate memory")
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words):
+            advice = f"Lower evaluation.batch_size ({batch_size}), or use base.quantization: nf4."
+            raise OutOfMemory(doing, first_line(error)[:200], advice) from error
+        raise
 
 
 @contextmanager
@@ -90,7 +89,3 @@ def _generators(model: Any) -> Iterator[None]:
         np.random.set_state(numpy_state)
         if mps_state is not None:
             torch.mps.set_rng_state(mps_state)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,22 +1,19 @@
-"""Write answers to prompts: greedy, in batches, the same in every batch and every run."""
+"""Write answers to prompts: greedy, in batches, the same in every batch and every run; and where an answer ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any, Literal
 
 from tunery.config.data import DataConfig, SourceConfig
 from tunery.data.encode import encode_all
 from tunery.errors import DataError
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
-from tunery.evaluation.stopping import stop_ids
 from tunery.records import Conversation, Drop, Example, Message
 
-if TYPE_CHECKING:
-    import torch
-
-# Any answer will do: only the text before it is used.
-_ANSWER = "answer"
+# Any answer will do: only the text around it is used.
+_ANSWER = "tunery"
 _UNCUT_TOKENS = 2**31
 
 NO_RULES: Mapping[str, Any] = {"num_beams": 1, "num_return_sequences": 1} | dict.fromkeys(
@@ -64,14 +61,14 @@ def generate(
     rows = encode_prompts(tokenizer, prompts, template)
     # Prompts of like length together: the least padding.
     order = sorted(range(len(rows)), key=lambda number: (-len(rows[number]), number))
-    answers: dict[int, str] = {}
     stops = stop_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), 0)
+    answers: dict[int, str] = {}
     with memory_checked("generating", batch_size), undisturbed(model):
-        for numbers in _batches(order, batch_size):
-            written = _answer(
-                model, [rows[number] for number in numbers], max_new_tokens, stops, _pad_id(tokenizer, stops)
-            )
-            texts = tokenizer.batch_decode([_until_stop(row, stops) for row in written], skip_special_tokens=True)
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size]
+            written = _answer(model, [rows[number] for number in numbers], max_new_tokens, stops, pad)
+            texts = tokenizer.batch_decode(written, skip_special_tokens=True)
             answers |= dict(zip(numbers, texts, strict=True))
     return [answers[number] for number in range(len(rows))]
 
@@ -97,12 +94,14 @@ def encode_prompts(
 def _answer(
     model: Any, rows: Sequence[Sequence[int]], max_new_tokens: int, stops: list[int], pad: int
 ) -> list[list[int]]:
-    """New token ids of each row, shape (rows, up to max_new_tokens)."""
-    ids, mask = _left_padded(rows, pad)
+    """New token ids of each row, up to its stop, shape (rows, up to max_new_tokens)."""
+    import torch
+
+    width = max(map(len, rows))  # padded on the left: every prompt ends where its answer begins
     device = next(model.parameters()).device
     written = model.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
+        input_ids=torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device),
+        attention_mask=torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device),
         max_new_tokens=max_new_tokens,
         do_sample=False,
         use_cache=True,
@@ -110,30 +109,28 @@ def _answer(
         pad_token_id=pad,
         **NO_RULES,
     )
-    return [list(row) for row in written[:, ids.shape[1] :].tolist()]
+    return [list(takewhile(lambda token: token not in stops, row)) for row in written[:, width:].tolist()]
 
 
-def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, shape (rows, longest): every prompt ends where its answer begins."""
-    import torch
-
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Ids that end an answer, sorted: the tokenizer's, the generation config's and the template's end of turn."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = configured if isinstance(configured, list | tuple) else [configured]
+    found = {tokenizer.eos_token_id, end_of_turn(tokenizer), *listed}
+    return sorted(int(token) for token in found if token is not None)
 
 
-def _until_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
-    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-    return list(ids[:end])
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes after an assistant's answer; None when it writes none.
 
-
-def _pad_id(tokenizer: Any, stops: Sequence[int]) -> int:
-    if tokenizer.pad_token_id is not None:
-        return int(tokenizer.pad_token_id)
-    return stops[0] if stops else 0
-
-
-def _batches(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    A base's end-of-text token is seldom what a chat template closes a turn with, and an answer that is not stopped
+    there continues with an invented next question.
+    """
+    if not tokenizer.chat_template:
+        return None
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    _, _, after = str(text).rpartition(_ANSWER)
+    ids = tokenizer.encode(after, add_special_tokens=False)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return ids[0] if ids and ids[0] in special else None

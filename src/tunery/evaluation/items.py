@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -63,12 +63,8 @@ class Leaf:
 
     def chosen(self, split: Split, limit: int | None, dev_fraction: float) -> list[int]:
         """Numbers of the documents of a split, the first `limit` of them."""
-        numbers = [
-            number
-            for number, name in enumerate(self.item_ids)
-            if split == "all" or split_of(name, dev_fraction) == split
-        ]
-        return numbers[:limit]
+        ids = enumerate(self.item_ids)
+        return [number for number, item in ids if split in ("all", split_of(item, dev_fraction))][:limit]
 
     def build(self, chat_template: Callable[..., str] | None, key: object) -> None:
         """Build every document's requests, unless they are there for the same `key`.
@@ -83,10 +79,7 @@ class Leaf:
             return
         self.task.set_fewshot_seed(seed=FEW_SHOT_SEED)
         try:
-            self._requests = {
-                number: self._build_one(number, document, chat_template)
-                for number, document in enumerate(self.documents)
-            }
+            self._requests = {n: self._build_one(n, one, chat_template) for n, one in enumerate(self.documents)}
         except (AssertionError, ValueError) as error:
             raise TaskError(f"evaluation.tasks: {self.name}", f"its requests cannot be built: {error}") from error
         self._built_for = key
@@ -99,7 +92,8 @@ class Leaf:
         the first, and documents that were not chosen cost nothing.
         """
         documents = {number: copy.deepcopy(self.documents[number]) for number in numbers}
-        self.task._instances = [_fresh(request) for number in numbers for request in self._requests[number]]
+        requests = [request for number in numbers for request in self._requests[number]]
+        self.task._instances = [replace(request, resps=[], filtered_resps={}) for request in requests]
         self.task.build_all_requests = lambda **_options: None
         self.task.doc_iterator = lambda **_options: iter(documents.items())
         try:
@@ -144,9 +138,8 @@ class Leaf:
             return text
         # Such a task asks by its options: each is a whole sentence.
         choices = self.task.doc_to_choice(document)
-        return (
-            str(choices[text]) if isinstance(text, int) and 0 <= text < len(choices) else "\n".join(map(str, choices))
-        )
+        is_one = isinstance(text, int) and 0 <= text < len(choices)
+        return str(choices[text]) if is_one else "\n".join(map(str, choices))
 
 
 def item_ids(task: str, documents: Iterable[Any], targets: Iterable[Any]) -> list[str]:
@@ -194,9 +187,3 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     return str(value)
-
-
-def _fresh(request: Any) -> Any:
-    fresh = copy.copy(request)
-    fresh.resps, fresh.filtered_resps = [], {}
-    return fresh

@@ -17,8 +17,8 @@ from lm_eval.models.huggingface import HFLM
 
 from tunery.errors import NonFiniteScore
 from tunery.evaluation import shared_context
+from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.shared_context import DocumentRow
-from tunery.evaluation.stopping import stop_ids
 
 _LOG = logging.getLogger(__name__)
 # Nats a token by which the same text may differ in two batches; 16-bit logits near 20 are off by up to 0.08.
@@ -127,8 +127,9 @@ class Scorer(HFLM):  # type: ignore[misc]
         if not self._dev:
             return answer(requests)
         answers: dict[int, Answer] = {}
+        is_dev = [request.doc_id in self._dev.get(request.task_name, ()) for request in requests]
         for dev in (True, False):
-            part = [place for place, request in enumerate(requests) if self._is_dev(request) == dev]
+            part = [place for place, one in enumerate(is_dev) if one == dev]
             if part:
                 answers |= zip(part, answer([requests[place] for place in part]), strict=True)
         return [answers[place] for place in range(len(requests))]
@@ -158,23 +159,19 @@ class Scorer(HFLM):  # type: ignore[misc]
     def _answer(self, rows: list[DocumentRow]) -> dict[int, tuple[float, bool]]:
         return shared_context.answer(self.model, rows, self.batch_size, self.device, self.tokenizer.pad_token_id)
 
-    def _is_dev(self, request: Any) -> bool:
-        return request.doc_id in self._dev.get(request.task_name, ())
-
     def _pair(self, context: str, continuation: str) -> tuple[tuple[str, str], list[int], list[int]]:
+        """As lm-eval's `loglikelihood`: after nothing, a continuation follows the prefix token."""
         key = (context, continuation)
         if key not in self._encoded:
-            self._encoded[key] = tuple(map(_packed, self._encode(context, continuation)))
+            if context:
+                before, after = self._encode_pair(context, continuation)
+            else:
+                ids = self.tok_encode(continuation, add_special_tokens=False)
+                own = ids[0] == self.prefix_token_id
+                before, after = (ids[:1], ids[1:]) if own else ([self.prefix_token_id], ids)
+            self._encoded[key] = (_packed(before), _packed(after))
         before, after = self._encoded[key]
         return key, before.tolist(), after.tolist()
-
-    def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """As lm-eval's `loglikelihood`: after nothing, a continuation follows the prefix token."""
-        if context:
-            before, after = self._encode_pair(context, continuation)
-            return before, after
-        ids = self.tok_encode(continuation, add_special_tokens=False)
-        return (ids[:1], ids[1:]) if ids[0] == self.prefix_token_id else ([self.prefix_token_id], ids)
 
 
 def _packed(ids: list[int]) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.records import Score, TaskResult
+from tunery.records import TaskResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +46,10 @@ def restrict(result: TaskResult, split: Literal["dev", "locked"]) -> TaskResult:
     part = samples[samples["split"] == split].reset_index(drop=True)
     scores = {}
     for metric, score in result.scores.items():
-        restricted = _restricted(score, samples, part) if metric in samples and len(part) else None
-        if restricted is not None:
-            scores[metric] = restricted
+        how, items = averaging(result, metric), int(part[metric].count()) if metric in part else 0
+        if how is not None and items:
+            value, stderr = average(part, metric, how)
+            scores[metric] = dataclasses.replace(score, value=value, stderr=stderr, items=items)
     return dataclasses.replace(result, scores=scores, samples=part)
 
 
@@ -65,25 +67,26 @@ def averaging_of(samples: pd.DataFrame, metric: str, value: float) -> Averaging 
         neither (a perplexity, say), so that nothing can be said item by item.
     """
     values = _by_task(samples, metric) if metric in samples else []
+    if not values:
+        return None
     if _close(_pooled_mean(values), value):
         return "items"
-    return "tasks" if _close(_mean_of_means(values), value) else None
+    return "tasks" if _close(fmean(map(fmean, values)), value) else None
 
 
 def average(samples: pd.DataFrame, column: str, averaging: Averaging) -> tuple[float, float | None]:
     """Mean of a column and its standard error, each leaf task a stratum; NaN and None if no item has a value."""
     values = _by_task(samples, column)
-    if averaging == "items":
-        return _pooled_mean(values), _pooled_stderr(values)
-    return _mean_of_means(values), _stderr_of_means(values)
-
-
-def _restricted(score: Score, samples: pd.DataFrame, part: pd.DataFrame) -> Score | None:
-    items, how = int(part[score.metric].count()), averaging_of(samples, score.metric, score.value)
-    if how is None or not items:
-        return None
-    value, stderr = average(part, score.metric, how)
-    return dataclasses.replace(score, value=value, stderr=stderr, items=items)
+    if not values:
+        return math.nan, None
+    variances = [_variance_of_mean(task) for task in values]
+    if averaging == "items":  # sqrt(sum((n_i / n)^2 * se_i^2))
+        mean, items = _pooled_mean(values), sum(map(len, values))
+        weighted = ((len(task) / items) ** 2 * one for task, one in zip(values, variances, strict=True))
+        variance = math.fsum(weighted)
+    else:
+        mean, variance = fmean(map(fmean, values)), math.fsum(variances) / len(values) ** 2
+    return mean, math.sqrt(variance) if math.isfinite(variance) else None
 
 
 def _by_task(samples: pd.DataFrame, metric: str) -> list[list[float]]:
@@ -93,42 +96,16 @@ def _by_task(samples: pd.DataFrame, metric: str) -> list[list[float]]:
     return [task for task in values if task]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _variance_of_mean(values: Sequence[float]) -> float:
     """s^2 / n with Bessel's correction, as lm-eval's mean_stderr; NaN for one item, which shows no spread."""
     if len(values) < 2:
         return math.nan
-    mean = _mean(values)
+    mean = fmean(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
 
 
 def _pooled_mean(tasks: Sequence[Sequence[float]]) -> float:
-    return _mean([value for values in tasks for value in values]) if tasks else math.nan
-
-
-def _mean_of_means(tasks: Sequence[Sequence[float]]) -> float:
-    return _mean([_mean(values) for values in tasks]) if tasks else math.nan
-
-
-def _pooled_stderr(tasks: Sequence[Sequence[float]]) -> float | None:
-    """Error of a mean weighted by size: sqrt(sum((n_i / n)^2 * se_i^2)), each task being one stratum."""
-    items = sum(map(len, tasks))
-    return (
-        None
-        if not tasks
-        else _root(math.fsum((len(values) / items) ** 2 * _variance_of_mean(values) for values in tasks))
-    )
-
-
-def _stderr_of_means(tasks: Sequence[Sequence[float]]) -> float | None:
-    return _root(math.fsum(map(_variance_of_mean, tasks)) / len(tasks) ** 2) if tasks else None
-
-
-def _root(variance: float) -> float | None:
-    return math.sqrt(variance) if math.isfinite(variance) else None
+    return fmean(value for values in tasks for value in values)
 
 
 def _close(one: float, other: float) -> bool:

@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from tunery.errors import StorageError
-from tunery.records import TaskResult
-
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def write_samples(results: Mapping[str, TaskResult], folder: Path) -> list[Path]:
-    """Write one file a task.
-
-    Args:
-        results: What was scored.
-        folder: Where `samples/` is made.
-
-    Returns:
-        The files.
-
-    Raises:
-        StorageError: If the disk is full or cannot be written.
-    """
-    target = folder / "samples"
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        return [_write(result.samples, target / file_name(task)) for task, result in results.items()]
-    except OSError as error:
-        raise StorageError(str(target), f"cannot be written: {error.strerror or error}.") from error
-
-
-def read_samples(folder: Path) -> dict[str, pd.DataFrame]:
-    """Samples of every task that `write_samples` wrote into a folder, by task."""
-    return read_folder(folder / "samples")
 
 
 def read_folder(folder: Path) -> dict[str, pd.DataFrame]:
@@ -60,8 +31,3 @@ def items_digest(item_ids: Iterable[object]) -> str:
         32 hex digits; MLflow takes at most 36 characters as a dataset's digest.
     """
     return hashlib.sha256("\n".join(sorted(map(str, item_ids))).encode()).hexdigest()[:32]
-
-
-def _write(samples: pd.DataFrame, path: Path) -> Path:
-    samples.to_parquet(path, index=False)
-    return path

@@ -56,15 +56,10 @@ def score_model(
     """
     with quiet(), _prompts_compiled_once(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
         lm = _scorer(model, tokenizer, tasks, evaluation)
-        chosen = {
-            name: numbers
-            for name, leaf in tasks.leaves.items()
-            if (numbers := leaf.chosen(split, limit, evaluation.dev_fraction))
-        }
-        if not chosen:
-            return {}
-        found = _evaluate(lm, tasks, chosen)
-        return collect(found, tasks, chosen, evaluation.dev_fraction, limit)
+        fraction = evaluation.dev_fraction
+        numbers = {name: leaf.chosen(split, limit, fraction) for name, leaf in tasks.leaves.items()}
+        chosen = {name: some for name, some in numbers.items() if some}
+        return collect(_evaluate(lm, tasks, chosen), tasks, chosen, fraction, limit) if chosen else {}
 
 
 def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConfig) -> Scorer:
@@ -83,22 +78,22 @@ def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConf
 def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     from lm_eval.evaluator import evaluate
 
-    with _lent(tasks, chosen) as lent, _without_processes():
+    with ExitStack() as stack:
+        stack.enter_context(_without_processes())
         found = evaluate(
             lm=lm,
-            task_dict={"tasks": lent, "groups": dict(tasks.groups)},
+            task_dict={
+                "tasks": {
+                    name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()
+                },
+                "groups": dict(tasks.groups),
+            },
             bootstrap_iters=_BOOTSTRAP_ITERS,
             log_samples=True,
             apply_chat_template=tasks.chat_template,
             fewshot_as_multiturn=tasks.chat_template,
         )
     return dict(found)
-
-
-@contextmanager
-def _lent(tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()}
 
 
 @contextmanager
@@ -130,7 +125,6 @@ def _without_processes() -> Iterator[None]:
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["DISABLE_MULTIPROC"]
-        else:
+        del os.environ["DISABLE_MULTIPROC"]
+        if before is not None:
             os.environ["DISABLE_MULTIPROC"] = before

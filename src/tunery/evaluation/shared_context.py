@@ -95,8 +95,11 @@ def answer(model: Any, rows: Sequence[DocumentRow], batch_size: int, device: Any
         padding: Id of any token; it is not seen.
     """
     answers: dict[int, Answer] = {}
-    for batch in _batches(rows, batch_size):
-        answers |= _answer_batch(model, batch, device, padding)
+    start = 0
+    while start < len(rows):
+        count = max(1, batch_size * rows[start].single_width // rows[start].width)
+        answers |= _answer_batch(model, rows[start : start + count], device, padding)
+        start += count
     return answers
 
 
@@ -110,15 +113,6 @@ def _split(options: Mapping[int, Sequence[int]], room: int) -> Iterator[dict[int
         part[place] = option
         used += len(option) - 1
     yield part
-
-
-def _batches(rows: Sequence[DocumentRow], batch_size: int) -> Iterator[Sequence[DocumentRow]]:
-    start = 0
-    while start < len(rows):
-        widest = rows[start]
-        count = max(1, batch_size * widest.single_width // widest.width)
-        yield rows[start : start + count]
-        start += count
 
 
 def _answer_batch(model: Any, rows: Sequence[DocumentRow], device: Any, padding: int) -> dict[int, Answer]:

@@ -52,10 +52,12 @@ def own_tasks(folders: Sequence[Path]) -> dict[str, OwnTask]:
     for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml")) if path.is_file()):
         config = _read(path)
         if "group" in config:
-            found[str(config["group"])] = OwnTask(path, tuple(_members(config.get("task"))))
+            members = _listed(config.get("task"))
+            names = [one.get("task", one.get("group")) if isinstance(one, dict) else one for one in members]
+            found[str(config["group"])] = OwnTask(path, tuple(map(str, names)))
         elif isinstance(config.get("task"), str):
             found[config["task"]] = OwnTask(path, items=tuple(_items(config, path.parent)))
-            for tag in _as_list(config.get("tag")):
+            for tag in map(str, _listed(config.get("tag") or [])):
                 earlier = found[tag].members if tag in found else ()
                 found[tag] = OwnTask(path, (*earlier, config["task"]))
     _check_loops(found)
@@ -112,9 +114,8 @@ def _items(config: Mapping[str, Any], folder: Path) -> Iterator[Path]:
         yield from (folder / name for name in named if isinstance(name, str))
 
 
-def _members(task: object) -> list[str]:
-    entries = task if isinstance(task, list) else [task]
-    return [str(entry.get("task", entry.get("group"))) if isinstance(entry, dict) else str(entry) for entry in entries]
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _check_loops(own: Mapping[str, OwnTask]) -> None:
@@ -129,9 +130,3 @@ def _check_loops(own: Mapping[str, OwnTask]) -> None:
         if name in found:
             fault = Fault("task", f"names of other tasks: {name!r} contains itself", list(declared.members))
             raise TaskError(str(declared.path), fault)
-
-
-def _as_list(value: object) -> list[str]:
-    if value is None:
-        return []
-    return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Where items lie (ours are hashed themselves), and the few-shot number, which TaskSettings holds.
 _APART = ("dataset_kwargs", "custom_dataset", "num_fewshot")
-_PLACE = "config_source"
+_PLACE = "config_source"  # the YAML's absolute path, which would be another version on every machine
 # What decides how an item is asked and marked, and what lm-eval writes beside its results.
 _ASKING = (
     "doc_to_text", "doc_to_target", "doc_to_choice", "description", "target_delimiter", "gen_prefix", "output_type",
@@ -29,24 +29,16 @@ _ASKING = (
 )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=8)
-def own_manager(folders: tuple[Path, ...]) -> TaskManager:
-    """A manager of these folders only: milliseconds, where lm-eval's own tasks take 5 to 12 s to index."""
-    return _manager(folders, include_defaults=False)
-
-
-@functools.lru_cache(maxsize=8)
-def full_manager(folders: tuple[Path, ...]) -> TaskManager:
-    """A manager of lm-eval's tasks and of these folders; ours win where names agree."""
-    return _manager(folders, include_defaults=True)
-
-
 def task_version(task: Any, own: OwnTask | None) -> str:
     """lm-eval's version of a task, with a hash of its settings; for our own, of its items and its code too.
 
     The settings are those in force: a group's YAML may have changed the prompt of the tasks that it names.
     """
-    digest = hashlib.sha256(json.dumps(_in_force(task), sort_keys=True, default=_named).encode())
+    settings = {key: value for key, value in task.dump_config().items() if key not in _APART}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and _PLACE in value:
+            settings[key] = {name: inner for name, inner in value.items() if name != _PLACE}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=_named).encode())
     if own is not None:
         for path in _sources(own.path):
             digest.update(path.read_bytes())
@@ -85,19 +77,6 @@ def prompt_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asking, sort_keys=True, default=_named).encode()).hexdigest()[:12]
 
 
-def _in_force(task: Any) -> dict[str, Any]:
-    """A task's settings, functions by their source, without what changes from machine to machine or is named apart."""
-    settings = task.dump_config()
-    return {key: _placeless(value) for key, value in settings.items() if key not in _APART}
-
-
-def _placeless(value: object) -> object:
-    """A task's metadata without the YAML's absolute path, which would be another version on every machine."""
-    if isinstance(value, Mapping) and _PLACE in value:
-        return {key: inner for key, inner in value.items() if key != _PLACE}
-    return value
-
-
 def _named(value: object) -> str:
     """A function deep in a task's settings: its address would change from process to process."""
     return str(getattr(value, "__qualname__", type(value).__qualname__ if callable(value) else value))
@@ -106,13 +85,7 @@ def _named(value: object) -> str:
 def _aggregation(group: Any) -> list[Any]:
     """How a group's score comes from its children's; a function by its name, since its address changes."""
     return [
-        (
-            group.child_names,
-            entry.metric,
-            entry.filter_list,
-            _named(entry.aggregation),
-            entry.weight_by_size,
-        )
+        (group.child_names, entry.metric, entry.filter_list, _named(entry.aggregation), entry.weight_by_size)
         for entry in group.aggregate_metric_list or []
     ]
 
@@ -140,13 +113,15 @@ def _manager(folders: tuple[Path, ...], include_defaults: bool) -> TaskManager:
     with quiet():
         manager = TaskManager(include_path=[str(folder) for folder in folders], include_defaults=include_defaults)
         for entry in manager.task_index.values():
-            if entry.yaml_path is not None and _is_ours(entry.yaml_path, folders):
+            if entry.yaml_path is not None and any(map(entry.yaml_path.is_relative_to, folders)):
                 _find_items_beside_the_yaml(entry)
     return manager
 
 
-def _is_ours(path: Path, folders: Sequence[Path]) -> bool:
-    return any(path.is_relative_to(folder) for folder in folders)
+# Of these folders only: milliseconds, where lm-eval's own tasks take 5 to 12 s to index.
+own_manager = functools.lru_cache(maxsize=8)(functools.partial(_manager, include_defaults=False))
+# Of lm-eval's tasks and of these folders; ours win where names agree.
+full_manager = functools.lru_cache(maxsize=8)(functools.partial(_manager, include_defaults=True))
 
 
 def _find_items_beside_the_yaml(entry: Any) -> None:
@@ -191,21 +166,21 @@ def _read_items(*, paths: Mapping[str, Sequence[str]], where: str, **_metadata: 
 
 
 def _rows(path: Path, where: str) -> list[dict[str, Any]]:
+    place = str(path)
     try:
         text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return [dict(row) for row in json.loads(text)]
+        rows = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            place = f"{path}:{number}"
+            rows += [dict(json.loads(line))] if line.strip() else []
+        return rows
     except OSError as error:
         fault = Fault("dataset_kwargs.data_files", "a file that can be read", str(path), "Paths start beside the YAML.")
         raise TaskError(where, fault) from error
-    if path.suffix == ".json":
-        return [dict(row) for row in _parsed(text, str(path))]
-    return [dict(_parsed(line, f"{path}:{row}")) for row, line in enumerate(text.splitlines(), start=1) if line.strip()]
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise TaskError(where, f"is not valid JSON: {error.msg}.") from error
+        raise TaskError(place, f"is not valid JSON: {error.msg}.") from error
 
 
 def _sources(path: Path) -> list[Path]:

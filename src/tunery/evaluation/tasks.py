@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,26 @@ class Tasks:
         """What each leaf task's documents ask, for decontamination."""
         return {name: list(leaf.texts) for name, leaf in self.leaves.items()}
 
+    def counting(self, evaluation: EvaluationConfig) -> dict[str, str]:
+        """The metric of each task that counts towards the run's score."""
+        return {name: self.primary[name] for name in (evaluation.primary or self.names)}
+
+    def only(self, names: Iterable[str]) -> Tasks:
+        """Without the leaves that none of the names needs, and without groups that would then be incomplete.
+
+        What was tokenised and built for the one serves the other.
+        """
+        needed = {leaf for name in names for leaf in self.members.get(name, (name,))}
+        if needed == set(self.leaves):
+            return self  # the same object: what it keeps of tokens serves the next scoring too
+        members = {name: leaves for name, leaves in self.members.items() if needed.issuperset(leaves)}
+        return replace(
+            self,
+            leaves={name: leaf for name, leaf in self.leaves.items() if name in needed},
+            members=members,
+            groups={name: group for name, group in self.groups.items() if name in members},
+        )
+
 
 def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
     """Check the names of evaluation.tasks; our own without loading lm-eval, which takes seconds to index.
@@ -94,15 +114,15 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     groups = {name: group for found in loaded for name, group in found["groups"].items()}
     members = {name: tuple(found["tasks"]) for name, found in zip(evaluation.tasks, loaded, strict=True)}
     members |= {name: tuple(task.task_name for task in group.get_all_tasks()) for name, group in groups.items()}
-    settings = _settings(leaves, members, groups, own, evaluation, chat_template)
+    parts = {name: [leaves[leaf] for leaf in members.get(name, (name,))] for name in (*leaves, *members)}
     return Tasks(
         names=tuple(evaluation.tasks),
         chat_template=chat_template,
-        settings=settings,
-        primary={name: _primary(name, members, leaves, groups, evaluation) for name in (*leaves, *members)},
-        higher_is_better={
-            name: _directions([leaves[leaf] for leaf in members.get(name, (name,))]) for name in (*leaves, *members)
+        settings=_settings(leaves, members, groups, own, evaluation, chat_template),
+        primary={
+            name: _primary(name, found, groups.get(name), evaluation.primary.get(name)) for name, found in parts.items()
         },
+        higher_is_better={name: _directions(found) for name, found in parts.items()},
         members=members,
         leaves=leaves,
         groups=groups,
@@ -119,17 +139,14 @@ def _load(name: str, manager: Any) -> Any:
     except TuneryError:  # a signal's Interrupted may come at any line
         raise
     except Exception as error:  # a task is code and data of others and may fail in any way
-        raise TaskError(f"evaluation.tasks: {name}", _cannot_load(error)) from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        advice = "Its dataset may be out of reach: check the network, or HF_HOME for a copy on disk."
+        fault = f"cannot be loaded ({type(error).__name__}: {reason}). {advice}"
+        if isinstance(error, ImportError):
+            fault = f"needs a package that is not installed ({reason}). Install it, or leave the task out."
+        raise TaskError(f"evaluation.tasks: {name}", fault) from error
     finally:
         random.setstate(state)
-
-
-def _cannot_load(error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, ImportError):
-        return f"needs a package that is not installed ({reason}). Install it, or leave the task out."
-    advice = "Its dataset may be out of reach: check the network, or HF_HOME for a copy on disk."
-    return f"cannot be loaded ({type(error).__name__}: {reason}). {advice}"
 
 
 def _configured(task: Any, evaluation: EvaluationConfig) -> Any:
@@ -177,27 +194,17 @@ def _settings(
     return settings
 
 
-def _primary(
-    name: str,
-    members: Mapping[str, Sequence[str]],
-    leaves: Mapping[str, Leaf],
-    groups: Mapping[str, Any],
-    evaluation: EvaluationConfig,
-) -> str:
-    leaf_names = members.get(name, (name,))
-    known = list(dict.fromkeys(metric for leaf in leaf_names for metric in metric_names(leaves[leaf].task)))
+def _primary(name: str, leaves: Sequence[Leaf], group: Any | None, wanted: str | None) -> str:
+    known = list(dict.fromkeys(metric for leaf in leaves for metric in metric_names(leaf.task)))
     if not known:
         raise TaskError(f"evaluation.tasks: {name}", "has no metric, so it gives no score. Leave it out.")
-    wanted = evaluation.primary.get(name)
     if wanted is None:
-        aggregated = (groups[name].aggregate_metric_list or []) if name in groups else []
+        aggregated = [] if group is None else group.aggregate_metric_list or []
         return next((metric for entry in aggregated for metric in known if _is(metric, entry.metric)), known[0])
     match = next((metric for metric in known if _is(metric, wanted)), None)
     if match is None:
-        fault = Fault(
-            f"evaluation.primary.{name}", f"a metric of the task: {', '.join(known)}", wanted, nearest(wanted, known)
-        )
-        raise TaskError("evaluation", fault)
+        rule = f"a metric of the task: {', '.join(known)}"
+        raise TaskError("evaluation", Fault(f"evaluation.primary.{name}", rule, wanted, nearest(wanted, known)))
     return match
 
 

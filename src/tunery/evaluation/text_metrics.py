@@ -36,15 +36,18 @@ def text_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[
         1 - (distinct n-grams / n-grams), the rep-n of Su et al., arXiv:2202.06417.
     """
     if len(predictions) != len(references):
-        raise ValueError(
-            f"{len(predictions)} predictions, but {len(references)} references: there must be one for each"
-        )
+        counts = f"{len(predictions)} predictions, but {len(references)} references"
+        raise ValueError(f"{counts}: there must be one for each")
     if not predictions:
         return {}
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
     values = {
         "exact_match": fmean(normalise(p) == normalise(r) for p, r in zip(predictions, references, strict=True)),
         **_rouge(predictions, references),
-        **_sacrebleu(predictions, references),
+        "bleu": BLEU().corpus_score(predictions, [references]).score / 100,
+        "chrf": CHRF().corpus_score(predictions, [references]).score / 100,
         "mean_words": fmean(len(prediction.split()) for prediction in predictions),
         "repetition_rate": fmean(repetition_rate(prediction) for prediction in predictions),
     }
@@ -67,12 +70,9 @@ def repetition_rate(text: str) -> float:
 def _rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     from rouge_score.rouge_scorer import RougeScorer
 
-    kinds = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(list(kinds), tokenizer=_Words())
-    scored = [
-        scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)
-    ]
-    return {kind: fmean(score[kind].fmeasure for score in scored) for kind in kinds}
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())
+    scored = list(map(scorer.score, references, predictions))
+    return {kind: fmean(score[kind].fmeasure for score in scored) for kind in scorer.rouge_types}
 
 
 class _Words:
@@ -85,12 +85,3 @@ class _Words:
         stem = PorterStemmer().stem
         words = _WORD.findall(text.lower())
         return [stem(word) if len(word) > 3 and word.isascii() else word for word in words]
-
-
-def _sacrebleu(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-
-    bleu = BLEU().corpus_score(list(predictions), [list(references)]).score
-    chrf = CHRF().corpus_score(list(predictions), [list(references)]).score
-    return {"bleu": bleu / 100, "chrf": chrf / 100}

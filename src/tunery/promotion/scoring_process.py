@@ -139,7 +139,6 @@ def score_trained(job: FormJob, with_base: bool = False) -> FormAnswers:
         TaskError: If a task cannot be loaded or has no locked items.
     """
     from tunery.evaluation.eval_mode import adapter_off
-    from tunery.runs import scoring
     from tunery.runs.cache import free_memory
     from tunery.tracking.flavor.rebuild import rebuild_base
 
@@ -157,7 +156,7 @@ def score_trained(job: FormJob, with_base: bool = False) -> FormAnswers:
                 base = _score_base(rebuilt.loaded, tasks, project, job)
     except _FAULTS as error:
         return FormAnswers(faults={"trained": str(error)})
-    primary = scoring.primary_metrics(tasks, project.evaluation)
+    primary = tasks.counting(project.evaluation)
     return FormAnswers({"trained": results}, {}, base, primary, {name: tasks.primary[name] for name in tasks.names})
 
 

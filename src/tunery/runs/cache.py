@@ -6,12 +6,12 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
 from tunery.config.units import format_bytes
 from tunery.errors import BaseModelError, Fault, Infeasible, Pruned, TaskError
-from tunery.runs import scoring
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ class Resident:
         """Everything that a run of the project needs, except for the adapter.
 
         Args:
-            project: The settings.
             splits: Each task that counts must have an item of each of these: to choose by, or to report by.
-            observer: Shown the stages.
             memory_bytes: Available memory. A run that is estimated to need more is refused before its base is loaded;
                 None: no limit.
 
@@ -136,7 +134,6 @@ class Resident:
         """Rows as tokens.
 
         Args:
-            project: What is trained.
             tokenizer: Of its base, with the template that `load_base` settles.
             tasks: Rows that repeat an item of these are found.
 
@@ -165,10 +162,9 @@ class Resident:
 
     def forget_base(self) -> None:
         """Free the base's memory: the next trial loads it afresh."""
-        if self._base is None:
-            return
-        self._base = self._base_key = None
-        free_memory()
+        if self._base is not None:
+            self._base = self._base_key = None
+            free_memory()
 
     def _require_memory(self, project: Project, tasks: Tasks, memory_bytes: int) -> None:
         from tunery.estimation.estimate import estimate
@@ -182,10 +178,8 @@ class Resident:
         except BaseModelError:  # an architecture with code of its own: its need is unknown until it is loaded
             return
         if needed > memory_bytes:
-            available = format_bytes(memory_bytes)
-            raise Infeasible(
-                f"needs about {format_bytes(needed)} of memory, and there is {available}: nothing was loaded"
-            )
+            sizes = f"{format_bytes(needed)} of memory, and there is {format_bytes(memory_bytes)}"
+            raise Infeasible(f"needs about {sizes}: nothing was loaded")
 
 
 def free_memory() -> None:
@@ -200,20 +194,14 @@ def free_memory() -> None:
 def _require_items(project: Project, tasks: Tasks, splits: Sequence[Split]) -> None:
     """Refuse a dev_fraction that leaves nothing to choose by, or nothing to report by afterwards."""
     fraction = project.evaluation.dev_fraction
-    faults = [
-        _no_items(name, split, fraction)
-        for name in scoring.primary_metrics(tasks, project.evaluation)
-        for split in splits
-        if not any(tasks.leaves[leaf].chosen(split, 1, fraction) for leaf in tasks.members.get(name, (name,)))
-    ]
+    faults = []
+    for name, split in product(tasks.counting(project.evaluation), splits):
+        if not any(tasks.leaves[leaf].chosen(split, 1, fraction) for leaf in tasks.members.get(name, (name,))):
+            rule = f"one that leaves {name} a {split} item to choose or to report by"
+            advice = f"{'Raise' if split == 'dev' else 'Lower'} it, or raise evaluation.limit."
+            faults.append(Fault("evaluation.dev_fraction", rule, fraction, advice))
     if faults:
         raise TaskError("evaluation", faults)
-
-
-def _no_items(task: str, split: Split, dev_fraction: float) -> Fault:
-    rule = f"one that leaves {task} a {split} item to choose or to report by"
-    change = "Raise" if split == "dev" else "Lower"
-    return Fault("evaluation.dev_fraction", rule, dev_fraction, f"{change} it, or raise evaluation.limit.")
 
 
 def _asks_through_chat(project: Project) -> bool:

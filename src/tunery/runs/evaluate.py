@@ -14,7 +14,8 @@ from tunery.runs.cache import Loaded, Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_plots, log_scores
 from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
-from tunery.runs.stages import base_scores, own_scores, run_record
+from tunery.runs.scoring import base_scores, own_scores
+from tunery.runs.stages import run_record
 
 if TYPE_CHECKING:
     from tunery.tracking.run import Tracker
@@ -35,9 +36,6 @@ def evaluate(
         ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
         project: Folder of a project whose settings are used; by default those that the model was trained with.
         overrides: Pairs of config key and YAML value.
-        observer: Shown the progress.
-        tracking_uri: MLflow store.
-        run_name: Name of the run.
 
     Raises:
         InputError: If the reference, the settings or the tasks cannot be used.

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.records import AdapterFacts, Generation, RunRecord
+from tunery.records import Generation, RunRecord
 from tunery.runs.observer import Observer
 from tunery.runs.scoring import Results, on_split
 
@@ -34,8 +34,14 @@ def publish(
     log_scores(project, record, tracker, logged.model_id)
     log_answers(record, generations, tracker)
     log_plots(record, tracker)
-    if record.adapter is not None:
-        _log_adapter_facts(record.adapter, tracker)
+    if (facts := record.adapter) is not None:
+        counts = {
+            "trainable_parameters": facts.trainable_parameters,
+            "total_parameters": facts.total_parameters,
+            "modules": len(facts.modules),
+        }
+        tracker.log_metrics({f"adapter/{name}": count for name, count in counts.items()})
+        tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")
     tracker.log_provenance(collect(project.folder))
 
     finish(record, tracker)
@@ -119,22 +125,7 @@ def log_plots(record: RunRecord, tracker: Tracker) -> None:
 
 
 def finish(record: RunRecord, tracker: Tracker, before: str = "") -> None:
-    """Log report.md, which is also the run's description.
-
-    Args:
-        before: Markdown above the report.
-    """
+    """Log report.md, which is also the run's description, below the Markdown `before`."""
     from tunery.runs.report.markdown import run_report
 
     tracker.set_description(before + run_report(record))
-
-
-def _log_adapter_facts(facts: AdapterFacts, tracker: Tracker) -> None:
-    tracker.log_metrics(
-        {
-            "adapter/trainable_parameters": facts.trainable_parameters,
-            "adapter/total_parameters": facts.total_parameters,
-            "adapter/modules": len(facts.modules),
-        }
-    )
-    tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")

@@ -18,7 +18,6 @@ from tunery.errors import ConfigError, Fault, RefError
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.models.base import LoadedBase
-    from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.store import Store
 
 _ADAPTER = "adapter_config.json"
@@ -69,7 +68,9 @@ def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, st
         return _rebuilt(folder, ref, project, overrides, *_origin(store, run_of(folder)))
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides)
-    return _bare(ref, project, overrides)
+    overrides = [*overrides, ("base.model", json.dumps(ref))]
+    settings, base = _settings_and_base(project, overrides, _default_settings(ref), ref)
+    return EvaluatedModel(base.model, base, False, settings)
 
 
 def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
@@ -98,18 +99,18 @@ def _rebuilt(
     tree: dict[str, Any] | None = None,
     home: Path | None = None,
 ) -> EvaluatedModel:
-    """A model that tunery logged.
-
-    Args:
-        folder: Its files.
-        ref, project, overrides: As for load_evaluated_model.
-        tree: The project that it was trained with; None if its run is unknown.
-        home: That project's folder; None if it is not on this machine.
-    """
+    """A model that tunery logged, from its files, the project that it was trained with and that project's folder."""
     from tunery.tracking.flavor.rebuild import read_facts, rebuild, rebuild_base
 
     facts = read_facts(folder)
-    settings = as_trained(tree or _recorded_settings(facts), ref, home or Path.cwd(), project, overrides)
+    if not tree:  # its run is unknown: the settings that its folder records
+        recorded = {
+            "name": "evaluation",
+            "base": facts.base.model_dump(mode="json"),
+            "adapter": {"method": facts.method},
+        }
+        tree = {**recorded, "data": {**_NO_ROWS, "template": facts.template}}
+    settings = as_trained(tree, ref, home or Path.cwd(), project, overrides)
     split: Split = "locked" if _chosen_on_items(settings) else "all"
     device = settings.training.device
     rebuilt = rebuild(folder, device)
@@ -128,8 +129,8 @@ def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Evaluat
         fault = Fault("base_model_name_or_path", "the name of the adapter's base", named, "Give --base.model.")
         if not any(key == "base.model" for key, _ in overrides):
             raise RefError(str(folder / _ADAPTER), fault)
-    settings = _settings(project, overrides, _default_settings(str(named), recorded.get("revision")), str(folder))
-    base = _load(settings)
+    tree = _default_settings(str(named), recorded.get("revision"))
+    settings, base = _settings_and_base(project, overrides, tree, str(folder))
     return EvaluatedModel(load_adapter(base, folder), base, True, settings)
 
 
@@ -143,20 +144,15 @@ def _read_adapter(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _bare(ref: str, project: str | None, overrides: Overrides) -> EvaluatedModel:
-    settings = _settings(project, [*overrides, ("base.model", json.dumps(ref))], _default_settings(ref), ref)
-    base = _load(settings)
-    return EvaluatedModel(base.model, base, False, settings)
-
-
-def _load(project: Project) -> LoadedBase:
+def _settings_and_base(
+    project: str | None, overrides: Overrides, tree: dict[str, Any], where: str
+) -> tuple[Project, LoadedBase]:
     from tunery.models.base import load_base
 
-    return load_base(project.base, project.folder, project.training.device, chat=project.data.template == "chat")
-
-
-def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], where: str) -> Project:
-    return _checked(load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides))
+    settings = load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides)
+    _checked(settings)
+    chat = settings.data.template == "chat"
+    return settings, load_base(settings.base, settings.folder, settings.training.device, chat=chat)
 
 
 def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
@@ -222,13 +218,3 @@ def _default_settings(model: str, revision: object = None) -> dict[str, Any]:
     if isinstance(revision, str) and revision and ":" not in revision:
         base["revision"] = revision
     return {"name": "evaluation", "base": base, "data": dict(_NO_ROWS)}
-
-
-def _recorded_settings(facts: ModelFacts) -> dict[str, Any]:
-    """Settings of a logged model whose run is unknown, from its folder."""
-    return {
-        "name": "evaluation",
-        "base": facts.base.model_dump(mode="json"),
-        "adapter": {"method": facts.method},
-        "data": {**_NO_ROWS, "template": facts.template},
-    }

@@ -1,13 +1,20 @@
-"""Scores of the base and of the tuned model, on the same items."""
+"""Scores of the base, of the tuned model and of its checkpoints, all on the same items."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.records import TaskResult
+from tunery.config.project import Project
+from tunery.records import BaseIdentity, TaskResult, TaskSettings, Trained
+from tunery.runs.cache import Loaded, Resident
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -15,63 +22,64 @@ if TYPE_CHECKING:
     from tunery.models.base import LoadedBase
     from tunery.tracking.store import Store
 
+_DECIDING_DETAILS = ("double_quantization", "template_sha256")
+
 Results = Mapping[str, TaskResult]
 
 
-def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, TaskResult]:
-    """The base's own results: looked up in MLflow, and computed and kept there only where they are missing.
-
-    Args:
-        base: The loaded base, before or without an adapter.
-        tasks: Loaded tasks.
-        evaluation: The section `evaluation`.
-    """
-    from tunery.evaluation.base_key import base_key
+def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
+    """The results of the model itself, adapter included."""
     from tunery.evaluation.score import score_model
-    from tunery.tracking import base_scores
+
+    return score_model(loaded.model, loaded.base.tokenizer, loaded.tasks, loaded.project.evaluation, split=split)
+
+
+def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
+    """The base's results: looked up in MLflow, computed only where they are missing."""
+    from tunery.evaluation.eval_mode import adapter_off
+
+    with adapter_off(loaded.model):
+        results = base_results(store, loaded.base, loaded.tasks, loaded.project.evaluation)
+    return on_split(results, split)
+
+
+def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, TaskResult]:
+    """As `base_scores`, on all items, of a base that has no adapter now; what is missing is computed and kept there."""
+    from tunery.evaluation.items import split_of
+    from tunery.evaluation.score import score_model
+    from tunery.tracking.base_scores import find, keep
 
     keys = {name: base_key(base.identity, settings) for name, settings in tasks.settings.items()}
-    known = {name: base_scores.find(store, key) for name, key in keys.items()}
-    found = {name: _as_asked(result, tasks, evaluation) for name, result in known.items() if result is not None}
+    found: dict[str, TaskResult] = {}
+    for name, key in keys.items():
+        kept = find(store, key)
+        if kept is not None:  # perhaps of a project with another split and other primary metrics
+            splits = [split_of(item, evaluation.dev_fraction) for item in kept.samples["item_id"]]
+            primary = tasks.primary[kept.settings.task]
+            found[name] = replace(kept, samples=kept.samples.assign(split=splits), primary=primary)
     missing = [name for name in keys if name not in found]
     if missing:
-        fresh = score_model(base.model, base.tokenizer, only(tasks, missing), evaluation)
+        fresh = score_model(base.model, base.tokenizer, tasks.only(missing), evaluation)
         for name in missing:
             if name in fresh:
-                base_scores.keep(store, keys[name], base.identity, fresh[name])
+                keep(store, keys[name], base.identity, fresh[name])
                 found[name] = fresh[name]
     return {name: found[name] for name in keys if name in found}
 
 
-def _as_asked(result: TaskResult, tasks: Tasks, evaluation: EvaluationConfig) -> TaskResult:
-    """With this project's split and primary metric: the kept result may be of a project with others."""
-    from tunery.evaluation.items import split_of
+def base_key(identity: BaseIdentity, settings: TaskSettings) -> str:
+    """First 16 hex digits of the SHA-256 of all that decides a base's score on a task.
 
-    splits = [split_of(item, evaluation.dev_fraction) for item in result.samples["item_id"]]
-    primary = tasks.primary[result.settings.task]
-    return replace(result, samples=result.samples.assign(split=splits), primary=primary)
-
-
-def only(tasks: Tasks, names: Sequence[str]) -> Tasks:
-    """The tasks, without the leaves that none of the names needs, and without groups that would then be incomplete.
-
-    What was tokenised and built for the one serves the other.
+    That is model, revision, quantisation, dtype, compute dtype and chat template of the base; task, version, few-shot,
+    limit and template of the task. The license and most details of an identity decide nothing, and neither does the
+    name of a folder, whose revision is a hash of its files: one project may say "base", another the absolute path.
     """
-    needed = {leaf for name in names for leaf in tasks.members.get(name, (name,))}
-    if needed == set(tasks.leaves):
-        return tasks  # the same object: what it keeps of tokens serves the next scoring too
-    members = {name: leaves for name, leaves in tasks.members.items() if needed.issuperset(leaves)}
-    return replace(
-        tasks,
-        leaves={name: leaf for name, leaf in tasks.leaves.items() if name in needed},
-        members=members,
-        groups={name: group for name, group in tasks.groups.items() if name in members},
-    )
-
-
-def primary_metrics(tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, str]:
-    """The metric of each task that counts towards the run's score."""
-    return {name: tasks.primary[name] for name in (evaluation.primary or tasks.names)}
+    ignored = {"license", "details"} | ({"model"} if identity.revision.startswith("sha256:") else set())
+    base = {key: value for key, value in asdict(identity).items() if key not in ignored}
+    base |= {key: identity.details[key] for key in _DECIDING_DETAILS if key in identity.details}
+    task = {key: value for key, value in asdict(settings).items() if key != "prompt"}  # part of the version
+    canonical = json.dumps({"base": base, "task": task}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def on_split(results: Results, split: Split) -> dict[str, TaskResult]:
@@ -79,3 +87,65 @@ def on_split(results: Results, split: Split) -> dict[str, TaskResult]:
     from tunery.evaluation.result import restrict
 
     return dict(results) if split == "all" else {name: restrict(result, split) for name, result in results.items()}
+
+
+@dataclass
+class CheckpointScores:
+    """Scores checkpoints on the dev items of the tasks that count, and keeps the results.
+
+    If all tasks count, a trial's own results are those of the kept checkpoint, and need not be measured again.
+    """
+
+    loaded: Loaded
+    results: list[Results] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        """The score of the model as it is now."""
+        from tunery.evaluation.result import headline
+
+        evaluation, tasks = self.loaded.project.evaluation, self.loaded.tasks
+        self.results.append(own_scores(replace(self.loaded, tasks=tasks.only(tasks.counting(evaluation))), "dev"))
+        value = headline(self.results[-1], evaluation)
+        return math.nan if value is None else value
+
+    def of_kept(self, trained: Trained) -> Results | None:
+        """All results of the kept checkpoint; None if tasks are missing, another was scored, or weights were cast."""
+        steps = [metrics.step for metrics in trained.history if "validation/score" in metrics.values]
+        own = dict(zip(reversed(steps), reversed(self.results), strict=False))
+        kept = own.get(trained.kept_step)
+        whole = kept is not None and set(kept) == set(self.loaded.tasks.settings)
+        return kept if whole and self.loaded.project.adapter.method != "full" else None
+
+
+def score_locked(project: Project, run_id: str, resident: Resident, store: Store) -> dict[str, TaskResult]:
+    """Score a run's adapter on the locked items alone, and log the scores in the run; results by task.
+
+    Raises:
+        RefError: If the run's adapter is gone.
+    """
+    from tunery.evaluation.result import headline
+    from tunery.models.adapter_files import load_adapter
+    from tunery.tracking.flavor.rebuild import rebuild
+    from tunery.tracking.registry import download, resolve
+    from tunery.tracking.study_runs import log_locked
+
+    tasks = resident.tasks(project)
+    with TemporaryDirectory(prefix="tunery-") as place:
+        folder = download(resolve(f"runs:/{run_id}", store), Path(place), store)
+        if project.adapter.method == "full":
+            resident.forget_base()
+            rebuilt = rebuild(folder, project.training.device)
+            results = own_scores(Loaded(project, rebuilt.loaded, tasks, rebuilt.model), "locked")
+        else:
+            base = resident.base(project)
+            model = load_adapter(base, folder)
+            results = own_scores(Loaded(project, base, tasks, model), "locked")
+            resident.give_back(project, model)
+    log_locked(store, run_id, results, headline(results, project.evaluation))
+    return results
+
+
+def locked_base(project: Project, resident: Resident, store: Store) -> dict[str, TaskResult]:
+    """The base's own results on the locked items, looked up."""
+    base = resident.base(project)
+    return base_scores(Loaded(project, base, resident.tasks(project), base.model), store, "locked")

@@ -7,25 +7,21 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.records import Example, Generation, Message, Report, RunRecord, StepMetrics, TaskResult, Trained
-from tunery.runs import scoring
+from tunery.records import Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
 from tunery.runs.observer import Observer
-from tunery.runs.scoring import Results
+from tunery.runs.scoring import CheckpointScores, Results
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
-    from tunery.evaluation.tasks import Tasks
     from tunery.tracking.registry import ModelRef
     from tunery.tracking.run import Tracker
-    from tunery.tracking.store import Store
 
 
 @contextmanager
@@ -68,19 +64,17 @@ def input_digests(loaded: Loaded) -> dict[str, str]:
     a hub dataset's own fingerprint differs between machines.
     """
     base, tasks, data = loaded.base, loaded.tasks, loaded.rows
-    return {
+    digests = {
         "base": base.identity.revision,
         "chat_template": _digest([str(base.tokenizer.chat_template).encode()]),
         "data.train": _digest(_encoded(data.train)),
         "data.validation": _digest(_encoded(data.validation)),
-        **{f"task.{name}": _task_digest(tasks, name) for name in tasks.names},
     }
-
-
-def _task_digest(tasks: Tasks, name: str) -> str:
-    """Version and items: most of lm-eval's tasks keep their version when their dataset changes."""
-    items = [item for leaf in tasks.members.get(name, (name,)) for item in tasks.leaves[leaf].item_ids]
-    return _digest(text.encode() for text in (tasks.settings[name].version, *items))
+    for name in tasks.names:
+        # Version and items: most of lm-eval's tasks keep their version when their dataset changes.
+        items = [item for leaf in tasks.members.get(name, (name,)) for item in tasks.leaves[leaf].item_ids]
+        digests[f"task.{name}"] = _digest(text.encode() for text in (tasks.settings[name].version, *items))
+    return digests
 
 
 def _encoded(examples: Sequence[Example]) -> Iterable[bytes]:
@@ -98,15 +92,6 @@ def _digest(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
-    """The base's results: looked up in MLflow, computed only where they are missing."""
-    from tunery.evaluation.eval_mode import adapter_off
-
-    with adapter_off(loaded.model):
-        results = scoring.base_results(store, loaded.base, loaded.tasks, loaded.project.evaluation)
-    return scoring.on_split(results, split)
-
-
 def train_adapter(
     loaded: Loaded,
     tracker: Tracker,
@@ -119,9 +104,6 @@ def train_adapter(
 
     Args:
         loaded: With an adapter.
-        tracker: Logs each step.
-        observer: Shown each step.
-        work: Where checkpoints go.
         checkpoint: To resume from, if any.
         also: Called with each step's metrics too; may raise to end the training.
 
@@ -130,8 +112,10 @@ def train_adapter(
     """
     from tunery.training.fit import earlier_steps, fit
 
-    project, data = loaded.project, loaded.rows
-    steps = _planned_steps(project, len(data.train))
+    project, data, training = loaded.project, loaded.rows, loaded.project.training
+    # For the progress line; packing makes fewer.
+    batches = math.ceil(len(data.train) / (training.micro_batch_size * training.gradient_accumulation_steps))
+    steps = training.max_steps or math.ceil(batches * training.epochs)
     for earlier in earlier_steps(checkpoint) if checkpoint else ():
         tracker.log_step(earlier)  # which leaves out what the run holds already
 
@@ -142,8 +126,7 @@ def train_adapter(
         if also is not None:
             also(metrics)
 
-    training = project.training
-    scores = _CheckpointScores(loaded) if training.scores_checkpoints else None
+    scores = CheckpointScores(loaded) if training.scores_checkpoints else None
     try:
         trained = fit(
             loaded.model,
@@ -160,42 +143,6 @@ def train_adapter(
         with suppress(OSError):
             observer.end_training()
     return trained, scores.of_kept(trained) if scores is not None else None
-
-
-def _planned_steps(project: Project, rows: int) -> int:
-    """Optimizer steps, for the progress line; packing makes fewer."""
-    training = project.training
-    batch = training.micro_batch_size * training.gradient_accumulation_steps
-    return training.max_steps or math.ceil(math.ceil(rows / batch) * training.epochs)
-
-
-@dataclass
-class _CheckpointScores:
-    """Scores checkpoints on the dev items of the tasks that count, and keeps the results.
-
-    If all tasks count, a trial's own results are those of the kept checkpoint, and need not be measured again.
-    """
-
-    loaded: Loaded
-    results: list[Results] = field(default_factory=list)
-
-    def __call__(self) -> float:
-        from tunery.evaluation.result import headline
-        from tunery.evaluation.score import score_model
-
-        loaded, evaluation = self.loaded, self.loaded.project.evaluation
-        counting = scoring.only(loaded.tasks, list(scoring.primary_metrics(loaded.tasks, evaluation)))
-        self.results.append(score_model(loaded.model, loaded.base.tokenizer, counting, evaluation, split="dev"))
-        value = headline(self.results[-1], evaluation)
-        return math.nan if value is None else value
-
-    def of_kept(self, trained: Trained) -> Results | None:
-        """All results of the kept checkpoint; None if tasks are missing, another was scored, or weights were cast."""
-        steps = [metrics.step for metrics in trained.history if "validation/score" in metrics.values]
-        own = dict(zip(reversed(steps), reversed(self.results), strict=False))
-        kept = own.get(trained.kept_step)
-        whole = kept is not None and set(kept) == set(self.loaded.tasks.settings)
-        return kept if whole and self.loaded.project.adapter.method != "full" else None
 
 
 def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[ModelRef, dict[str, float]]:
@@ -230,13 +177,6 @@ def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[Mod
     return logged, costs
 
 
-def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
-    """The results of the model itself, adapter included."""
-    from tunery.evaluation.score import score_model
-
-    return score_model(loaded.model, loaded.base.tokenizer, loaded.tasks, loaded.project.evaluation, split=split)
-
-
 def answers(loaded: Loaded) -> list[str]:
     """Greedy answers to the first prompts of the validation rows."""
     from tunery.evaluation.generate import generate
@@ -257,10 +197,11 @@ def answers(loaded: Loaded) -> list[str]:
 
 def side_by_side(loaded: Loaded, base: list[str], tuned: list[str]) -> list[Generation]:
     """One row a prompt, for the table in MLflow and the spreadsheet."""
-    return [
-        Generation(_shown(prompt), reference, before, after)
-        for (prompt, reference), before, after in zip(_held_out(loaded), base, tuned, strict=True)
-    ]
+    rows = []
+    for (prompt, reference), before, after in zip(_held_out(loaded), base, tuned, strict=True):
+        shown = prompt[0].content if len(prompt) == 1 else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+        rows.append(Generation(shown, reference, before, after))
+    return rows
 
 
 def _held_out(loaded: Loaded) -> list[tuple[tuple[Message, ...], str]]:
@@ -271,10 +212,6 @@ def _held_out(loaded: Loaded) -> list[tuple[tuple[Message, ...], str]]:
         last = max(n for n, message in enumerate(messages) if message.role == "assistant")
         found.append((messages[:last], messages[last].content))
     return found
-
-
-def _shown(prompt: Sequence[Message]) -> str:
-    return prompt[0].content if len(prompt) == 1 else "\n".join(f"{m.role}: {m.content}" for m in prompt)
 
 
 def run_record(
@@ -289,8 +226,6 @@ def run_record(
     """What a run's report shows.
 
     Args:
-        loaded: What was scored.
-        run_id: The run.
         base, tuned: Results of the base and of the model; empty for a model that is no other than its base.
         split: Which items the headline is computed on.
         trained: The end of its training, if this run trained it.
@@ -309,7 +244,7 @@ def run_record(
         base=base,
         tuned=tuned,
         asked={name: loaded.tasks.primary[name] for name in loaded.tasks.names},
-        primary=scoring.primary_metrics(loaded.tasks, loaded.project.evaluation),
+        primary=loaded.tasks.counting(loaded.project.evaluation),
         split=split,
         base_text=text_metrics([row.base for row in generations], references),
         tuned_text=text_metrics([row.tuned for row in generations], references),

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 from tunery.config.project import Project
 from tunery.errors import Interrupted
 from tunery.records import RunRecord
-from tunery.runs.cache import Loaded, Resident
+from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
+from tunery.runs.scoring import base_scores, own_scores
 from tunery.runs.stages import (
     answers,
-    base_scores,
     log_inputs,
     log_settings,
     log_trained,
     opened,
-    own_scores,
     run_record,
     side_by_side,
     train_adapter,
@@ -45,8 +44,6 @@ def train(
     """Train one adapter, score it beside its base, and register it.
 
     Args:
-        project: What to do.
-        observer: Shown the progress.
         tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else ./mlflow.db.
         run_name: Name of the run in MLflow.
         resume: Id of an interrupted run to resume.
@@ -69,19 +66,31 @@ def train(
     with opened(run, resume) as (tracker, work):
         observer.step(f"run {tracker.run_id} of {project.name}")
         try:
-            return _train(project, tracker, observer, work, _resumed_from(work, observer) if resume else None)
+            checkpoint = work.checkpoint() if resume else None
+            if resume and checkpoint is None:
+                observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
+            return _train(project, tracker, observer, work, checkpoint)
         except (Interrupted, KeyboardInterrupt) as stopped:
-            _show_how_to_resume(observer, tracker.run_id, str(stopped) or "interrupted")
+            with suppress(OSError):  # a closed terminal takes no more text, and the run must still end as KILLED
+                observer.step(f"run {tracker.run_id}: {str(stopped) or 'interrupted'}")
+                observer.step(f"to resume it: the same command with --resume {tracker.run_id}")
             raise
 
 
 def _train(
     project: Project, tracker: Tracker, observer: Observer, work: WorkFolder, checkpoint: Path | None
 ) -> RunRecord:
+    from tunery.data.report import table
+
     log_settings(project, tracker)
+    # A checkpoint that is chosen by its score on dev items leaves the locked ones to report by.
+    by_score = project.training.keep_best_by == "score"
+    splits: tuple[Split, ...] = ("dev", "locked") if by_score else ("dev",)
     resident = Resident()
-    loaded = resident.load(project, _needed_splits(project), observer)
-    _show_data(loaded, observer)
+    loaded = resident.load(project, splits if project.training.scores_checkpoints else (), observer)
+    observer.show(table(loaded.rows.report))
+    for note in loaded.base.notes:
+        observer.step(note)
     log_inputs(loaded, tracker)
 
     observer.step("scoring the base, unless its scores are stored already")
@@ -94,9 +103,8 @@ def _train(
         observer.step("scoring the tuned model")
         after, tuned_answers = own_scores(tuned), answers(tuned)
 
-    # A checkpoint that was chosen by its score on dev items leaves the locked ones to report by.
-    split: Split = "locked" if project.training.keep_best_by == "score" else "all"
     generations = side_by_side(loaded, base_answers, tuned_answers)
+    split: Split = "locked" if by_score else "all"
     record = run_record(tuned, tracker.run_id, before, after, split, trained, generations)
     return publish(project, replace(record, data=loaded.rows.report), generations, logged, tracker, observer)
 
@@ -125,31 +133,3 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
     data = prepare(project.data, project.training.loss_on, project.folder, tokenizer, {}, project.training.seed)
     return preview(data, tokenizer, count)
-
-
-def _needed_splits(project: Project) -> tuple[Split, ...]:
-    """The splits that need items: one to choose a checkpoint by and, if it is chosen by score, one to report by."""
-    if project.training.keep_best_by == "score":
-        return ("dev", "locked")
-    return ("dev",) if project.training.scores_checkpoints else ()
-
-
-def _show_data(loaded: Loaded, observer: Observer) -> None:
-    from tunery.data.report import table
-
-    observer.show(table(loaded.rows.report))
-    for note in loaded.base.notes:
-        observer.step(note)
-
-
-def _resumed_from(work: WorkFolder, observer: Observer) -> Path | None:
-    found = work.checkpoint()
-    if found is None:
-        observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
-    return found
-
-
-def _show_how_to_resume(observer: Observer, run_id: str, reason: str) -> None:
-    with suppress(OSError):  # a closed terminal takes no more text, and the run must still end as KILLED
-        observer.step(f"run {run_id}: {reason}")
-        observer.step(f"to resume it: the same command with --resume {run_id}")

@@ -10,29 +10,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project
 from tunery.errors import Infeasible, InputError, Interrupted, RefError, StorageError, TaskError, TrackingError
-from tunery.records import Report, RunRecord
+from tunery.records import Report
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
-from tunery.runs.stages import (
-    base_scores,
-    log_inputs,
-    log_settings,
-    log_trained,
-    opened,
-    own_scores,
-    run_record,
-    train_adapter,
-)
+from tunery.runs.scoring import base_scores, own_scores
+from tunery.runs.stages import log_inputs, log_settings, log_trained, opened, run_record, train_adapter
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
     from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -47,10 +35,10 @@ class TrialPlan:
     # Available memory; a trial that is estimated to need more is not begun. None: no limit.
     memory_bytes: int | None = None
     report: Report | None = None  # called with each step's metrics; may raise Pruned or TimedOut
-    began: Callable[[str], None] = _ignore  # called with the run id, before anything can fail
+    began: Callable[[str], None] = lambda _: None  # called with the run id, before anything can fail
     # Called with the metrics before MLflow has the run as FINISHED: after a crash in between, the trial need not be
     # repeated.
-    ended: Callable[[dict[str, float]], None] = _ignore
+    ended: Callable[[dict[str, float]], None] = lambda _: None
     # Entered around the trial's work; may raise TimedOut in it.
     limit: Callable[[], AbstractContextManager[None]] = nullcontext
     declared: bool = False  # whether these are the project's own settings, with nothing laid over them
@@ -95,6 +83,8 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Obser
 def _trial(
     plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, observer: Observer
 ) -> dict[str, float]:
+    from tunery.statistics.paired import compare_tasks
+
     project = plan.project
     log_settings(project, tracker)
     link = plan.link(tracker)
@@ -112,7 +102,9 @@ def _trial(
         after = measured or own_scores(tuned, "dev")
 
     record = run_record(tuned, tracker.run_id, before, after, "dev", trained)
-    metrics = log_scores(project, record, tracker, logged.model_id) | costs | primary_deltas(record)
+    metrics = log_scores(project, record, tracker, logged.model_id) | costs
+    for pair in compare_tasks(record.base, record.tuned, record.shown, "dev"):
+        metrics[f"delta/{pair.task}"] = pair.difference.value  # over the base; greater is always better
     finish(record, tracker, f"{link}\n\n")
     tracker.flush()
     return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
@@ -148,13 +140,3 @@ def refuse_trial(plan: TrialPlan, settings: Mapping[str, Any], store: Store, err
         tracker.tag(**{"mlflow.note.content": f"{plan.link(tracker)}\n\n{error}"})
         tracker.log_params({f"cfg.{key}": value for key, value in flatten(dict(settings)).items()})
         raise error
-
-
-def primary_deltas(record: RunRecord) -> dict[str, float]:
-    """delta/<task>: each task's gain over the base on its primary metric; greater is always better."""
-    from tunery.statistics.paired import compare_tasks
-
-    return {
-        f"delta/{pair.task}": pair.difference.value
-        for pair in compare_tasks(record.base, record.tuned, record.shown, "dev")
-    }

@@ -15,7 +15,7 @@ from tunery.config.fingerprint import json_digest
 from tunery.config.project import Project
 from tunery.errors import RunStopped
 from tunery.records import Finalist, StudyRecord, TaskResult
-from tunery.runs.locked import locked_base, primary_of, score_locked
+from tunery.runs.scoring import locked_base, score_locked
 from tunery.search.checks import pruner_note
 from tunery.search.finals import finalists, seeded, winner_among
 from tunery.search.publish import publish_study
@@ -131,7 +131,7 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     looks = _looks(study, record.finalists)
     locked = {finalist.trial: _locked(worker, finalist) for finalist in record.finalists}
     base = locked_base(worker.project, worker.resident, worker.store)
-    primary = primary_of(worker.project, worker.resident)
+    primary = worker.resident.tasks(worker.project).counting(worker.project.evaluation)
     scored = [
         replace(one, locked=_headlines([headline(results, worker.project.evaluation) for results in locked[one.trial]]))
         for one in record.finalists

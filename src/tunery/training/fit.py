@@ -58,12 +58,7 @@ def fit(
     """
     quiet_libraries()
     _require_choice(config, data, score)
-    if resume_from is not None:
-        progress = TrainingProgress.read(resume_from)
-    else:
-        progress = TrainingProgress(config.keep_best_by)
-        if (out / FOLDER).is_dir():
-            shutil.rmtree(out / FOLDER)
+    progress = _progress(config, out, resume_from)
     forwards = Forwards(model)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     try:
@@ -87,6 +82,15 @@ def fit(
 def earlier_steps(checkpoint: Path) -> Sequence[StepMetrics]:
     """What was reported up to a checkpoint: after a kill -9, some of it may not have reached MLflow."""
     return TrainingProgress.read(checkpoint).history
+
+
+def _progress(config: TrainingConfig, out: Path, resume_from: Path | None) -> TrainingProgress:
+    """How far the run has come; a run that begins afresh deletes the checkpoints of an earlier one."""
+    if resume_from is not None:
+        return TrainingProgress.read(resume_from)
+    if (out / FOLDER).is_dir():
+        shutil.rmtree(out / FOLDER)
+    return TrainingProgress(config.keep_best_by)
 
 
 def _train(context: TrainingContext, forwards: Forwards, resume_from: Path | None) -> None:

@@ -11,7 +11,7 @@ from tunery.config.load import project_from
 from tunery.config.model import BaseConfig
 from tunery.config.project import Project
 from tunery.errors import BaseModelError, ConfigError
-from tunery.estimation.activations import Adaptation, Arithmetic, Batch, layer_bytes
+from tunery.estimation.activations import Adaptation, Arithmetic, Batch, Pass
 from tunery.estimation.architecture import Architecture, architecture_of
 from tunery.estimation.estimate import available_bytes, estimate, largest_fit
 from tunery.estimation.weights import adapted_linears, nf4_bytes, optimizer_bytes
@@ -92,7 +92,7 @@ def test_activations_are_those_that_autograd_keeps(name: str, dropout: float, tm
     model = get_peft_model(real_model(name), LoraConfig(r=8, target_modules=sorted(linears), lora_dropout=dropout))
     what = Adaptation(linears, rank=8, dropout=dropout > 0, dora=False, full=False, stored="none")
     batch = Batch(rows=3, length=96, masked=True)
-    said = sum(layer_bytes(arch, layer, FP32_CPU, what, batch) for layer in arch.layers)
+    said = sum(map(Pass(arch, FP32_CPU, what, batch).layer_bytes, arch.layers))
     # The first layer's input needs no gradient: what stands on it keeps nothing, which is counted all the same.
     assert said == pytest.approx(kept_by_autograd(model, batch), rel=0.06)
 

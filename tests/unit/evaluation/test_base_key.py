@@ -13,10 +13,10 @@ from lm_eval.config.group import AggMetricConfig
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import TaskError
 from tunery.evaluation import task_manager
-from tunery.evaluation.base_key import base_key
 from tunery.evaluation.task_manager import group_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
 from tunery.records import BaseIdentity, TaskSettings
+from tunery.runs.scoring import base_key
 
 IDENTITY = BaseIdentity("base", "sha256:ab", "nf4", "float32", "float32", "own")
 SETTINGS = TaskSettings("colours", "1.0", 0, None, True)

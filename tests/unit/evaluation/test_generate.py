@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunery.evaluation.generate import encode_prompts, generate
-from tunery.evaluation.stopping import end_of_turn, stop_ids
+from tunery.evaluation.generate import encode_prompts, end_of_turn, generate, stop_ids
 from tunery.records import Message
 
 PROMPTS = [

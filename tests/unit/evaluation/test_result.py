@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.errors import StorageError
-from tunery.evaluation.base_key import base_key
 from tunery.evaluation.items import item_id, split_of
 from tunery.evaluation.result import headline, restrict
-from tunery.evaluation.samples import read_samples, write_samples
+from tunery.evaluation.samples import file_name, read_folder
 from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
+from tunery.runs.scoring import base_key
 
 SETTINGS = TaskSettings("colours", "1.0", 0, None, True)
 IDENTITY = BaseIdentity("builtin:tiny", "abc", "nf4", "float32", "float32", "own")
@@ -127,21 +125,11 @@ def test_an_items_name_does_not_depend_on_the_order_of_its_fields() -> None:
 
 def test_samples_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     found = result([1.0, 0.0], ["dev", "locked"])
-    (path,) = write_samples({"group::colours/red": found}, tmp_path)
-    assert path.parent == tmp_path / "samples"
-    (name, back), *rest = read_samples(tmp_path).items()
+    found.samples.to_parquet(tmp_path / file_name("group::colours/red"), index=False)
+    (name, back), *rest = read_folder(tmp_path).items()
     assert (name, rest) == ("group::colours/red", [])
     back["loglikelihoods"] = back["loglikelihoods"].map(list)
     pd.testing.assert_frame_equal(back, found.samples, check_dtype=False)
-
-
-def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(StorageError, match="No space left on device"):
-        write_samples({"colours": result([1.0], ["dev"])}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +14,7 @@ from tunery.reporting.figures import BLUE, GREY, ORANGE, PALE, finish, one_axes
 from tunery.statistics.paired import TaskDifference
 
 _HEIGHT_INCHES, _WIDTH_INCHES = 4.0, 7.0
+_WINDOW = 10  # steps of the running mean
 
 
 def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
@@ -20,7 +22,8 @@ def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
     figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
     steps, losses = series(history, "train/loss")
     axes.plot(steps, losses, color=PALE, linewidth=1, label="train/loss")
-    axes.plot(steps, _running_mean(losses), color=BLUE, linewidth=2, label="train/loss, running mean")
+    means = [fmean(losses[max(0, end - _WINDOW) : end]) for end in range(1, len(losses) + 1)]
+    axes.plot(steps, means, color=BLUE, linewidth=2, label="train/loss, running mean")
     steps, losses = series(history, "validation/nll")
     if steps:
         axes.plot(steps, losses, color=ORANGE, marker="o", linewidth=2, label="validation/nll")
@@ -39,22 +42,15 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     if len(points) < 2:
         return None
     figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
-    axes.plot(
-        [nll for nll, _, _ in points], [score for _, score, _ in points], color=BLUE, marker="o", label="checkpoints"
-    )
+    losses, scores, _ = zip(*points, strict=True)
+    axes.plot(losses, scores, color=BLUE, marker="o", label="checkpoints")
     for place, (nll, score, step) in enumerate(points):
-        above = 8 if place % 2 == 0 else -14  # late checkpoints lie close together
-        axes.annotate(
-            f"step {step}", (nll, score), textcoords="offset points", xytext=(0, above), fontsize=8, ha="center"
-        )
+        offset = (0, 8 if place % 2 == 0 else -14)  # late checkpoints lie close together
+        axes.annotate(f"step {step}", (nll, score), xytext=offset, textcoords="offset points", fontsize=8, ha="center")
     axes.margins(x=0.1, y=0.15)
     axes.invert_xaxis()
-    _finish(
-        axes,
-        "validation loss, nats per target token (better to the right)",
-        "score on dev items",
-        "Does lower loss mean a better score?",
-    )
+    loss = "validation loss, nats per target token (better to the right)"
+    _finish(axes, loss, "score on dev items", "Does lower loss mean a better score?")
     return figure
 
 
@@ -64,12 +60,13 @@ def scores_plot(pairs: Sequence[TaskDifference]) -> Figure | None:
         return None
     figure, axes = one_axes(1.4 + 0.6 * len(pairs), _WIDTH_INCHES)
     for row, pair in enumerate(pairs):
+        sides = [[max(0.0, pair.delta - pair.low)], [max(0.0, pair.high - pair.delta)]]
         axes.plot([pair.base, pair.tuned], [row, row], color=PALE, linewidth=4, zorder=1)
         axes.scatter(pair.base, row, color=GREY, s=70, zorder=2, label="base" if row == 0 else None)
         axes.errorbar(
             pair.tuned,
             row,
-            xerr=_error_bars(pair),
+            xerr=None if math.isnan(pair.low) else sides,
             color=BLUE,
             marker="o",
             markersize=8,
@@ -84,21 +81,10 @@ def scores_plot(pairs: Sequence[TaskDifference]) -> Figure | None:
     return figure
 
 
-def _error_bars(pair: TaskDifference) -> list[list[float]] | None:
-    """How far the interval goes to each side; None without an interval."""
-    if math.isnan(pair.low):
-        return None
-    return [[max(0.0, pair.delta - pair.low)], [max(0.0, pair.high - pair.delta)]]
-
-
 def series(history: Sequence[StepMetrics], name: str) -> tuple[list[int], list[float]]:
     """Steps and values of one metric, in order."""
     points = [(step.step, step.values[name]) for step in history if name in step.values]
     return [step for step, _ in points], [value for _, value in points]
-
-
-def _running_mean(values: Sequence[float], window: int = 10) -> list[float]:
-    return [sum(values[max(0, end - window) : end]) / min(window, end) for end in range(1, len(values) + 1)]
 
 
 def _finish(axes: Axes, x: str, y: str, title: str) -> None:

@@ -35,13 +35,14 @@ def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
     for name in (items, "base", "tuned", "delta", "95% interval", "p"):
         table.add_column(name, justify="right")
     for pair in pairs:
+        colour = "green" if pair.difference.value > 0 else "red"
         table.add_row(
             Text(named(pair, record)),
             Text(pair.metric),
             str(pair.items),
             number(pair.base, 3),
             number(pair.tuned, 3),
-            Text(signed(pair.delta, 3), style=_colour(pair)),
+            Text(signed(pair.delta, 3), style=colour if pair.difference.p_value < _SURE else "dim"),
             interval(pair.low, pair.high, 3, sign=True),
             p_cell(pair.difference.p_value),
         )
@@ -55,9 +56,3 @@ def _own_scores(record: RunRecord) -> Table:
     for task, metric in record.shown.items():
         table.add_row(Text(task), Text(metric), with_error(record.base.get(task), metric))
     return table
-
-
-def _colour(pair: TaskDifference) -> str:
-    if pair.difference.p_value >= _SURE:
-        return "dim"
-    return "green" if pair.difference.value > 0 else "red"

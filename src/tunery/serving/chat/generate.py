@@ -50,7 +50,7 @@ class Writer:
         Raises:
             DataError: If the chat template refuses the conversation, or it is too long for the model.
         """
-        from tunery.evaluation.stopping import stop_ids
+        from tunery.evaluation.generate import stop_ids
 
         prompt = self._encode(messages, sampling)
         stops = set(stop_ids(self.model, self.tokenizer))

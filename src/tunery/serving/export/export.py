@@ -182,7 +182,7 @@ def _write_space(source: ExportedModel, request: ExportRequest, observer: Observ
     """Write a Space; it holds only the adapter if the base is on the Hub, since its repository must be small."""
     from transformers import AutoTokenizer
 
-    from tunery.evaluation.stopping import stop_ids
+    from tunery.evaluation.generate import stop_ids
     from tunery.serving.export.space_folder import examples, write_space
 
     model = place / "model"

@@ -122,8 +122,7 @@ class ServedModel:
         import torch
 
         from tunery.evaluation.eval_mode import undisturbed
-        from tunery.evaluation.generate import NO_RULES
-        from tunery.evaluation.stopping import stop_ids
+        from tunery.evaluation.generate import NO_RULES, stop_ids
 
         ids = torch.tensor([self._prompt_ids(talk)], device=self._model.device)
         with undisturbed(self._model):
