@@ -1,4 +1,4 @@
-"""The run's score, restriction to a split, the samples on disk, and the key of a base's scores."""
+"""The run's score, restriction to a split, and the samples on disk."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from tunery.config.evaluation import EvaluationConfig
 from tunery.evaluation.items import item_id, split_of
 from tunery.evaluation.result import headline, restrict
 from tunery.evaluation.samples import file_name, read_folder
-from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
-from tunery.runs.scoring import base_key
+from tunery.records import Score, TaskResult, TaskSettings
 
 SETTINGS = TaskSettings("colours", "1.0", 0, None, True)
-IDENTITY = BaseIdentity("builtin:tiny", "abc", "nf4", "float32", "float32", "own")
 
 
 def result(values: list[float], splits: list[str], tasks: list[str] | None = None, **changes: Any) -> TaskResult:
@@ -130,30 +128,3 @@ def test_samples_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     assert (name, rest) == ("group::colours/red", [])
     back["loglikelihoods"] = back["loglikelihoods"].map(list)
     pd.testing.assert_frame_equal(back, found.samples, check_dtype=False)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model": "other"},
-        {"revision": "def"},
-        {"quantization": "none"},
-        {"dtype": "bfloat16"},
-        {"compute_dtype": "bfloat16"},
-        {"chat_template": "added ChatML"},
-    ],
-)
-def test_another_base_has_another_key(change: dict[str, str]) -> None:
-    assert base_key(dataclasses.replace(IDENTITY, **change), SETTINGS) != base_key(IDENTITY, SETTINGS)
-
-
-@pytest.mark.parametrize(
-    "change", [{"task": "other"}, {"version": "1.1"}, {"few_shot": 5}, {"limit": 10}, {"chat_template": False}]
-)
-def test_other_task_settings_have_another_key(change: dict[str, Any]) -> None:
-    assert base_key(IDENTITY, dataclasses.replace(SETTINGS, **change)) != base_key(IDENTITY, SETTINGS)
-
-
-def test_the_key_is_stable_over_releases_and_ignores_what_decides_nothing() -> None:
-    described = dataclasses.replace(IDENTITY, license="apache-2.0", details={"parameters": 2_000_000})
-    assert base_key(described, SETTINGS) == base_key(IDENTITY, SETTINGS) == "2b8b16806349b79d"

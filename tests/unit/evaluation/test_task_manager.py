@@ -1,8 +1,7 @@
-"""When a kept base score may be used again: never after anything that decides it has changed."""
+"""Versions of tasks and groups: another one after anything that decides a score has changed."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,27 +14,7 @@ from tunery.errors import TaskError
 from tunery.evaluation import task_manager
 from tunery.evaluation.task_manager import group_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
-from tunery.records import BaseIdentity, TaskSettings
-from tunery.runs.scoring import base_key
-
-IDENTITY = BaseIdentity("base", "sha256:ab", "nf4", "float32", "float32", "own")
-SETTINGS = TaskSettings("colours", "1.0", 0, None, True)
-
-
-@pytest.mark.parametrize("detail", ["template_sha256", "double_quantization"])
-def test_details_that_decide_a_score_are_part_of_its_key(detail: str) -> None:
-    keys = {base_key(dataclasses.replace(IDENTITY, details={detail: value}), SETTINGS) for value in ("a", "b")}
-    assert len(keys) == 2
-
-
-def test_a_folder_has_the_same_key_under_every_name() -> None:
-    elsewhere = dataclasses.replace(IDENTITY, model="/models/base")
-    assert base_key(elsewhere, SETTINGS) == base_key(IDENTITY, SETTINGS)
-
-
-def test_a_hub_models_name_is_part_of_its_key() -> None:
-    commit = dataclasses.replace(IDENTITY, revision="c0ffee")
-    assert base_key(dataclasses.replace(commit, model="someone/else"), SETTINGS) != base_key(commit, SETTINGS)
+from tunery.records import TaskSettings
 
 
 def group(*children: str, weight_by_size: bool = True) -> Any:
