@@ -90,13 +90,12 @@ def _mean_of_tasks(name: str, parts: Sequence[TaskResult]) -> dict[str, Score]:
         if len(found) < len(parts):
             continue
         errors = [score.stderr for score in found if score.stderr is not None]
+        stderr = math.sqrt(math.fsum(error**2 for error in errors)) / len(found)
         scores[metric] = dataclasses.replace(
             first,
             task=name,
             value=math.fsum(score.value for score in found) / len(found),
-            stderr=math.sqrt(math.fsum(error**2 for error in errors)) / len(found)
-            if len(errors) == len(found)
-            else None,
+            stderr=stderr if len(errors) == len(found) else None,
             items=sum(score.items for score in found),
         )
     return scores

@@ -80,14 +80,10 @@ def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> 
 
     with ExitStack() as stack:
         stack.enter_context(_without_processes())
+        lent = {name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()}
         found = evaluate(
             lm=lm,
-            task_dict={
-                "tasks": {
-                    name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()
-                },
-                "groups": dict(tasks.groups),
-            },
+            task_dict={"tasks": lent, "groups": dict(tasks.groups)},
             bootstrap_iters=_BOOTSTRAP_ITERS,
             log_samples=True,
             apply_chat_template=tasks.chat_template,
