@@ -42,7 +42,7 @@ def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
             str(pair.items),
             number(pair.base, 3),
             number(pair.tuned, 3),
-            Text(signed(pair.delta, 3), style=colour if pair.difference.p_value < _SURE else "dim"),
+            Text(signed(pair.delta, 3), style="dim" if pair.difference.p_value >= _SURE else colour),
             interval(pair.low, pair.high, 3, sign=True),
             p_cell(pair.difference.p_value),
         )
