@@ -31,7 +31,7 @@ _TRIED = 10  # runs of one key that are read before the result counts as lost
 
 
 def find(store: Store, key: str) -> TaskResult | None:
-    """The result that was kept under a key (evaluation.base_key of the base and the task), in any experiment.
+    """The result that was kept under a key (runs.scoring.base_key of the base and the task), in any experiment.
 
     None if there is none, or its files are damaged or gone.
     """
