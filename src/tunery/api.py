@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tunery.config.project import Project
-    from tunery.estimation.estimate import EstimatedRun
+    from tunery.estimation.command import EstimatedRun
     from tunery.promotion.report import Verdict
     from tunery.records import RunRecord, StudyRecord
 
@@ -348,7 +348,7 @@ def estimate(
         needed.memory.total_bytes, needed.largest.micro_batch_size
         ```
     """
-    from tunery.estimation.estimate import estimate_run, settings_of
+    from tunery.estimation.command import estimate_run, settings_of
 
     if project is None:
         return estimate_run(settings_of(None, base, _pairs(overrides)), memory)

@@ -27,7 +27,7 @@ def estimate(context: click.Context, project: str | None, base: str | None, memo
     config: no weights are loaded or downloaded.
     """
     from tunery.cli.terminal import Terminal
-    from tunery.estimation.estimate import estimate_run, settings_of
+    from tunery.estimation.command import estimate_run, settings_of
 
     chosen = project if project is not None or base is not None else _DEFAULT_PROJECT
     with Terminal() as terminal:

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tunery.config.load import Overrides, load_project, project_from
 from tunery.config.project import Project
-from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
-from tunery.errors import ConfigError, Fault
 from tunery.estimation.architecture import architecture_of
 from tunery.estimation.phases import Phases
 from tunery.models.device import resolve_device
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 # Python with torch, transformers, TRL and lm-eval imported: 533 MiB resident, measured on Linux, rounded up. A CUDA
 # context with its kernels is taken as 700 MiB: assumed, it depends on card and driver.
@@ -71,65 +63,6 @@ class Fit:
     # What keeps each of the three from being larger, in their order: training, validation, scoring or generation, which
     # would need more memory; positions, of which the base has no more; "" for nothing.
     limits: tuple[str, str, str] = ("", "", "")
-
-
-@dataclass(frozen=True)
-class EstimatedRun:
-    """What a run needs beside what there is."""
-
-    project: Project  # the settings of the run
-    memory: MemoryEstimate  # bytes by part, of training and of evaluation
-    largest: Fit  # the largest run that fits
-    available_bytes: int  # memory of the card that was named, or of this machine
-
-    def table(self) -> RenderableType:
-        """All of it, for a terminal."""
-        from tunery.estimation.table import estimate_table
-
-        return estimate_table(self.project, self.memory, self.largest, self.available_bytes)
-
-
-def settings_of(project: str | None, base: str | None, overrides: Overrides = ()) -> Project:
-    """The settings that are estimated.
-
-    Args:
-        project: A project's file or folder; without one, the default settings on `base`.
-        base: Hub id, folder or builtin:tiny instead of the project's base.
-        overrides: Pairs of dotted key and YAML value.
-
-    Raises:
-        ConfigError: If the project or an override breaks a rule.
-    """
-    if project is not None:
-        return load_project(project, [*([("base.model", base)] if base is not None else []), *overrides])
-    # Nothing is read from the source: only the settings count.
-    tree: dict[str, Any] = {"name": "estimate", "base": {"model": base}, "data": {"train": [{"source": "rows.jsonl"}]}}
-    return project_from(tree, "estimate", Path.cwd(), overrides)
-
-
-def estimate_run(project: Project, memory: str | None = None) -> EstimatedRun:
-    """What training and evaluation need, and the largest run that fits.
-
-    Args:
-        project: The settings.
-        memory: Of a card, "24 GiB", here or not; without it, this machine's.
-
-    Raises:
-        ConfigError: If `memory` breaks a rule, or the device is missing.
-        BaseModelError: If the base is missing or its architecture unknown.
-    """
-    wanted = project.training.device
-    if memory is None:
-        device = resolve_device(wanted)
-        available = available_bytes(device)
-    else:
-        try:
-            available = parse_bytes(memory)
-        except ValueError:
-            raise ConfigError("estimate", Fault("--memory", BYTES_RULE, memory, unit_advice(memory))) from None
-        device = "cuda" if wanted in ("auto", "cuda") else resolve_device(wanted)
-    needed = estimate(project, device=device)
-    return EstimatedRun(project, needed, largest_fit(project, available, device=device), available)
 
 
 def estimate(

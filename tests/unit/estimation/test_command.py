@@ -10,8 +10,8 @@ from rich.console import Console
 
 from tunery.config.load import project_from
 from tunery.config.project import Project
+from tunery.estimation.command import estimate_table
 from tunery.estimation.estimate import Fit, MemoryEstimate
-from tunery.estimation.table import estimate_table
 
 GIB = 2**30
 SAID = MemoryEstimate(
