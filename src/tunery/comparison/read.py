@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunery.comparison.conditions import is_bare, metrics_of, task_scores
-from tunery.comparison.deduplicate import by_one_metric, latest, with_evaluations
+from tunery.comparison.conditions import by_one_metric, is_bare, latest, metrics_of, task_scores, with_evaluations
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.reporting.text import settings_text

@@ -13,28 +13,19 @@ from tunery.statistics.ranks import TaskRanks
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """One contender on one task; its score where `task` is SCORE.
-
-    Args:
-        value: Mean over its seeds, in the metric's own direction.
-        spread: Standard deviation from seed to seed; None for one seed.
-        low, high: Confidence interval of the value, from items and seeds; NaN where no error is known.
-        stderr: Standard error behind that interval, or None.
-        base: The base's own value on the same items; None where nobody measured it.
-        gain: How much better than the base; None without a base.
-    """
+    """One contender on one task; its score where `task` is SCORE."""
 
     task: str
     metric: str
-    value: float
-    spread: float | None
-    low: float
+    value: float  # mean over its seeds, in the metric's own direction
+    spread: float | None  # standard deviation from seed to seed; None for one seed
+    low: float  # confidence interval of the value, from items and seeds; NaN where no error is known
     high: float
-    stderr: float | None
+    stderr: float | None  # standard error behind that interval
     items: int
     higher_is_better: bool = True
-    base: float | None = None
-    gain: Difference | None = None
+    base: float | None = None  # the base's own value on the same items; None if unknown
+    gain: Difference | None = None  # how much better than the base; None without a base
 
     @property
     def delta(self) -> float | None:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
-from tunery.comparison.conditions import conflicts
-from tunery.comparison.entries import RunEntry
+from tunery.comparison.entries import RunEntry, conflicts
 from tunery.comparison.groups import group_runs
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
