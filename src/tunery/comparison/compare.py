@@ -102,7 +102,7 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
 
 
 def _refuse_named_nan(entries: Sequence[RunEntry]) -> None:
-    """A run that was asked for by name is not set apart silently: InputError with each of its scores that is no number."""
+    """A run that was asked for by name is not set apart silently: a score of it that is no number raises InputError."""
     faults = [
         Fault(f"{entry.name} ({entry.run_id}): {task} is {score.value}", advice="Score it again: tunery evaluate.")
         for entry in entries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import RunEntry, Votes
@@ -41,11 +41,6 @@ class WinRate:
     rate: float
     low: float
     high: float
-
-    @property
-    def is_open(self) -> bool:
-        """Whether both may be preferred as often."""
-        return self.low <= 0.5 <= self.high
 
 
 @dataclass(frozen=True)
@@ -122,9 +117,3 @@ class Comparison:
     def main(self) -> Board:
         """The largest set of runs that agree."""
         return self.boards[0]
-
-    @property
-    def runs(self) -> Sequence[RunEntry]:
-        """Every run of the comparison, ranked or not."""
-        ranked = [run for board in self.boards for contender in board.contenders for run in contender.runs]
-        return [*ranked, *(one.run for one in self.unranked)]
