@@ -239,8 +239,7 @@ def _in_own_direction(cell: ScoreCell, score: TaskScore) -> ScoreCell:
 
 def _win_rate(runs: Sequence[RunEntry], confidence: float) -> WinRate | None:
     """Wins among the votes that chose, with Wilson's interval; None where nobody chose."""
-    given = [run.votes for run in runs if run.votes is not None]
-    votes = Votes(*(sum(getattr(one, name) for one in given) for name in ("wins", "ties", "losses")))
+    votes = Votes.together([run.votes for run in runs if run.votes is not None])
     chosen = votes.wins + votes.losses
     if not chosen:
         return None

@@ -40,6 +40,11 @@ class Votes:
     ties: int
     losses: int
 
+    @classmethod
+    def together(cls, votes: Sequence[Votes]) -> Votes:
+        """The sum of several."""
+        return cls(sum(one.wins for one in votes), sum(one.ties for one in votes), sum(one.losses for one in votes))
+
 
 @dataclass(frozen=True)
 class SamplesLocation:

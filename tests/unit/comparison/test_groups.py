@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
@@ -166,6 +166,7 @@ def test_those_who_agree_with_nobody_are_listed_with_their_reasons() -> None:
     assert all("solved example" in one.reason for one in unranked)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([None, "0", "5"]), st.sampled_from([None, "1", "2"])), min_size=1, max_size=9)
 )
