@@ -77,11 +77,7 @@ def compare_runs(
 
 
 def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[RunEntry], list[str]]:
-    """The selected runs, with the answers of those that are tested item by item, and notes for the reader.
-
-    Raises:
-        InputError: If nothing matches.
-    """
+    """The selected runs, with the answers of those that are tested item by item, and notes for the reader."""
     from tunery.comparison.read import read
     from tunery.comparison.samples import best_configurations, with_answers, with_curves
 

@@ -60,14 +60,7 @@ class _Task:
 def configurations(
     group: Group, names: Mapping[tuple[str, ...], str], options: PairTestOptions
 ) -> tuple[list[Configuration], list[ItemClusters], list[str]]:
-    """One contender for each configuration.
-
-    Args:
-        names: By `configuration_of`.
-
-    Returns:
-        Configurations in the order of their first runs, the clusters of each of the board's tasks, and notes.
-    """
+    """One contender for each configuration, named by `configuration_of`; the clusters of each task; and notes."""
     rows, notes = _rows(group)
     tasks = [_task(name, group.runs) for name in group.tasks]
     others = _agreeing(group)

@@ -46,10 +46,7 @@ def group_runs(runs: Sequence[RunEntry]) -> tuple[list[Group], list[UnrankedRun]
 
     A set is larger when it has more scores: runs times tasks, of the tasks that count in any run's project. A condition
     that a run did not record agrees with every value, which the set's `unrecorded` says. Further sets say how they
-    differ from the first.
-
-    Returns:
-        The sets, and the runs that fit into none: no score, or one that is no number.
+    differ from the first. The other runs fit into none: no score, or one that is no number.
     """
     fit, refused = [], []
     for run in runs:
@@ -72,8 +69,7 @@ def group_runs(runs: Sequence[RunEntry]) -> tuple[list[Group], list[UnrankedRun]
         for run in found.runs:
             del left[id(run)]
     for run, conditions in left.values():
-        alone = _against(groups[0], Group(tuple(conditions), (run,), conditions))
-        refused.append(UnrankedRun(run, alone.reason))
+        refused.append(UnrankedRun(run, _against(groups[0], Group(tuple(conditions), (run,), conditions)).reason))
     return groups, refused
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -35,14 +35,10 @@ def rank(
         confidence: Of every interval; 1 - confidence bounds the chance that any of a board's places rests on a false
             "better", and the chance that any of its statements about single tasks does.
         seed: Of the permutation tests.
-        tested: Configurations of a board at most that are tested against one another: the best.
-
-    Returns:
-        The main board, the boards that were set apart, and the runs that cannot be ranked.
+        tested: How many of a board's best configurations are tested against one another, at most.
 
     Raises:
-        InputError: If there is no run, or none with a score that can be ranked, no such confidence, or fewer than two
-            are to be tested.
+        InputError: If no run can be ranked, there is no such confidence, or fewer than two are to be tested.
     """
     if not 0.5 <= confidence < 1:
         raise InputError("compare", Fault("confidence", "at least 0.5 and below 1", confidence, "Try 0.95."))
@@ -66,20 +62,14 @@ def _named(runs: Sequence[RunEntry]) -> dict[tuple[str, ...], str]:
     for run in runs:
         rows[configuration_of(run)].append(run)
     names = {key: _common_name([run.name for run in members]) for key, members in rows.items()}
-    tellers: list[Callable[[RunEntry], str]] = [
-        lambda run: run.trained_on,
-        lambda run: run.method,
-        lambda run: run.version or "",
-        lambda run: run.run_id[:8],
-    ]
-    for tell in tellers:
+    facts = {key: (run.trained_on, run.method, run.version or "", run.run_id[:8]) for key, (run, *_) in rows.items()}
+    for place in range(4):  # each fact in turn, where names are still equal
         told: dict[str, set[str]] = defaultdict(set)
         for key, name in names.items():
-            told[name].add(tell(rows[key][0]))
-        names = {
-            key: f"{name} ({what})" if len(told[name]) > 1 and (what := tell(rows[key][0])) else name
-            for key, name in names.items()
-        }
+            told[name].add(facts[key][place])
+        for key, name in names.items():
+            if len(told[name]) > 1 and facts[key][place]:
+                names[key] = f"{name} ({facts[key][place]})"
     return names
 
 

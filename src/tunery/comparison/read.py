@@ -31,10 +31,7 @@ _NOT_DECISIVE = (_SEED, "cfg.training.device", "import.seed")
 
 
 def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]:
-    """Read the selected runs: the latest of each configuration, seed and way of asking.
-
-    Returns:
-        The entries, without their answers, and notes on what was left out.
+    """The selected runs without their answers, the latest of each configuration, seed and way of asking; and notes.
 
     Raises:
         InputError: If no run has a score, or something that was named does not exist.
@@ -59,7 +56,7 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
     bare, is_import = is_bare(run), tags.get("tunery.kind") == "import"
     settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
     configuration = _configuration(run, settings)
-    tasks = task_scores(run)
+    tasks, seed = task_scores(run), params.get(_SEED, params.get("import.seed", ""))
     outputs = run.outputs.model_outputs if run.outputs is not None else []
     return RunEntry(
         run_id=run.info.run_id,
@@ -70,7 +67,7 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
         method=sys.intern(tags.get("tunery.method", "")),
         trained_on="" if bare else sys.intern(tags.get("tunery.datasets", "") or _sources_of(params)),
         configuration=configuration,
-        seed=None if bare else _whole(params.get(_SEED, params.get("import.seed"))),
+        seed=int(seed) if not bare and re.fullmatch(r"-?\d+", seed) else None,
         tasks=tasks,
         base_revision=sys.intern(tags.get("tunery.base_revision", params.get("input.base", ""))),
         costs={name: metrics[name] for name in COSTS if name in metrics},
@@ -133,13 +130,6 @@ def _notes(run: Run) -> Iterable[str]:
         yield tags["tunery.import_note"]
     if tags.get("tunery.pruned"):
         yield f"pruned at {tags['tunery.pruned']}"
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else None
-
-
-# ---- votes
 
 
 def votes_of(entry: RunEntry, votes: Mapping[str, Votes]) -> Votes | None:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
@@ -29,12 +29,7 @@ CURVES = ("train/loss", "validation/nll")
 
 
 def best_configurations(entries: Sequence[RunEntry], most: int) -> list[RunEntry]:
-    """The runs that are tested item by item: the best configurations of the largest set with the same tasks.
-
-    Args:
-        entries: All that are compared.
-        most: How many configurations at most, each with all of its seeds.
-    """
+    """The runs to test item by item: all seeds of the best configurations, the largest set of equal tasks first."""
     tasks = counting_anywhere(entries)
     sets: dict[frozenset[str], dict[str, list[RunEntry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
@@ -54,17 +49,16 @@ def best_configurations(entries: Sequence[RunEntry], most: int) -> list[RunEntry
 
 def with_curves(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
     """The same entries with their loss curves: one request a curve, so only for a few runs."""
-    with refusals(store.uri):
-        return [replace(entry, curves=_curves(store, entry)) for entry in entries]
-
-
-def _curves(store: Store, entry: RunEntry) -> dict[str, list[tuple[int, float]]]:
-    found = {}
-    for name in CURVES if entry.kind in ("train", "trial", "import") else ():
-        history = store.client.get_metric_history(entry.run_id, name)
-        points = {point.step: point.value for point in history}  # a resumed run may hold a step twice
-        if len(points) > 1:
-            found[name] = sorted(points.items())
+    found = []
+    for entry in entries:
+        curves = {}
+        for name in CURVES if entry.kind in ("train", "trial", "import") else ():
+            with refusals(store.uri):
+                history = store.client.get_metric_history(entry.run_id, name)
+            points = {point.step: point.value for point in history}  # a resumed run may hold a step twice
+            if len(points) > 1:
+                curves[name] = sorted(points.items())
+        found.append(replace(entry, curves=curves))
     return found
 
 
@@ -114,22 +108,19 @@ class _Answers:
         """The base's answers to the same items, of the latest that has them; None if none were kept."""
         if location.is_bare or not location.base:
             return None
-        frames = (self._of_base(base.location, score) for base in self.bases if base.fits(location, score))
-        found = (_of_items(frame, own["item_id"]) for frame in frames if frame is not None)
-        return next((frame for frame in found if frame is not None), None)
+        for base in self.bases:
+            frame = self._of_base(base.location, score) if base.fits(location, score) else None
+            if frame is not None:
+                found = frame[frame["item_id"].isin(own["item_id"])]
+                if len(found) == len(own) and set(found["item_id"]) == set(own["item_id"]):
+                    return found.drop(columns="split", errors="ignore")
+        return None
 
     def _of_base(self, location: SamplesLocation, score: TaskScore) -> pd.DataFrame | None:
         key = (location.run_id, score.metric)
         if key not in self._of_bases:
             self._of_bases[key] = _load(self.store, location, score.task, score.metric)
         return self._of_bases[key]
-
-
-def _of_items(frame: pd.DataFrame, items: pd.Series[Any]) -> pd.DataFrame | None:
-    """The answers to these items; None if some are missing."""
-    found = frame if len(frame) == len(items) else frame[frame["item_id"].isin(items)]
-    same = len(found) == len(items) and set(found["item_id"]) == set(items)
-    return found.drop(columns="split", errors="ignore") if same else None
 
 
 def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:

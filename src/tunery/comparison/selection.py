@@ -39,12 +39,6 @@ class Selection:
     runs: tuple[str, ...] = ()  # run ids
     versions: tuple[str, ...] = ()  # models:/name/3 or name@alias
 
-    @property
-    def searches(self) -> bool:
-        """Whether runs are searched for: something narrows the search, or nothing at all is given."""
-        narrowed = any((self.projects, self.experiments, self.studies, self.tags, self.filter, self.kinds))
-        return narrowed or not (self.runs or self.versions or self.imported)
-
     def __str__(self) -> str:
         texts = []
         for field in fields(self):
@@ -119,20 +113,22 @@ def _named(store: Store, selection: Selection) -> dict[str, Run]:
     return {run_id: found[run_id] for run_id in wanted}
 
 
-def _searched(store: Store, selection: Selection) -> Iterator[Run]:
-    if selection.imported:
+def _searched(store: Store, chosen: Selection) -> Iterator[Run]:
+    """Runs that the fields other than `runs` and `versions` find; all runs if nothing at all is given."""
+    if chosen.imported:
         yield from search_runs(store, is_tagged("tunery.kind", "import"), FINISHED)
-    if not selection.searches:
+    narrowed = (chosen.projects, chosen.experiments, chosen.studies, chosen.tags, chosen.filter, chosen.kinds)
+    if not any(narrowed) and (chosen.imported or chosen.runs or chosen.versions):
         return
-    places = _experiment_ids(store, selection.experiments) if selection.experiments else None
-    kinds = selection.kinds or (("trial",) if selection.studies else COMPARED)
-    tags = [is_tagged(name, value) for name, value in selection.tags]
-    projects = [is_tagged("tunery.project", name) for name in selection.projects]
-    studies = [_of_study(name) for name in selection.studies]
+    places = _experiment_ids(store, chosen.experiments) if chosen.experiments else None
+    kinds = chosen.kinds or (("trial",) if chosen.studies else COMPARED)
+    tags = [is_tagged(name, value) for name, value in chosen.tags]
+    projects = [is_tagged("tunery.project", name) for name in chosen.projects]
+    studies = [_of_study(name) for name in chosen.studies]
     # MLflow's filters know no OR: one search for each combination.
     for kind, *clauses in product(kinds, projects or [""], studies or [""]):
         found = [is_tagged("tunery.kind", kind), FINISHED, *tags, *filter(None, clauses)]
-        yield from search_runs(store, *found, within=places, user_filter=selection.filter)
+        yield from search_runs(store, *found, within=places, user_filter=chosen.filter)
 
 
 def _experiment_ids(store: Store, names: Sequence[str]) -> list[str]:

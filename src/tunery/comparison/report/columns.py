@@ -39,9 +39,7 @@ class TableSection:
 def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> list[TableSection]:
     """Every table: the main board's, then one for each board that was set apart, then the runs on none.
 
-    Args:
-        narrow: For a terminal or a printed page: only the columns that say which is best.
-        brief: For a terminal: notes on single runs are counted, not listed.
+    A terminal and a printed page are narrow: only the columns that say which is best. A terminal is brief, too.
     """
     main = comparison.main
     found = [
@@ -144,14 +142,14 @@ def matrix(board: Board) -> TableSection | None:
     """Mean score and delta of the configurations trained on a dataset (rows), by what they were evaluated on."""
     rows, tasks = means(board), shown_tasks(board)
     counts = Counter(one.first.trained_on for one in board.contenders)
-    texts = [(name, str(counts[name]), *(_mean_text(*found[task]) for task in tasks)) for name, found in rows.items()]
+    texts = []
+    for name, found in rows.items():
+        deltas = ["" if math.isnan(found[task][1]) else f" ({signed(found[task][1], 3)})" for task in tasks]
+        cells = [number(found[task][0], 3) + delta for task, delta in zip(tasks, deltas, strict=True)]
+        texts.append((name, str(counts[name]), *cells))
     headings = ("trained on", " configurations", *(f" {_named(board, task)}" for task in tasks))
     title = "Trained on × evaluated on: mean score (mean delta from the base)"
     return TableSection(title, headings, tuple(texts)) if rows else None
-
-
-def _mean_text(value: float, delta: float) -> str:
-    return number(value, 3) + ("" if math.isnan(delta) else f" ({signed(delta, 3)})")
 
 
 def means(board: Board) -> dict[str, dict[str, tuple[float, float]]]:

@@ -44,9 +44,6 @@ def places(contender: LeaderboardRow) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-# ---- sentences
-
-
 def _best(board: Board) -> Iterator[str]:
     best = board.contenders[0]
     over = f", {signed(best.score.gain.value, 3)} over its base" if best.score.gain else ""
@@ -125,20 +122,16 @@ def _size(value: float, adjusted: float) -> str:
 def _over_base(board: Board, confidence: float) -> Iterator[str]:
     """Gains over the base; then the ranks over all tasks."""
     gains = [(one.name, one.score.gain) for one in board.contenders if one.score.gain is not None]
-    sure = [(name, gain) for name, gain in gains if gain.is_sure(confidence)]
+    sized = [(f"{name} ({_size(gain.value, gain.adjusted)})", gain) for name, gain in gains]
+    sure = [(text, gain.value) for text, gain in sized if gain.is_sure(confidence)]
+    without = [one for one in board.contenders if one.score.base is None]
     kinds = {
-        "Better than the base": [
-            f"{name} ({_size(gain.value, gain.adjusted)})" for name, gain in sure if gain.value > 0
-        ],
-        "Worse than the base": [
-            f"{name} ({_size(gain.value, gain.adjusted)})" for name, gain in sure if gain.value < 0
-        ],
+        "Better than the base": [text for text, value in sure if value > 0],
+        "Worse than the base": [text for text, value in sure if value < 0],
         "Not surely different from the base": [name for name, gain in gains if gain.adjusted > 1 - confidence],
         f"Not tested against the base, {_WHY}": [name for name, gain in gains if math.isnan(gain.adjusted)],
         "No base score on the same items in the same precision": [
-            one.name
-            for one in board.contenders
-            if one.score.base is None and one.first.method not in ("", "none", "unknown")
+            one.name for one in without if one.first.method not in ("", "none", "unknown")
         ],
     }
     for words, names in kinds.items():

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -106,9 +105,6 @@ def matrix_plot(board: Board) -> Figure | None:
     return figure
 
 
-# ---- cost
-
-
 def cost_plot(board: Board) -> Figure | None:
     """Score against each known cost, with the Pareto front: nothing else scores more for less."""
     names = [name for name in COSTS if len({one.costs[name] for one in board.contenders if name in one.costs}) > 1]
@@ -156,9 +152,6 @@ def _points(contenders: Sequence[LeaderboardRow], cost: str) -> tuple[list[float
     return [one.costs[cost] for one in contenders], [one.score.value for one in contenders]
 
 
-# ---- ranks over tasks
-
-
 def ranks_plot(board: Board, confidence: float) -> Figure | None:
     """Critical-difference diagram: a bar joins contenders whose average ranks may differ by chance (Demšar 2006)."""
     task_ranks = board.task_ranks
@@ -194,12 +187,12 @@ def loss_plot(board: Board) -> Figure | None:
         return None
     figure, grid = _panels(len(kinds), WIDTH_INCHES, 4.2)
     for axes, name in zip(grid, kinds, strict=True):
-        for one, colour in zip(shown, _colours(len(shown)), strict=True):
+        for place, one in enumerate(shown):
             for number, points in enumerate(_curve(one, name)):
                 marker = "o" if len(points) < 12 else ""
                 label = short_label(one.name, 36) if number == 0 else None
                 steps, losses = zip(*points, strict=True)
-                axes.plot(steps, losses, color=colour, linewidth=1.2, marker=marker, markersize=4, label=label)
+                axes.plot(steps, losses, color=f"C{place}", linewidth=1.2, marker=marker, markersize=4, label=label)
         finish(axes, "optimizer step", "nats per target token", _CURVES[name])
     legend_below(figure, grid, columns=2)
     return figure
@@ -220,9 +213,9 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
     if not lines:
         return None
     figure, axes = one_axes(4.4)
-    for place, ((name, some), colour) in enumerate(zip(lines.items(), _colours(len(lines)), strict=True)):
+    for place, (name, some) in enumerate(lines.items()):
         # A little apart, so that the intervals of two methods at one size can both be read.
-        _learning_line(axes, name, some, colour, 1 + 0.02 * (place - (len(lines) - 1) / 2))
+        _learning_line(axes, name, some, f"C{place}", 1 + 0.02 * (place - (len(lines) - 1) / 2))
     bases = {one.score.base for some in lines.values() for one in some if one.score.base is not None}
     for place, base in enumerate(sorted(bases)):
         axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
@@ -238,9 +231,7 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
     return figure
 
 
-def _learning_line(
-    axes: Axes, name: str, some: Sequence[LeaderboardRow], colour: tuple[float, ...], shift: float
-) -> None:
+def _learning_line(axes: Axes, name: str, some: Sequence[LeaderboardRow], colour: str, shift: float) -> None:
     by_size: dict[float, list[float]] = defaultdict(list)
     for one in some:
         rows = shift * (one.first.train_rows or 0)
@@ -249,11 +240,6 @@ def _learning_line(
     # Where several configurations share a size, the line goes through their mean.
     sizes, averages = zip(*((size, sum(values) / len(values)) for size, values in sorted(by_size.items())), strict=True)
     axes.plot(sizes, averages, color=colour, label=short_label(name, 36))
-
-
-def _colours(number: int) -> list[tuple[float, ...]]:
-    palette = mpl.colormaps["tab10"]
-    return [palette(place % 10) for place in range(number)]
 
 
 def _panels(count: int, width_inches: float, height_inches: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:

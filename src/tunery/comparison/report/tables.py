@@ -203,12 +203,7 @@ def latex(comparison: Comparison) -> str:
 
 
 def page(comparison: Comparison, figures: Mapping[str, Figure], notes: Sequence[str] = ()) -> str:
-    """The whole comparison in one file, the conclusions on top; a click on a heading sorts its table.
-
-    Args:
-        figures: The pictures by name, from `report.plots`.
-        notes: On how the runs were read.
-    """
+    """The whole comparison in one file, the conclusions on top; a click on a heading sorts its table."""
     board = comparison.main
     templates = Environment(loader=PackageLoader("tunery.comparison", "report"), autoescape=True)
     text = templates.get_template("page.html.j2").render(
