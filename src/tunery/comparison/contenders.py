@@ -134,7 +134,7 @@ def _answers_of(samples: pd.DataFrame | None, score: TaskScore) -> tuple[pd.Seri
 
 def _sides(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> tuple[ScoreMatrix, ScoreMatrix]:
     """The runs, and the base as it was scored beside them; a task without a base score is NaN."""
-    signs = [1 if runs[0].tasks[task.name].higher_is_better else -1 for task in tasks]
+    signs = np.array([1 if runs[0].tasks[task.name].higher_is_better else -1 for task in tasks])
     scores = [[run.tasks[task.name] for task in tasks] for run in runs]
     by_task = list(zip(*scores, strict=True))
     values = [[score.value for score in row] for row in scores]

@@ -84,7 +84,7 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
 def matrix_plot(board: Board) -> Figure | None:
     """Mean delta from the base by training data and task; colour is the gain, so that blue is better throughout."""
     rows, tasks = means(board), shown_tasks(board)
-    signs = [1 if cell_of(board, task).higher_is_better else -1 for task in tasks]
+    signs = np.array([1 if cell_of(board, task).higher_is_better else -1 for task in tasks])
     gains = np.array([signs * np.array([found[task][1] for task in tasks]) for found in rows.values()])
     if not rows or np.isnan(gains).all():
         return None
@@ -159,15 +159,14 @@ def ranks_plot(board: Board, confidence: float) -> Figure | None:
         return None
     import scikit_posthocs as posthocs
 
-    labels: dict[str, str] = {}  # those that were cut to the same text get a number
-    seen: dict[str, int] = defaultdict(int)
-    for name in task_ranks.average_ranks:
-        label = short_label(name, 32)
-        seen[label] += 1
-        labels[name] = label if seen[label] == 1 else f"{label} {seen[label]}"
-    ranks = pd.Series(task_ranks.average_ranks).rename(labels)
-    p = pd.Series(task_ranks.nemenyi_p).unstack().reindex(index=list(labels), columns=list(labels)).fillna(1.0)
-    p = p.rename(index=labels, columns=labels)
+    names = list(task_ranks.average_ranks)
+    cut = [short_label(name, 32) for name in names]
+    # Labels that were cut to the same text get a number.
+    nth = [cut[: place + 1].count(label) for place, label in enumerate(cut)]
+    labels = [label if number == 1 else f"{label} {number}" for label, number in zip(cut, nth, strict=True)]
+    ranks = pd.Series(list(task_ranks.average_ranks.values()), index=labels)
+    p_values = [[1.0 if one == other else task_ranks.nemenyi_p[one, other] for other in names] for one in names]
+    p = pd.DataFrame(p_values, index=labels, columns=labels)
     figure, axes = one_axes(1.2 + 0.22 * len(labels))
     posthocs.critical_difference_diagram(
         ranks, p, ax=axes, alpha=1 - confidence, label_fmt_left="{label} ({rank:.2f}) ",
