@@ -59,9 +59,9 @@ class Page:
                     elem_id=side,
                     height=400,
                     min_width=300,
-                    placeholder="Ask a question below.",
                     buttons=[],
                     feedback_options=None,
+                    placeholder="Ask a question below.",
                 )
                 for side in _SIDES
             }
@@ -72,9 +72,13 @@ class Page:
             }
         self.note = gr.Markdown(elem_id="note")
         with gr.Row(equal_height=True):
-            bare: dict[str, Any] = {"show_label": False, "container": False}
             self.question = gr.Textbox(
-                placeholder="Ask both models", scale=6, min_width=220, elem_id="question", **bare
+                placeholder="Ask both models",
+                show_label=False,
+                container=False,
+                scale=6,
+                min_width=220,
+                elem_id="question",
             )
             self.send = gr.Button("Send", variant="primary", scale=1, min_width=80, elem_id="send")
             self.stop = gr.Button("Stop", scale=1, min_width=80, visible=False, elem_id="stop")

@@ -52,9 +52,6 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
-        request: Form and destination.
-        observer: Shows progress.
-        tracking_uri: MLflow store.
 
     Returns:
         The folder, or the address on the Hub.
@@ -67,11 +64,8 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
     _check(request)
     if request.repo is not None:
         check_repo(request.repo)
-    with (
-        opened(ref, connect(tracking_uri, "export")) as source,
-        _stopping_cleanly(),
-        TemporaryDirectory(prefix="tunery-export-") as place,
-    ):
+    store = connect(tracking_uri, "export")
+    with opened(ref, store) as source, _stopping_cleanly(), TemporaryDirectory(prefix="tunery-export-") as place:
         _check_source(source, request)
         out = request.out or Path(place) / source.project
         fill = partial(_fill, source, request, observer)

@@ -87,9 +87,7 @@ def merge(folder: Path, place: Path, answers: Sequence[Answer], bound: float, de
     Args:
         folder: A logged model's files.
         place: An existing folder to write to.
-        answers: Questions with reference answers.
         bound: The most that the merged model may differ from the unmerged one, in mean nats per token.
-        device: auto, cpu, cuda or mps.
 
     Returns:
         The merged model against the unmerged one in 16 bit, and, if it was trained in another form, against that.
@@ -183,7 +181,7 @@ def reference_answers(facts: RunFacts, home: Path | None, most: int = _MOST) -> 
     Args:
         facts: The run in MLflow.
         home: The project's folder, if it is on this machine.
-        most: The most to return.
+        most: How many at most.
 
     Raises:
         RefError: If there are none.
