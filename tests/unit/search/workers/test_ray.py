@@ -174,7 +174,7 @@ def test_an_actor_starts_a_worker_stops_it_and_tells_its_last_words(fake_worker:
 
 def test_a_worker_whose_actor_is_gone_is_killed_at_once() -> None:
     follow = (
-        "import signal, time\nfrom tunery.search.workers.follow_parent import follow_parent\n"
+        "import signal, time\nfrom tunery.search.workers.process_main import follow_parent\n"
         "follow_parent(signal.SIGKILL)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", f"{follow}time.sleep(60)"], stdin=subprocess.PIPE)
