@@ -31,7 +31,7 @@ def serve(jobs: str, port: int) -> tuple[int, float]:
                 break
             except OSError:
                 time.sleep(0.5)
-        time.sleep(30)
+        time.sleep(30)  # the server answers before its job processes have started
         parent = psutil.Process(server.pid)
         family = [parent, *parent.children(recursive=True)]
         return len(family), sum(one.memory_info().rss for one in family) / 1e9

@@ -1,4 +1,4 @@
-"""The quickstart teaches something, whatever the seed: one here, and the three of the tour in test_tour."""
+"""The quickstart teaches something, whatever the seed: one here, and two in test_tour."""
 
 from __future__ import annotations
 
