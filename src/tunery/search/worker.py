@@ -68,8 +68,8 @@ class Worker:
     progress: StudyProgress  # shows the study's progress
     resident: Resident = field(default_factory=Resident)  # base, rows and tasks that trials share
     until: float | None = None  # when the search's time is up, by time.monotonic(); None if it has no limit
-    # By which its trials are known.
-    name: str = field(default_factory=lambda: name_of_process(os.getpid(), secrets.token_hex(4)))
+    # By which its trials are known: two containers may have one host name and the same process ids.
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{secrets.token_hex(4)}:{os.getpid()}")
     stopwatch: Stopwatch = field(init=False)  # of the current trial
 
     def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
@@ -157,11 +157,6 @@ class Worker:
                 raise Pruned(metrics.step)
 
         return report
-
-
-def name_of_process(pid: int, token: str) -> str:
-    """host:token:pid. Two containers may have one host name and the same process ids; the token is unique."""
-    return f"{socket.gethostname()}:{token}:{pid}"
 
 
 def _store_failure(trial: optuna.Trial, failure: str, reason: str) -> None:

@@ -114,8 +114,8 @@ def open_storage(url: str) -> BaseStorage:
             )
         except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
             # If two hosts find an empty database at once, one meets the tables that the other creates.
-            there = any(word in str(error).lower() for word in ("already exists", "duplicate", "unique"))
-            if not left or not there:
+            exists = any(word in str(error).lower() for word in ("already exists", "duplicate", "unique"))
+            if not left or not exists:
                 raise StorageError(redact(url), _why(error, url)) from error
             time.sleep(1.0)
     raise AssertionError("the last attempt returns or raises")

@@ -47,7 +47,12 @@ def start_worker(
     assert process.stdin is not None
     process.stdin.write(json.dumps(spec) + "\n")
     process.stdin.flush()
-    return process, f"{socket.gethostname()}:{spec['token']}:{process.pid}"  # name_of_process, without its imports
+    return process, _name(spec, process.pid)
+
+
+def _name(spec: Mapping[str, Any], pid: int) -> str:
+    """As any worker's, but for the token: its parent knows it, too."""
+    return f"{socket.gethostname()}:{spec['token']}:{pid}"
 
 
 def follow_parent(by: signal.Signals = signal.SIGTERM) -> None:
@@ -78,7 +83,6 @@ def main(spec: Mapping[str, Any]) -> None:
     from tunery.search.study.progress import StudyProgress
     from tunery.search.study.storage import open_storage
     from tunery.search.study.study import create_or_load
-    from tunery.search.worker import name_of_process
     from tunery.tracking.store import connect
 
     project = project_from(spec["project"], spec["study"], Path(spec["folder"]))
@@ -87,7 +91,7 @@ def main(spec: Mapping[str, Any]) -> None:
     progress = StudyProgress(project)
     session = Session(project, StudyOptions(), study, spec["url"], store, spec["parent"], progress, spec["until"])
     worker = session.worker()
-    worker.name = name_of_process(os.getpid(), spec["token"])
+    worker.name = _name(spec, os.getpid())
     run_all(worker, session)
 
 
