@@ -43,9 +43,11 @@ from tunery.cli.options import KEYS, Finite, Name, OverridableCommand, load, pro
 @click.pass_context
 def tune(context: click.Context, /, project: str, **options: Any) -> None:
     """Search a project's settings. Run the same command again to resume the study."""
+    from rich.markdown import Markdown
+
     from tunery.cli.study_view import StudyView
     from tunery.search.report.tables import finalists_table, study_table
-    from tunery.search.report.verdict import shown_verdict
+    from tunery.search.report.verdict import study_verdict
     from tunery.search.session import StudyOptions
     from tunery.search.tune import tune
 
@@ -55,6 +57,6 @@ def tune(context: click.Context, /, project: str, **options: Any) -> None:
     loaded = load(project, context)
     with StudyView() as view:
         record = tune(loaded, chosen, view)
-        for shown in (study_table(record), finalists_table(record), shown_verdict(record)):
+        for shown in (study_table(record), finalists_table(record), Markdown(study_verdict(record))):
             if shown is not None:
                 view.show(shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy import stats
 
@@ -13,23 +13,20 @@ from tunery.records import Finalist, StudyRecord, TrialRow
 
 def complete(record: StudyRecord) -> list[TrialRow]:
     """Trials with a value for every objective, by number."""
-    rows = sorted(record.trials, key=lambda row: row.number)
-    return [row for row in rows if row.state == "complete" and _measured(row, record)]
-
-
-def _measured(row: TrialRow, record: StudyRecord) -> bool:
-    return all(math.isfinite(row.values.get(name, math.nan)) for name in record.objectives)
+    return [
+        row
+        for row in record.trials
+        if row.state == "complete" and all(math.isfinite(row.values.get(name, math.nan)) for name in record.objectives)
+    ]
 
 
 def best_first(record: StudyRecord) -> list[TrialRow]:
     """Complete trials, feasible ones first, then by the first objective, and by the next one between equal values."""
-    return sorted(
-        complete(record), key=lambda row: (not row.feasible, losses(row.values, record.objectives), row.number)
-    )
+    return sorted(complete(record), key=lambda row: (not row.feasible, losses(row.values, record.objectives)))
 
 
-def pareto(record: StudyRecord) -> list[int]:
-    """Numbers of the feasible complete trials that no other trial beats, the best by the first objective first.
+def pareto(record: StudyRecord) -> list[TrialRow]:
+    """The feasible complete trials that no other one beats, the best by the first objective first.
 
     A trial beats another if it is at least as good in every objective and better in one. Trials with equal values do
     not beat each other: all of them are on the front.
@@ -37,12 +34,10 @@ def pareto(record: StudyRecord) -> list[int]:
     rows = [row for row in best_first(record) if row.feasible]
     found = [losses(row.values, record.objectives) for row in rows]
     return [
-        row.number for row, loss in zip(rows, found, strict=True) if not any(_beats(other, loss) for other in found)
+        row
+        for row, loss in zip(rows, found, strict=True)
+        if not any(one != loss and all(a <= b for a, b in zip(one, loss, strict=True)) for one in found)
     ]
-
-
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def losses(values: Mapping[str, float], objectives: Mapping[str, str]) -> tuple[float, ...]:
@@ -51,11 +46,11 @@ def losses(values: Mapping[str, float], objectives: Mapping[str, str]) -> tuple[
     As tuples they sort by the first objective, and by the next one between equal values, so that no trial comes before
     one that beats it.
     """
-    signed = (
-        -values.get(name, math.nan) if direction == "maximize" else values.get(name, math.nan)
+    known = {name: value for name, value in values.items() if not math.isnan(value)}
+    return tuple(
+        (-known[name] if direction == "maximize" else known[name]) if name in known else math.inf
         for name, direction in objectives.items()
     )
-    return tuple(math.inf if math.isnan(value) else value for value in signed)
 
 
 def winner_of(record: StudyRecord) -> Finalist | None:
@@ -74,27 +69,13 @@ def finalists_first(record: StudyRecord) -> list[Finalist]:
 
 def seeds_of(one: Finalist, objectives: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
     """The values of each objective, one per seed."""
-    first = next(iter(objectives))
-    return {first: one.values, **{name: one.further.get(name, ()) for name in objectives if name != first}}
+    first, *others = objectives
+    return {first: one.values, **{name: one.further.get(name, ()) for name in others}}
 
 
 def means(one: Finalist, objectives: Mapping[str, str]) -> dict[str, float]:
     """The mean of each objective over the seeds, NaN if unknown."""
     return {name: mean(values) for name, values in seeds_of(one, objectives).items()}
-
-
-def better_scored(record: StudyRecord, side: Callable[[Finalist], Sequence[float]]) -> list[Finalist]:
-    """Finalists whose mean score is above the winner's, the best first.
-
-    Args:
-        side: Returns a finalist's scores to compare: on dev items or on locked ones.
-    """
-    winner = winner_of(record)
-    if winner is None:
-        return []
-    # Rounded as they are shown: a report must not say that 0.4545 is better than 0.4545.
-    above = [one for one in record.finalists if round(mean(side(one)), 4) > round(mean(side(winner)), 4)]
-    return sorted(above, key=lambda one: -mean(side(one)))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -112,16 +93,18 @@ def gap(finalist: Finalist) -> float:
     return mean(finalist.dev) - mean(finalist.locked)
 
 
+def base_gap(record: StudyRecord) -> float:
+    """The same of the base model; NaN if one of its scores is unknown."""
+    dev, locked = record.base_dev, record.base_locked
+    return math.nan if dev is None or locked is None else dev - locked
+
+
 def spread_factors(seeds: int) -> tuple[float, float]:
-    """The multiples of a standard deviation from few seeds that bound the true one, with 95% confidence.
+    """The multiples of a standard deviation from two seeds or more that bound the true one, with 95% confidence.
 
     Source: (n - 1) s^2 / sigma^2 follows a chi-square distribution with n - 1 degrees of freedom (normal scores).
-
-    Raises:
-        ValueError: For fewer than two seeds.
     """
-    if seeds < 2:
-        raise ValueError(f"{seeds} seeds have no standard deviation")
+    assert seeds >= 2
     free = seeds - 1
     low, high = (math.sqrt(free / float(stats.chi2.ppf(share, free))) for share in (0.975, 0.025))
     return low, high

@@ -1,9 +1,8 @@
-"""Interactive figures of a study, drawn by Optuna with plotly, in the project's words; and the page that holds them."""
+"""Interactive figures of a study, drawn by Optuna with plotly, in the project's words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,49 +12,42 @@ from optuna.study import Study
 
 from tunery.records import StudyRecord
 from tunery.reporting.figures import GREY, ORANGE, PALE
-from tunery.search.report.facts import complete
-from tunery.search.report.pictures import LOST, NOT_MET, OWN_SETTINGS, without_value
+from tunery.search.report.facts import complete, mean, spread
+from tunery.search.report.pictures import (
+    DEV_LOCKED_AXES,
+    EQUAL,
+    LOST,
+    NOT_MET,
+    OWN_SETTINGS,
+    FinalistMark,
+    dev_locked_title,
+    score_range,
+    without_value,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Without these, plotly 7 shows a button that sends the figure to plotly's own server.
-_PRIVATE = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
 _DARKEST = "rgb(8,48,107)"  # of Optuna's scale
-_STYLE = "body{font-family:sans-serif;margin:1.5em}"
-
-
-def page(figures: Sequence[Figure], title: str) -> str:
-    """All figures on one page that needs no network, about 5 MB in all: plotly is in it."""
-    parts = [
-        one.to_html(include_plotlyjs=place == 0, include_mathjax=False, full_html=False, config=_PRIVATE)
-        for place, one in enumerate(figures)
-    ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f"<!doctype html><html><head>{head}</head><body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>"
 
 
 def history(study: Study, record: StudyRecord, objective: str) -> Figure:
     """The objective of every trial in order, and the best so far, beside the project's own settings."""
     figure = drawn.plot_optimization_history(study, target_name=objective)
     names = {row.number: escape(row.name) for row in record.trials}
-    figure.for_each_trace(partial(_explain, names=names))
+    for trace in figure.data:
+        if trace.mode == "lines":
+            trace.update(name="best so far", line_shape="hv", hoverinfo="skip")
+        else:
+            trace.update(
+                name=NOT_MET if trace.name == "Infeasible Trial" else "complete",
+                showlegend=len(trace.x) > 0,
+                text=[names[number] for number in trace.x],
+                hovertemplate="trial %{x}: %{y:.5g}<br>%{text}<extra></extra>",
+                marker_size=8,
+            )
     _add_own_and_lost(figure, record, objective, names)
-    return dressed(figure, objective, f"{objective} of each trial", x="trial", y=objective)
-
-
-def _explain(trace: Figure, names: Mapping[int, str]) -> None:
-    """Say what a grey point is, and which settings a point is of."""
-    if trace.mode == "lines":
-        trace.update(name="best so far", line_shape="hv", hoverinfo="skip")
-        return
-    trace.update(
-        name=NOT_MET if trace.name == "Infeasible Trial" else "complete",
-        showlegend=len(trace.x) > 0,
-        text=[names[number] for number in trace.x],
-        hovertemplate="trial %{x}: %{y:.5g}<br>%{text}<extra></extra>",
-        marker_size=8,
-    )
+    return _dressed(figure, objective, f"{objective} of each trial", x="trial", y=objective)
 
 
 def _add_own_and_lost(figure: Figure, record: StudyRecord, objective: str, names: Mapping[int, str]) -> None:
@@ -80,7 +72,7 @@ def importances(study: Study, objective: str, evaluator: BaseImportanceEvaluator
     """How much of the objective's variance each setting explains."""
     figure = drawn.plot_param_importances(study, evaluator=evaluator, target_name=objective)
     figure.update_layout(showlegend=False)
-    return dressed(figure, "", heading, x="share of what the settings explain", y="")
+    return _dressed(figure, "", heading, x="share of what the settings explain", y="")
 
 
 def slices(study: Study, objective: str) -> Figure:
@@ -91,14 +83,14 @@ def slices(study: Study, objective: str) -> Figure:
     figure.update_xaxes(exponentformat="power")
     # Optuna's range of choices ends with those of the feasible trials.
     figure.update_xaxes(selector={"type": "category"}, range=None, autorange=True)
-    return dressed(figure, objective, f"{objective} against each setting")
+    return _dressed(figure, objective, f"{objective} against each setting")
 
 
-def parallel(study: Study, record: StudyRecord, heading: str) -> Figure:
+def parallel(study: Study, objective: str, heading: str) -> Figure:
     """Every complete trial as a line through its values and settings; a setting that it lacks is None."""
-    figure = drawn.plot_parallel_coordinate(study, target_name=next(iter(record.objectives)))
+    figure = drawn.plot_parallel_coordinate(study, target_name=objective)
     figure.for_each_trace(_darken)
-    return dressed(figure, "", heading)
+    return _dressed(figure, "", heading)
 
 
 def _darken(trace: Figure) -> None:
@@ -117,22 +109,34 @@ def _visible(colour: str) -> str:
 
 
 def front(study: Study, record: StudyRecord) -> Figure:
-    """The values of every trial, those on the Pareto front in a colour of their own."""
+    """The values of every trial; one colour for each kind, since Optuna's shades leave the early trials invisible."""
     figure = drawn.plot_pareto_front(study, target_names=list(record.objectives))
-    figure.for_each_trace(_name_kind)
-    return dressed(figure, "", "Pareto front")
-
-
-def _name_kind(trace: Figure) -> None:
-    """One colour for each kind, named in the legend; Optuna's shades leave the early trials invisible."""
     kinds = {">Infeasible Trial<": (NOT_MET, GREY), ">Best Trial<": ("on the front", ORANGE)}
-    found = (kind for hovered, kind in kinds.items() if hovered in str(trace.hovertemplate))
-    name, colour = next(found, ("beaten by another trial", PALE))
-    marker = {"color": colour, "size": 8 if trace.type == "scatter" else 5, "showscale": False}
-    trace.update(name=name, showlegend=len(trace.x) > 0, marker=marker)
+    for trace in figure.data:
+        found = (kind for hovered, kind in kinds.items() if hovered in str(trace.hovertemplate))
+        name, colour = next(found, ("beaten by another trial", PALE))
+        marker = {"color": colour, "size": 8 if trace.type == "scatter" else 5, "showscale": False}
+        trace.update(name=name, showlegend=len(trace.x) > 0, marker=marker)
+    return _dressed(figure, "", "Pareto front")
 
 
-def dressed(figure: Figure, metric: str, title: str, x: str | None = None, y: str | None = None) -> Figure:
+def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
+    """Mean dev against mean locked score of each finalist, with its settings on hover."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    ends = score_range(marks)
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#444444"}, name=EQUAL)
+    for one, label, colour, size in marks:
+        figure.add_scatter(
+            x=[mean(one.dev)], y=[mean(one.locked)], error_x={"array": [spread(one.dev)]},
+            error_y={"array": [spread(one.locked)]}, mode="markers", name=label, marker={"size": size, "color": colour},
+            hovertemplate=f"{escape(one.name)}<br>dev %{{x:.4f}}<br>locked %{{y:.4f}}<extra></extra>",
+        )  # fmt: skip
+    return _dressed(figure, "", dev_locked_title(record), *DEV_LOCKED_AXES)
+
+
+def _dressed(figure: Figure, metric: str, title: str, x: str | None = None, y: str | None = None) -> Figure:
     """Title, names of the axes, and 4G rather than 4B for bytes."""
     figure.update_layout(title=title, template="plotly_white")
     if x is not None:

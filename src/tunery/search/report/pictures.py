@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 import optuna.visualization.matplotlib as drawn
 from matplotlib.axis import Axis
@@ -15,14 +17,37 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.importance import BaseImportanceEvaluator
 from optuna.study import Study
 
-from tunery.records import StudyRecord
-from tunery.reporting.figures import COLOURS, GREY, ORANGE, PALE, finish, in_unit, legend_below, short_label, title
-from tunery.search.report.facts import complete, pareto
+from tunery.records import Finalist, StudyRecord
+from tunery.reporting.figures import (
+    COLOURS,
+    GREY,
+    ORANGE,
+    PALE,
+    finish,
+    in_unit,
+    legend_below,
+    one_axes,
+    short_label,
+    title,
+)
+from tunery.reporting.text import shown
+from tunery.search.report.facts import complete, finalists_first, mean, means, pareto, spread
 
 OWN_SETTINGS = "the project's own settings"
 NOT_MET = "constraint not met"
 LOST = {"pruned": ("#b58900", "|"), "failed or infeasible": ("#b53a3a", "x")}  # trials without a value
 _COLUMNS = 3  # slices in a row
+DEV_LOCKED_AXES = ("score on dev items, mean ± sd of seeds", "score on locked items, mean ± sd of seeds")
+EQUAL = "dev = locked"
+
+
+class FinalistMark(NamedTuple):
+    """A finalist in a figure of dev and locked scores."""
+
+    finalist: Finalist
+    label: str
+    colour: str
+    size: int
 
 
 def history(study: Study, record: StudyRecord, objective: str) -> Figure:
@@ -89,10 +114,9 @@ def slices(study: Study, objective: str) -> Figure:
     return figure
 
 
-def parallel(study: Study, record: StudyRecord, heading: str) -> Figure:
+def parallel(study: Study, objective: str, heading: str) -> Figure:
     """Every complete trial as a line through its values and settings; a setting that it lacks is None."""
-    first = next(iter(record.objectives))
-    axes = drawn.plot_parallel_coordinate(study, target_name=first)
+    axes = drawn.plot_parallel_coordinate(study, target_name=objective)
     lines = axes.collections[0]
     lines.set_cmap(f"{COLOURS}_r" if lines.get_cmap().name == "Blues" else COLOURS)  # the darker, the better
     lines.set_linewidth(1.4)
@@ -107,7 +131,7 @@ def parallel(study: Study, record: StudyRecord, heading: str) -> Figure:
     names = [short_label(label.get_text()) for label in axes.get_xticklabels()]
     axes.set_xticks(axes.get_xticks(), names, rotation=20, ha="right")
     size = (max(8.0, 1.7 * len(names) + 1.5), 4.6)
-    return _dressed(axes, first, size, ("", ""), heading)
+    return _dressed(axes, objective, size, ("", ""), heading)
 
 
 def front(study: Study, record: StudyRecord) -> Figure:
@@ -120,20 +144,66 @@ def front(study: Study, record: StudyRecord) -> Figure:
     for points in axes.collections:
         label, colour = kinds.get(str(points.get_label()), ("beaten by another trial", PALE))
         points.set(label=label, color=colour)
-    values = {row.number: row.values for row in record.trials}
-    for place, number in enumerate(pareto(record)):
-        at = [values[number][name] for name in names]
+    for place, row in enumerate(pareto(record)):
+        at = [row.values[name] for name in names]
         if len(names) == 3:
-            axes.text(*at, f" {number}", fontsize=8)
+            axes.text(*at, f" {row.number}", fontsize=8)
         else:
             to = (-4, 6) if place % 2 == 0 else (5, -12)  # in turn: neighbours lie close together
-            axes.annotate(str(number), at, xytext=to, textcoords="offset points", fontsize=8)
+            axes.annotate(str(row.number), at, xytext=to, textcoords="offset points", fontsize=8)
     in_unit(axes.xaxis, names[0])
     heading = "Pareto front; the numbers are those of the trials"
     if len(names) == 3:
         in_unit(axes.zaxis, names[2], ticks=5)
         axes.set_zlabel(labels[2], labelpad=14)
     return _dressed(axes, names[1], (8.0, 5.0 + len(names) - 2), (labels[0], labels[1]), heading)
+
+
+def finalist_marks(record: StudyRecord) -> list[FinalistMark]:
+    """How finalists that were scored on dev and locked items are drawn; the winner is last, over its equals."""
+    scored = [one for one in finalists_first(record) if one.dev and one.locked]
+    scored.sort(key=lambda one: one.trial == record.winner)
+    scale = mpl.colormaps[COLOURS].resampled(len(scored) + 1)
+    first = next(iter(record.objectives))
+    marks = []
+    for place, one in enumerate(scored):
+        won = one.trial == record.winner
+        role = " (winner)" if won else f" ({OWN_SETTINGS})" if one.own else ""
+        # What it was judged by, if that is not the score.
+        judged = "" if first == "score" else f": {shown(first, means(one, record.objectives)[first])}"
+        colour = ORANGE if won else GREY if one.own else mpl.colors.to_hex(scale(place))
+        # Smaller for the winner: one of equal scores stays visible around it.
+        marks.append(FinalistMark(one, f"trial {one.trial}{judged}{role}", colour, 8 if won else 13))
+    return marks
+
+
+def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
+    """Mean dev against mean locked score: below the line, the dev score promised more than the locked items gave."""
+    figure, axes = one_axes(5.9, 6.4)
+    for place, (one, label, colour, size) in enumerate(marks):
+        axes.errorbar(
+            mean(one.dev), mean(one.locked), xerr=spread(one.dev), yerr=spread(one.locked), color=colour, marker="o",
+            markersize=size, markeredgecolor="white", capsize=3, linestyle="none", zorder=2 + place, label=label,
+        )  # fmt: skip
+    low, high = score_range(marks)
+    room = max(0.15 * (high - low), 0.01)
+    axes.axline((low, low), slope=1, color="#444444", linestyle=":", linewidth=1, label=EQUAL, zorder=0)
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
+    finish(axes, *DEV_LOCKED_AXES, dev_locked_title(record))
+    legend_below(figure, [axes], columns=2)
+    return figure
+
+
+def dev_locked_title(record: StudyRecord) -> str:
+    """Of a search by something else than the score, the figure shows how good the finalists are."""
+    first = next(iter(record.objectives))
+    return "Did the search fool itself?" if first == "score" else f"Scores of the finalists, and their {first}"
+
+
+def score_range(marks: Sequence[FinalistMark]) -> tuple[float, float]:
+    """The lowest and the highest of all scores."""
+    scores = [score for mark in marks for score in (*mark.finalist.dev, *mark.finalist.locked)]
+    return min(scores), max(scores)
 
 
 def _name(points: Any, label: str) -> None:

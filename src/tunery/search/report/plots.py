@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunery.records import StudyRecord
-from tunery.search.report import finalists_plot, interactive, pictures
+from tunery.records import StudyRecord, TrialRow
+from tunery.reporting.figures import DPI
+from tunery.reporting.text import short_names
+from tunery.search.report import interactive, pictures
 from tunery.search.report.facts import complete, pareto
-from tunery.search.report.shown_study import Space, drawing, shown_study, space_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,17 +30,19 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _FEWEST_FOR_IMPORTANCES = 6
+# Without these, plotly 7 shows a button that sends the figure to plotly's own server.
+_PRIVATE = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
+Space = Mapping[str, BaseDistribution]
 
 
-@dataclass(frozen=True)
-class StudyFigure:
+class StudyFigure(NamedTuple):
     """One figure twice: to explore, and to print."""
 
     interactive: Interactive
     picture: Figure
 
 
-def study_figures(study: optuna.Study, record: StudyRecord) -> dict[str, StudyFigure]:
+def study_figures(study: Study, record: StudyRecord) -> dict[str, StudyFigure]:
     """Every figure that the trials suffice for, by the name of its file.
 
     `history`, `importances` and `slice` for the first objective, and again with its name for each further one
@@ -43,47 +53,56 @@ def study_figures(study: optuna.Study, record: StudyRecord) -> dict[str, StudyFi
         study: Gives the ranges and scales that settings were drawn from.
         record: Gives trials, values and finalists.
     """
-    space = space_of(study)
-    makers: dict[str, Callable[[], StudyFigure | None]] = {}
-    for place, objective in enumerate(record.objectives):
+    space, objectives = space_of(study), list(record.objectives)
+    makers = []
+    for place, objective in enumerate(objectives):
         suffix = f"-{objective.replace('/', '_')}" if place else ""
-        makers[f"history{suffix}"] = partial(_history, record, space, objective)
-        makers[f"importances{suffix}"] = partial(_importances, record, space, objective)
-        makers[f"slice{suffix}"] = partial(_slice, record, space, objective)
-    makers["parallel"] = partial(_parallel, record, space)
-    makers["pareto"] = partial(_pareto, record, space)
-    makers["dev_locked"] = partial(_dev_locked, record)
-    drawn = {name: _try(name, make) for name, make in makers.items()}
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+        for name, make in {"history": _history, "importances": _importances, "slice": _slice}.items():
+            makers.append((f"{name}{suffix}", make, [objective]))
+    for name, make in {"parallel": _parallel, "pareto": _pareto, "dev_locked": _dev_locked}.items():
+        makers.append((name, make, objectives))
+    figures = {}
+    for name, make, shown in makers:
+        with _drawing(name):
+            figures[name] = make(shown_study(record, space, shown), record, shown[0])
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def study_page(figures: Mapping[str, StudyFigure], title: str) -> str:
-    """All interactive figures on one page that needs no network."""
-    return interactive.page([one.interactive for one in figures.values()], title)
+@contextmanager
+def _drawing(name: str) -> Iterator[None]:
+    """Let Optuna draw one figure without leaving a trace; log a failure.
 
-
-def _try(name: str, make: Callable[[], StudyFigure | None]) -> StudyFigure | None:
+    Optuna logs that a study was made in memory, warns of what is experimental, opens pyplot's figures, and changes
+    pyplot's style for good. No display is needed.
+    """
+    level, backend, figures = optuna.logging.get_verbosity(), mpl.get_backend(), plt.get_fignums()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    plt.switch_backend("agg")
     try:
-        with drawing():
-            return make()
+        with warnings.catch_warnings(), mpl.rc_context({"figure.constrained_layout.use": True, "figure.dpi": DPI}):
+            warnings.simplefilter("ignore")
+            yield
     except Exception as error:  # noqa: BLE001 - hours of trials must not be lost to a picture
         _LOG.warning("the figure %r could not be drawn: %s: %s", name, type(error).__name__, error)
-        return None
+    finally:
+        for number in set(plt.get_fignums()) - set(figures):
+            plt.close(number)
+        plt.switch_backend(backend)
+        optuna.logging.set_verbosity(level)
 
 
-def _history(record: StudyRecord, space: Space, objective: str) -> StudyFigure | None:
+def _history(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     if not complete(record):
         return None
-    given = (shown_study(record, space, [objective]), record, objective)
-    return StudyFigure(interactive.history(*given), pictures.history(*given))
+    return StudyFigure(interactive.history(study, record, objective), pictures.history(study, record, objective))
 
 
-def _importances(record: StudyRecord, space: Space, objective: str) -> StudyFigure | None:
+def _importances(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     """Shares of the objective's variance, of the settings that every trial has: fANOVA knows no conditional ones."""
     rows = complete(record)
-    if len(rows) < _FEWEST_FOR_IMPORTANCES or not space or len({row.values[objective] for row in rows}) == 1:
+    settings = any(trial.params for trial in study.trials)
+    if len(rows) < _FEWEST_FOR_IMPORTANCES or not settings or len({row.values[objective] for row in rows}) == 1:
         return None
-    study = shown_study(record, space, [objective])
     # Not Optuna's default, PED-ANOVA: where a rank of four choices decided alone, it named another setting in 12 of 12
     # studies of 20 and of 40 trials by TPE; fANOVA named the rank in all of them.
     evaluator = FanovaImportanceEvaluator(seed=0)
@@ -93,31 +112,89 @@ def _importances(record: StudyRecord, space: Space, objective: str) -> StudyFigu
     return StudyFigure(interactive.importances(*given), pictures.importances(*given))
 
 
-def _slice(record: StudyRecord, space: Space, objective: str) -> StudyFigure | None:
-    study = shown_study(record, space, [objective])
+def _slice(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     if not any(trial.params for trial in study.trials):
         return None
     return StudyFigure(interactive.slices(study, objective), pictures.slices(study, objective))
 
 
-def _parallel(record: StudyRecord, space: Space) -> StudyFigure | None:
-    rows = [row for row in complete(record) if row.feasible]
-    if sum(sum(key in row.settings for row in rows) > 1 for key in space) < 2:
+def _parallel(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
+    drawn = Counter(name for row in complete(record) if row.feasible for name in study.trials[row.number].params)
+    if sum(trials > 1 for trials in drawn.values()) < 2:
         return None  # one setting, or one trial
-    study = shown_study(record, space, list(record.objectives))
-    by = f"better by {next(iter(record.objectives))}" if len(record.objectives) == 1 else "nearer to the Pareto front"
-    given = (study, record, f"Settings of each trial; the darker, the {by}")
+    by = f"better by {objective}" if len(record.objectives) == 1 else "nearer to the Pareto front"
+    given = (study, objective, f"Settings of each trial; the darker, the {by}")
     return StudyFigure(interactive.parallel(*given), pictures.parallel(*given))
 
 
-def _pareto(record: StudyRecord, space: Space) -> StudyFigure | None:
+def _pareto(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     if len(record.objectives) not in (2, 3) or not pareto(record):
         return None
-    study = shown_study(record, space, list(record.objectives))
     return StudyFigure(interactive.front(study, record), pictures.front(study, record))
 
 
-def _dev_locked(record: StudyRecord) -> StudyFigure | None:
-    if not finalists_plot.scored_finalists(record):
-        return None
-    return StudyFigure(finalists_plot.interactive(record), finalists_plot.picture(record))
+def _dev_locked(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
+    marks = pictures.finalist_marks(record)
+    return StudyFigure(interactive.dev_locked(record, marks), pictures.dev_locked(record, marks)) if marks else None
+
+
+def study_page(figures: Mapping[str, StudyFigure], title: str) -> str:
+    """All interactive figures on one page that needs no network, about 5 MB in all: plotly is in it."""
+    parts = [
+        one.interactive.to_html(include_plotlyjs=place == 0, include_mathjax=False, full_html=False, config=_PRIVATE)
+        for place, one in enumerate(figures.values())
+    ]
+    style = "<style>body{font-family:sans-serif;margin:1.5em}</style>"
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title>{style}'
+    return f"<!doctype html><html><head>{head}</head><body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>"
+
+
+def space_of(study: Study) -> Space:
+    """The distribution of every searched key, in the order in which keys were first drawn."""
+    space: dict[str, BaseDistribution] = {}
+    for trial in study.get_trials(deepcopy=False):
+        for key, distribution in trial.distributions.items():
+            space.setdefault(key, distribution)
+    return space
+
+
+def shown_study(record: StudyRecord, space: Space, objectives: Sequence[str]) -> Study:
+    """A study in memory with the record's complete trials, numbered as the record numbers them.
+
+    The stored study has more: attempts of workers that died, trials that two workers asked for at once. Its numbers
+    differ from those of the report.
+
+    Args:
+        record: Gives trials and values.
+        space: The distributions that settings were drawn from.
+        objectives: Those that the new study has; with one, Optuna also draws the best value so far.
+    """
+    study = optuna.create_study(directions=[StudyDirection[record.objectives[name].upper()] for name in objectives])
+    study.set_metric_names(list(objectives))
+    rows = {row.number: row for row in complete(record)}
+    for number in range(max(rows, default=-1) + 1):
+        row = rows.get(number)
+        study.add_trial(_as_trial(row, record, space, objectives) if row else create_trial(state=TrialState.FAIL))
+    return study
+
+
+def _as_trial(row: TrialRow, record: StudyRecord, space: Space, objectives: Sequence[str]) -> FrozenTrial:
+    labels = short_names(space)
+    # Only the project's own settings can be outside of their range; Optuna would refuse the trial for them.
+    drawn = {key: row.settings[key] for key in space if key in row.settings and _holds(space[key], row.settings[key])}
+    return create_trial(
+        values=[row.values[name] for name in objectives],
+        params={labels[key]: value for key, value in drawn.items()},
+        distributions={labels[key]: space[key] for key in drawn},
+        user_attrs={"settings": row.name},
+        # Optuna's plots tell feasible from infeasible trials by it.
+        constraints={"not met": 0.0 if row.feasible else 1.0} if record.constraints else None,
+    )
+
+
+def _holds(distribution: BaseDistribution, value: object) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(distribution, (IntDistribution, FloatDistribution)) and isinstance(value, (int, float)):
+        return distribution.low <= value <= distribution.high
+    return False

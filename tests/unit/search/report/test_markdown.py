@@ -19,7 +19,7 @@ from tunery.reporting.text import code, duration, short_names, shown
 from tunery.search.report.facts import best_first, pareto, spread_factors
 from tunery.search.report.markdown import study_report
 from tunery.search.report.tables import finalists_table, study_table, trials_table
-from tunery.search.report.verdict import headline
+from tunery.search.report.verdict import study_verdict
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 OWN = {"training.learning_rate": 2e-4, "adapter.rank": 16}
@@ -104,7 +104,7 @@ def test_when_the_own_settings_win_the_report_says_that_nothing_beat_them(study:
     ],
 )
 def test_a_gain_is_called_what_it_is(study: StudyRecord, gain: Difference, said: str) -> None:
-    assert said in headline(dataclasses.replace(study, over_own=gain))
+    assert said in study_verdict(dataclasses.replace(study, over_own=gain))
 
 
 def test_without_finalists_the_best_score_is_called_optimistic(study: StudyRecord) -> None:
@@ -150,7 +150,7 @@ def test_one_seed_has_no_spread(study: StudyRecord) -> None:
 
 def test_a_name_cannot_break_out_of_its_cell(study: StudyRecord) -> None:
     odd = dataclasses.replace(study.trials[1], name="model=<b>a|b</b>`\nnext")
-    page = study_report(dataclasses.replace(study, trials=[study.trials[0], odd]))
+    page = study_report(dataclasses.replace(study, trials=[study.trials[0], odd, study.trials[2]]))
     assert "| `model=<b>a\\|b</b>' next` |" in page
     assert printed(study_table(dataclasses.replace(study, trials=[dataclasses.replace(odd, name="x=[/red]")])))
 
@@ -261,7 +261,7 @@ def two_objectives(study: StudyRecord, points: list[tuple[float, float]]) -> Stu
 def test_the_pareto_front_of_five_trials_worked_out_by_hand(study: StudyRecord) -> None:
     points = [(0.5, 10.0), (0.6, 20.0), (0.6, 30.0), (0.9, 90.0), (0.4, 10.0)]
     several = two_objectives(study, points)
-    assert pareto(several) == [3, 1, 0]
+    assert [row.number for row in pareto(several)] == [3, 1, 0]
     page = study_report(several)
     front = page.split("## Pareto front")[1].split("##")[0]
     assert re.findall(r"^\| (\d+) \|", front, re.MULTILINE) == ["3", "1", "0"]
@@ -283,7 +283,7 @@ def test_the_pareto_front_is_what_no_trial_beats(points: list[tuple[int, int]]) 
         for other_score, other_seconds in points
         if other_score >= score and other_seconds <= seconds and (other_score, other_seconds) != (score, seconds)
     }
-    assert set(pareto(record)) == set(range(len(points))) - beaten
+    assert {row.number for row in pareto(record)} == set(range(len(points))) - beaten
 
 
 def test_the_best_trial_comes_first_whatever_the_direction(study: StudyRecord) -> None:

@@ -21,8 +21,7 @@ from plotly.colors import unlabel_rgb
 from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.figures import ORANGE
 from tunery.search.report import pictures
-from tunery.search.report.plots import study_figures, study_page
-from tunery.search.report.shown_study import shown_study, space_of
+from tunery.search.report.plots import shown_study, space_of, study_figures, study_page
 
 SCORE = {"score": "maximize"}
 TWO = {**SCORE, "train_seconds": "minimize"}
