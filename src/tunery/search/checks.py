@@ -10,10 +10,9 @@ from tunery.errors import ConfigError, Fault
 from tunery.search.objectives import objective_faults
 from tunery.search.sampling.fixed_points import LARGEST_GRID, grid_points, grid_size
 from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes
-from tunery.search.space.checks import own_value_faults, space_faults
+from tunery.search.space.checks import derived_faults, own_value_faults, space_faults
 from tunery.search.space.known_good import known_good
 from tunery.search.space.space import Settings, Space, declared_settings
-from tunery.search.space.type_checks import derived_faults
 
 
 def check_search(project: Project) -> None:

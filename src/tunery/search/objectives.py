@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunery.config.evaluation import SUITES
@@ -43,27 +43,19 @@ def parse_bound(metric: str, text: str) -> Bound:
     found = _BOUND.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not {_BOUND_RULE}")
-    return Bound(1 if found[1] == "<=" else -1, _amount(metric, found[2]))
-
-
-def _amount(metric: str, text: str) -> float:
     try:
-        limit = float(text)
+        limit = float(found[2])
     except ValueError:
-        if metric.endswith("_bytes"):
-            return parse_bytes(text)
-        raise
+        if not metric.endswith("_bytes"):
+            raise
+        limit = parse_bytes(found[2])
     if not math.isfinite(limit):
         raise ValueError(f"{text!r} is not finite")
-    return limit
+    return Bound(1 if found[1] == "<=" else -1, limit)
 
 
 def objective_values(metrics: Mapping[str, float], objectives: Mapping[str, str]) -> list[float]:
     """A trial's value of each objective, in their order.
-
-    Args:
-        metrics: Of the trial, by name.
-        objectives: Metric -> maximize or minimize.
 
     Raises:
         ConfigError: If the trial has no such metric.
@@ -79,14 +71,20 @@ def constraint_values(metrics: Mapping[str, float], constraints: Mapping[str, st
         ConfigError: If the trial has no such metric, or a constraint cannot be read.
         RunStopped: If a metric is not finite, with failure nan.
     """
-    return {name: _bound(name, text).excess(_value(metrics, name, "constraints")) for name, text in constraints.items()}
+    values = {}
+    for name, text in constraints.items():
+        try:
+            bound = parse_bound(name, text)
+        except ValueError:
+            raise ConfigError("search", Fault(f"search.constraints.{name}", _BOUND_RULE, text)) from None
+        values[name] = bound.excess(_value(metrics, name, "constraints"))
+    return values
 
 
 def objective_faults(project: Project, task_names: Collection[str]) -> Iterator[Fault]:
     """Objectives and constraints that no trial of the project can have, as far as can be said before one ran.
 
     Args:
-        project: What is searched.
         task_names: Tasks, and tasks of groups, that are known to be scored.
     """
     search = project.search
@@ -111,7 +109,6 @@ def check_task_metrics(project: Project, tasks: Mapping[str, Collection[str]]) -
     """Check objectives and constraints that name a task's metric, before anything is trained.
 
     Args:
-        project: What is searched.
         tasks: The metrics that each loaded task may have.
 
     Raises:
@@ -124,7 +121,8 @@ def check_task_metrics(project: Project, tasks: Mapping[str, Collection[str]]) -
             kind, task, name = found.groups()
             if name.removesuffix("_stderr") not in tasks[task]:
                 faults.append(_unknown(section, metric, [f"{kind}/{task}/{one}" for one in tasks[task]]))
-    _refuse(faults)
+    if faults:
+        raise ConfigError("search", faults)
 
 
 def check_metrics(project: Project, produced: Collection[str]) -> None:
@@ -133,9 +131,9 @@ def check_metrics(project: Project, produced: Collection[str]) -> None:
     Raises:
         ConfigError: With every one that is not among them.
     """
-    _refuse(
-        [_unknown(section, metric, produced) for section, metric in _named(project.search) if metric not in produced]
-    )
+    named = [(section, metric) for section, metric in _named(project.search) if metric not in produced]
+    if named:
+        raise ConfigError("search", [_unknown(section, metric, produced) for section, metric in named])
 
 
 def _named(search: SearchConfig) -> list[tuple[str, str]]:
@@ -144,11 +142,6 @@ def _named(search: SearchConfig) -> list[tuple[str, str]]:
         *(("search.objectives", metric) for metric in search.objectives),
         *(("search.constraints", metric) for metric in search.constraints),
     ]
-
-
-def _refuse(faults: Sequence[Fault]) -> None:
-    if faults:
-        raise ConfigError("search", faults)
 
 
 def _value(metrics: Mapping[str, float], name: str, section: str) -> float:
@@ -162,23 +155,15 @@ def _value(metrics: Mapping[str, float], name: str, section: str) -> float:
     return value
 
 
-def _bound(metric: str, text: str) -> Bound:
-    try:
-        return parse_bound(metric, text)
-    except ValueError:
-        raise ConfigError("search", Fault(f"search.constraints.{metric}", _BOUND_RULE, text)) from None
-
-
 def _unknown(section: str, metric: str, known: Collection[str]) -> Fault:
     advice = nearest(metric, known) or f"A trial has: {', '.join(sorted(known))}."
     return Fault(f"{section} names {metric!r}, which no trial has", advice=advice)
 
 
 def _metric_faults(section: str, metric: str, project: Project, task_names: Collection[str]) -> Iterator[Fault]:
-    scored = bool(project.evaluation.tasks)
     by_task = _BY_TASK.fullmatch(metric)
     if metric in _SCORES:
-        if not scored:
+        if not project.evaluation.tasks:
             advice = "Name a task in evaluation.tasks, or set search.objectives: {validation/nll: minimize}."
             yield Fault(f"{section} names {metric!r}, but evaluation.tasks is empty", advice=advice)
     elif metric == "validation/nll":
@@ -190,24 +175,16 @@ def _metric_faults(section: str, metric: str, project: Project, task_names: Coll
     elif by_task is not None and (by_task[3] or by_task[1] == "delta"):
         yield from _task_faults(section, metric, by_task[2], task_names)
     else:
-        yield _unknown(section, metric, [*_known(task_names)])
+        by_tasks = [f"delta/{task}" for task in sorted(task_names)]
+        yield _unknown(section, metric, [*_SCORES, "validation/nll", *_MEASURED, *by_tasks])
 
 
 def _task_faults(section: str, metric: str, task: str, task_names: Collection[str]) -> Iterator[Fault]:
-    if task in task_names or _maybe_of_a_group(task, task_names):
+    # lm-eval names a group's tasks after it: mmlu_abstract_algebra. Its index, which knows, takes seconds to read.
+    if task in task_names or any(task.startswith(f"{name}_") for name in task_names):
         return
     if task in SUITES:
         yield Fault(f"{section} names {metric!r}, but {task!r} is a suite", f"it means {', '.join(SUITES[task])}")
         return
     advice = nearest(task, task_names) or f"Tasks are: {', '.join(sorted(task_names)) or 'none'}."
     yield Fault(f"{section} names {metric!r}, but {task!r} is not in evaluation.tasks", advice=advice)
-
-
-def _maybe_of_a_group(task: str, task_names: Collection[str]) -> bool:
-    """lm-eval names a group's tasks after it: mmlu_abstract_algebra. Its index, which knows, takes seconds to read."""
-    return any(task.startswith(f"{name}_") for name in task_names)
-
-
-def _known(task_names: Collection[str]) -> Iterator[str]:
-    yield from (*_SCORES, "validation/nll", *_MEASURED)
-    yield from (f"delta/{task}" for task in sorted(task_names))

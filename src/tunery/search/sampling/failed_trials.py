@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, cast
 
 from optuna.study import Study, StudyDirection
@@ -39,9 +39,10 @@ class _WithFailedTrials:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy, None, use_cache)
-        if any(_is_bad(trial) for trial in trials):
-            shown = _refused if self._as_refused else _as_worst_of(trials, self._study.directions)
-            trials = [shown(trial) if _is_bad(trial) else trial for trial in trials]
+        if any(map(_is_bad, trials)):
+            refused = {f"{_CONSTRAINT}{_FAILURE}": math.inf}, None
+            limits, values = refused if self._as_refused else _worst_of(trials, self._study.directions)
+            trials = [_shown(trial, limits, values) if _is_bad(trial) else trial for trial in trials]
         return [trial for trial in trials if states is None or trial.state in states]
 
 
@@ -50,33 +51,24 @@ def _is_bad(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.PRUNED and {_FAILURE, _SETTINGS} <= trial.user_attrs.keys()
 
 
-def _refused(trial: FrozenTrial) -> FrozenTrial:
+def _shown(trial: FrozenTrial, limits: Mapping[str, float], values: Sequence[float] | None) -> FrozenTrial:
     found = copy.copy(trial)
-    found.system_attrs = {**trial.system_attrs, f"{_CONSTRAINT}{_FAILURE}": math.inf}
+    found.system_attrs = {**trial.system_attrs, **limits}
+    if values is not None:
+        found.state = TrialState.COMPLETE
+        found.values = values
     return found
 
 
-def _as_worst_of(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> Any:
+def _worst_of(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> tuple[dict[str, float], list[float] | None]:
+    """How far each constraint was broken at worst, and the worst value of each objective; None if none is known."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if not complete:
-        return lambda trial: trial
+    limits: dict[str, float] = {}
+    for trial in complete:
+        for name, excess in trial.constraints.items():
+            limits[f"{_CONSTRAINT}{name}"] = max(excess, limits.get(f"{_CONSTRAINT}{name}", -math.inf))
+    worst = [min if direction == StudyDirection.MAXIMIZE else max for direction in directions]
     columns = zip(*(trial.values for trial in complete), strict=True)
-    values = [_worst(column, direction) for column, direction in zip(columns, directions, strict=True)]
-    names = dict.fromkeys(name for trial in complete for name in trial.constraints)
-    limits = {
-        f"{_CONSTRAINT}{name}": max(trial.constraints[name] for trial in complete if name in trial.constraints)
-        for name in names
-    }
-
-    def shown(trial: FrozenTrial) -> FrozenTrial:
-        found = copy.copy(trial)
-        found.state = TrialState.COMPLETE
-        found.values = values
-        found.system_attrs = {**trial.system_attrs, **limits}
-        return found
-
-    return shown
-
-
-def _worst(column: Sequence[float], direction: StudyDirection) -> float:
-    return min(column) if direction == StudyDirection.MAXIMIZE else max(column)
+    return limits, [of(column) for of, column in zip(worst, columns, strict=True)] if complete else None

@@ -15,7 +15,7 @@ import optuna
 
 from tunery.config.project import Project, resolved
 from tunery.search.space.parameters import Label, Parameter, label_of, suggest
-from tunery.search.space.space import Settings, declared_settings, settle_in, space_of
+from tunery.search.space.space import Settings, declared_settings, settle, space_of
 
 LARGEST_GRID = 10_000  # points; each would be a training run
 
@@ -23,13 +23,7 @@ LARGEST_GRID = 10_000  # points; each would be a training run
 def fixed_points(project: Project, known: Sequence[Settings], count: int) -> list[dict[str, Label]]:
     """The parameters of the first `count` trials after the project's own settings and the known-good ones.
 
-    Args:
-        project: What is searched.
-        known: The known-good settings.
-        count: How many are wanted.
-
-    Returns:
-        Parameters as Optuna takes them: fewer than wanted if a grid has no more, none if the sampler draws them.
+    They are fewer than `count` if a grid has no more, and none if the sampler draws them.
     """
     if project.search.sampler == "grid":
         return grid_points(project, [declared_settings(project), *known])[:count]
@@ -49,7 +43,7 @@ def grid_points(project: Project, taken: Sequence[Settings] = ()) -> list[dict[s
     def point(values: Sequence[object]) -> Settings:
         chosen = dict(zip((found.key for found in drawn), values, strict=True))
         # A point whose expression has no value stays: its trial will say so, and be infeasible.
-        return settle_in(space, own, lambda found: chosen[found.key], lenient=True)
+        return settle(space, own, lambda found: chosen[found.key], lenient=True)
 
     points = map(point, itertools.product(*(found.values() for found in drawn)))
     unique = list({repr(one): one for one in points if one not in taken}.values())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner, WilcoxonPruner
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -56,10 +56,8 @@ def rung_value(
             way changes its sign.
     """
     value = values.get(_REPORTED[metric])
-    if value is None:
-        return None
     natural = "maximize" if metric == "score" else "minimize"
-    return value if direction == natural else -value
+    return value if value is None or direction == natural else -value
 
 
 def make_pruner(search: SearchConfig, rungs: int) -> BasePruner:
@@ -67,19 +65,19 @@ def make_pruner(search: SearchConfig, rungs: int) -> BasePruner:
 
     The project's own settings are never pruned, and nothing is at its last rung, when its score is paid for.
     """
-    return _RungPruner(_rule(search, max(1, rungs)), rungs) if prunes(search) else NopPruner()
-
-
-def _rule(search: SearchConfig, rungs: int) -> BasePruner:
+    if not prunes(search):
+        return NopPruner()
+    rule: BasePruner
     if search.pruner == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=rungs, reduction_factor=3, bootstrap_count=0)
-    if search.pruner == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
-    if search.pruner == "percentile":
-        return PercentilePruner(25.0, n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
+        rule = HyperbandPruner(min_resource=1, max_resource=max(1, rungs), reduction_factor=3, bootstrap_count=0)
+    elif search.pruner == "wilcoxon":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            rule = WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
+    else:
+        percentile = 50.0 if search.pruner == "median" else 25.0
+        rule = PercentilePruner(percentile, n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
+    return _RungPruner(rule, rungs)
 
 
 class _RungPruner(BasePruner):
@@ -90,8 +88,7 @@ class _RungPruner(BasePruner):
     """
 
     def __init__(self, rule: BasePruner, rungs: int) -> None:
-        self._rule = rule
-        self._rungs = rungs
+        self._rule, self._rungs = rule, rungs
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         worse = self._rule.prune(study, trial)  # asked always: hyperband keeps each trial's value at each rung

@@ -76,17 +76,14 @@ class _PerTrialSampler(BaseSampler):
 
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._of_trial:
-            self._of_trial[trial.number] = self._make(trial)
+            key = trial.user_attrs.get(QUEUE_KEY)
+            # One without a number draws nothing (finals), or is the user's own in optuna-dashboard and is not run.
+            number = key if isinstance(key, int) else trial.number
+            seed = seed_of(self._search.seed, number, int(trial.user_attrs.get("draws", 0)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's group
+                self._of_trial[trial.number] = _OPTUNA[self._search.sampler](seed)
         return self._of_trial[trial.number]
-
-    def _make(self, trial: FrozenTrial) -> BaseSampler:
-        key = trial.user_attrs.get(QUEUE_KEY)
-        # One without a number draws nothing (finals), or is the user's own in optuna-dashboard and is not run.
-        number = key if isinstance(key, int) else trial.number
-        seed = seed_of(self._search.seed, number, int(trial.user_attrs.get("draws", 0)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's group
-            return _OPTUNA[self._search.sampler](seed)
 
 
 # Every default that matters is pinned: Optuna changed several of them from 4 to 5.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from graphlib import CycleError
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from tunery.config.fields import field_at, nearest, value_at
-from tunery.config.project import Project, known_keys, resolved
+from tunery.config.faults import faults_of
+from tunery.config.fields import field_at, nearest, put_at, value_at
+from tunery.config.project import CrossFieldFaults, Project, known_keys, resolved
 from tunery.config.search import Dimension
-from tunery.errors import Fault
+from tunery.errors import ConfigError, Fault
 from tunery.search.space.expressions import Expression, ExpressionError, parse
 from tunery.search.space.parameters import Parameter, as_list, parameter
-from tunery.search.space.space import Space, arrange
-from tunery.search.space.type_checks import misfits
+from tunery.search.space.space import Space, arrange, settle
 
 # Keys that no trial may change, by their beginning, and why.
 _NOT_SEARCHED: Mapping[str, str] = {
@@ -27,6 +30,8 @@ _NOT_SEARCHED: Mapping[str, str] = {
     "training.checkpoints": "trials are compared, and pruned, at the same checkpoints",
     "training.score_checkpoints": "trials are compared, and pruned, by the same measure",
 }
+_WITHOUT_VALUE = Fault("").got
+_SAMPLES = 32
 
 
 def space_faults(project: Project) -> tuple[list[Fault], Space | None]:
@@ -43,7 +48,10 @@ def space_faults(project: Project) -> tuple[list[Fault], Space | None]:
                 derived[key] = parse(entry)
             except ExpressionError as error:
                 faults.append(Fault(f"search.space.{key}", str(error), entry, "Try '2 * adapter.rank'."))
-    faults += [fault for key, found in derived.items() for fault in _name_faults(key, found)]
+    for key, expression in derived.items():
+        for name in (name for name in expression.names if field_at(Project, name) is None):
+            unknown = f"search.space.{key} uses the unknown key {name!r}"
+            faults.append(Fault(unknown, advice=nearest(name, known_keys())))
     faults += [fault for key, found in drawn.items() for fault in _condition_faults(project, key, found, drawn)]
     try:
         return faults, arrange(drawn, derived)
@@ -54,48 +62,34 @@ def space_faults(project: Project) -> tuple[list[Fault], Space | None]:
 
 
 def _key_faults(project: Project) -> Iterator[Fault]:
-    keys = list(project.search.space)
+    keys, own = list(project.search.space), resolved(project)
     if not keys:
         yield Fault("search.space", "at least one key and its values", {}, "Try {adapter.rank: {choices: [8, 16]}}.")
     for key in keys:
         reason = next((why for start, why in _NOT_SEARCHED.items() if f"{key}.".startswith(f"{start}.")), None)
-        field = field_at(Project, key)
+        field, above = field_at(Project, key), key.rpartition(".")[0]
         if reason is not None:
             yield Fault(f"search.space names {key!r}, which cannot be searched", reason)
         elif field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield Fault(f"search.space names {key!r}, which is a section", "search the keys in it")
-        elif not _is_there(project, key):
+        elif above and value_at(own, above) is None:  # in an entry that its list does not have: data.train.3.weight
             yield Fault(f"search.space names {key!r}, which the project does not have")
         for other in keys:
             if key.startswith(f"{other}."):
                 yield Fault(f"search.space names {key!r}, which is inside {other!r}", "search one of them")
 
 
-def _is_there(project: Project, key: str) -> bool:
-    """Whether a key in a list's entry has its entry: data.train.3.weight."""
-    above = key.rpartition(".")[0]
-    return not above or value_at(resolved(project), above) is not None
-
-
 def _value_faults(project: Project, key: str, entry: Dimension) -> Iterator[Fault]:
     if entry.choices is not None:
         values = [("choices", choice) for choice in entry.choices]
-        texts = [str(value) for _, value in values]
-        if len(set(texts)) < len(texts):
+        if len(set(map(str, entry.choices))) < len(entry.choices):
             yield Fault(f"search.space.{key}.choices", "distinct values", entry.choices)
     else:
         values = [("low", entry.low), ("high", entry.high)]
     for part, value in values:
-        yield from misfits(project, key, value, f"search.space.{key}.{part}")
+        yield from _misfits(project, key, value, f"search.space.{key}.{part}")
     if entry.step is not None and parameter(key, entry).whole and entry.step != int(entry.step):
         yield Fault(f"search.space.{key}.step", "a whole number", entry.step)
-
-
-def _name_faults(key: str, expression: Expression) -> Iterator[Fault]:
-    for name in expression.names:
-        if field_at(Project, name) is None:
-            advice = nearest(name, known_keys())
-            yield Fault(f"search.space.{key} uses the unknown key {name!r}", advice=advice)
 
 
 def _condition_faults(project: Project, key: str, found: Parameter, drawn: Mapping[str, Parameter]) -> Iterator[Fault]:
@@ -103,15 +97,11 @@ def _condition_faults(project: Project, key: str, found: Parameter, drawn: Mappi
     declared = (entry.when or {}) if isinstance(entry, Dimension) else {}
     for name, wanted in declared.items():
         where = f"search.space.{key}.when.{name}"
-        wrong = [fault for value in as_list(wanted) for fault in misfits(project, name, value, where)]
+        wrong = [fault for value in as_list(wanted) for fault in _misfits(project, name, value, where)]
         yield from wrong
-        possible = drawn[name].outside if name in drawn else None
-        if possible is not None and not wrong and all(possible(value) for value in found.when[name]):
-            rule = f"a value that search.space gives {name}: {possible(_NOWHERE)}"
+        if name in drawn and not wrong and all(map(drawn[name].outside, found.when[name])):
+            rule = f"a value that search.space gives {name}: {drawn[name].outside(object())}"
             yield Fault(where, rule, wanted, "As it is, the key is never searched.")
-
-
-_NOWHERE = object()
 
 
 def own_value_faults(project: Project, space: Space, known: Sequence[Fault]) -> Iterator[Fault]:
@@ -124,3 +114,59 @@ def own_value_faults(project: Project, space: Space, known: Sequence[Fault]) -> 
             change = "add the value to" if found.choices else "widen"
             advice = f"The project's own settings are the first trial: {change} search.space.{key}."
             yield Fault(key, f"in its own search space: {rule}", value_at(own, key), advice)
+
+
+def _misfits(project: Project, key: str, value: Any, where: str) -> Iterator[Fault]:
+    """Why the project refuses a value at a key; its combination with other keys is checked when they are drawn."""
+    tree = resolved(project)
+    put_at(tree, key, value)
+    try:
+        Project.model_validate(tree)
+    except ValidationError as error:
+        if any(isinstance(detail.get("ctx", {}).get("error"), CrossFieldFaults) for detail in error.errors()):
+            return
+        for fault in faults_of(error):
+            if fault.got is _WITHOUT_VALUE:
+                yield Fault(f"{where} {value!r}", fault.rule, advice=fault.advice)
+            else:
+                yield replace(fault, key=where, got=value, advice="")
+
+
+def derived_faults(project: Project, space: Space) -> Iterator[Fault]:
+    """Faults of derived keys that no trial could have: of the wrong type or out of range, whatever is drawn.
+
+    If only some of the values fail, they make infeasible trials, as any combination may.
+
+    Args:
+        project: What is searched.
+        space: Its space, without any other fault.
+    """
+    chance = random.Random(0)
+    samples = [_faults_by_key(project, space, chance) for _ in range(_SAMPLES if space.derived else 0)]
+    for key in space.derived:
+        found = [sample[key] for sample in samples if key in sample]
+        if found and len(found) == len(samples):
+            yield found[0]
+
+
+def _faults_by_key(project: Project, space: Space, chance: random.Random) -> Mapping[str, Fault]:
+    """What is wrong with each derived key in one trial, drawn at random."""
+    try:
+        settings = settle(space, resolved(project), lambda found: _any_of(found, chance))
+    except ConfigError as error:
+        named = {fault.key: fault for fault in error.faults if isinstance(fault, Fault)}
+        return {key: replace(fault, key=f"search.space.{key}") for key, fault in named.items()}
+    faults: dict[str, Fault] = {}
+    for key, expression in space.derived.items():
+        where = f"search.space.{key} ({expression.text!r})"
+        for fault in _misfits(project, key, settings[key], where):
+            rounded = isinstance(settings[key], float)
+            faults.setdefault(key, replace(fault, advice=f"Try round({expression.text})." if rounded else fault.advice))
+    return faults
+
+
+def _any_of(found: Parameter, chance: random.Random) -> Any:
+    if found.choices or found.step:
+        return chance.choice(found.values())
+    value = chance.uniform(found.low, found.high)
+    return round(value) if found.whole else value

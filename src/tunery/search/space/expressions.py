@@ -11,30 +11,11 @@ from typing import Any
 from simpleeval import InvalidExpression, SimpleEval
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "min": min,
-    "max": max,
-    "round": round,
-    "int": int,
-    "sqrt": math.sqrt,
-    "log2": math.log2,
+    function.__name__: function for function in (min, max, round, int, math.sqrt, math.log2)
 }
 _LONGEST = 500  # characters: far more than a formula needs, far less than what exhausts a parser
-_ARITHMETIC = (
-    ast.Expr,
-    ast.BinOp,
-    ast.UnaryOp,
-    ast.BoolOp,
-    ast.Compare,
-    ast.IfExp,
-    ast.Call,
-    ast.Name,
-    ast.Constant,
-    ast.operator,
-    ast.unaryop,
-    ast.boolop,
-    ast.cmpop,
-    ast.expr_context,
-)
+_TERMS = (ast.Expr, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call, ast.Name, ast.Constant)
+_OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context)
 # MemoryError is how Python's parser says that brackets are nested too deeply.
 _PARSER_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)
 _ARITHMETIC_ERRORS = (InvalidExpression, ArithmeticError, TypeError, ValueError, LookupError, RecursionError)
@@ -82,7 +63,10 @@ def parse(text: str) -> Expression:
         raise
     except _PARSER_ERRORS as error:
         raise ExpressionError(f"an expression ({getattr(error, 'msg', None) or type(error).__name__})") from None
-    return Expression(text, _names(body[0]), body[0])
+    nodes = list(ast.walk(body[0]))
+    functions = [node.func for node in nodes if isinstance(node, ast.Call)]
+    names = dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name) and node not in functions)
+    return Expression(text, tuple(names), body[0])
 
 
 class _Dotted(ast.NodeTransformer):
@@ -99,11 +83,5 @@ def _refuse_all_but_arithmetic(statement: ast.stmt) -> None:
     for node in ast.walk(statement):
         if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS):
             raise ExpressionError(f"an expression that calls only {', '.join(FUNCTIONS)}")
-        if (isinstance(node, ast.Call) and node.keywords) or not isinstance(node, _ARITHMETIC):
+        if (isinstance(node, ast.Call) and node.keywords) or not isinstance(node, _TERMS + _OPERATORS):
             raise ExpressionError("an expression of numbers, keys, operators and " + ", ".join(FUNCTIONS))
-
-
-def _names(statement: ast.stmt) -> tuple[str, ...]:
-    called = {id(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)}
-    names = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and id(node) not in called]
-    return tuple(dict.fromkeys(names))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tunery.config.fields import nearest, value_at
-from tunery.config.project import Project
+from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault
 from tunery.search.space.parameters import Parameter, kept_at, short_text
 from tunery.search.space.space import Settings, declared_settings, settle, space_of
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 RUNS = "runs:/"
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What one configuration gives, and where it is written."""
-
-    where: str
-    given: Mapping[str, Any]
 
 
 def known_good(project: Project, store: Store | None = None) -> list[Settings]:
@@ -47,35 +38,32 @@ def known_good(project: Project, store: Store | None = None) -> list[Settings]:
     """
     found: list[Settings] = []
     faults: list[Fault] = []
-    for entry in _entries(project, store, faults):
-        settings = _settings(project, entry, faults)
-        if settings is not None and settings not in (*found, declared_settings(project)):
+    for where, given in _entries(project, store, faults):
+        settings, wrong = _settings(project, where, given)
+        faults += wrong
+        if not wrong and settings not in (*found, declared_settings(project)):
             found.append(settings)
     if faults:
         raise ConfigError("search.known_good", faults)
     return found
 
 
-def _entries(project: Project, store: Store | None, faults: list[Fault]) -> Iterator[_Entry]:
-    searched = project.search.space
+def _entries(project: Project, store: Store | None, faults: list[Fault]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What each configuration gives, after the place where it is written."""
     for name in project.search.known_good:
         if not name.startswith(RUNS):
             yield from _from_file(project.folder / Path(name).expanduser(), faults)
         elif store is not None:
-            tree = _config_of_run(project, name, store)
-            yield _Entry(name, {key: value_at(tree, key) for key in searched})
+            from tunery.tracking.run_facts import run_config
+
+            tree = run_config(store, name.removeprefix(RUNS))
+            if tree is None:
+                rule = "runs:/ and the id of a run that tunery made"
+                raise ConfigError(project.name, Fault("search.known_good", rule, name))
+            yield name, {key: value_at(tree, key) for key in project.search.space}
 
 
-def _config_of_run(project: Project, name: str, store: Store) -> Mapping[str, Any]:
-    from tunery.tracking.run_facts import run_config
-
-    tree = run_config(store, name.removeprefix(RUNS))
-    if tree is None:
-        raise ConfigError(project.name, Fault("search.known_good", "runs:/ and the id of a run that tunery made", name))
-    return tree
-
-
-def _from_file(file: Path, faults: list[Fault]) -> Iterator[_Entry]:
+def _from_file(file: Path, faults: list[Fault]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         listed = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -88,45 +76,37 @@ def _from_file(file: Path, faults: list[Fault]) -> Iterator[_Entry]:
         advice = "Such as - {adapter.rank: 8, training.learning_rate: 2.0e-4}."
         faults.append(Fault(str(file), "not a list of mappings from keys to values", advice=advice))
         return
-    yield from (_Entry(f"{file}[{number}]", entry) for number, entry in enumerate(listed))
+    yield from ((f"{file}[{number}]", entry) for number, entry in enumerate(listed))
 
 
-def _settings(project: Project, entry: _Entry, faults: list[Fault]) -> Settings | None:
-    """The entry's settings, or None when it has faults, which are added."""
-    own = declared_settings(project)
-    given = {str(key): kept_at(str(key), value) for key, value in entry.given.items()}
-    found = [_not_searched(entry.where, key, project) for key in given if key not in project.search.space]
+def _settings(project: Project, where: str, entry: Mapping[str, Any]) -> tuple[Settings, list[Fault]]:
+    """The settings of one configuration, and what is wrong with it."""
+    space, own = space_of(project), declared_settings(project)
+    given = {str(key): kept_at(str(key), value) for key, value in entry.items()}
+    faults: list[Fault] = []
+    for key in (key for key in given if key not in project.search.space):
+        advice = nearest(key, project.search.space) or "Add it to search.space, or leave it out."
+        faults.append(Fault(f"{where} names {key!r}, which is not in search.space", advice=advice))
 
     def choose(parameter: Parameter) -> Any:
-        value = given[parameter.key] if parameter.key in given else own.get(parameter.key)
+        key = parameter.key
+        value = given.get(key, own.get(key))
         rule = parameter.outside(value)
-        if rule is not None:
-            found.append(_outside(entry.where, parameter.key, value, rule, parameter.key in given))
+        if rule is not None and key in given:
+            advice = "Widen search.space, or change the value."
+            faults.append(Fault(f"{where} {key}", f"in the space: {rule}", value, advice))
+        elif rule is not None:
+            unfit = f"{where} leaves out {key!r}, and the project's own value is not in the space"
+            faults.append(Fault(unfit, advice="Give it."))
         return value
 
     try:
-        settings = settle(project, choose)
+        settings = settle(space, resolved(project), choose)
     except ConfigError as error:
-        found += [Fault(f"{entry.where} {fault}") for fault in error.faults]
-        settings = {}
-    found += _not_as_derived(entry.where, given, settings, project)
-    faults += found
-    return None if found else settings
-
-
-def _not_searched(where: str, key: str, project: Project) -> Fault:
-    advice = nearest(key, project.search.space) or "Add it to search.space, or leave it out."
-    return Fault(f"{where} names {key!r}, which is not in search.space", advice=advice)
-
-
-def _outside(where: str, key: str, value: object, rule: str, given: bool) -> Fault:
-    if given:
-        return Fault(f"{where} {key}", f"in the space: {rule}", value, "Widen search.space, or change the value.")
-    return Fault(f"{where} leaves out {key!r}, and the project's own value is not in the space", advice="Give it.")
-
-
-def _not_as_derived(where: str, given: Mapping[str, Any], settings: Settings, project: Project) -> Iterator[Fault]:
-    for key, expression in space_of(project).derived.items():
-        if key in given and key in settings and given[key] != settings[key]:
+        return {}, [*faults, *(Fault(f"{where} {fault}") for fault in error.faults)]
+    for key, expression in space.derived.items():
+        if key in given and given[key] != settings[key]:
             rule = f"{short_text(settings[key])}, which search.space derives ({expression.text})"
-            yield Fault(f"{where} {key}", rule, given[key], "Leave it out, or search the key instead of deriving it.")
+            advice = "Leave it out, or search the key instead of deriving it."
+            faults.append(Fault(f"{where} {key}", rule, given[key], advice))
+    return settings, faults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.fields import field_at, kept, number_type
@@ -19,27 +19,16 @@ Label = None | bool | int | float | str
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key that is drawn.
-
-    Args:
-        choices: The values, as the key's field keeps them; empty for a range.
-        low, high, step: Ends and steps of a range; whole for a key that holds whole numbers.
-        when: Other keys and the values that they must have for this key to be drawn.
-    """
+    """A key that is drawn."""
 
     key: str
-    when: Mapping[str, Sequence[object]]
-    choices: tuple[Any, ...] = ()
+    when: Mapping[str, Sequence[object]]  # other keys, and the values that they must have for this key to be drawn
+    choices: tuple[Any, ...] = ()  # the values, as the key's field keeps them; empty for a range
     low: float = 0.0
     high: float = 0.0
     step: float | None = None
     log: bool = False
-    whole: bool = False
-
-    @property
-    def labels(self) -> list[Label]:
-        """The choices as Optuna stores them: plain values as they are, a list as its JSON."""
-        return [label_of(choice) for choice in self.choices]
+    whole: bool = False  # whether the key holds whole numbers
 
     def outside(self, value: object) -> str | None:
         """The rule that a value breaks: "one of 4, 8", "from 1 to 8 in steps of 2"; None if it is in the space."""
@@ -68,22 +57,23 @@ class Parameter:
 
 def parameter(key: str, dimension: Dimension) -> Parameter:
     """A declared dimension, its values as the key's field keeps them."""
-    when = {
-        name: [kept_at(name, value) for value in as_list(wanted)] for name, wanted in (dimension.when or {}).items()
-    }
+    declared = (dimension.when or {}).items()
+    when = {name: [kept_at(name, value) for value in as_list(wanted)] for name, wanted in declared}
     if dimension.choices is not None:
         return Parameter(key, when, choices=tuple(kept_at(key, choice) for choice in dimension.choices))
+    low, high, step = dimension.low or 0.0, dimension.high or 0.0, dimension.step
+    if step:
+        # The greatest value that steps from low reach: Optuna would warn of a high that they pass over.
+        high = low + int((high - low) / step + 1e-8) * step
     field = field_at(Project, key)
     whole = field is not None and number_type(field) is int
-    low, high = dimension.low or 0.0, dimension.high or 0.0
-    found = Parameter(key, when, low=low, high=high, step=dimension.step, log=dimension.log, whole=whole)
-    return replace(found, high=_last_step(found)) if found.step else found
+    return Parameter(key, when, low=low, high=high, step=step, log=dimension.log, whole=whole)
 
 
 def suggest(trial: optuna.Trial, found: Parameter) -> Any:
     """Ask Optuna for a value: a whole number for a key that holds whole numbers, a choice as it was declared."""
     if found.choices:
-        labels = found.labels
+        labels = [label_of(choice) for choice in found.choices]
         return found.choices[labels.index(trial.suggest_categorical(found.key, labels))]
     if found.whole:
         step = int(found.step or 1)
@@ -97,7 +87,7 @@ def as_list(value: object) -> list[object]:
 
 
 def label_of(value: Any) -> Label:
-    """A value as Optuna stores it."""
+    """A value as Optuna stores it: plain values as they are, a list as its JSON."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
@@ -116,9 +106,3 @@ def short_text(value: object) -> str:
     if isinstance(value, dict):
         return str(value.get("source", json.dumps(value)))
     return "+".join(map(short_text, value)) if isinstance(value, list) else str(value)
-
-
-def _last_step(found: Parameter) -> float:
-    """The greatest value that steps from low reach: Optuna would warn of a high that they pass over."""
-    step = found.step or 1.0
-    return found.low + int((found.high - found.low) / step + 1e-8) * step

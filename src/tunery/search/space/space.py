@@ -51,14 +51,9 @@ def arrange(drawn: Mapping[str, Parameter], derived: Mapping[str, Expression]) -
     Raises:
         graphlib.CycleError: If keys depend on each other.
     """
-    needs = {key: depends_on(key, drawn, derived) for key in sorted((*drawn, *derived))}
+    used = {key: list(found.when) for key, found in drawn.items()} | {key: derived[key].names for key in derived}
+    needs = {key: [name for name in used[key] if name in used] for key in sorted(used)}
     return Space(tuple(TopologicalSorter(needs).static_order()), drawn, derived)
-
-
-def depends_on(key: str, drawn: Mapping[str, Parameter], derived: Mapping[str, Expression]) -> list[str]:
-    """The searched keys that must have their values before this one."""
-    names = drawn[key].when if key in drawn else derived[key].names
-    return [name for name in names if name in drawn or name in derived]
 
 
 def draw(trial: optuna.Trial, project: Project) -> Settings:
@@ -69,26 +64,28 @@ def draw(trial: optuna.Trial, project: Project) -> Settings:
     Raises:
         ConfigError: If an expression has no value for what was drawn.
     """
+    space = space_of(project)
     if trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL:
         for key in own_settings(project):
-            suggest(trial, space_of(project).drawn[key])
+            suggest(trial, space.drawn[key])
         return declared_settings(project)
-    return settle(project, lambda found: suggest(trial, found))
+    return settle(space, resolved(project), lambda found: suggest(trial, found))
 
 
-def settle(project: Project, choose: Callable[[Parameter], Any]) -> Settings:
+def settle(
+    space: Space, own: Mapping[str, Any], choose: Callable[[Parameter], Any], *, lenient: bool = False
+) -> Settings:
     """Settings whose drawn keys `choose` decides; conditions and expressions see what was decided before.
+
+    Args:
+        space: The keys, in their order.
+        own: The resolved project, which gives every other key.
+        choose: Returns a parameter's value.
+        lenient: Leave out a key whose expression has no value.
 
     Raises:
         ConfigError: If an expression has no value.
     """
-    return settle_in(space_of(project), resolved(project), choose)
-
-
-def settle_in(
-    space: Space, own: Mapping[str, Any], choose: Callable[[Parameter], Any], *, lenient: bool = False
-) -> Settings:
-    """The same, given the space and the own settings; lenient: leave out a key whose expression has no value."""
     settings: Settings = {}
 
     def value_of(key: str) -> Any:
@@ -96,11 +93,14 @@ def settle_in(
 
     for key in space.order:
         if key in space.derived:
+            expression = space.derived[key]
             try:
-                settings[key] = _derived(key, space.derived[key], value_of)
-            except ConfigError:
+                value = expression.value({name: value_of(name) for name in expression.names})
+            except ExpressionError as error:
                 if not lenient:
-                    raise
+                    raise ConfigError("search.space", Fault(key, str(error))) from None
+            else:
+                settings[key] = kept_at(key, value)
         elif space.drawn[key].holds(value_of):
             settings[key] = choose(space.drawn[key])
     return settings
@@ -108,13 +108,9 @@ def settle_in(
 
 def own_settings(project: Project) -> Settings:
     """The project's own values of the keys that are drawn, if their conditions hold: those of the first trial."""
-    own = resolved(project)
-    space = space_of(project)
-    return {
-        key: value_at(own, key)
-        for key in space.order
-        if key in space.drawn and space.drawn[key].holds(lambda name: value_at(own, name))
-    }
+    own, space = resolved(project), space_of(project)
+    values = {key: value_at(own, key) for key in space.order if key in space.drawn}
+    return {key: value for key, value in values.items() if space.drawn[key].holds(lambda name: value_at(own, name))}
 
 
 def declared_settings(project: Project) -> Settings:
@@ -143,19 +139,8 @@ def with_settings(project: Project, settings: Mapping[str, Any]) -> Project:
 
 def name_of(settings: Mapping[str, Any], project: Project) -> str:
     """What differs from the project's own settings: "learning_rate=0.001, rank=8", or "as declared"."""
-    own = resolved(project)
-    short = short_names(project.search.space)
-    changed = [
-        f"{short.get(key, key)}={short_text(settings[key])}"
-        for key in sorted(settings, key=lambda key: list(short).index(key) if key in short else len(short))
-        if settings[key] != value_at(own, key)
-    ]
-    return ", ".join(changed) or "as declared"
-
-
-def _derived(key: str, expression: Expression, value_of: Callable[[str], Any]) -> Any:
-    try:
-        value = expression.value({name: value_of(name) for name in expression.names})
-    except ExpressionError as error:
-        raise ConfigError("search.space", Fault(key, str(error))) from None
-    return kept_at(key, value)
+    own, short = resolved(project), short_names(project.search.space)
+    # In the order of the space; settings of an earlier space come last.
+    keys = [*(key for key in short if key in settings), *(key for key in settings if key not in short)]
+    changed = [key for key in keys if settings[key] != value_at(own, key)]
+    return ", ".join(f"{short.get(key, key)}={short_text(settings[key])}" for key in changed) or "as declared"
