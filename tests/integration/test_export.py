@@ -210,7 +210,7 @@ def app(tmp_path: Path) -> Any:
     from tunery.models.adapter import attach_adapter
     from tunery.models.adapter_files import save_adapter
     from tunery.models.base import load_base
-    from tunery.serving.export.space_folder import write_space
+    from tunery.serving.export.hub import write_space
 
     package = Path(tunery.__file__).parent
     loaded = load_base(BaseConfig(model="builtin:tiny", quantization="none"), Path(), "cpu")

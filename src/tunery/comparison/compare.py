@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,11 @@ from tunery.reporting.text import code, counted, listed
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from tunery.comparison.entries import RunEntry
     from tunery.comparison.records import Comparison
     from tunery.comparison.selection import Selection
-    from tunery.tracking.run import Tracker
     from tunery.tracking.store import Store
 
 EXPERIMENT = "comparisons"  # for runs of several projects
@@ -63,22 +64,20 @@ def compare_runs(
         observer.show(table)
     for note in notes:
         observer.step(note)
-    if options.out is not None:
-        observer.step(f"written to {options.out}: {', '.join(sorted(write(comparison, options.out, notes)))}")
-    if options.record:
-        run_id = _record(store, comparison, entries, notes, options, selection)
-        observer.step(f"kept as run {run_id}; the whole report is its report.md")
-    elif options.out is None:
+    if options.out is None and not options.record:
         observer.step("not kept; --out FOLDER writes the whole report")
+        return comparison
+    report = report_of(comparison, notes)
+    if options.out is not None:
+        observer.step(f"written to {options.out}: {', '.join(sorted(report.write(options.out)))}")
+    if options.record:
+        run_id = _record(store, comparison, report, entries, options, selection)
+        observer.step(f"kept as run {run_id}; the whole report is its report.md")
     return comparison
 
 
 def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple[list[RunEntry], list[str]]:
-    """The selected runs, with the answers of those that are tested item by item, and notes for the reader.
-
-    Raises:
-        InputError: If nothing matches.
-    """
+    """The selected runs, with the answers of those that are tested item by item, and notes for the reader."""
     from tunery.comparison.read import read
     from tunery.comparison.samples import best_configurations, with_answers, with_curves
 
@@ -99,11 +98,7 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
 
 
 def _refuse_named_nan(entries: Sequence[RunEntry]) -> None:
-    """A run that was asked for by name is not set apart silently.
-
-    Raises:
-        InputError: With each score of such a run that is no number.
-    """
+    """A run that was asked for by name is not set apart silently: a score of it that is no number raises InputError."""
     faults = [
         Fault(f"{entry.name} ({entry.run_id}): {task} is {score.value}", advice="Score it again: tunery evaluate.")
         for entry in entries
@@ -118,67 +113,84 @@ def _refuse_named_nan(entries: Sequence[RunEntry]) -> None:
 # ---- what is kept
 
 
-def write(comparison: Comparison, folder: Path, notes: Sequence[str] = ()) -> list[str]:
-    """Write every table, the page and the plots into a folder, replacing those of an earlier comparison.
+@dataclass(frozen=True)
+class Report:
+    """Every form in which a comparison is kept."""
 
-    Returns:
-        The paths of the files, in the folder.
+    texts: Mapping[str, str]  # by file name
+    figures: Mapping[str, Figure]  # by name
 
-    Raises:
-        StorageError: If the folder cannot be written.
-    """
+    def write(self, folder: Path) -> list[str]:
+        """Write all of it into a folder, replacing an earlier comparison, and return the paths in that folder.
+
+        Raises:
+            StorageError: If the folder cannot be written.
+        """
+        drawn = {f"plots/{name}.png": figure for name, figure in self.figures.items()}
+        try:
+            (folder / "plots").mkdir(parents=True, exist_ok=True)
+            for name in PLOTS:
+                (folder / "plots" / f"{name}.png").unlink(missing_ok=True)
+            for name, text in self.texts.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            for name, figure in drawn.items():
+                figure.savefig(folder / name, bbox_inches="tight", dpi=120)
+        except OSError as error:
+            raise StorageError(str(folder), f"cannot be written: {error.strerror or error}.") from error
+        return [*self.texts, *drawn]
+
+
+def report_of(comparison: Comparison, notes: Sequence[str] = ()) -> Report:
+    """Tables, page and plots, each made once; `notes` say how the runs were read."""
     from tunery.comparison.report.plots import figures
+    from tunery.comparison.report.tables import csv, frame, latex, markdown, page, pairs_frame
 
-    written = texts(comparison, notes)
-    drawn = {f"plots/{name}.png": figure for name, figure in figures(comparison).items()}
-    try:
-        (folder / "plots").mkdir(parents=True, exist_ok=True)
-        for name in PLOTS:
-            (folder / "plots" / f"{name}.png").unlink(missing_ok=True)
-        for name, text in written.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        for name, figure in drawn.items():
-            figure.savefig(folder / name, bbox_inches="tight", dpi=120)
-    except OSError as error:
-        raise StorageError(str(folder), f"cannot be written: {error.strerror or error}.") from error
-    return [*written, *drawn]
-
-
-def texts(comparison: Comparison, notes: Sequence[str] = ()) -> dict[str, str]:
-    """Every form of the comparison that is text, by file name."""
-    from tunery.comparison.report.html import page
-    from tunery.comparison.report.tables import csv, latex, markdown, pairs_csv
-
-    return {
-        "comparison.csv": csv(comparison),
-        "pairs.csv": pairs_csv(comparison),
+    drawn = figures(comparison)
+    texts = {
+        "comparison.csv": csv(frame(comparison)),
+        "pairs.csv": csv(pairs_frame(comparison)),
         "comparison.tex": latex(comparison),
         "comparison.md": markdown(comparison, notes),
-        "comparison.html": page(comparison, notes),
+        "comparison.html": page(comparison, drawn, notes),
     }
+    return Report(texts, drawn)
 
 
 def _record(
     store: Store,
     comparison: Comparison,
+    report: Report,
     entries: Sequence[RunEntry],
-    notes: Sequence[str],
     options: CompareOptions,
     selection: Selection,
 ) -> str:
     """Keep the comparison as a run, and return the run's id."""
+    from tunery.comparison.report.tables import frame
+    from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
 
     project = _project(entries)
     with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
-        _log(comparison, entries, notes, tracker)
-        tracker.log_params(
-            {
-                "compare.selection": str(selection),
-                "compare.confidence": options.confidence,
-                "compare.seed": options.seed,
-            }
-        )
+        for name, text in report.texts.items():
+            if name == "comparison.md":
+                tracker.set_description(f"{text}\n{_links(entries)}")
+            else:
+                tracker.log_text(text, name)
+        tracker.log_table(frame(comparison), "comparison.json")
+        for name, figure in report.figures.items():
+            tracker.log_figure(figure, f"plots/{name}.png")
+        ranked = len(comparison.main.contenders)
+        tracker.log_metrics({"runs": len(entries), "boards": len(comparison.boards), "ranked": ranked})
+        tracker.tag(**{"tunery.compared": ", ".join(entry.run_id for entry in entries)})
+        runs = [
+            {"run_id": one.run_id, "experiment_id": one.experiment_id, "name": one.name, "kind": one.kind}
+            | ({} if one.seed is None else {"seed": one.seed})
+            for one in entries
+        ]
+        tracker.log_dict({"runs": runs}, "compared_runs.json")
+        tracker.log_provenance(collect())
+        settings = {"selection": str(selection), "confidence": options.confidence, "seed": options.seed}
+        tracker.log_params({f"compare.{name}": value for name, value in settings.items()})
         return str(tracker.run_id)
 
 
@@ -188,32 +200,7 @@ def _project(entries: Sequence[RunEntry]) -> str:
     return (projects.pop() if len(projects) == 1 else "") or EXPERIMENT
 
 
-def _log(comparison: Comparison, entries: Sequence[RunEntry], notes: Sequence[str], tracker: Tracker) -> None:
-    from tunery.comparison.report.plots import figures
-    from tunery.comparison.report.tables import frame
-    from tunery.tracking.provenance import collect
-
-    written = texts(comparison, notes)
-    tracker.set_description(f"{written.pop('comparison.md')}\n{_links(entries)}")
-    for name, text in written.items():
-        tracker.log_text(text, name)
-    tracker.log_table(frame(comparison), "comparison.json")
-    for name, figure in figures(comparison).items():
-        tracker.log_figure(figure, f"plots/{name}.png")
-    ranked = len(comparison.main.contenders)
-    tracker.log_metrics({"runs": len(entries), "boards": len(comparison.boards), "ranked": ranked})
-    tracker.tag(**{"tunery.compared": ", ".join(entry.run_id for entry in entries)})
-    tracker.log_dict({"runs": [_listed(entry) for entry in entries]}, "compared_runs.json")
-    tracker.log_provenance(collect())
-
-
 def _links(entries: Sequence[RunEntry]) -> str:
     """The runs as links that the MLflow UI follows; below the report, since a description is cut at its end."""
     lines = [f"- [{code(entry.name)}](#/experiments/{entry.experiment_id}/runs/{entry.run_id})" for entry in entries]
     return "\n".join(["## Runs", "", *lines, ""])
-
-
-def _listed(entry: RunEntry) -> dict[str, object]:
-    seed = {} if entry.seed is None else {"seed": entry.seed}
-    names = ("run_id", "experiment_id", "name", "kind")
-    return {**{name: getattr(entry, name) for name in names}, **seed}

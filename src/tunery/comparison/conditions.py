@@ -1,49 +1,22 @@
-"""A run's task scores as it logged them, and the conditions that must agree before two scores are compared."""
+"""A run's task scores with their conditions, as it logged them; several runs of one model as one entry."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tunery.comparison.entries import TaskScore
+from tunery.comparison.entries import RunEntry, TaskScore, conditions_of, conflicts, repetitions
 from tunery.tracking.entities import entity_name
 from tunery.tracking.scores import TASK_PARAM
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run
-
-SETTLED_BY_ITEMS = ("limit", "split", "item count")  # ways to choose items: irrelevant if the same items came out
-
-
-# ---- the one rule
-
-
-def conditions_of(score: TaskScore) -> dict[str, str]:
-    """Everything that must agree before another score of the task can be compared with this one, if known."""
-    count = {"item count": str(score.items)} if score.items > 0 else {}
-    return {"metric": score.metric, **score.conditions, **count}
-
-
-def conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Conditions that both sides recorded with different values.
-
-    Scores of different splits are of different items: a dev score is no stand-in for one on all items. Only an equal
-    digest of the items shows that the split, the limit and the count did not matter.
-
-    Args:
-        one, other: From `conditions_of`.
-    """
-    differing = [key for key in one if key in other and one[key] != other[key]]
-    same_items = "items" in one and one["items"] == other.get("items")
-    return [key for key in differing if not (same_items and key in SETTLED_BY_ITEMS)]
-
-
-# ---- what a run logged
 
 
 def task_scores(run: Run) -> dict[str, TaskScore]:
@@ -51,11 +24,12 @@ def task_scores(run: Run) -> dict[str, TaskScore]:
 
     The score of a run whose checkpoint or settings were chosen on dev items is that of its locked items, if logged.
     """
-    metrics = metrics_of(run)
-    texts = {
-        name.removeprefix(TASK_PARAM): text for name, text in run.data.params.items() if name.startswith(TASK_PARAM)
-    }
-    scores = [_score(task, text, metrics, is_bare(run)) for task, text in texts.items()]
+    metrics, bare = metrics_of(run), is_bare(run)
+    scores = [
+        _score(name.removeprefix(TASK_PARAM), text, metrics, bare)
+        for name, text in run.data.params.items()
+        if name.startswith(TASK_PARAM)
+    ]
     return {score.task: score for score in scores if score is not None}
 
 
@@ -97,24 +71,6 @@ def is_bare(run: Run) -> bool:
     return bool(run.data.tags.get("tunery.method") == "none")
 
 
-def by_metric(score: TaskScore, metric: str, run: Run) -> TaskScore:
-    """The same task by another metric of an import; unchanged if the import has no such metric."""
-    metrics, name = metrics_of(run), entity_name(f"{score.task}/{metric}")
-    value = metrics.get(f"lm_eval/{name}")
-    if value is None:
-        return score
-    logged = _parsed(run.data.params.get(f"{TASK_PARAM}{entity_name(score.task)}", "{}"))
-    return replace(
-        score,
-        metric=metric,
-        value=value,
-        stderr=metrics.get(f"lm_eval/{name}_stderr"),
-        base=metrics.get(f"base/{name}"),
-        base_stderr=metrics.get(f"base/{name}_stderr"),
-        higher_is_better=metric not in logged.get("lower_is_better", ()),
-    )
-
-
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> dict[str, Any]:
     logged: dict[str, Any] = json.loads(text)
@@ -140,3 +96,95 @@ def _conditions(text: str, locked: bool) -> Mapping[str, str]:
     }
     known = {key: value for key, value in known.items() if value not in (None, "")}
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in known.items()}
+
+
+# ---- several runs of one model
+
+
+def by_one_metric(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """Imports by the metric that our own runs are scored by: a result file does not say which of several counts."""
+    chosen: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in entries:
+        if entry.imported is None:
+            for task, score in entry.tasks.items():
+                chosen[task][score.metric] += 1
+    usual = {task: counts.most_common(1)[0][0] for task, counts in chosen.items()}
+    return [
+        entry
+        if entry.imported is None
+        else replace(
+            entry,
+            tasks={name: _by_metric(score, usual.get(name), entry.imported) for name, score in entry.tasks.items()},
+        )
+        for entry in entries
+    ]
+
+
+def _by_metric(score: TaskScore, metric: str | None, run: Run) -> TaskScore:
+    """The same task by this metric of an import; unchanged if the import has no such metric."""
+    metrics, name = metrics_of(run), entity_name(f"{score.task}/{metric}")
+    value = metrics.get(f"lm_eval/{name}")
+    if metric is None or metric == score.metric or value is None:
+        return score
+    logged = _parsed(run.data.params.get(f"{TASK_PARAM}{entity_name(score.task)}", "{}"))
+    return replace(
+        score,
+        metric=metric,
+        value=value,
+        stderr=metrics.get(f"lm_eval/{name}_stderr"),
+        base=metrics.get(f"base/{name}"),
+        base_stderr=metrics.get(f"base/{name}_stderr"),
+        higher_is_better=metric not in logged.get("lower_is_better", ()),
+    )
+
+
+def with_evaluations(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """Tasks that `tunery evaluate` added later go into the entry of the run that trained the model."""
+    trained = {model: entry for entry in entries for model in entry.models if not entry.evaluated}
+    later: dict[str, list[RunEntry]] = defaultdict(list)
+    others = []
+    for entry in entries:
+        home = trained.get(entry.evaluated) if entry.evaluated else None
+        if home is None or entry.named:
+            others.append(entry)
+        else:
+            later[home.run_id].append(entry)
+    return [one for entry in others for one in _merged([entry, *later.get(entry.run_id, [])])]
+
+
+def latest(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """The latest run of each configuration and seed; runs that a person named are all kept."""
+    groups = repetitions(entry for entry in entries if not entry.named)
+    merged = {one.run_id: one for group in groups for one in _merged(group)}
+    kept = (entry if entry.named else merged.get(entry.run_id) for entry in entries)
+    return [entry for entry in kept if entry is not None]
+
+
+def _merged(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """Runs of one model as one entry, or as several if a task was scored under other conditions."""
+    kept: list[RunEntry] = []
+    for entry in entries:
+        place = next((place for place, one in enumerate(kept) if not _conflict(one, entry)), None)
+        if place is None:
+            kept.append(entry)
+            continue
+        first = kept[place]
+        kept[place] = replace(
+            first,
+            tasks={**first.tasks, **entry.tasks, **first.tasks},  # named twice: first by place, last by value
+            costs={**entry.costs, **first.costs},
+            version=first.version or entry.version,
+            locations={**entry.locations, **first.locations},
+            models=(*first.models, *entry.models),
+        )
+    return kept
+
+
+def _conflict(one: RunEntry, other: RunEntry) -> bool:
+    for task in one.tasks.keys() & other.tasks.keys():
+        mine, theirs = conditions_of(one.tasks[task]), conditions_of(other.tasks[task])
+        # One model's locked items are part of all items: both scores are of the same answers, not of two evaluations.
+        part_of_the_other = {mine.get("split"), theirs.get("split")} == {"locked", "all"}
+        if set(conflicts(mine, theirs)) - ({"split"} if part_of_the_other else set()):
+            return True
+    return False

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
-import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from tunery.comparison.conditions import conditions_of, conflicts
-from tunery.comparison.entries import RunEntry, TaskScore, Votes, configuration_of, repetitions
+from tunery.comparison.entries import (
+    RunEntry,
+    TaskScore,
+    Votes,
+    conditions_of,
+    configuration_of,
+    conflicts,
+    repetitions,
+)
 from tunery.comparison.groups import Group, remarks
-from tunery.comparison.pairing import answers_of, averaged
 from tunery.comparison.records import LeaderboardRow, ScoreCell, WinRate
+from tunery.evaluation.result import averaging_of
 from tunery.records import SCORE
 from tunery.reporting.text import counted
+from tunery.statistics.paired import item_ids
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
 from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, own_estimate
@@ -36,15 +41,6 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What the contenders of a board share on one task: the order of its items, and which are not independent."""
-
-    name: str
-    order: pd.Index | None
-    clusters: ItemClusters
-
-
-@dataclass(frozen=True)
 class PairTestOptions:
     """Confidence of every interval and every "better", and the seed of the permutation tests."""
 
@@ -52,17 +48,19 @@ class PairTestOptions:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What the contenders of a board share on one task: the order of its items, and which are not independent."""
+
+    name: str
+    order: pd.Index | None  # by `item_ids`; None if no run's answers say anything item by item
+    clusters: ItemClusters
+
+
 def configurations(
     group: Group, names: Mapping[tuple[str, ...], str], options: PairTestOptions
 ) -> tuple[list[Configuration], list[ItemClusters], list[str]]:
-    """One contender for each configuration.
-
-    Args:
-        names: By `configuration_of`.
-
-    Returns:
-        Configurations in the order of their first runs, the clusters of each of the board's tasks, and notes.
-    """
+    """One contender for each configuration, named by `configuration_of`; the clusters of each task; and notes."""
     rows, notes = _rows(group)
     tasks = [_task(name, group.runs) for name in group.tasks]
     others = _agreeing(group)
@@ -70,47 +68,8 @@ def configurations(
     found: list[Configuration] = []
     for key, runs in rows.items():
         extra = [task for name, task in more.items() if all(run.run_id in others[name] for run in runs)]
-        contender, side = _contender(names[key], runs, [*tasks, *extra], len(tasks), options)
-        found.append(Configuration(contender, side))
-    return (
-        _with_corrected_gains(found),
-        [task.clusters for task in tasks],
-        [*notes, *remarks(group)],
-    )
-
-
-def named(runs: Sequence[RunEntry]) -> dict[tuple[str, ...], str]:
-    """A name for each configuration: that of its runs, or what their names begin with; told apart where equal."""
-    rows: dict[tuple[str, ...], list[RunEntry]] = defaultdict(list)
-    for run in runs:
-        rows[configuration_of(run)].append(run)
-    names = {key: _common_name([run.name for run in members]) for key, members in rows.items()}
-    tellers: list[Callable[[RunEntry], str]] = [
-        lambda run: run.trained_on,
-        lambda run: run.method,
-        lambda run: run.version or "",
-        lambda run: run.run_id[:8],
-    ]
-    for tell in tellers:
-        told: dict[str, set[str]] = defaultdict(set)
-        for key, name in names.items():
-            told[name].add(tell(rows[key][0]))
-        names = {
-            key: f"{name} ({what})" if len(told[name]) > 1 and (what := tell(rows[key][0])) else name
-            for key, name in names.items()
-        }
-    return names
-
-
-def _common_name(names: Sequence[str]) -> str:
-    if len(set(names)) == 1:
-        return names[0] or "unnamed"
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    shared = "".join(letters[0] for letters in alike)
-    if any(name[len(shared) :][:1].isalnum() for name in names):
-        shared = re.sub(r"\w+$", "", shared)  # "lora, seed 1" and "lora, seed 12" do not share a word's half
-    shared = re.sub(r"[-\s_/.,·:(=#]*(seed)?[-\s_/.,·:(=#]*$", "", shared)
-    return shared if len(shared) > 2 else f"{names[0]} and {counted(len(names) - 1, 'more seed')}"
+        found.append(_contender(names[key], runs, [*tasks, *extra], len(tasks), options))
+    return _with_corrected_gains(found), [task.clusters for task in tasks], [*notes, *remarks(group)]
 
 
 def _rows(group: Group) -> tuple[dict[tuple[str, ...], list[RunEntry]], list[str]]:
@@ -149,25 +108,43 @@ def _agreeing(group: Group) -> dict[str, set[str]]:
 
 def _task(name: str, runs: Sequence[RunEntry]) -> _Task:
     # Runs that know which items share a passage speak for those that do not.
-    first = sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ()))
-    found = (answers_of(run.samples.get(name), run.tasks[name]) for run in first)
-    answers = next((one for one in found if one is not None), None)
-    return _Task(name, None, ItemClusters()) if answers is None else _Task(name, answers.values.index, answers.clusters)
+    for run in sorted(runs, key=lambda run: "passage" not in run.samples.get(name, ())):
+        rows, clusters = _answers_of(run.samples.get(name), run.tasks[name])
+        if rows is not None:
+            return _Task(name, rows.index, clusters)
+    return _Task(name, None, ItemClusters())
 
 
-def _side(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> ScoreMatrix:
-    scores = np.array([[_sign(run, task) * run.tasks[task.name].value for task in tasks] for run in runs], dtype=float)
-    errors = np.array([_mean_known([run.tasks[task.name].stderr for run in runs]) for task in tasks])
-    answers = [_answers([(run.samples.get(task.name), run.tasks[task.name]) for run in runs], task) for task in tasks]
-    return ScoreMatrix(scores, errors, answers)
+def _answers_of(samples: pd.DataFrame | None, score: TaskScore) -> tuple[pd.Series | None, ItemClusters]:
+    """The metric on each item behind a score, by `item_ids`, and which of the items are not independent.
+
+    None if the items' mean is not the score, so that nothing can be said item by item.
+    """
+    if samples is None or samples.empty or not {"item_id", score.metric} <= set(samples.columns):
+        return None, ItemClusters()
+    if score.conditions.get("split") in ("dev", "locked") and "split" in samples:
+        samples = samples[samples["split"] == score.conditions["split"]]
+    rows = samples.set_axis(item_ids(samples)).dropna(subset=[score.metric])
+    averaging = averaging_of(rows, score.metric, score.value)
+    if averaging is None:
+        return None, ItemClusters()
+    leaves = rows["task"] if averaging == "tasks" else None  # leaf tasks count alike whatever their sizes
+    return rows[score.metric].astype(float), ItemClusters.of(rows.get("passage"), leaves)
 
 
-def _base_side(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> ScoreMatrix:
-    """The base as it was scored beside these runs; a task without a base score is NaN."""
-    values = [_mean_known([run.tasks[task.name].base for run in runs]) for task in tasks]
-    scores = np.array([[_sign(runs[0], task) * value for task, value in zip(tasks, values, strict=True)]])
-    errors = np.array([_mean_known([run.tasks[task.name].base_stderr for run in runs]) for task in tasks])
-    return ScoreMatrix(scores, errors, [_base_answers(runs, task) for task in tasks])
+def _sides(runs: Sequence[RunEntry], tasks: Sequence[_Task]) -> tuple[ScoreMatrix, ScoreMatrix]:
+    """The runs, and the base as it was scored beside them; a task without a base score is NaN."""
+    signs = np.array([1 if runs[0].tasks[task.name].higher_is_better else -1 for task in tasks])
+    scores = [[run.tasks[task.name] for task in tasks] for run in runs]
+    by_task = list(zip(*scores, strict=True))
+    values = [[score.value for score in row] for row in scores]
+    errors = [_mean_known([score.stderr for score in column]) for column in by_task]
+    answers = [_averaged([(run.samples.get(task.name), run.tasks[task.name]) for run in runs], task) for task in tasks]
+    own = ScoreMatrix(signs * np.array(values, dtype=float), np.array(errors), answers)
+    bases = [_mean_known([score.base for score in column]) for column in by_task]
+    errors = [_mean_known([score.base_stderr for score in column]) for column in by_task]
+    kept = [_base_answers(runs, task) for task in tasks]
+    return own, ScoreMatrix(signs * np.array([bases]), np.array(errors), kept)
 
 
 def _base_answers(runs: Sequence[RunEntry], task: _Task) -> Floats | None:
@@ -175,19 +152,22 @@ def _base_answers(runs: Sequence[RunEntry], task: _Task) -> Floats | None:
     for run in runs:
         score = run.tasks[task.name]
         if task.name in run.base_samples and score.base is not None:
-            return _answers([(run.base_samples[task.name], dataclasses.replace(score, value=score.base))], task)
+            return _averaged([(run.base_samples[task.name], replace(score, value=score.base))], task)
     return None
 
 
-def _answers(kept: Sequence[tuple[pd.DataFrame | None, TaskScore]], task: _Task) -> Floats | None:
-    if task.order is None:
-        return None
-    sign = 1 if kept[0][1].higher_is_better else -1
-    return averaged([answers_of(samples, score) for samples, score in kept], task.order, sign)
-
-
-def _sign(run: RunEntry, task: _Task) -> int:
-    return 1 if run.tasks[task.name].higher_is_better else -1
+def _averaged(kept: Sequence[tuple[pd.DataFrame | None, TaskScore]], task: _Task) -> Floats | None:
+    """Each item's value, mean over seeds, in the task's order; None unless every seed answered exactly these items."""
+    found = []
+    for samples, score in kept:
+        values, _ = _answers_of(samples, score)
+        if task.order is None or values is None or len(values) != len(task.order):
+            return None
+        if not task.order.isin(values.index).all():
+            return None
+        found.append(values.reindex(task.order).to_numpy())
+    mean: Floats = (1 if kept[0][1].higher_is_better else -1) * np.mean(found, axis=0)
+    return mean
 
 
 def _mean_known(values: Sequence[float | None]) -> float:
@@ -201,31 +181,31 @@ def _mean_known(values: Sequence[float | None]) -> float:
 
 def _contender(
     name: str, runs: Sequence[RunEntry], tasks: Sequence[_Task], ranked: int, options: PairTestOptions
-) -> tuple[LeaderboardRow, ScoreMatrix]:
+) -> Configuration:
     """One row: a cell for each task, and the score over the first `ranked` of them."""
-    side, base = _side(runs, tasks), _base_side(runs, tasks)
+    side, base = _sides(runs, tasks)
     clusters = [task.clusters for task in tasks]
     bare = runs[0].kind == "base"
-    cells = {
-        task.name: _in_own_direction(
-            _measured(side.on(number), base.on(number), [task.clusters], options, bare), runs[0].tasks[task.name]
-        )
-        for number, task in enumerate(tasks)
-    }
+    cells = {}
+    for number, task in enumerate(tasks):
+        cell = _measured(side.on(number), base.on(number), [task.clusters], options, bare)
+        cells[task.name] = _in_own_direction(cell, runs[0].tasks[task.name])
     counting = range(ranked)
     score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], options, bare)
-    row = LeaderboardRow(name, tuple(runs), cells, score, _costs(runs), _win_rate(runs, options.confidence))
-    return row, side.on(*counting)
+    costs: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        for cost, value in run.costs.items():
+            if math.isfinite(value):
+                costs[cost].append(value)
+    means = {cost: statistics.fmean(values) for cost, values in costs.items()}
+    row = LeaderboardRow(name, tuple(runs), cells, score, means, _win_rate(runs, options.confidence))
+    return Configuration(row, side.on(*counting))
 
 
 def _measured(
     side: ScoreMatrix, base: ScoreMatrix, clusters: Sequence[ItemClusters], options: PairTestOptions, bare: bool
 ) -> ScoreCell:
-    """A side's score with its interval, and its gain over the base; greater is better.
-
-    Args:
-        bare: Whether the side is a base itself, which has no gain over itself.
-    """
+    """A side's score with its interval; and its gain over the base, unless it is bare: a base itself."""
     found = own_estimate(side, clusters)
     low, high = found.interval(options.confidence)  # NaN if no error is known, or if it is 0
     by_seed = side.scores.mean(axis=1)
@@ -240,29 +220,19 @@ def _measured(
 
 def _in_own_direction(cell: ScoreCell, score: TaskScore) -> ScoreCell:
     """A cell of one task: values as the metric has them; `gain` stays above 0 where the base is beaten."""
-    found = dataclasses.replace(
+    found = replace(
         cell, task=score.task, metric=score.metric, items=score.items or cell.items,
         higher_is_better=score.higher_is_better,
     )  # fmt: skip
     if score.higher_is_better:
         return found
     base = None if cell.base is None else -cell.base
-    return dataclasses.replace(found, value=-cell.value, low=-cell.high, high=-cell.low, base=base)
-
-
-def _costs(runs: Sequence[RunEntry]) -> dict[str, float]:
-    known: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        for name, value in run.costs.items():
-            if math.isfinite(value):
-                known[name].append(value)
-    return {name: statistics.fmean(values) for name, values in known.items()}
+    return replace(found, value=-cell.value, low=-cell.high, high=-cell.low, base=base)
 
 
 def _win_rate(runs: Sequence[RunEntry], confidence: float) -> WinRate | None:
     """Wins among the votes that chose, with Wilson's interval; None where nobody chose."""
-    given = [run.votes for run in runs if run.votes is not None]
-    votes = Votes(*(sum(getattr(one, name) for one in given) for name in ("wins", "ties", "losses")))
+    votes = Votes.together([run.votes for run in runs if run.votes is not None])
     chosen = votes.wins + votes.losses
     if not chosen:
         return None
@@ -272,17 +242,15 @@ def _win_rate(runs: Sequence[RunEntry], confidence: float) -> WinRate | None:
 
 def _with_corrected_gains(found: Sequence[Configuration]) -> list[Configuration]:
     """Gains over the base, corrected for all contenders: on the score, and on all tasks together."""
-    scores = iter(corrected([one.contender.score.gain for one in found if one.contender.score.gain is not None]))
-    cells = [cell for one in found for cell in one.contender.cells.values()]
-    tasks = iter(corrected([cell.gain for cell in cells if cell.gain is not None]))
-    done = []
-    for one in found:
-        contender = one.contender
-        new = {
-            name: cell if cell.gain is None else dataclasses.replace(cell, gain=next(tasks))
-            for name, cell in contender.cells.items()
-        }
-        score = contender.score
-        score = score if score.gain is None else dataclasses.replace(score, gain=next(scores))
-        done.append(Configuration(dataclasses.replace(contender, cells=new, score=score), one.side))
-    return done
+    rows = [one.contender for one in found]
+    scores = iter(_corrected([row.score for row in rows]))
+    cells = iter(_corrected([cell for row in rows for cell in row.cells.values()]))
+    return [
+        Configuration(replace(row, score=next(scores), cells={name: next(cells) for name in row.cells}), one.side)
+        for row, one in zip(rows, found, strict=True)
+    ]
+
+
+def _corrected(cells: Sequence[ScoreCell]) -> list[ScoreCell]:
+    gains = iter(corrected([cell.gain for cell in cells if cell.gain is not None]))
+    return [cell if cell.gain is None else replace(cell, gain=next(gains)) for cell in cells]

@@ -16,26 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One run's score of one task beside its base's.
-
-    Args:
-        items: Items that were scored; 0 if unknown.
-        base, base_stderr: The base's own score on the same items; None if unknown.
-        conditions: What must agree for two scores to be ranked together: "version", "few_shot", "limit",
-            "chat_template", "split", and "items" (a digest of the item ids). What was not recorded is missing.
-        counts: Whether the task is part of the run's `score`.
-    """
+    """One run's score of one task beside its base's."""
 
     task: str
     metric: str
     value: float
     stderr: float | None
-    items: int
-    base: float | None = None
+    items: int  # items that were scored; 0 if unknown
+    base: float | None = None  # the base's own score on the same items; None if unknown
     base_stderr: float | None = None
     higher_is_better: bool = True
+    # What must agree for two scores to be ranked together: "version", "few_shot", "limit", "chat_template", "split",
+    # and "items" (a digest of the item ids). What was not recorded is missing.
     conditions: Mapping[str, str] = field(default_factory=dict)
-    counts: bool = True
+    counts: bool = True  # whether the task is part of the run's `score`
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,11 @@ class Votes:
     wins: int
     ties: int
     losses: int
+
+    @classmethod
+    def together(cls, votes: Sequence[Votes]) -> Votes:
+        """The sum of several."""
+        return cls(sum(one.wins for one in votes), sum(one.ties for one in votes), sum(one.losses for one in votes))
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,10 @@ def counting_anywhere(runs: Iterable[RunEntry]) -> set[str]:
 
 
 def ranked_by(run: RunEntry, tasks: Collection[str]) -> dict[str, TaskScore]:
-    """The scores that a run is ranked by beside others.
+    """The run's scores of `tasks`, from `counting_anywhere`; its own counting tasks if it has none of these.
 
     Two projects may have scored each other's tasks without counting them; they are then ranked by the tasks of both.
-
-    Args:
-        tasks: From `counting_anywhere`, of all that are compared.
-
-    Returns:
-        The run's own counting tasks if it has none of these. A task that does not count in the run itself is left out
-        if its score is no number.
+    A task that does not count in the run itself is left out if its score is no number.
     """
     own = counting(run)
     found = {
@@ -145,3 +138,26 @@ def ranked_by(run: RunEntry, tasks: Collection[str]) -> dict[str, TaskScore]:
         if name in tasks and (name in own or math.isfinite(score.value))
     }
     return found or own
+
+
+# ---- what must agree
+
+
+SETTLED_BY_ITEMS = ("limit", "split", "item count")  # ways to choose items: irrelevant if the same items came out
+
+
+def conditions_of(score: TaskScore) -> dict[str, str]:
+    """Everything that must agree before another score of the task can be compared with this one, if known."""
+    count = {"item count": str(score.items)} if score.items > 0 else {}
+    return {"metric": score.metric, **score.conditions, **count}
+
+
+def conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Names of the conditions, from `conditions_of`, that both sides recorded with different values.
+
+    Scores of different splits are of different items: a dev score is no stand-in for one on all items. Only an equal
+    digest of the items shows that the split, the limit and the count did not matter.
+    """
+    differing = [key for key in one if key in other and one[key] != other[key]]
+    same_items = "items" in one and one["items"] == other.get("items")
+    return [key for key in differing if not (same_items and key in SETTLED_BY_ITEMS)]

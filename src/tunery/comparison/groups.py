@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from tunery.comparison.conditions import SETTLED_BY_ITEMS, conditions_of, conflicts
-from tunery.comparison.entries import RunEntry, counting, counting_anywhere, ranked_by
+from tunery.comparison.entries import (
+    SETTLED_BY_ITEMS,
+    RunEntry,
+    conditions_of,
+    conflicts,
+    counting,
+    counting_anywhere,
+    ranked_by,
+)
 from tunery.comparison.records import UnrankedRun
 from tunery.reporting.text import counted, listed
 
@@ -39,36 +46,31 @@ def group_runs(runs: Sequence[RunEntry]) -> tuple[list[Group], list[UnrankedRun]
 
     A set is larger when it has more scores: runs times tasks, of the tasks that count in any run's project. A condition
     that a run did not record agrees with every value, which the set's `unrecorded` says. Further sets say how they
-    differ from the first.
-
-    Returns:
-        The sets, and the runs that fit into none: no score, or one that is no number.
+    differ from the first. The other runs fit into none: no score, or one that is no number.
     """
-    refused = [UnrankedRun(run, reason) for run in runs if (reason := _refusal(run))]
-    unfit = {id(one.run) for one in refused}
-    fit = [run for run in runs if id(run) not in unfit]
+    fit, refused = [], []
+    for run in runs:
+        own = counting(run)
+        wrong = [f"{name} is {score.value}" for name, score in own.items() if not math.isfinite(score.value)]
+        if own and not wrong:
+            fit.append(run)
+        elif own:
+            refused.append(UnrankedRun(run, f"its score on {listed(wrong, 3)}, which cannot be ranked"))
+        else:
+            refused.append(UnrankedRun(run, "it has no score on any task"))
     tasks = counting_anywhere(fit)
     left = {
         id(run): (run, {name: conditions_of(score) for name, score in ranked_by(run, tasks).items()}) for run in fit
     }
     groups: list[Group] = []
     while left and len(groups) < _MOST_BOARDS:
-        found = _largest(list(left.values()))
+        found = _largest(left.values())
         groups.append(_against(groups[0], found) if groups else found)
         for run in found.runs:
             del left[id(run)]
     for run, conditions in left.values():
-        alone = _against(groups[0], Group(tuple(conditions), (run,), conditions))
-        refused.append(UnrankedRun(run, alone.reason))
+        refused.append(UnrankedRun(run, _against(groups[0], Group(tuple(conditions), (run,), conditions)).reason))
     return groups, refused
-
-
-def _refusal(run: RunEntry) -> str:
-    tasks = counting(run)
-    if not tasks:
-        return "it has no score on any task"
-    wrong = [f"{name} is {score.value}" for name, score in tasks.items() if not math.isfinite(score.value)]
-    return f"its score on {listed(wrong, 3)}, which cannot be ranked" if wrong else ""
 
 
 # ---- what a reader should know of a set
@@ -93,16 +95,15 @@ def remarks(group: Group) -> Iterator[str]:
 # ---- the largest set that agrees
 
 
-def _largest(left: Sequence[tuple[RunEntry, dict[str, dict[str, str]]]]) -> Group:
+def _largest(left: Collection[tuple[RunEntry, Conditions]]) -> Group:
     """The set with the most scores; of equal ones that with more runs, then the one found first."""
     kinds: dict[str, list[RunEntry]] = defaultdict(list)
-    meant: dict[str, dict[str, dict[str, str]]] = {}
+    meant: dict[str, Conditions] = {}
     for run, conditions in left:
         key = repr(conditions)
         kinds[key].append(run)
         meant[key] = conditions
-    counts = Counter({key: len(members) for key, members in kinds.items()})
-    anchors = [key for key, _ in counts.most_common(_ANCHORS)]
+    anchors = sorted(kinds, key=lambda key: -len(kinds[key]))[:_ANCHORS]
     # Runs that recorded most come first, so that one without records cannot bring together two that differ.
     meant = dict(sorted(meant.items(), key=lambda kind: (-sum(map(len, kind[1].values())), kind[0])))
     candidates = [
@@ -117,15 +118,10 @@ def _largest(left: Sequence[tuple[RunEntry, dict[str, dict[str, str]]]]) -> Grou
 def _around(
     anchor: Conditions,
     tasks: tuple[str, ...],
-    kinds: Mapping[str, list[RunEntry]],
-    meant: Mapping[str, Mapping[str, Mapping[str, str]]],
+    kinds: Mapping[str, list[RunEntry]],  # runs by their conditions, in the order of the runs
+    meant: Mapping[str, Conditions],  # the conditions themselves, in the order in which they are asked
 ) -> Group:
-    """All runs that agree with the anchor on `tasks` and, where the anchor recorded nothing, with one another.
-
-    Args:
-        kinds: Runs by their conditions, in the order of the runs.
-        meant: The conditions themselves, in the order in which they are asked.
-    """
+    """All runs that agree with the anchor on `tasks` and, where the anchor recorded nothing, with one another."""
     agreed = {task: dict(anchor[task]) for task in tasks}
     chosen = set()
     for key, conditions in meant.items():
@@ -145,26 +141,27 @@ def _against(main: Group, group: Group) -> Group:
     """The same set with the reason why it is not on the main board."""
     reasons = [f"not scored on {task}" for task in main.tasks if task not in group.conditions]
     for task in main.tasks:
-        if task in group.conditions:
-            here, there = group.conditions[task], main.conditions[task]
-            phrases = list(dict.fromkeys(_phrase(key, here, there) for key in _telling(conflicts(here, there))))
-            reasons += [f"{task}: {', '.join(phrases)}"] if phrases else []
+        here, there = group.conditions.get(task, {}), main.conditions[task]
+        differing = conflicts(here, there)
+        # What follows from another condition says nothing: other items have another digest, and another count.
+        follows = {"items", "item count"} if {"split", "limit"} & set(differing) else set()
+        follows |= {"item count"} if "items" in differing else set()
+        phrases = [_phrase(key, here, there) for key in differing if key not in follows]
+        reasons += [f"{task}: {', '.join(phrases)}"] if phrases else []
     reason = "; ".join(reasons) or "agrees with the main board, but not with all of its runs"
-    return Group(group.tasks, group.runs, group.conditions, reason, group.unrecorded)
-
-
-def _telling(keys: Sequence[str]) -> list[str]:
-    """Without what follows from another condition: other items have another digest, and another count."""
-    if "split" in keys or "limit" in keys:
-        return [key for key in keys if key not in ("items", "item count")]
-    return [key for key in keys if key != "item count" or "items" not in keys]
+    return replace(group, reason=reason)
 
 
 def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
     this, that = here[key], there[key]
     if key in ("items", "item count"):
-        return _items_phrase(here.get("item count"), there.get("item count"))
+        few, many = here.get("item count"), there.get("item count")
+        if few is None or many is None or few == many:
+            return "other items"
+        return f"{'fewer' if int(few) < int(many) else 'more'} items: {few}, the main board has {many}"
     examples = counted(int(this), "solved example") if this.isdigit() else f"{this} solved examples"
+    templates = {"true": "through the chat template", "false": "without the chat template"}
+    asked, main_asked = (templates.get(value.lower(), f"with the chat template {value}") for value in (this, that))
     phrases = {
         "metric": f"scored by {this}, the main board by {that}",
         "version": f"task version {this}, the main board's is {that}",
@@ -174,18 +171,6 @@ def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
         "prompt": "asked with another prompt",
         "system_prompt": "asked with another system prompt",
         "settings": f"task settings {this}, the main board's are {that}",
-        "chat_template": f"asked {_template(this)}, the main board {_template(that)}",
+        "chat_template": f"asked {asked}, the main board {main_asked}",
     }
     return phrases.get(key, f"{key} {this}, the main board's is {that}")
-
-
-def _items_phrase(here: str | None, there: str | None) -> str:
-    if here is None or there is None or here == there:
-        return "other items"
-    word = "fewer" if int(here) < int(there) else "more"
-    return f"{word} items: {here}, the main board has {there}"
-
-
-def _template(value: str) -> str:
-    words = {"true": "through the chat template", "false": "without the chat template"}
-    return words.get(value.lower(), f"with the chat template {value}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -11,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunery.comparison.conditions import is_bare, metrics_of, task_scores
-from tunery.comparison.deduplicate import by_one_metric, latest, with_evaluations
+from tunery.comparison.conditions import by_one_metric, is_bare, latest, metrics_of, task_scores, with_evaluations
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.reporting.text import settings_text
@@ -31,10 +31,7 @@ _NOT_DECISIVE = (_SEED, "cfg.training.device", "import.seed")
 
 
 def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]:
-    """Read the selected runs: the latest of each configuration, seed and way of asking.
-
-    Returns:
-        The entries, without their answers, and notes on what was left out.
+    """The selected runs without their answers, the latest of each configuration, seed and way of asking; and notes.
 
     Raises:
         InputError: If no run has a score, or something that was named does not exist.
@@ -59,7 +56,7 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
     bare, is_import = is_bare(run), tags.get("tunery.kind") == "import"
     settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
     configuration = _configuration(run, settings)
-    tasks = task_scores(run)
+    tasks, seed = task_scores(run), params.get(_SEED, params.get("import.seed", ""))
     outputs = run.outputs.model_outputs if run.outputs is not None else []
     return RunEntry(
         run_id=run.info.run_id,
@@ -70,7 +67,7 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
         method=sys.intern(tags.get("tunery.method", "")),
         trained_on="" if bare else sys.intern(tags.get("tunery.datasets", "") or _sources_of(params)),
         configuration=configuration,
-        seed=None if bare else _whole(params.get(_SEED, params.get("import.seed"))),
+        seed=int(seed) if not bare and re.fullmatch(r"-?\d+", seed) else None,
         tasks=tasks,
         base_revision=sys.intern(tags.get("tunery.base_revision", params.get("input.base", ""))),
         costs={name: metrics[name] for name in COSTS if name in metrics},
@@ -92,13 +89,9 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
 
 def _sources_of(params: Mapping[str, str]) -> str:
     """The training data of an evaluation, which read the model and not the data."""
-    named = (params.get(f"cfg.data.train.{number}.source") for number in range(len(params)))
-    found = []
-    for source in named:
-        if source is None:
-            break
-        found.append(source.rstrip("/").rpartition("/")[2] if "." in source.rpartition("/")[2] else source)
-    return ", ".join(found)
+    keys = itertools.takewhile(params.__contains__, (f"cfg.data.train.{number}.source" for number in itertools.count()))
+    names = ((params[key], params[key].rstrip("/").rpartition("/")[2]) for key in keys)
+    return ", ".join(name if "." in source.rpartition("/")[2] else source for source, name in names)
 
 
 def _location(run: Run, score: TaskScore) -> SamplesLocation:
@@ -139,38 +132,24 @@ def _notes(run: Run) -> Iterable[str]:
         yield f"pruned at {tags['tunery.pruned']}"
 
 
-def _whole(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None
-
-
-# ---- votes
-
-
 def votes_of(entry: RunEntry, votes: Mapping[str, Votes]) -> Votes | None:
-    """The run's own votes, else those of all of its models together.
-
-    Args:
-        votes: By run and by logged model.
-    """
+    """The run's own votes, else those of all of its models together, from `votes` by run and by logged model."""
     if entry.run_id in votes:
         return votes[entry.run_id]
     found = [votes[model] for model in dict.fromkeys(entry.models) if model in votes]
-    if not found:
-        return None
-    return Votes(sum(one.wins for one in found), sum(one.ties for one in found), sum(one.losses for one in found))
+    return Votes.together(found) if found else None
 
 
 def _votes(store: Store) -> dict[str, Votes]:
     """By logged model and by run; all sessions together."""
-    counts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    found: dict[str, list[Votes]] = defaultdict(list)
     for run in search_runs(store, is_tagged("tunery.kind", "votes")):
-        for voted in (run.data.tags.get("tunery.voted_model"), run.data.tags.get("tunery.voted_run")):
-            for place, name in enumerate(("wins", "ties", "losses") if voted else ()):
-                counts[str(voted)][place] += run.data.metrics.get(f"votes/{name}", 0.0)
-    return {voted: Votes(*(int(number) for number in numbers)) for voted, numbers in counts.items() if any(numbers)}
+        counts = Votes(*(int(run.data.metrics.get(f"votes/{name}", 0)) for name in ("wins", "ties", "losses")))
+        for tag in ("tunery.voted_model", "tunery.voted_run"):
+            if run.data.tags.get(tag):
+                found[run.data.tags[tag]].append(counts)
+    sums = {voted: Votes.together(sessions) for voted, sessions in found.items()}
+    return {voted: votes for voted, votes in sums.items() if votes != Votes(0, 0, 0)}
 
 
 # ---- names
@@ -192,8 +171,17 @@ def with_names(entries: Sequence[RunEntry]) -> list[RunEntry]:
     for entry in entries:
         alike[_family(entry)].append(entry)
     differing = {family: _differing([one.settings for one in members]) for family, members in alike.items()}
-    several = (len({_model(one) for one in entries}) > 1, len({one.trained_on for one in entries}) > 1)
-    return [_with_name(entry, differing[_family(entry)], *several) for entry in entries]
+    several_models = len({_model(one) for one in entries}) > 1
+    several_data = len({one.trained_on for one in entries}) > 1
+    found = []
+    for entry in entries:
+        shown = [key for key in differing[_family(entry)] if key in entry.settings][:_MOST_SETTINGS]
+        model = _model(entry) if several_models or not shown else ""
+        data = f"on {entry.trained_on}" if entry.trained_on and (several_data or not shown) else ""
+        settings = settings_text({key: _number(entry.settings[key]) for key in shown})
+        name = " ".join(filter(None, [model, data, settings]))
+        found.append(replace(entry, name=name) if name and _BY_MLFLOW.fullmatch(entry.name) else entry)
+    return found
 
 
 def _family(entry: RunEntry) -> tuple[str, ...]:
@@ -205,16 +193,6 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     distinct = list({id(one): one for one in settings}.values())  # seeds and repetitions share theirs
     keys = dict.fromkeys(key for one in distinct for key in one if not _SHOWN_ELSEWHERE.match(key))
     return [key for key in keys if len({one.get(key) for one in distinct}) > 1]
-
-
-def _with_name(entry: RunEntry, keys: Sequence[str], several_models: bool, several_data: bool) -> RunEntry:
-    if not _BY_MLFLOW.fullmatch(entry.name):
-        return entry
-    shown = [key for key in keys if key in entry.settings][:_MOST_SETTINGS]
-    data = f"on {entry.trained_on}" if entry.trained_on and (several_data or not shown) else ""
-    settings = settings_text({key: _number(entry.settings[key]) for key in shown})
-    words = [_model(entry) if several_models or not shown else "", data, settings]
-    return replace(entry, name=" ".join(word for word in words if word) or entry.name)
 
 
 def _model(entry: RunEntry) -> str:

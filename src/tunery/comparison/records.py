@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import RunEntry, Votes
@@ -13,28 +13,19 @@ from tunery.statistics.ranks import TaskRanks
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """One contender on one task; its score where `task` is SCORE.
-
-    Args:
-        value: Mean over its seeds, in the metric's own direction.
-        spread: Standard deviation from seed to seed; None for one seed.
-        low, high: Confidence interval of the value, from items and seeds; NaN where no error is known.
-        stderr: Standard error behind that interval, or None.
-        base: The base's own value on the same items; None where nobody measured it.
-        gain: How much better than the base; None without a base.
-    """
+    """One contender on one task; its score where `task` is SCORE."""
 
     task: str
     metric: str
-    value: float
-    spread: float | None
-    low: float
+    value: float  # mean over its seeds, in the metric's own direction
+    spread: float | None  # standard deviation from seed to seed; None for one seed
+    low: float  # confidence interval of the value, from items and seeds; NaN where no error is known
     high: float
-    stderr: float | None
+    stderr: float | None  # standard error behind that interval
     items: int
     higher_is_better: bool = True
-    base: float | None = None
-    gain: Difference | None = None
+    base: float | None = None  # the base's own value on the same items; None if unknown
+    gain: Difference | None = None  # how much better than the base; None without a base
 
     @property
     def delta(self) -> float | None:
@@ -50,11 +41,6 @@ class WinRate:
     rate: float
     low: float
     high: float
-
-    @property
-    def is_open(self) -> bool:
-        """Whether both may be preferred as often."""
-        return self.low <= 0.5 <= self.high
 
 
 @dataclass(frozen=True)
@@ -131,9 +117,3 @@ class Comparison:
     def main(self) -> Board:
         """The largest set of runs that agree."""
         return self.boards[0]
-
-    @property
-    def runs(self) -> Sequence[RunEntry]:
-        """Every run of the comparison, ranked or not."""
-        ranked = [run for board in self.boards for contender in board.contenders for run in contender.runs]
-        return [*ranked, *(one.run for one in self.unranked)]

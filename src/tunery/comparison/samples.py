@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
@@ -23,58 +23,42 @@ from tunery.tracking.store import Store, refusals
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tunery.tracking.search import Run
 
 _AT_ONCE = 8  # downloads from a remote artifact store
 CURVES = ("train/loss", "validation/nll")
 
 
 def best_configurations(entries: Sequence[RunEntry], most: int) -> list[RunEntry]:
-    """The runs that are tested item by item: the best configurations of the largest set with the same tasks.
-
-    Args:
-        entries: All that are compared.
-        most: How many configurations at most, each with all of its seeds.
-    """
+    """The runs to test item by item: all seeds of the best configurations, the largest set of equal tasks first."""
     tasks = counting_anywhere(entries)
-    sets: dict[frozenset[str], dict[str, list[RunEntry]]] = {}
+    sets: dict[frozenset[str], dict[str, list[RunEntry]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        scored = frozenset(ranked_by(entry, tasks))
-        sets.setdefault(scored, {}).setdefault(entry.configuration, []).append(entry)
-    ordered = sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values())))
-    best = [
-        group
-        for groups in ordered
-        for group in sorted(groups.values(), key=lambda group: _mean_score(group, tasks), reverse=True)
-    ]
-    return [entry for group in best[:most] for entry in group]
+        sets[frozenset(ranked_by(entry, tasks))][entry.configuration].append(entry)
+
+    def mean_score(group: Sequence[RunEntry]) -> float:
+        """Over tasks and seeds, greater is better; -inf if one of them is no number."""
+        scores = [score for entry in group for score in ranked_by(entry, tasks).values()]
+        values = [score.value if score.higher_is_better else -score.value for score in scores]
+        return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf
+
+    best: list[list[RunEntry]] = []
+    for groups in sorted(sets.values(), key=lambda groups: -sum(map(len, groups.values()))):
+        best += sorted(groups.values(), key=mean_score, reverse=True)
+    return list(itertools.chain(*best[:most]))
 
 
-def _mean_score(group: Sequence[RunEntry], tasks: Collection[str]) -> float:
-    """Mean over tasks and seeds, greater is better; -inf if one of them is no number."""
-    values = [
-        score.value if score.higher_is_better else -score.value
-        for entry in group
-        for score in ranked_by(entry, tasks).values()
-    ]
-    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else -math.inf
-
-
-def with_curves(store: Store, entries: Sequence[RunEntry], names: Sequence[str] = CURVES) -> list[RunEntry]:
+def with_curves(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
     """The same entries with their loss curves: one request a curve, so only for a few runs."""
-    with refusals(store.uri):
-        return [replace(entry, curves=_curves(store, entry, names)) for entry in entries]
-
-
-def _curves(store: Store, entry: RunEntry, names: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    if entry.kind not in ("train", "trial", "import"):
-        return {}
-    found = {}
-    for name in names:
-        history = store.client.get_metric_history(entry.run_id, name)
-        points = {point.step: point.value for point in history}  # a resumed run may hold a step twice
-        if len(points) > 1:
-            found[name] = sorted(points.items())
+    found = []
+    for entry in entries:
+        curves = {}
+        for name in CURVES if entry.kind in ("train", "trial", "import") else ():
+            with refusals(store.uri):
+                history = store.client.get_metric_history(entry.run_id, name)
+            points = {point.step: point.value for point in history}  # a resumed run may hold a step twice
+            if len(points) > 1:
+                curves[name] = sorted(points.items())
+        found.append(replace(entry, curves=curves))
     return found
 
 
@@ -82,19 +66,14 @@ def _curves(store: Store, entry: RunEntry, names: Sequence[str]) -> dict[str, li
 
 
 def with_answers(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
-    """The same entries with their answers and those of their bases.
+    """The same entries, which are to be tested item by item, with their answers and those of their bases.
 
     If the score of one of them is of locked items, because it was chosen on dev items, the others are scored on their
     locked items too: a study's winner and a plain run can then be ranked together.
-
-    Args:
-        store: MLflow's.
-        entries: Those that are to be tested item by item.
     """
-    locked = {
-        task for entry in entries for task, score in entry.tasks.items() if score.conditions.get("split") == "locked"
-    }
-    answers = _Answers(store, kept_bases(store))
+    scores = [(task, score) for entry in entries for task, score in entry.tasks.items()]
+    locked = {task for task, score in scores if score.conditions.get("split") == "locked"}
+    answers = _Answers(store, _kept_bases(store))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda entry: answers.of(entry, locked), entries))
 
@@ -104,7 +83,7 @@ class _Answers:
     """Reads answers of runs, and those of each base once."""
 
     store: Store
-    bases: Sequence[KeptBase]
+    bases: Sequence[_KeptBase]
     _of_bases: dict[tuple[str, str], pd.DataFrame | None] = field(default_factory=dict)
 
     def of(self, entry: RunEntry, locked: Collection[str]) -> RunEntry:
@@ -116,10 +95,10 @@ class _Answers:
             if own is None:
                 missing.append(task)
                 continue
-            tasks[task], samples[task] = restricted(score, own, task in locked)
+            tasks[task], samples[task] = _restricted(score, own, task in locked)
             base = self._base(entry.locations[task], tasks[task], samples[task])
             if base is not None:
-                tasks[task] = with_base(tasks[task], samples[task], base)
+                tasks[task] = _with_base(tasks[task], samples[task], base)
                 base_samples[task] = base
         notes = (*entry.notes, f"keeps no answers of {', '.join(missing)}") if missing else entry.notes
         costs = {**entry.costs, **_energy(self.store, entry)}
@@ -129,9 +108,13 @@ class _Answers:
         """The base's answers to the same items, of the latest that has them; None if none were kept."""
         if location.is_bare or not location.base:
             return None
-        frames = (self._of_base(base.location, score) for base in self.bases if base.fits(location, score))
-        found = (_of_items(frame, own["item_id"]) for frame in frames if frame is not None)
-        return next((frame for frame in found if frame is not None), None)
+        for base in self.bases:
+            frame = self._of_base(base.location, score) if base.fits(location, score) else None
+            if frame is not None:
+                found = frame[frame["item_id"].isin(own["item_id"])]
+                if len(found) == len(own) and set(found["item_id"]) == set(own["item_id"]):
+                    return found.drop(columns="split", errors="ignore")
+        return None
 
     def _of_base(self, location: SamplesLocation, score: TaskScore) -> pd.DataFrame | None:
         key = (location.run_id, score.metric)
@@ -140,33 +123,21 @@ class _Answers:
         return self._of_bases[key]
 
 
-def _of_items(frame: pd.DataFrame, items: pd.Series[Any]) -> pd.DataFrame | None:
-    """The answers to these items; None if some are missing."""
-    found = frame if len(frame) == len(items) else frame[frame["item_id"].isin(items)]
-    same = len(found) == len(items) and set(found["item_id"]) == set(items)
-    return found.drop(columns="split", errors="ignore") if same else None
-
-
 def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
-    name = f"{location.folder}/{file_name(task)}"
-    try:
-        with artifact(store, location.run_id, location.artifact_uri, name) as path:
-            return _columns(path, metric)
-    except (OSError, ValueError):
-        return None  # gone, cut off, or never there: the scores are compared without their items
-
-
-def _columns(path: Path, metric: str) -> pd.DataFrame | None:
     """Only what a test needs: of 20,000 items, the texts would take most of the memory."""
     import pandas as pd
     from pyarrow import parquet  # type: ignore[import-untyped]
 
-    there = parquet.read_schema(path).names
-    if "item_id" not in there or metric not in there:
-        return None
-    frame = pd.read_parquet(
-        path, columns=[name for name in ("item_id", "split", "task", "passage", metric) if name in there]
-    )
+    name = f"{location.folder}/{file_name(task)}"
+    try:
+        with artifact(store, location.run_id, location.artifact_uri, name) as path:
+            there = parquet.read_schema(path).names
+            if "item_id" not in there or metric not in there:
+                return None
+            columns = [column for column in ("item_id", "split", "task", "passage", metric) if column in there]
+            frame = pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError):
+        return None  # gone, cut off, or never there: the scores are compared without their items
     if "task" in frame and frame["task"].nunique() < 2:
         frame = frame.drop(columns="task")
     if "passage" in frame:  # of a group, some of whose tasks have none
@@ -174,23 +145,19 @@ def _columns(path: Path, metric: str) -> pd.DataFrame | None:
     return frame
 
 
-def restricted(score: TaskScore, frame: pd.DataFrame, to_locked: bool) -> tuple[TaskScore, pd.DataFrame]:
+def _restricted(score: TaskScore, frame: pd.DataFrame, to_locked: bool) -> tuple[TaskScore, pd.DataFrame]:
     """The score and the answers that it is the mean of; on locked items alone if that is asked and can be done."""
     rows = frame[frame["split"] == "locked"] if "split" in frame else frame
     split = score.conditions.get("split")
-    if split == "locked":
-        known = _with_error(score, rows)
-    elif (
-        split == "all"
-        and to_locked
-        and len(rows) < len(frame)
-        and (averaging := averaging_of(frame, score.metric, score.value))
-    ):
+    can_be_locked = to_locked and split == "all" and len(rows) < len(frame)
+    averaging = averaging_of(frame, score.metric, score.value) if can_be_locked else None
+    if averaging is not None:
         value, stderr = average(rows, score.metric, averaging)
-        known = replace(score, value=value, stderr=stderr, base=None, base_stderr=None)
-        known = replace(known, conditions={**score.conditions, "split": "locked"})
+        conditions = {**score.conditions, "split": "locked"}
+        known = replace(score, value=value, stderr=stderr, base=None, base_stderr=None, conditions=conditions)
     else:
-        known, rows = _with_error(score, frame), frame
+        rows = rows if split == "locked" else frame
+        known = _with_error(score, rows)
     rows = rows.drop(columns="split", errors="ignore").reset_index(drop=True)
     conditions = {**known.conditions, "items": items_digest(rows["item_id"])}
     return replace(known, items=len(rows), conditions=conditions), rows
@@ -202,7 +169,7 @@ def _with_error(score: TaskScore, rows: pd.DataFrame) -> TaskScore:
     return score if averaging is None else replace(score, stderr=average(rows, score.metric, averaging)[1])
 
 
-def with_base(score: TaskScore, own: pd.DataFrame, base: pd.DataFrame) -> TaskScore:
+def _with_base(score: TaskScore, own: pd.DataFrame, base: pd.DataFrame) -> TaskScore:
     """With the base's value on the same items, if none was logged."""
     averaging = averaging_of(own, score.metric, score.value) if score.base is None else None
     if averaging is None:
@@ -215,7 +182,7 @@ def with_base(score: TaskScore, own: pd.DataFrame, base: pd.DataFrame) -> TaskSc
 
 
 @dataclass(frozen=True)
-class KeptBase:
+class _KeptBase:
     """One base's result of one task, as `tracking.base_scores` keeps it."""
 
     location: SamplesLocation
@@ -224,22 +191,17 @@ class KeptBase:
 
     def fits(self, location: SamplesLocation, score: TaskScore) -> bool:
         """Whether this is the base of a run's score, under the same conditions; the items are not checked."""
-        if self.params.get("task") != score.task or not self._is_base_of(location):
+        mine, kept = self.params, self.location
+        same = kept.base_revision == location.base_revision if location.base_revision else kept.base == location.base
+        if mine.get("task") != score.task or not same or not _agree(kept.quantization, location.quantization):
             return False
-        version, _, settings = self.params.get("version", "").partition("+")
-        mine = {**self.params, "version": version, "settings": settings}
-        if not all(
-            _agree(mine.get(key), score.conditions.get(key))
-            for key in ("version", "settings", "few_shot", "chat_template")
-        ):
+        version, _, settings = mine.get("version", "").partition("+")
+        mine = {**mine, "version": version, "settings": settings}
+        asked = ("version", "settings", "few_shot", "chat_template")
+        if not all(_agree(mine.get(key), score.conditions.get(key)) for key in asked):
             return False
         own = self.metrics.get(entity_name(f"lm_eval/{score.task}/{score.metric}"))
         return own is not None and (score.base is None or math.isclose(own, score.base, rel_tol=1e-9, abs_tol=1e-12))
-
-    def _is_base_of(self, location: SamplesLocation) -> bool:
-        mine = self.location
-        same = mine.base_revision == location.base_revision if location.base_revision else mine.base == location.base
-        return same and _agree(mine.quantization, location.quantization)
 
 
 def _agree(one: str | None, other: str | None) -> bool:
@@ -247,28 +209,19 @@ def _agree(one: str | None, other: str | None) -> bool:
     return one in (None, "") or other in (None, "") or one == other
 
 
-def kept_bases(store: Store) -> list[KeptBase]:
-    """Every kept result of a base, newest first.
-
-    Raises:
-        TrackingError: If the store does not answer.
-    """
+def _kept_bases(store: Store) -> list[_KeptBase]:
+    """Every kept result of a base, newest first."""
     place = experiments(store).get(EXPERIMENT)
     runs = search_runs(store, FINISHED, within=[place]) if place is not None else ()
-    return [_kept(run) for run in runs if KEY in run.data.tags]
-
-
-def _kept(run: Run) -> KeptBase:
-    tags = run.data.tags
-    location = SamplesLocation(
-        run_id=run.info.run_id,
-        artifact_uri=str(run.info.artifact_uri),
-        folder="samples",
-        base=tags.get("tunery.base", ""),
-        base_revision=tags.get("tunery.base_revision", ""),
-        quantization=tags.get("tunery.quantization"),
-    )
-    return KeptBase(location, run.data.params, metrics_of(run))
+    found = []
+    for run in runs:
+        tags, uri = run.data.tags, str(run.info.artifact_uri)
+        if KEY in tags:
+            base, revision = tags.get("tunery.base", ""), tags.get("tunery.base_revision", "")
+            quantization = tags.get("tunery.quantization")
+            location = SamplesLocation(run.info.run_id, uri, "samples", base, revision, quantization)
+            found.append(_KeptBase(location, run.data.params, metrics_of(run)))
+    return found
 
 
 # ---- energy
@@ -278,16 +231,13 @@ def _energy(store: Store, entry: RunEntry) -> dict[str, float]:
     """Joules that the GPUs drew during the run, if MLflow's system metrics hold their power."""
     if "energy_joules" in entry.costs or not entry.power:
         return {}
-    with refusals(store.uri):
-        histories = [store.client.get_metric_history(entry.run_id, name) for name in entry.power]
-    return {"energy_joules": sum(joules([(one.timestamp, one.value) for one in found]) for found in histories)}
-
-
-def joules(watts: Iterable[tuple[int, float]]) -> float:
-    """The integral of power over time by the trapezoidal rule.
-
-    Args:
-        watts: Milliseconds and watts of every measurement, in any order.
-    """
-    steps = itertools.pairwise(sorted(watts))
-    return math.fsum((later - time) / 1000 * (power + then) / 2 for (time, power), (later, then) in steps)
+    joules = 0.0
+    for name in entry.power:
+        with refusals(store.uri):
+            history = store.client.get_metric_history(entry.run_id, name)
+        watts = sorted((point.timestamp, point.value) for point in history)  # time in milliseconds
+        # The integral of power over time by the trapezoidal rule.
+        joules += math.fsum(
+            (later - time) / 1000 * (power + then) / 2 for (time, power), (later, then) in itertools.pairwise(watts)
+        )
+    return {"energy_joules": joules}

@@ -39,32 +39,46 @@ class Selection:
     runs: tuple[str, ...] = ()  # run ids
     versions: tuple[str, ...] = ()  # models:/name/3 or name@alias
 
-    @property
-    def searches(self) -> bool:
-        """Whether runs are searched for: something narrows the search, or nothing at all is given."""
-        narrowed = any((self.projects, self.experiments, self.studies, self.tags, self.filter, self.kinds))
-        return narrowed or not (self.runs or self.versions or self.imported)
-
-    def with_refs(self, refs: Sequence[str]) -> Selection:
-        """The same with runs and versions added, by any of their names.
-
-        Args:
-            refs: A run id, runs:/<id>, models:/<name>/<version>, <name>/<version> or <name>@<alias>.
-
-        Raises:
-            RefError: If one is none of these.
-        """
-        bare = [ref.removeprefix("runs:/").strip("/") for ref in refs]
-        runs = [ref for ref in bare if _RUN_ID.fullmatch(ref)]
-        versions = [ref for ref in bare if not _RUN_ID.fullmatch(ref)]
-        faults = [Fault("the reference", _REFS, ref) for ref in versions if not _VERSION.fullmatch(ref)]
-        if faults:
-            raise RefError("compare", faults)
-        return replace(self, runs=(*self.runs, *runs), versions=(*self.versions, *versions))
-
     def __str__(self) -> str:
-        given = {entry.name: getattr(self, entry.name) for entry in fields(self) if getattr(self, entry.name)}
-        return ", ".join(f"{name} {_shown(value)}" for name, value in given.items()) or "all finished runs"
+        texts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                words = ["=".join(entry) if isinstance(entry, tuple) else entry for entry in value]
+                texts += [f"{field.name} {' or '.join(words)}"] if words else []
+            elif value:
+                texts.append(f"{field.name} {'' if value is True else repr(value)}")
+        return ", ".join(texts) or "all finished runs"
+
+
+def selected(
+    refs: Sequence[str],
+    *,
+    projects: Sequence[str] = (),
+    experiments: Sequence[str] = (),
+    studies: Sequence[str] = (),
+    tags: Sequence[tuple[str, str]] = (),
+    filter: str = "",
+    kinds: Sequence[str] = (),
+    imported: bool = False,
+) -> Selection:
+    """A selection from what a person types.
+
+    Args:
+        refs: Runs and versions: a run id, runs:/<id>, models:/<name>/<version>, <name>/<version> or <name>@<alias>.
+        projects: Names of projects, or their folders.
+
+    Raises:
+        RefError: If one of `refs` is none of these.
+    """
+    bare = [ref.removeprefix("runs:/").strip("/") for ref in refs]
+    runs = tuple(ref for ref in bare if _RUN_ID.fullmatch(ref))
+    versions = tuple(ref for ref in bare if not _RUN_ID.fullmatch(ref))
+    faults = [Fault("the reference", _REFS, ref) for ref in versions if not _VERSION.fullmatch(ref)]
+    if faults:
+        raise RefError("compare", faults)
+    names, places, hunts = tuple(map(project_name, projects)), tuple(experiments), tuple(studies)
+    return Selection(names, places, hunts, tuple(tags), filter, tuple(kinds), imported, runs, versions)
 
 
 def select(store: Store, selection: Selection) -> Iterator[tuple[Run, bool]]:
@@ -73,79 +87,51 @@ def select(store: Store, selection: Selection) -> Iterator[tuple[Run, bool]]:
     Raises:
         InputError: If an experiment, a run or a version does not exist, or the filter does not parse.
     """
-    seen: set[str] = set()
-    found = [(run, True) for run in _named(store, selection)]
-    for run, named in (*found, *((run, False) for run in _searched(store, selection))):
+    named = _named(store, selection)
+    yield from ((run, True) for run in named.values())
+    seen = set(named)
+    for run in _searched(store, selection):
         if run.info.run_id not in seen:
             seen.add(run.info.run_id)
-            yield run, named
+            yield run, False
 
 
-def nothing_found(store: Store, selection: Selection) -> InputError:
-    """The error for a selection that matches no run: it lists what the store holds."""
-    projects, kinds = Counter[str](), Counter[str]()
-    for kind in (*COMPARED, "trial"):
-        for run in search_runs(store, is_tagged("tunery.kind", kind), FINISHED):
-            kinds[kind] += 1
-            projects[run.data.tags.get("tunery.project", "none")] += 1
-    if not kinds:
-        advice = "The store holds no finished run. Train one, or bring results in with tunery import."
-    else:
-        advice = (
-            f"There are: {_counts(kinds)}; of projects: {_counts(projects)}; "
-            f"in experiments: {', '.join(sorted(experiments(store))[:_LISTED])}."
-        )
-    return InputError(f"compare {selection}", Fault("no finished run with a score matches", advice=advice))
-
-
-def _searched(store: Store, selection: Selection) -> Iterator[Run]:
-    if selection.imported:
-        yield from search_runs(store, is_tagged("tunery.kind", "import"), FINISHED)
-    if not selection.searches:
-        return
-    places = _experiment_ids(store, selection.experiments)
-    kinds = selection.kinds or (("trial",) if selection.studies else COMPARED)
-    tags = [is_tagged(name, value) for name, value in selection.tags]
-    # MLflow's filters know no OR: one search for each combination.
-    for kind, project, study in product(kinds, selection.projects or (None,), selection.studies or (None,)):
-        clauses = [is_tagged("tunery.kind", kind), FINISHED, *tags]
-        clauses += [] if project is None else [_of_project(project)]
-        clauses += [] if study is None else [_of_study(study)]
-        yield from search_runs(store, *clauses, within=places, user_filter=selection.filter)
-
-
-def _named(store: Store, selection: Selection) -> list[Run]:
-    wanted = [*selection.runs, *(_run_of_version(store, reference) for reference in selection.versions)]
+def _named(store: Store, selection: Selection) -> dict[str, Run]:
+    """The runs that a person named, by their ids."""
+    wanted = list(selection.runs)
+    for version in selection.versions:
+        ref = version if version.startswith("models:/") else f"models:/{version}"
+        run_id = resolve(ref, store).run_id
+        if run_id is None:
+            raise RefError(ref, "this version was registered without a run, so it has no scores. Try tunery evaluate.")
+        wanted.append(run_id)
     found = runs_by_id(store, wanted)
     missing = [run_id for run_id in wanted if run_id not in found]
     if missing:
         recent = ", ".join(run.info.run_id for run in search_runs(store, FINISHED, limit=5)) or "none"
         raise RefError("compare", [Fault(f"there is no run {one!r}", f"latest are {recent}") for one in missing])
-    return [found[run_id] for run_id in dict.fromkeys(wanted)]
+    return {run_id: found[run_id] for run_id in wanted}
 
 
-def _run_of_version(store: Store, reference: str) -> str:
-    ref = reference if reference.startswith("models:/") else f"models:/{reference}"
-    found = resolve(ref, store)
-    if found.run_id is None:
-        raise RefError(ref, "this version was registered without a run, so it has no scores. Try tunery evaluate.")
-    return found.run_id
+def _searched(store: Store, chosen: Selection) -> Iterator[Run]:
+    """Runs that the fields other than `runs` and `versions` find; all runs if nothing at all is given."""
+    if chosen.imported:
+        yield from search_runs(store, is_tagged("tunery.kind", "import"), FINISHED)
+    narrowed = (chosen.projects, chosen.experiments, chosen.studies, chosen.tags, chosen.filter, chosen.kinds)
+    if not any(narrowed) and (chosen.imported or chosen.runs or chosen.versions):
+        return
+    places = _experiment_ids(store, chosen.experiments) if chosen.experiments else None
+    kinds = chosen.kinds or (("trial",) if chosen.studies else COMPARED)
+    tags = [is_tagged(name, value) for name, value in chosen.tags]
+    projects = [is_tagged("tunery.project", name) for name in chosen.projects]
+    studies = [_of_study(name) for name in chosen.studies]
+    # MLflow's filters know no OR: one search for each combination.
+    for kind, *clauses in product(kinds, projects or [""], studies or [""]):
+        found = [is_tagged("tunery.kind", kind), FINISHED, *tags, *filter(None, clauses)]
+        yield from search_runs(store, *found, within=places, user_filter=chosen.filter)
 
 
-def is_project(store: Store, name: str) -> bool:
-    """Whether a run belongs to a project of this name."""
-    return any(search_runs(store, _of_project(name), limit=1))
-
-
-def is_study(store: Store, name: str) -> bool:
-    """Whether a run belongs to a study of this name."""
-    return any(search_runs(store, _of_study(name), limit=1))
-
-
-def _experiment_ids(store: Store, names: Sequence[str]) -> list[str] | None:
-    """Ids of the named experiments; None, for all, if none is named."""
-    if not names:
-        return None
+def _experiment_ids(store: Store, names: Sequence[str]) -> list[str]:
     known = experiments(store)
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -155,35 +141,31 @@ def _experiment_ids(store: Store, names: Sequence[str]) -> list[str] | None:
     return [known[name] for name in names]
 
 
-def _of_project(project: str) -> str:
-    return is_tagged("tunery.project", project)
+def nothing_found(store: Store, selection: Selection) -> InputError:
+    """The error for a selection that matches no run: it lists what the store holds."""
+    projects, kinds = Counter[str](), Counter[str]()
+    for kind in (*COMPARED, "trial"):
+        for run in search_runs(store, is_tagged("tunery.kind", kind), FINISHED):
+            kinds[kind] += 1
+            projects[run.data.tags.get("tunery.project", "none")] += 1
+    advice = "The store holds no finished run. Train one, or bring results in with tunery import."
+    if kinds:
+        there, of = (
+            ", ".join(f"{name} ({count})" for name, count in found.most_common(_LISTED)) for found in (kinds, projects)
+        )
+        places = ", ".join(sorted(experiments(store))[:_LISTED])
+        advice = f"There are: {there}; of projects: {of}; in experiments: {places}."
+    return InputError(f"compare {selection}", Fault("no finished run with a score matches", advice=advice))
 
 
-def _of_study(study: str) -> str:
-    return is_tagged("mlflow.parentRunId" if _RUN_ID.fullmatch(study) else "tunery.study", study)
-
-
-def _counts(found: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in found.most_common(_LISTED))
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return " or ".join("=".join(entry) if isinstance(entry, tuple) else str(entry) for entry in value)
-    return "" if value is True else repr(value)
+# ---- names with commas
 
 
 def split_at_commas(store: Store, selection: Selection) -> Selection:
-    """The same selection with each word split at its commas, unless the whole word is a name.
+    """The same selection with each word split at its commas, unless the whole word is a name that the store knows.
 
-    `mlflow run -P project=a,b` passes an option once, and MLflow allows commas in the names of experiments.
-
-    Args:
-        store: Holds the known names.
-        selection: As a person typed it; a project may also be a folder.
-
-    Raises:
-        TrackingError: If the store does not answer.
+    `mlflow run -P project=a,b` passes an option once, and MLflow allows commas in the names of experiments. A project
+    may also be a folder.
     """
     return replace(
         selection,
@@ -203,26 +185,15 @@ def _split(
     return tuple(found)
 
 
-def selected(
-    refs: Sequence[str],
-    *,
-    projects: Sequence[str] = (),
-    experiments: Sequence[str] = (),
-    studies: Sequence[str] = (),
-    tags: Sequence[tuple[str, str]] = (),
-    filter: str = "",
-    kinds: Sequence[str] = (),
-    imported: bool = False,
-) -> Selection:
-    """A selection from what a person types.
+def is_project(store: Store, name: str) -> bool:
+    """Whether a run belongs to a project of this name."""
+    return any(search_runs(store, is_tagged("tunery.project", name), limit=1))
 
-    Args:
-        refs: Runs and versions, by any of their names.
-        projects: Names of projects, or their folders.
 
-    Raises:
-        RefError: If one of `refs` is not a reference.
-    """
-    names = tuple(map(project_name, projects))
-    narrowed = Selection(names, tuple(experiments), tuple(studies), tuple(tags), filter, tuple(kinds), imported)
-    return narrowed.with_refs(refs)
+def is_study(store: Store, name: str) -> bool:
+    """Whether a run belongs to a study of this name."""
+    return any(search_runs(store, _of_study(name), limit=1))
+
+
+def _of_study(study: str) -> str:
+    return is_tagged("mlflow.parentRunId" if _RUN_ID.fullmatch(study) else "tunery.study", study)

@@ -5,37 +5,37 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, LiteralString
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
-from tunery.importing.faults import NotAResultFile
+from tunery.importing.store import ImportedRun, ImportedTask, NotAResultFile, digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from tunery.importing.store import ImportedRun, ImportedTask
 
 _EMPTY = ("", "-", "–", "n/a", "na", "none", "null")
 _LINE_BREAK = r"\r\n|\r|\n"
 _BEYOND = "\0"  # between cells that are beyond the heading
 
 
-def _number(cell: str) -> float:
+def _number(cell: str, *, rule: LiteralString = "a number", low: float = -math.inf, high: float = math.inf) -> float:
     try:
         value = float(cell.replace("_", "").removesuffix("%")) / (100 if "%" in cell else 1)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise PydanticCustomError("number", "a finite number")
+    if not low <= value <= high:
+        raise PydanticCustomError("range", rule)
     return value
 
 
@@ -46,21 +46,13 @@ def _whole(cell: str) -> int:
     return int(value)
 
 
-def _rule(words: LiteralString, holds: Callable[[float], bool]) -> AfterValidator:
-    def check(value: float) -> float:
-        if not holds(value):
-            raise PydanticCustomError("rule", words)
-        return value
-
-    return AfterValidator(check)
-
-
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 _NUMBER, _WHOLE = TypeAdapter(Number), TypeAdapter(Whole)
 # 71.2 beside another run's 0.71 would win every comparison.
-_SHARE = TypeAdapter(Annotated[Number, _rule("from 0 to 1, or written with %", lambda value: 0 <= value <= 1)])
-_ERROR = TypeAdapter(Annotated[Number, _rule("a number of 0 or more", lambda value: value >= 0)])
+_share = partial(_number, rule="from 0 to 1, or written with %", low=0, high=1)
+_SHARE = TypeAdapter(Annotated[float, BeforeValidator(_share)])
+_ERROR = TypeAdapter(Annotated[float, BeforeValidator(partial(_number, rule="a number of 0 or more", low=0))])
 
 
 class TableRow(BaseModel):
@@ -133,13 +125,19 @@ def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list
     faults = _misshapen(header, lines)
     if faults:
         raise InputError(str(file), faults)
-    found = []
+    found: list[ImportedRun] = []
+    seen: Counter[str] = Counter()
     for number, *cells in lines.itertuples(name=None):
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
-        found.append(_run(file, number, row, fields, scores, faults))
+        run = _run(file, number, row, fields, scores, faults)
+        if run is not None:
+            # Rows that are equal to the last cell are as many runs; their digests count them.
+            times = seen[run.digest]
+            seen[run.digest] += 1
+            found.append(replace(run, digest=digest_of(run.digest, times)) if times else run)
     if faults:
         raise InputError(str(file), faults)
-    return _with_own_digests([run for run in found if run is not None])
+    return found
 
 
 def _read(file: Path) -> tuple[list[str], pd.DataFrame]:
@@ -182,27 +180,11 @@ def _misshapen(header: Sequence[str], lines: pd.DataFrame) -> list[Fault]:
         if name and times > 1
     ]
     width = len(header)
-    return faults + [
-        Fault(
-            f"line {number} has {width + 1 + beyond.count(_BEYOND)} cells, the heading {width}",
-            advice="Quote cells that hold a comma.",
-        )
-        for number, beyond in lines[width].items()
-        if beyond.replace(_BEYOND, "").strip()
-    ]
-
-
-def _with_own_digests(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
-    """Rows that are equal to the last cell are as many runs; their digests count them."""
-    from tunery.importing.store import digest_of
-
-    seen: Counter[str] = Counter()
-    found = []
-    for run in runs:
-        times = seen[run.digest]
-        seen[run.digest] += 1
-        found.append(replace(run, digest=digest_of(run.digest, times)) if times else run)
-    return found
+    for number, beyond in lines[width].items():
+        if beyond.replace(_BEYOND, "").strip():
+            fault = f"line {number} has {width + 1 + beyond.count(_BEYOND)} cells, the heading {width}"
+            faults.append(Fault(fault, advice="Quote cells that hold a comma."))
+    return faults
 
 
 def _run(
@@ -214,8 +196,6 @@ def _run(
     faults: list[Fault],
 ) -> ImportedRun | None:
     """The run of a row, or None if the row has faults, which are added to `faults`."""
-    from tunery.importing.store import ImportedRun, digest_of
-
     before = len(faults)
     known = _known(line, row, fields, faults)
     tasks = _tasks(line, row, scores, faults)
@@ -245,54 +225,40 @@ def _known(line: int, row: Mapping[str, str], fields: Mapping[str, str], faults:
     try:
         return TableRow.model_validate(cells)
     except ValidationError as error:
-        for one in error.errors():
-            ours = str(one["loc"][0])
-            faults.append(_fault(line, fields[ours], cells[ours], one["msg"]))
+        places = [(str(one["loc"][0]), one["msg"]) for one in error.errors()]
+        faults += [_fault(line, fields[ours], cells[ours], rule) for ours, rule in places]
         return None
 
 
 def _tasks(line: int, row: Mapping[str, str], scores: Sequence[Column], faults: list[Fault]) -> dict[str, ImportedTask]:
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    numbers: dict[tuple[str, str], dict[str, float]] = {}  # by task and part, then by metric
     conditions: dict[str, dict[str, object]] = {}
     for column in scores:
         cell = row[column.name]
         if cell.lower() in _EMPTY:
             continue
+        known = conditions.setdefault(column.task, {})
         if column.part == "version":
-            conditions.setdefault(column.task, {})["version"] = cell
+            known["version"] = cell
             continue
-        try:
-            value = column.type.validate_python(_with_percent(cell, column.name))
+        try:  # a heading's percent sign holds for its cells
+            value = column.type.validate_python(f"{cell}%" if "%" in column.name and "%" not in cell else cell)
         except ValidationError as error:
             faults.append(_fault(line, column.name, cell, error.errors()[0]["msg"]))
             continue
         if column.part in _CONDITIONS:
-            conditions.setdefault(column.task, {})["count" if column.part == "items" else column.part] = value
+            known["count" if column.part == "items" else column.part] = value
         else:
-            found.setdefault(column.task, {}).setdefault(column.part, {})[column.metric] = value
+            numbers.setdefault((column.task, column.part), {})[column.metric] = value
     lower = {(one.task, one.metric) for one in scores if one.part == "value" and LOWER.search(one.measures)}
-    return {
-        task: _task(
-            parts, conditions.get(task, {}), frozenset(name for name in parts["value"] if (task, name) in lower)
-        )
-        for task, parts in found.items()
-        if "value" in parts
-    }
-
-
-def _task(
-    parts: Mapping[str, Mapping[str, float]], conditions: Mapping[str, object], lower: frozenset[str]
-) -> ImportedTask:
-    from tunery.importing.store import ImportedTask
-
-    values = parts["value"]
-    stderrs, base, base_stderrs = (parts.get(part, {}) for part in ("stderr", "base", "base_stderr"))
-    return ImportedTask(next(iter(values)), values, stderrs, base, base_stderrs, conditions, lower_is_better=lower)
-
-
-def _with_percent(cell: str, column: str) -> str:
-    """The cell with the percent sign that stands in its heading."""
-    return f"{cell}%" if "%" in column and "%" not in cell else cell
+    tasks = {}
+    for task in [task for task, part in numbers if part == "value"]:
+        values = numbers[task, "value"]
+        errors, base, base_errors = (numbers.get((task, part), {}) for part in ("stderr", "base", "base_stderr"))
+        less = frozenset(name for name in values if (task, name) in lower)
+        known = conditions[task]
+        tasks[task] = ImportedTask(next(iter(values)), values, errors, base, base_errors, known, lower_is_better=less)
+    return tasks
 
 
 def _fault(line: int, column: str, cell: str, rule: str) -> Fault:
@@ -329,10 +295,8 @@ def columns_of(
     places = [(one.task, one.metric, one.part) for one in scores]
     twice = [one for one, place in zip(scores, places, strict=True) if places.count(place) > 1]
     if twice:
-        names = ", ".join(repr(one.name) for one in twice)
-        raise NotAResultFile(
-            str(file), Fault(f"the columns {names} hold one number twice", advice="Delete all but one.")
-        )
+        fault = f"the columns {', '.join(repr(one.name) for one in twice)} hold one number twice"
+        raise NotAResultFile(str(file), Fault(fault, advice="Delete all but one."))
     return fields, scores
 
 
@@ -345,8 +309,8 @@ def _score_column(ours: str, theirs: str, task: str) -> Column | None:
         return None
     if found["metric"] in _CONDITIONS:
         return Column(found["task"], "", found["metric"], theirs)
-    part = {(False, False): "value", (False, True): "stderr", (True, False): "base", (True, True): "base_stderr"}
-    return Column(found["task"], found["metric"], part[bool(found["base"]), bool(found["error"])], theirs)
+    own, base = ("stderr", "base_stderr") if found["error"] else ("value", "base")
+    return Column(found["task"], found["metric"], base if found["base"] else own, theirs)
 
 
 def _found(header: Sequence[str], wanted: str = "") -> str:

@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
 from tunery.importing.csv_table import read_table
-from tunery.importing.faults import NotAResultFile, UnrelatedFile, well_formed
 from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
+from tunery.importing.store import ImportedRun, NotAResultFile, digest_of, keep_import, known_imports, store_faults
 from tunery.runs.observer import Observer
-
-if TYPE_CHECKING:
-    from tunery.importing.store import ImportedRun
+from tunery.tracking.store import connect
 
 _TABLES = (".csv", ".tsv")
 _FORMS = "a results_*.json of lm-eval, a result of PEFT's method comparison, or a CSV table"
 _LISTED = 8
+# What reading a tree raises where a part of it is of another type than its writer gives it.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+
+
+class UnrelatedFile(NotAResultFile):
+    """The file is whole, and of another kind: a model's config.json beside its results."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the files do not say.
+    """What the files do not say."""
 
-    Args:
-        columns: Of a CSV table: our name -> the column's.
-        task: Of a CSV table with a column `score`: what was scored.
-        base, method, trained_on, name: Laid over what a file says.
-        lower: Metrics of which less is better, beside those that a file says or that bear it in their name.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    task: str | None = None
-    name: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)  # of a CSV table: our name -> the column's
+    task: str | None = None  # of a CSV table with a column `score`: what was scored
+    name: str | None = None  # this and the next four replace what a file says
     base: str | None = None
     base_revision: str | None = None
     method: str | None = None
     trained_on: str | None = None
-    lower: Sequence[str] = ()
+    lower: Sequence[str] = ()  # metrics of which less is better, beside those whose file or name says so
 
 
 def import_results(
@@ -53,14 +49,11 @@ def import_results(
     project: str = "imports",
     tracking_uri: str | None = None,
 ) -> list[str]:
-    """Bring result files in as runs of kind `import`. All are read before the first is kept.
+    """Bring in result files as runs of kind `import`. All are read before the first is kept.
 
     Args:
         places: Files, or folders that are looked through.
-        options: What the files do not say.
-        observer: Told what was found.
         project: Experiment and project of the runs.
-        tracking_uri: MLflow store.
 
     Returns:
         Ids of the new runs; what the store holds already is left as it is.
@@ -69,9 +62,6 @@ def import_results(
         InputError: If a file cannot be read or holds no scores; nothing was kept then.
     """
     found = read_results(places, options, observer)
-    from tunery.importing.store import keep_import, known_imports
-    from tunery.tracking.store import connect
-
     store = connect(tracking_uri, project)
     known = known_imports(store)
     made: list[str] = []
@@ -97,32 +87,47 @@ def read_results(places: Sequence[Path], options: ImportOptions, observer: Obser
     Raises:
         InputError: With the faults of all files.
     """
+    found = _all("import", places, lambda it: _folder(it, options, observer) if it.is_dir() else _file(it, options))
+    known = sorted({metric for imported in found for task in imported.tasks.values() for metric in task.values})
+    faults = [
+        Fault(f"there is no metric {name!r}", advice=f"{nearest(name, known)} Found are: {', '.join(known)}.".strip())
+        for name in options.lower
+        if name not in known
+    ]
+    if faults:
+        raise InputError("--lower", faults)
+    return found
+
+
+def _all(where: str, places: Sequence[Path], read: Callable[[Path], list[ImportedRun]]) -> list[ImportedRun]:
+    """The runs of all places, or all their faults."""
     found: list[ImportedRun] = []
     faults: list[InputError] = []
     for place in places:
         try:
-            found += _folder(place, options, observer) if place.is_dir() else _file(place, options)
+            found += read(place)
         except InputError as error:
             faults.append(error)
-    _raise_together("import", faults)
-    _refuse_unknown(options.lower, found)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InputError(where, [str(error) for error in faults])
     return found
 
 
 def _folder(folder: Path, options: ImportOptions, observer: Observer) -> list[ImportedRun]:
     """Result files below a folder; others in it are no fault, unless there is nothing else."""
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
-    found: list[ImportedRun] = []
     passed: list[NotAResultFile] = []
-    faults: list[InputError] = []
-    for file in files:
+
+    def read(file: Path) -> list[ImportedRun]:
         try:
-            found += _file(file, options)
+            return _file(file, options)
         except NotAResultFile as error:
             passed.append(error)
-        except InputError as error:
-            faults.append(error)
-    _raise_together(str(folder), faults)
+            return []
+
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".json", *_TABLES) and file.is_file()]
+    found = _all(str(folder), files, read)
     # Why: of each file that may have been meant; a model's own files are only named.
     reasons = [str(error) for error in passed if not isinstance(error, UnrelatedFile)]
     held = ", ".join([Path(error.where).name for error in passed][:_LISTED])
@@ -137,10 +142,11 @@ def _folder(folder: Path, options: ImportOptions, observer: Observer) -> list[Im
 
 
 def _file(file: Path, options: ImportOptions) -> list[ImportedRun]:
-    from tunery.importing.store import store_faults
-
-    with well_formed(file):
+    try:
         found = [_with_options(imported, options) for imported in _runs(file, options)]
+    except _MALFORMED as error:
+        fault = f"a part of it is not what it must be ({type(error).__name__}: {error})"
+        raise InputError(str(file), Fault(fault, advice="Write the file again, or leave it out.")) from error
     faults = store_faults(found)
     if faults:
         raise InputError(str(file), faults)
@@ -152,7 +158,13 @@ def _runs(file: Path, options: ImportOptions) -> list[ImportedRun]:
         raise InputError(str(file), Fault("is not there", advice="Name a result file, or a folder of them."))
     if file.suffix in _TABLES:
         return read_table(file, options.columns, options.task)
-    tree = _tree(file)
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        advice = f"Wanted is {_FORMS}."
+        if file.name.startswith("samples_"):
+            advice = "Name the results_*.json beside it: its samples are found from there."
+        raise NotAResultFile(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
     if is_lm_eval(tree):
         return [read_lm_eval(file, tree)]
     if is_peft(tree):
@@ -161,26 +173,10 @@ def _runs(file: Path, options: ImportOptions) -> list[ImportedRun]:
     raise UnrelatedFile(str(file), Fault(f"is no result file: {keys}", advice=f"Wanted is {_FORMS}."))
 
 
-def _tree(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if file.name.startswith("samples_"):
-            advice = "Name the results_*.json beside it: its samples are found from there."
-        else:
-            advice = f"Wanted is {_FORMS}."
-        raise NotAResultFile(str(file), Fault(f"is not JSON ({error})", advice=advice)) from error
-
-
 def _with_options(imported: ImportedRun, options: ImportOptions) -> ImportedRun:
     """What the command line says, over what the file says; another statement is another import."""
-    from tunery.importing.store import digest_of
-
-    told = {
-        key: value
-        for key in ("name", "base", "base_revision", "method", "trained_on")
-        if (value := getattr(options, key)) is not None
-    }
+    keys = ("name", "base", "base_revision", "method", "trained_on")
+    told = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
     lower = sorted({metric for task in imported.tasks.values() for metric in task.values if metric in options.lower})
     said = {**told, "lower": lower} if lower else told
     if not said:
@@ -191,21 +187,3 @@ def _with_options(imported: ImportedRun, options: ImportOptions) -> ImportedRun:
     }
     named = imported.name_counts or options.name is not None
     return replace(imported, **told, tasks=tasks, digest=digest_of(imported.digest, said), name_counts=named)
-
-
-def _refuse_unknown(lower: Sequence[str], found: Sequence[ImportedRun]) -> None:
-    known = sorted({metric for imported in found for task in imported.tasks.values() for metric in task.values})
-    faults = [
-        Fault(f"there is no metric {name!r}", advice=f"{nearest(name, known)} Found are: {', '.join(known)}.".strip())
-        for name in lower
-        if name not in known
-    ]
-    if faults:
-        raise InputError("--lower", faults)
-
-
-def _raise_together(where: str, faults: Sequence[InputError]) -> None:
-    if len(faults) == 1:
-        raise faults[0]
-    if faults:
-        raise InputError(where, [str(error) for error in faults])

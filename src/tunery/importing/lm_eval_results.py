@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, InputError
+from tunery.evaluation.samples import items_digest
+from tunery.evaluation.task_manager import prompt_digest
+from tunery.evaluation.tasks import column_name
 from tunery.importing.csv_table import LOWER
 from tunery.importing.lm_eval_samples import sample_files, sample_frame, together
+from tunery.importing.store import ImportedRun, ImportedTask, digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from tunery.importing.store import ImportedRun, ImportedTask
 
 _ADAPTER_ARGUMENTS = ("peft", "delta")
 _NEVER = 2**40  # seconds: no date; a store's milliseconds would overflow
@@ -36,8 +38,6 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
     Raises:
         InputError: If it holds no score, or one that is no number.
     """
-    from tunery.importing.store import ImportedRun, digest_of
-
     samples = sample_files(file)
     frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
     tasks = {name: _task(name, tree, frames) for name in tree["results"] if _numbers(_part(tree["results"], name))}
@@ -46,7 +46,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
     model = str(tree.get("model_name") or arguments.get("pretrained") or arguments.get("model") or "unknown")
     adapter = next((arguments[key] for key in _ADAPTER_ARGUMENTS if key in arguments), None)
     base = str(arguments.get("pretrained", model))
-    texts = [path.read_bytes() for path in samples.values()]
+    texts, date = [path.read_bytes() for path in samples.values()], tree.get("date")
     return ImportedRun(
         name=_short_name(adapter or model),
         digest=digest_of(tree, *texts),
@@ -58,17 +58,15 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
         tasks=tasks,
         settings={"model": model, **_model_settings(tree, arguments)},
         metrics=_seconds(tree),
-        time_ms=_milliseconds(tree.get("date")),
+        time_ms=int(date * 1000) if isinstance(date, int | float) and 0 < date < _NEVER else 0,
         note=_note(tree, tasks),
     )
 
 
 def _refuse_bad(file: Path, tree: Mapping[str, Any], tasks: Mapping[str, ImportedTask]) -> None:
     if not tasks:
-        there = ", ".join(tree["results"]) or "no task"
-        raise InputError(
-            str(file), Fault(f"holds no score; its results name {there}", advice="Run lm-eval to its end.")
-        )
+        fault = f"holds no score; its results name {', '.join(tree['results']) or 'no task'}"
+        raise InputError(str(file), Fault(fault, advice="Run lm-eval to its end."))
     bad = [
         Fault(f"{name}: {metric} is {value}, but must be finite", advice="Score the model again, or leave it out.")
         for name, task in tasks.items()
@@ -83,21 +81,28 @@ def _refuse_bad(file: Path, tree: Mapping[str, Any], tasks: Mapping[str, Importe
 
 
 def _task(name: str, tree: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]) -> ImportedTask:
-    from tunery.importing.store import ImportedTask
-
-    row, filters = tree["results"][name], _filters(tree["results"][name])
-    columns = {key: _column(key, filters) for key in _numbers(row)}
-    values = {columns[key]: float(row[key]) for key in columns}
-    stderrs = {columns[key]: error for key in columns if (error := _number(row.get(_error_key(key)))) is not None}
+    row = tree["results"][name]
+    keys = {key: key.partition(",") for key in _numbers(row)}
+    filters = len({filter_name for _, _, filter_name in keys.values()})
+    values: dict[str, float] = {}
+    stderrs: dict[str, float] = {}
+    for key, (plain, _, filter_name) in keys.items():
+        column = column_name(plain, filter_name, filters)
+        values[column] = float(row[key])
+        error = _number(row.get(f"{plain}_stderr,{filter_name}"))
+        if error is not None:
+            stderrs[column] = error
     metric = _first_metric(name, tree, values)
     leaves = _leaves(name, tree)
+    told = {key: higher for key, higher in _part(_part(tree, "higher_is_better"), name).items() if higher is not None}
+    higher = [key for key in values if told.get(key.partition(".")[0], LOWER.search(key) is None)]
     return ImportedTask(
         metric=metric,
         values={key: value for key, value in values.items() if key == metric or math.isfinite(value)},
         stderrs=stderrs,
         conditions=_conditions(name, tree, leaves, frames),
         samples=together(leaves, frames),
-        lower_is_better=frozenset(key for key in values if not _higher(name, tree, key)),
+        lower_is_better=frozenset(values.keys() - set(higher)),
         # Leaf tasks of a group that is there too are part of its score already.
         counts=not any(name in _leaves(group, tree) for group in _part(tree, "group_subtasks") if group != name),
     )
@@ -110,22 +115,6 @@ def _numbers(row: Mapping[str, Any]) -> list[str]:
         for key, value in row.items()
         if "," in key and not key.partition(",")[0].endswith("_stderr") and _number(value, finite=False) is not None
     ]
-
-
-def _filters(row: Mapping[str, Any]) -> int:
-    return len({key.partition(",")[2] for key in _numbers(row)})
-
-
-def _column(key: str, filters: int) -> str:
-    from tunery.evaluation.tasks import column_name
-
-    metric, _, filter_name = key.partition(",")
-    return column_name(metric, filter_name, filters)
-
-
-def _error_key(key: str) -> str:
-    metric, _, filter_name = key.partition(",")
-    return f"{metric}_stderr,{filter_name}"
 
 
 def _number(value: object, *, finite: bool = True) -> float | None:
@@ -143,11 +132,6 @@ def _first_metric(name: str, tree: Mapping[str, Any], values: Mapping[str, float
     return next(named, next(iter(values)))
 
 
-def _higher(name: str, tree: Mapping[str, Any], metric: str) -> bool:
-    told = _part(_part(tree, "higher_is_better"), name).get(metric.partition(".")[0])
-    return LOWER.search(metric) is None if told is None else bool(told)
-
-
 def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
     below = _part(tree, "group_subtasks").get(name) or []
     return [leaf for child in below for leaf in _leaves(child, tree)] if below else [name]
@@ -159,17 +143,18 @@ def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
 def _conditions(
     name: str, tree: Mapping[str, Any], leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]
 ) -> dict[str, object]:
-    from tunery.evaluation.samples import items_digest
-    from tunery.evaluation.task_manager import prompt_digest
-
     config = _part(tree, "configs").get(name)
-    chat = tree.get("chat_template")
+    chat: bool | str | None = None  # older files name no template at all
+    if "chat_template" in tree:
+        chat = bool(tree["chat_template"])
+        if chat and _part(tree, "n-shot").get(name) and tree.get("fewshot_as_multiturn") is False:
+            chat = "true, solved examples in one turn"  # ours are turns of their own
+    limit, version = tree["config"].get("limit"), _part(tree, "versions").get(name)
     known: dict[str, object] = {
-        "version": _text(_part(tree, "versions").get(name)),
+        "version": None if version is None else str(version),
         "few_shot": _part(tree, "n-shot").get(name),
-        "limit": _limit(tree["config"].get("limit")),
-        # Older files name no template at all; then nobody knows.
-        "chat_template": None if "chat_template" not in tree else _asked_through(bool(chat), name, tree),
+        "limit": int(limit) if isinstance(limit, float) and limit.is_integer() and limit > 1 else limit,
+        "chat_template": chat,
         "prompt": prompt_digest(config) if config else None,
         "system_prompt": tree.get("system_instruction_sha"),
         "count": _count(name, tree, leaves),
@@ -177,16 +162,6 @@ def _conditions(
     samples = together(leaves, frames)
     known |= {} if samples is None else {"items": items_digest(samples["item_id"]), "count": len(samples)}
     return {key: value for key, value in known.items() if value is not None or key == "limit"}
-
-
-def _asked_through(chat: bool, name: str, tree: Mapping[str, Any]) -> bool | str:
-    """lm-eval may put all solved examples into one turn; ours are turns of their own."""
-    one_turn = chat and _part(tree, "n-shot").get(name) and tree.get("fewshot_as_multiturn") is False
-    return "true, solved examples in one turn" if one_turn else chat
-
-
-def _limit(limit: object) -> object:
-    return int(limit) if isinstance(limit, float) and limit.is_integer() and limit > 1 else limit
 
 
 def _count(name: str, tree: Mapping[str, Any], leaves: Sequence[str]) -> int | None:
@@ -222,14 +197,10 @@ def _arguments(told: object) -> dict[str, Any]:
 def _model_settings(tree: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
     known = {key: str(value) for key, value in arguments.items() if key != "pretrained"}
     bits = "nf4" if arguments.get("bnb_4bit_quant_type") == "nf4" else "fp4"
-    four, eight = (_truth(arguments.get(f"load_in_{number}bit")) for number in (4, 8))
+    four, eight = (str(arguments.get(f"load_in_{number}bit")).lower() in ("true", "1") for number in (4, 8))
     known["quantization"] = bits if four else "int8" if eight else "none"
     known["lm_eval"] = str(tree.get("lm_eval_version", ""))
     return known
-
-
-def _truth(value: object) -> bool:
-    return str(value).lower() in ("true", "1")
 
 
 def _seconds(tree: Mapping[str, Any]) -> dict[str, float]:
@@ -248,11 +219,3 @@ def _part(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """A part of the file; null says as little as a part that is missing."""
     found: Mapping[str, Any] = tree.get(key) or {}
     return found
-
-
-def _milliseconds(date: object) -> int:
-    return int(date * 1000) if isinstance(date, int | float) and 0 < date < _NEVER else 0
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

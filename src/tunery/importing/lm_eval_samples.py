@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, InputError
+from tunery.evaluation.items import item_ids, passages_of, split_of
+from tunery.evaluation.tasks import column_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +42,6 @@ def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame
     """One row an item, named as our own evaluation names it."""
     import pandas as pd
 
-    from tunery.evaluation.items import item_ids, passages_of, split_of
-
     config = (tree.get("configs") or {}).get(task) or {}
     rows = _rows(path)
     logged = [rows[number][0] for number in sorted(rows)]
@@ -61,8 +61,13 @@ def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame
 def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:
     """Lines by document: a task with several filters has one for each."""
     rows: dict[int, list[dict[str, Any]]] = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        advice = "Log the samples again, or move the file away: the scores stand without it."
+        raise InputError(str(path), Fault(f"cannot be read ({error})", advice=advice)) from error
     # Not splitlines(): it cuts at U+2028, U+2029 and U+0085 too, which may stand inside a text of JSON.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -75,28 +80,13 @@ def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:
     return rows
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        advice = "Log the samples again, or move the file away: the scores stand without it."
-        raise InputError(str(path), Fault(f"cannot be read ({error})", advice=advice)) from error
-
-
 def _metrics(samples: Sequence[Mapping[str, Any]], filters: int) -> dict[str, float]:
-    from tunery.evaluation.tasks import column_name
-
     return {
         column_name(metric, sample.get("filter", "none"), filters): float(sample[metric])
         for sample in samples
-        for metric in sample.get("metrics") or [key for key, value in sample.items() if _is_metric(key, value)]
+        for metric in sample.get("metrics") or [key for key in sample if key != "doc_id"]  # older files list none
         if isinstance(sample.get(metric), bool | int | float)
     }
-
-
-def _is_metric(key: str, value: object) -> bool:
-    """Of files from before lm-eval listed them: any number but the document's."""
-    return key != "doc_id" and isinstance(value, bool | int | float)
 
 
 def _target(sample: Mapping[str, Any], config: Mapping[str, Any]) -> object:

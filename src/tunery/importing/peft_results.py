@@ -9,14 +9,11 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunery.config.fingerprint import flatten
 from tunery.errors import Fault, InputError
-from tunery.importing.faults import NotAResultFile
-
-if TYPE_CHECKING:
-    from tunery.importing.store import ImportedRun, ImportedTask
+from tunery.importing.store import ImportedRun, ImportedTask, NotAResultFile, digest_of
 
 _TASK, _METRIC, _SCORE = "gsm8k", "accuracy", "test accuracy"
 _TEST_ITEMS = 1319  # all of GSM8K's test split, which that comparison asks
@@ -40,8 +37,6 @@ def read_peft(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
         NotAResultFile: If the experiment did not end well, or is another comparison of PEFT's.
         InputError: If its score is no share.
     """
-    from tunery.importing.store import ImportedRun, digest_of
-
     run, train, meta = tree["run_info"], tree["train_info"], tree.get("meta_info") or {}
     last = _last(file, train)
     config = run.get("train_config") or {}
@@ -53,8 +48,8 @@ def read_peft(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
         base_revision=str((meta.get("model_info") or {}).get("sha") or ""),
         method=_method(run.get("peft_config"), str(config.get("dtype", ""))),
         trained_on=_TRAINED_ON,
-        seed=_whole(config.get("seed")),
-        train_rows=_whole(last.get("train samples")),
+        seed=None if config.get("seed") is None else int(config["seed"]),
+        train_rows=None if last.get("train samples") is None else int(last["train samples"]),
         tasks={_TASK: _task(float(last[_SCORE]), config, meta)},
         settings=_settings(run, config),
         metrics=_costs(train),
@@ -74,27 +69,21 @@ def _last(file: Path, train: Mapping[str, Any]) -> Mapping[str, Any]:
         there = ", ".join(sorted({key for row in train.get("metrics") or [] for key in row})) or "nothing"
         fault = Fault(f"train_info.metrics has no {_SCORE!r}; it has {there}", advice="Only MetaMathQA's can be read.")
         raise NotAResultFile(str(file), fault)
-    score = rows[-1][_SCORE]
+    last: Mapping[str, Any] = rows[-1]
+    score = last[_SCORE]
     if not isinstance(score, int | float) or not 0 <= score <= 1:
         raise InputError(str(file), Fault(_SCORE, "a share from 0 to 1", score, "Run the experiment again."))
-    found: Mapping[str, Any] = rows[-1]
-    return found
+    return last
 
 
 def _task(score: float, config: Mapping[str, Any], meta: Mapping[str, Any]) -> ImportedTask:
-    from tunery.importing.store import ImportedTask, digest_of
-
-    asked = [config.get(key) for key in ("query_template", "generation_kwargs")]
+    prompt = digest_of(config.get("query_template"), config.get("generation_kwargs"))[:12]
     data = ((meta.get("dataset_info") or {}).get(_TASK) or {}).get("sha")
-    conditions: dict[str, object] = {
-        "version": f"PEFT {_TRAINED_ON}",
-        "few_shot": 0,
-        "chat_template": False,
-        "prompt": digest_of(*asked)[:12],
-    }
+    conditions = {"version": f"PEFT {_TRAINED_ON}", "few_shot": 0, "chat_template": False, "prompt": prompt}
     conditions |= {"items": f"{_TASK}@{data}"[:32]} if data else {}
-    right = score * _TEST_ITEMS
-    if not math.isclose(right, round(right), abs_tol=1e-6):  # other items: then nothing tells the error
+    if not math.isclose(
+        score * _TEST_ITEMS, round(score * _TEST_ITEMS), abs_tol=1e-6
+    ):  # other items: then nothing tells the error
         return ImportedTask(_METRIC, {_METRIC: score}, conditions=conditions)
     error = math.sqrt(score * (1 - score) / (_TEST_ITEMS - 1))  # as lm-eval's mean_stderr has it for 0/1 scores
     whole = {**conditions, "count": _TEST_ITEMS}
@@ -135,10 +124,6 @@ def _curves(train: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
         if points:
             curves[ours] = sorted(points.items())
     return curves
-
-
-def _whole(value: Any) -> int | None:
-    return None if value is None else int(value)
 
 
 def _milliseconds(text: object) -> int:

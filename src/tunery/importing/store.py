@@ -11,11 +11,10 @@ import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from tunery.errors import Fault
+from tunery.errors import Fault, InputError
 from tunery.evaluation.samples import file_name
 from tunery.tracking.entities import entity_name, param_text, redact_frame
 from tunery.tracking.redact import redact
@@ -26,36 +25,30 @@ from tunery.tracking.store import Store, refusals
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric
 
 DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
-Entity = TypeVar("Entity")
 
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # MLflow refuses more in one request
 
 
+class NotAResultFile(InputError):
+    """The file cannot be read as results; a fault where it was named, and passed over in a folder."""
+
+
 @dataclass(frozen=True)
 class ImportedTask:
-    """What somebody measured on one task.
+    """What somebody measured on one task; numbers by metric, and what the source does not tell is missing."""
 
-    Args:
-        metric: The metric that counts.
-        values, stderrs: By metric; an error that nobody tells is missing.
-        base, base_stderrs: The base's own, where the source tells them.
-        conditions: As tracking.scores.task_conditions; what the source does not tell is missing.
-        samples: One row an item, as TaskResult.samples; None where the source has none.
-        lower_is_better: Metrics of which less is better.
-    """
-
-    metric: str
+    metric: str  # the metric that counts
     values: Mapping[str, float]
     stderrs: Mapping[str, float] = field(default_factory=dict)
     base: Mapping[str, float] = field(default_factory=dict)
     base_stderrs: Mapping[str, float] = field(default_factory=dict)
-    conditions: Mapping[str, object] = field(default_factory=dict)
-    samples: pd.DataFrame | None = None
-    lower_is_better: frozenset[str] = frozenset()
-    counts: bool = True
+    conditions: Mapping[str, object] = field(default_factory=dict)  # as tracking.scores.task_conditions
+    samples: pd.DataFrame | None = None  # one row an item, as TaskResult.samples
+    lower_is_better: frozenset[str] = frozenset()  # metrics
+    counts: bool = True  # whether the run's score includes it
 
     @property
     def higher_is_better(self) -> bool:
@@ -106,8 +99,10 @@ def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
     Raises:
         TrackingError: If the store refuses or does not answer.
     """
-    from mlflow.entities import RunTag
+    from mlflow.entities import Param, RunTag
 
+    params = [Param(entity_name(key), param_text(value)) for key, value in redact(param_values(imported)).items()]
+    metrics = list(_metrics(imported))
     client = store.client
     with refusals(store.uri):
         run = client.create_run(
@@ -118,10 +113,10 @@ def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
         )
         run_id, ends = str(run.info.run_id), "FAILED"
         try:
-            for params in _batches(_params(imported), _PARAMS_AT_ONCE):
-                client.log_batch(run_id, params=params)
-            for metrics in _batches(_metrics(imported), _METRICS_AT_ONCE):
-                client.log_batch(run_id, metrics=metrics)
+            for first in range(0, len(params), _PARAMS_AT_ONCE):
+                client.log_batch(run_id, params=params[first : first + _PARAMS_AT_ONCE])
+            for first in range(0, len(metrics), _METRICS_AT_ONCE):
+                client.log_batch(run_id, metrics=metrics[first : first + _METRICS_AT_ONCE])
             _upload(store, run_id, imported)
             # Last: who finds the digest finds a whole import.
             client.log_batch(run_id, tags=[RunTag(DIGEST, imported.digest)])
@@ -129,21 +124,6 @@ def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
         finally:
             client.set_terminated(run_id, ends)
     return run_id
-
-
-def _batches(entities: Iterator[Entity], size: int) -> Iterator[list[Entity]]:
-    while batch := list(islice(entities, size)):
-        yield batch
-
-
-def score_of(tasks: Mapping[str, ImportedTask]) -> float | None:
-    """The run's `score`: the mean over the tasks that count, with a minus where less is better."""
-    values = [
-        task.values[task.metric] if task.higher_is_better else -task.values[task.metric]
-        for task in tasks.values()
-        if task.counts
-    ]
-    return math.fsum(values) / len(values) if values else None
 
 
 def _tags(imported: ImportedRun, project: str) -> dict[str, str]:
@@ -167,20 +147,13 @@ def param_values(imported: ImportedRun) -> dict[str, str]:
     # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
     own |= {"name": imported.name} if imported.name_counts or not own else {}
     values = {f"import.{key}": value for key, value in {**imported.settings, **own}.items()}
-    return values | task_params({task: _conditions(result) for task, result in imported.tasks.items()})
-
-
-def _params(imported: ImportedRun) -> Iterator[Param]:
-    from mlflow.entities import Param
-
-    for key, value in redact(param_values(imported)).items():
-        yield Param(entity_name(key), param_text(value))
-
-
-def _conditions(task: ImportedTask) -> dict[str, object]:
-    lower: dict[str, object] = {"lower_is_better": sorted(task.lower_is_better)} if task.lower_is_better else {}
-    own = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts, **lower}
-    return {"split": "all", **task.conditions, **own}
+    conditions: dict[str, dict[str, object]] = {}
+    for name, task in imported.tasks.items():
+        known = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts}
+        conditions[name] = {"split": "all", **task.conditions, **known}
+        if task.lower_is_better:
+            conditions[name]["lower_is_better"] = sorted(task.lower_is_better)
+    return values | task_params(conditions)
 
 
 def metric_values(imported: ImportedRun) -> dict[str, float]:
@@ -193,8 +166,10 @@ def metric_values(imported: ImportedRun) -> dict[str, float]:
         ):
             values |= {f"{prefix}/{task}/{metric}": value for metric, value in numbers.items()}
             values |= {f"{prefix}/{task}/{metric}_stderr": value for metric, value in errors.items()}
-    score = score_of(imported.tasks)
-    values |= {} if score is None else {"score": score}
+    counting = [task for task in imported.tasks.values() if task.counts]
+    if counting:  # the mean over the tasks that count, with a minus where less is better
+        signed = [task.values[task.metric] * (1 if task.higher_is_better else -1) for task in counting]
+        values["score"] = math.fsum(signed) / len(signed)
     return values | ({} if imported.train_rows is None else {"train_rows": imported.train_rows})
 
 
@@ -235,18 +210,10 @@ _PREFIXES = ("import.", TASK_PARAM, "lm_eval/")
 
 
 def store_faults(runs: Sequence[ImportedRun]) -> list[Fault]:
-    """Faults of runs that were read from one file.
-
-    Args:
-        runs: All of the file.
-
-    Returns:
-        Of names that MLflow does not take or would mix up, and of runs that a comparison could not tell apart.
-    """
+    """Names that MLflow does not take or would mix up, and runs of a file that a comparison could not tell apart."""
     params = {key: None for run in runs for key in param_values(run)}
     metrics = {key: None for run in runs for key in metric_values(run)}
-    faults = [*_names(params), *_names(metrics)]
-    return [*dict.fromkeys(faults), *_twins(runs)]
+    return [*dict.fromkeys([*_names(params), *_names(metrics)]), *_twins(runs)]
 
 
 def _names(keys: Iterable[str]) -> Iterable[Fault]:
@@ -254,22 +221,16 @@ def _names(keys: Iterable[str]) -> Iterable[Fault]:
     for key in keys:
         alike[entity_name(key)].append(key)
     for name, theirs in alike.items():
-        words = [_of_source(key) for key in theirs]
+        # The source's own words: a column, a task, a task's metric.
+        words = [key.removeprefix(next(filter(key.startswith, _PREFIXES), "")) for key in theirs]
         word = words[0]
         if len(words) > 1:
-            yield Fault(
-                f"MLflow would take {' and '.join(map(repr, words))} for one name", advice="Rename all but one."
-            )
+            both = " and ".join(map(repr, words))
+            yield Fault(f"MLflow would take {both} for one name", advice="Rename all but one.")
         if len(name) > _LONGEST:
             yield Fault("a name", f"at most {_LONGEST - len(name) + len(word)} characters long", word, "Shorten it.")
         if posixpath.normpath(name) != name or name.startswith(("/", "..")):
             yield Fault("a name", "without empty parts and dots between its slashes", word, "Rename it.")
-
-
-def _of_source(key: str) -> str:
-    """The source's own words: a column, a task, a task's metric."""
-    prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), "")
-    return key.removeprefix(prefix)
 
 
 def _twins(runs: Sequence[ImportedRun]) -> Iterable[Fault]:
@@ -281,9 +242,9 @@ def _twins(runs: Sequence[ImportedRun]) -> Iterable[Fault]:
             settings.pop("import.seed", None)  # a bare model has none
         told = (run.base, run.base_revision, run.method, run.trained_on)
         groups[told, tuple(sorted(settings.items()))].append(run)
-    for name, group in ((group[0].name, group) for group in groups.values() if len(group) > 1):
+    advice = "Number repetitions in a column seed, or give each row a name of its own."
+    for group in groups.values():
         places = ", ".join(run.source for run in group[:_LISTED])
-        yield Fault(
-            f"{len(group)} runs are called {name!r} and differ in no setting and no seed ({places})",
-            advice="Number repetitions in a column seed, or give each row a name of its own.",
-        )
+        twins = f"{len(group)} runs are called {group[0].name!r} and differ in no setting and no seed ({places})"
+        if len(group) > 1:
+            yield Fault(twins, advice=advice)

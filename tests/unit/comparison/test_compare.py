@@ -10,7 +10,7 @@ import pytest
 from tests.unit.comparison.entries_made import run
 
 from tunery.comparison import compare
-from tunery.comparison.compare import CompareOptions, compare_runs, texts, write
+from tunery.comparison.compare import CompareOptions, compare_runs, report_of
 from tunery.comparison.entries import RunEntry, TaskScore
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
@@ -56,7 +56,7 @@ def test_an_earlier_comparisons_plots_make_way_and_other_files_stay(comparison: 
     stale = tmp_path / "plots" / "ranks.png"  # of one task nothing can be said over tasks
     for path in (*mine, stale):
         path.write_text("old")
-    written = write(comparison, tmp_path)
+    written = report_of(comparison).write(tmp_path)
     there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert there == {*written, "mine.txt", "plots/mine.png"}
     assert all(path.read_text() == "old" for path in mine)
@@ -72,7 +72,7 @@ def test_every_plot_is_one_of_those_that_make_way() -> None:
 
 
 def test_notes_of_the_reading_stand_in_the_report_and_on_the_page_without_markup(comparison: Comparison) -> None:
-    forms = texts(comparison, [f"Without samples: {ODD}."])
+    forms = report_of(comparison, [f"Without samples: {ODD}."]).texts
     assert "Without samples" in forms["comparison.md"]
     said = forms["comparison.md"].partition("Without samples")[2]
     assert r"\[x\](http" in said

@@ -6,12 +6,11 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
-from tunery.comparison.conditions import conflicts
-from tunery.comparison.entries import RunEntry
+from tunery.comparison.entries import RunEntry, conflicts
 from tunery.comparison.groups import group_runs
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
@@ -167,6 +166,7 @@ def test_those_who_agree_with_nobody_are_listed_with_their_reasons() -> None:
     assert all("solved example" in one.reason for one in unranked)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([None, "0", "5"]), st.sampled_from([None, "1", "2"])), min_size=1, max_size=9)
 )

@@ -12,7 +12,7 @@ from tests.compared import TUNED, logged, result
 
 from tunery.comparison.entries import RunEntry, Votes
 from tunery.comparison.read import read, votes_of, with_names
-from tunery.comparison.selection import Selection
+from tunery.comparison.selection import Selection, selected
 from tunery.evaluation.samples import items_digest
 from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.store import Store
@@ -61,7 +61,7 @@ def test_of_one_configuration_and_seed_the_latest_run_is_taken(store: Store) -> 
 
 def test_runs_that_are_named_stand_for_themselves(store: Store) -> None:
     both = {logged(store), logged(store)}
-    assert {entry.run_id for entry in read(store, Selection().with_refs(sorted(both)))[0]} == both
+    assert {entry.run_id for entry in read(store, selected(sorted(both)))[0]} == both
 
 
 def test_an_evaluation_adds_its_tasks_to_the_run_that_trained_the_model(

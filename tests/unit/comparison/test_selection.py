@@ -9,7 +9,7 @@ from tests.compared import logged
 
 from tunery.comparison import selection as selections
 from tunery.comparison.read import read
-from tunery.comparison.selection import Selection, is_project, is_study, split_at_commas
+from tunery.comparison.selection import Selection, is_project, is_study, selected, split_at_commas
 from tunery.errors import InputError, RefError
 from tunery.tracking.store import Store
 
@@ -98,13 +98,13 @@ def test_an_experiment_that_is_not_there_is_told_with_those_that_are(store: Stor
 @pytest.mark.parametrize("ref", ["nonsense", "0" * 31, "models:/", "a@b@c"])
 def test_a_reference_that_is_none_is_refused(ref: str) -> None:
     with pytest.raises(RefError, match="reference"):
-        Selection().with_refs([ref])
+        selected([ref])
 
 
 def test_a_run_that_is_not_there_is_told_with_the_latest(store: Store) -> None:
     run_id = logged(store)
     with pytest.raises(RefError, match=run_id):
-        read(store, Selection().with_refs(["0" * 32]))
+        read(store, selected(["0" * 32]))
 
 
 def test_what_projects_and_studies_are_called_is_known(store: Store) -> None:

@@ -12,11 +12,10 @@ import pytest
 
 from tunery.errors import InputError
 from tunery.evaluation.items import item_id
-from tunery.importing import store as imports
+from tunery.importing import importer
 from tunery.importing.importer import ImportOptions, import_results, read_results
 from tunery.importing.store import ImportedRun
 from tunery.runs.observer import Observer
-from tunery.tracking import store
 
 DATE = "2026-11-21T15-41-08.760945"
 DOCUMENTS = [
@@ -647,9 +646,9 @@ def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatc
         known[imported.digest] = (imported.name, project)
         return imported.name
 
-    monkeypatch.setattr(store, "connect", lambda *_: None)
-    monkeypatch.setattr(imports, "known_imports", lambda _: dict(known))
-    monkeypatch.setattr(imports, "keep_import", keep)
+    monkeypatch.setattr(importer, "connect", lambda *_: None)
+    monkeypatch.setattr(importer, "known_imports", lambda _: dict(known))
+    monkeypatch.setattr(importer, "keep_import", keep)
     file, observer = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
     assert import_results([file], ImportOptions(), observer, project="first") == ["A", "B"]
     assert observer.lines[-1] == "2 imported into 'first', 0 were there"

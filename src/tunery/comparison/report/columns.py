@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections import Counter
 from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
-from tunery.records import Difference
 from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
@@ -37,21 +36,10 @@ class TableSection:
     spare: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column of the leaderboard, left out where all rows are empty; a narrow page keeps only the needed ones."""
-
-    heading: str
-    text: Callable[[LeaderboardRow], str]
-    needed: bool = True
-
-
 def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> list[TableSection]:
     """Every table: the main board's, then one for each board that was set apart, then the runs on none.
 
-    Args:
-        narrow: For a terminal or a printed page: only the columns that say which is best.
-        brief: For a terminal: notes on single runs are counted, not listed.
+    A terminal and a printed page are narrow: only the columns that say which is best. A terminal is brief, too.
     """
     main = comparison.main
     found = [
@@ -67,61 +55,47 @@ def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> 
 
 
 def leaderboard(board: Board, confidence: float, narrow: bool = False, brief: bool = False) -> TableSection:
-    """Contenders by score, each beside its base, with the places that the data allow."""
-    columns = [one for one in _columns(board, confidence) if one.needed or not narrow]
-    texts = [tuple(column.text(one) for column in columns) for one in board.contenders]
-    used = [place for place in range(len(columns)) if any(row[place] != "–" for row in texts)]
-    title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
-    rows = tuple(tuple(row[place] for place in used) for row in texts)
-    headings = tuple(columns[place].heading for place in used)
-    return TableSection(title, headings, rows, notes=tuple(caveats(board, brief)), spare=_SPARE)
-
-
-def _columns(board: Board, confidence: float) -> list[_Column]:
-    level = f"{confidence:.0%} interval"
+    """Contenders by score, each beside its base, with the places that the data allow; empty columns are left out."""
+    level = f" {confidence:.0%} interval"
     several_bases = len({one.first.base for one in board.contenders}) > 1
-    return [
-        _Column(" place", lambda one: str(one.place)),
-        _Column(" range", places),
-        _Column("configuration", lambda one: one.name),
-        _Column("method", lambda one: one.first.method or "–", needed=False),
-        _Column("trained on", lambda one: one.first.trained_on or "–", needed=False),
+    rows = [_leaderboard_row(one, level, several_bases, len(board.tasks) > 1) for one in board.contenders]
+    only_wide = {"method", "trained on", "versions", "base model", " rows", level, " mean rank"}
+    only_wide |= {f" {heading}" for name, heading in COSTS.items() if name != "train_seconds"}
+    used = [heading for heading in rows[0] if any(row[heading] != "–" for row in rows)]
+    used = [heading for heading in used if not narrow or heading not in only_wide]
+    texts = tuple(tuple(row[heading] for heading in used) for row in rows)
+    title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
+    return TableSection(title, tuple(used), texts, notes=tuple(caveats(board, brief)), spare=_SPARE)
+
+
+def _leaderboard_row(one: LeaderboardRow, level: str, several_bases: bool, several_tasks: bool) -> dict[str, str]:
+    first, score, gain = one.first, one.score, one.score.gain
+    return {
+        " place": str(one.place),
+        " range": places(one),
+        "configuration": one.name,
+        "method": first.method or "–",
+        "trained on": first.trained_on or "–",
         # What `tunery promote` is told: one a seed.
-        _Column("versions", lambda one: listed([run.version for run in one.runs if run.version], 3) or "–", False),
-        _Column("base model", lambda one: (one.first.base if several_bases else "") or "–", needed=False),
-        _Column(
-            " rows", lambda one: "–" if one.first.train_rows is None else f"{one.first.train_rows:,}", needed=False
-        ),
-        _Column(" seeds", lambda one: str(one.seeds)),
-        _Column(" score", lambda one: _with_spread(one.score)),
-        _Column(f" {level}", lambda one: interval(one.score.low, one.score.high, 3), needed=False),
-        _Column(" base", lambda one: number(one.score.base, 3)),
-        _Column(" gain", lambda one: signed(one.score.gain.value, 3) if one.score.gain else "–"),
-        _Column(" gain's interval", lambda one: _span(one.score.gain)),
-        _Column(" p", lambda one: p_cell(one.score.gain.adjusted if one.score.gain else None)),
-        _Column(" mean rank", lambda one: f"{one.average_rank:.2f}" if len(board.tasks) > 1 else "–", needed=False),
-        *(_cost_column(name, heading) for name, heading in COSTS.items()),
-    ]
+        "versions": listed([run.version for run in one.runs if run.version], 3) or "–",
+        "base model": (first.base if several_bases else "") or "–",
+        " rows": "–" if first.train_rows is None else f"{first.train_rows:,}",
+        " seeds": str(one.seeds),
+        " score": plus_minus(score.value, score.spread, 3),
+        level: interval(score.low, score.high, 3),
+        " base": number(score.base, 3),
+        " gain": signed(gain.value if gain else None, 3),
+        " gain's interval": interval(gain.low, gain.high, 3, sign=True) if gain else "–",
+        " p": p_cell(gain.adjusted if gain else None),
+        " mean rank": f"{one.average_rank:.2f}" if several_tasks else "–",
+        **{f" {heading}": _cost(name, one.costs.get(name)) for name, heading in COSTS.items()},
+    }
 
 
-def _cost_column(name: str, heading: str) -> _Column:
-    return _Column(f" {heading}", lambda one: cost(name, one.costs.get(name)), needed=name == "train_seconds")
-
-
-def cost(name: str, value: float | None) -> str:
-    """A cost in the unit that its name carries."""
+def _cost(name: str, value: float | None) -> str:
     if value is not None and name == "energy_joules":
         return f"{value / 3.6e6:.3g} kWh"
     return shown(name, value)
-
-
-def _span(found: Difference | None) -> str:
-    return "–" if found is None else interval(found.low, found.high, 3, sign=True)
-
-
-def _with_spread(cell: ScoreCell) -> str:
-    """Mean over seeds with their standard deviation; of one seed the value alone."""
-    return plus_minus(cell.value, cell.spread, 3)
 
 
 def scores(board: Board, confidence: float) -> TableSection:
@@ -159,47 +133,36 @@ def _named(board: Board, task: str) -> str:
 def _score_text(cell: ScoreCell | None, confidence: float) -> str:
     if cell is None:
         return "–"
-    if cell.delta is None:
-        return _with_spread(cell)
+    text = plus_minus(cell.value, cell.spread, 3)
     star = "*" if cell.gain is not None and cell.gain.is_sure(confidence) else ""
-    return f"{_with_spread(cell)} ({signed(cell.delta, 3)}{star})"
+    return text if cell.delta is None else f"{text} ({signed(cell.delta, 3)}{star})"
 
 
 def matrix(board: Board) -> TableSection | None:
     """Mean score and delta of the configurations trained on a dataset (rows), by what they were evaluated on."""
-    rows, tasks = trained_on(board), shown_tasks(board)
-    if not rows:
-        return None
-    texts = [
-        (
-            name,
-            str(len(members)),
-            *(_mean_text([one.cells[task] for one in members if task in one.cells]) for task in tasks),
-        )
-        for name, members in rows.items()
-    ]
+    rows, tasks = means(board), shown_tasks(board)
+    counts = Counter(one.first.trained_on for one in board.contenders)
+    texts = []
+    for name, found in rows.items():
+        deltas = ["" if math.isnan(found[task][1]) else f" ({signed(found[task][1], 3)})" for task in tasks]
+        cells = [number(found[task][0], 3) + delta for task, delta in zip(tasks, deltas, strict=True)]
+        texts.append((name, str(counts[name]), *cells))
     headings = ("trained on", " configurations", *(f" {_named(board, task)}" for task in tasks))
-    return TableSection("Trained on × evaluated on: mean score (mean delta from the base)", headings, tuple(texts))
+    title = "Trained on × evaluated on: mean score (mean delta from the base)"
+    return TableSection(title, headings, tuple(texts)) if rows else None
 
 
-def trained_on(board: Board) -> dict[str, list[LeaderboardRow]]:
-    """Contenders by training dataset, those that were not trained left out."""
-    names = sorted({one.first.trained_on for one in board.contenders} - {""})
-    return {name: [one for one in board.contenders if one.first.trained_on == name] for name in names}
-
-
-def _mean_text(cells: Sequence[ScoreCell]) -> str:
-    value, delta = mean_of(cells)
-    return "–" if math.isnan(value) else number(value, 3) + ("" if math.isnan(delta) else f" ({signed(delta, 3)})")
-
-
-def mean_of(cells: Sequence[ScoreCell]) -> tuple[float, float]:
-    """Mean value and mean delta; NaN where there is none."""
-    deltas = [cell.delta for cell in cells if cell.delta is not None]
-    return (
-        statistics.fmean(cell.value for cell in cells) if cells else math.nan,
-        statistics.fmean(deltas) if deltas else math.nan,
-    )
+def means(board: Board) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean score and mean delta by training dataset and task, NaN where there is none; bare models are left out."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in sorted({one.first.trained_on for one in board.contenders} - {""}):
+        found[name] = {}
+        for task in shown_tasks(board):
+            cells = [one.cells[task] for one in board.contenders if one.first.trained_on == name and task in one.cells]
+            deltas = [cell.delta for cell in cells if cell.delta is not None]
+            value = statistics.fmean(cell.value for cell in cells) if cells else math.nan
+            found[name][task] = (value, statistics.fmean(deltas) if deltas else math.nan)
+    return found
 
 
 def pairs(board: Board, confidence: float) -> TableSection | None:
@@ -209,7 +172,8 @@ def pairs(board: Board, confidence: float) -> TableSection | None:
         return None
     rows = tuple(
         (
-            pair.one, pair.other, signed(pair.difference.value, 3), _span(pair.difference),
+            pair.one, pair.other, signed(pair.difference.value, 3),
+            interval(pair.difference.low, pair.difference.high, 3, sign=True),
             p_cell(pair.difference.adjusted), pair.difference.test, str(pair.difference.items or "–"),
         )
         for pair in found[:MOST_PAIRS]
@@ -232,11 +196,8 @@ def votes(board: Board, confidence: float) -> TableSection | None:
         if one.win_rate is not None
     )  # fmt: skip
     headings = ("configuration", " wins", " ties", " losses", " win rate", f" {confidence:.0%} interval")
-    return (
-        TableSection("Votes against the base", headings, rows, notes=("Ties are left out of the rate.",))
-        if rows
-        else None
-    )
+    found = TableSection("Votes against the base", headings, rows, notes=("Ties are left out of the rate.",))
+    return found if rows else None
 
 
 def unranked(comparison: Comparison) -> TableSection | None:

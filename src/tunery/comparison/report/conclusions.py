@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, TestedPair
-from tunery.records import Difference
 from tunery.reporting.text import counted, listed, number, p_value, signed
 
 _MOST_NAMED = 4  # in one sentence
@@ -21,36 +19,29 @@ _WHY = "since no error is known"
 def conclusions(comparison: Comparison) -> list[str]:
     """The main board in sentences, most important first."""
     board, confidence = comparison.main, comparison.confidence
+    apart = sum(one.seeds for other in comparison.boards[1:] for one in other.contenders) + len(comparison.unranked)
     return [
         *_best(board),
         *_close(board),
         *_better(board, confidence),
         *_on_tasks(board, confidence),
         *_over_base(board, confidence),
-        *_over_datasets(board, confidence),
         *_votes(board),
-        *_set_apart(comparison),
+        *([f"{counted(apart, 'run')} set apart, each listed with its reason."] if apart else []),
     ]
 
 
 def caveats(board: Board, brief: bool = False) -> list[str]:
-    """What a reader of a board's numbers should know.
-
-    Args:
-        brief: For a terminal: what holds for single runs is counted, not listed.
-    """
+    """What a reader of a board's numbers should know; in brief, notes on single runs are counted, not listed."""
     every = (f"{', '.join(names)}: {note}" for note, names in _by_note(board).items())
     notes = _counted_entry_notes(board) if brief else every
-    return [*_untested(board), *_single_seeds(board), *board.notes, *notes]
+    return [*_limits(board), *board.notes, *notes]
 
 
 def places(contender: LeaderboardRow) -> str:
     """Its range of places: "1" or "1–3"."""
     low, high = contender.ranks
     return str(low) if low == high else f"{low}–{high}"
-
-
-# ---- sentences
 
 
 def _best(board: Board) -> Iterator[str]:
@@ -83,36 +74,31 @@ def _close(board: Board) -> Iterator[str]:
 
 def _better(board: Board, confidence: float) -> Iterator[str]:
     """One sentence a winner, about the score."""
-    found = _wins(board.over_all, confidence)
+    found: dict[str, list[str]] = defaultdict(list)
+    for winner, loser, text in _wins(board.over_all, confidence):
+        found[winner].append(f"{loser} ({text})")
     what = "" if len(board.tasks) > 1 else f" on {board.tasks[0]}"
     order = [one.name for one in board.contenders if one.name in found]
     for winner in order[:_MOST_SENTENCES]:
-        losers = [f"{loser} ({_size(difference)})" for loser, difference in found[winner]]
-        yield f"{winner} is better than {listed(losers, _MOST_NAMED)}{what}."
+        yield f"{winner} is better than {listed(found[winner], _MOST_NAMED)}{what}."
 
 
 def _on_tasks(board: Board, confidence: float) -> Iterator[str]:
     """One sentence a task: the largest of its sure differences; then the other tasks."""
     if len(board.tasks) < 2:
         return
-    found: dict[str, list[TestedPair]] = {task: [] for task in board.tasks}
-    for pair in board.pairs:
-        if pair.task in found and pair.difference.is_sure(confidence):
-            found[pair.task].append(pair)
-    sure = [task for task, pairs in found.items() if pairs]
+    found = {task: [pair for pair in board.pairs if pair.task == task] for task in board.tasks}
+    wins = {}
+    for task, pairs in found.items():
+        largest = sorted(pairs, key=lambda pair: -abs(pair.difference.value))
+        wins[task] = [f"{winner} is better than {loser} ({text})" for winner, loser, text in _wins(largest, confidence)]
+    sure = [task for task in board.tasks if wins[task]]
     for task in sure[:_MOST_SENTENCES]:
-        largest = sorted(found[task], key=lambda pair: -abs(pair.difference.value))
-        said = [f"{win} is better than {lose} ({_size(size)})" for win, lose, size in map(_turned, largest)]
-        yield f"On {task}: {listed(said, _MOST_NAMED)}."
+        yield f"On {task}: {listed(wins[task], _MOST_NAMED)}."
     if len(sure) > _MOST_SENTENCES:
         yield f"Differences are sure on {listed(sure[_MOST_SENTENCES:])} too."
-    yield from _on_other_tasks(board, sure)
-
-
-def _on_other_tasks(board: Board, sure: Collection[str]) -> Iterator[str]:
-    """The tasks on which no difference is sure, apart from those on which none could be."""
-    tested = {pair.task for pair in board.pairs if not math.isnan(pair.difference.p_value)}
-    unsure = [task for task in board.tasks if task in tested and task not in sure]
+    tested = [task for task in found if not all(math.isnan(pair.difference.p_value) for pair in found[task])]
+    unsure = [task for task in tested if task not in sure]
     if unsure:
         yield f"No difference between any two is sure on {listed(unsure)}."
     unknown = [task for task in board.tasks if task not in tested]
@@ -120,55 +106,60 @@ def _on_other_tasks(board: Board, sure: Collection[str]) -> Iterator[str]:
         yield f"No two could be tested on {listed(unknown)}."
 
 
+def _wins(pairs: Sequence[TestedPair], confidence: float) -> Iterator[tuple[str, str, str]]:
+    """Winner and loser of each sure difference, and how large and how sure it is."""
+    for pair in pairs:
+        if pair.difference.is_sure(confidence):
+            names = (pair.one, pair.other) if pair.difference.value > 0 else (pair.other, pair.one)
+            yield *names, _size(abs(pair.difference.value), pair.difference.adjusted)
+
+
+def _size(value: float, adjusted: float) -> str:
+    """How large and how sure: "+0.040, p = 0.003", the p-value after correction."""
+    return f"{signed(value, 3)}, p {p_value(adjusted)}"
+
+
 def _over_base(board: Board, confidence: float) -> Iterator[str]:
+    """Gains over the base; then the ranks over all tasks."""
     gains = [(one.name, one.score.gain) for one in board.contenders if one.score.gain is not None]
-    sure = [(name, gain) for name, gain in gains if gain.is_sure(confidence)]
+    sized = [(f"{name} ({_size(gain.value, gain.adjusted)})", gain) for name, gain in gains]
+    sure = [(text, gain.value) for text, gain in sized if gain.is_sure(confidence)]
+    without = [one for one in board.contenders if one.score.base is None]
     kinds = {
-        "Better than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value > 0],
-        "Worse than the base": [f"{name} ({_size(gain)})" for name, gain in sure if gain.value < 0],
+        "Better than the base": [text for text, value in sure if value > 0],
+        "Worse than the base": [text for text, value in sure if value < 0],
         "Not surely different from the base": [name for name, gain in gains if gain.adjusted > 1 - confidence],
         f"Not tested against the base, {_WHY}": [name for name, gain in gains if math.isnan(gain.adjusted)],
         "No base score on the same items in the same precision": [
-            one.name
-            for one in board.contenders
-            if one.score.base is None and one.first.method not in ("", "none", "unknown")
+            one.name for one in without if one.first.method not in ("", "none", "unknown")
         ],
     }
     for words, names in kinds.items():
         if names:
             yield f"{words}: {listed(names, 2 * _MOST_NAMED)}."
-
-
-def _over_datasets(board: Board, confidence: float) -> Iterator[str]:
-    task_ranks = board.task_ranks
-    if task_ranks is None:
-        return
-    differ = "differ" if task_ranks.friedman_p <= 1 - confidence else "do not surely differ"
-    yield (
-        f"Over {task_ranks.tasks} tasks the ranks {differ} (Friedman p {p_value(task_ranks.friedman_p)}); average "
-        f"ranks that lie less than {task_ranks.critical_difference:.2f} apart may differ by chance (Nemenyi)."
-    )
+    ranks = board.task_ranks
+    if ranks is not None:
+        differ = "differ" if ranks.friedman_p <= 1 - confidence else "do not surely differ"
+        yield (
+            f"Over {ranks.tasks} tasks the ranks {differ} (Friedman p {p_value(ranks.friedman_p)}); average ranks that "
+            f"lie less than {ranks.critical_difference:.2f} apart may differ by chance (Nemenyi)."
+        )
 
 
 def _votes(board: Board) -> Iterator[str]:
     for one in board.contenders:
         if one.win_rate is not None:
             rate, votes = one.win_rate, one.win_rate.votes
+            is_open = rate.low <= 0.5 <= rate.high
             whom = f"its base to {one.name}" if rate.high < 0.5 else f"{one.name} to its base"
-            said = f"The votes do not say whether people prefer {whom}" if rate.is_open else f"People preferred {whom}"
+            said = f"The votes do not say whether people prefer {whom}" if is_open else f"People preferred {whom}"
             yield (
                 f"{said}: the tuned model won {votes.wins} of {counted(votes.wins + votes.losses, 'vote')} "
                 f"({rate.low:.0%} to {rate.high:.0%}; {counted(votes.ties, 'tie')} left out)."
             )
 
 
-def _set_apart(comparison: Comparison) -> Iterator[str]:
-    number_apart = sum(one.seeds for board in comparison.boards[1:] for one in board.contenders)
-    if number_apart + len(comparison.unranked):
-        yield f"{counted(number_apart + len(comparison.unranked), 'run')} set apart, each listed with its reason."
-
-
-def _untested(board: Board) -> Iterator[str]:
+def _limits(board: Board) -> Iterator[str]:
     pairs = board.over_all
     unpaired = sum(pair.difference.test.startswith("unpaired") for pair in pairs)
     unknown = sum(math.isnan(pair.difference.p_value) for pair in pairs)
@@ -179,9 +170,6 @@ def _untested(board: Board) -> Iterator[str]:
         )
     if unknown:
         yield f"{unknown} of {counted(len(pairs), 'pair')} listed but not tested: no standard error is known."
-
-
-def _single_seeds(board: Board) -> Iterator[str]:
     alone = sum(one.seeds == 1 and one.first.method not in ("", "none") for one in board.contenders)
     if alone:
         yield (
@@ -213,29 +201,3 @@ def _by_note(board: Board, sources: bool = True) -> dict[str, list[str]]:
         for note in dict.fromkeys([*notes, *(note for run in contender.runs for note in run.notes)]):
             found[note].append(contender.name)
     return found
-
-
-# ---- pieces
-
-
-def _wins(pairs: Sequence[TestedPair], confidence: float) -> dict[str, list[tuple[str, Difference]]]:
-    """By winner, the configurations that it surely beats, in the board's order."""
-    found: dict[str, list[tuple[str, Difference]]] = defaultdict(list)
-    for pair in pairs:
-        if pair.difference.is_sure(confidence):
-            winner, loser, difference = _turned(pair)
-            found[winner].append((loser, difference))
-    return found
-
-
-def _turned(pair: TestedPair) -> tuple[str, str, Difference]:
-    """Winner, loser, and by how much."""
-    found = pair.difference
-    if found.value > 0:
-        return pair.one, pair.other, found
-    return pair.other, pair.one, dataclasses.replace(found, value=-found.value, low=-found.high, high=-found.low)
-
-
-def _size(difference: Difference) -> str:
-    """How large and how sure: "+0.040, p = 0.003", the p-value after correction."""
-    return f"{signed(difference.value, 3)}, p {p_value(difference.adjusted)}"

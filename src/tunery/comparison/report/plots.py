@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow
-from tunery.comparison.report.columns import COSTS, cell_of, mean_of, shown_tasks, trained_on
+from tunery.comparison.report.columns import COSTS, cell_of, means, shown_tasks
 from tunery.comparison.report.conclusions import places
 from tunery.reporting.figures import (
     BLUE,
@@ -35,6 +35,8 @@ from tunery.reporting.text import signed
 
 _MOST_ROWS = 30  # of the leaderboard
 _MOST_COSTS = 3  # panels beside one another
+_MOST_LINES = 10  # colours that can be told apart
+_CURVES = {"train/loss": "training loss", "validation/nll": "validation loss"}
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
@@ -44,15 +46,14 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         Of leaderboard, matrix, cost, ranks (the critical-difference diagram), loss, learning, in this order.
     """
     board, confidence = comparison.main, comparison.confidence
-    makers: dict[str, Callable[[], Figure | None]] = {
-        "leaderboard": lambda: leaderboard_plot(board, confidence),
-        "matrix": lambda: matrix_plot(board),
-        "cost": lambda: cost_plot(board),
-        "ranks": lambda: ranks_plot(board, confidence),
-        "loss": lambda: loss_plot(board),
-        "learning": lambda: learning_plot(board, confidence),
+    drawn = {
+        "leaderboard": leaderboard_plot(board, confidence),
+        "matrix": matrix_plot(board),
+        "cost": cost_plot(board),
+        "ranks": ranks_plot(board, confidence),
+        "loss": loss_plot(board),
+        "learning": learning_plot(board, confidence),
     }
-    drawn = {name: make() for name, make in makers.items()}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
@@ -60,70 +61,48 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
     """Each contender's score with its interval and its base's; on the right the places that the data allow."""
     rows = board.contenders[:_MOST_ROWS]
     figure, axes = one_axes(1.7 + 0.36 * len(rows))
+    right: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8, "color": "#444444"}
     for place, one in enumerate(rows):
-        reach = reach_of(one)
         axes.errorbar(
-            one.score.value, place, xerr=reach, color=BLUE, marker="o", markersize=7, capsize=3, linewidth=1.6,
+            one.score.value, place, xerr=_reach(one), color=BLUE, marker="o", markersize=7, capsize=3, linewidth=1.6,
             label=f"score, {confidence:.0%} interval" if place == 0 else None,
         )  # fmt: skip
         if one.score.base is not None:
             axes.scatter(one.score.base, place, color=GREY, marker="|", s=120, linewidths=2.5, zorder=1, label="base")
-        axes.annotate(
-            places(one), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#444444"
-        )
-    axes.annotate("places", (1.01, -0.9), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#444444")
-    axes.set_yticks(range(len(rows)), [_label(one) for one in rows], fontsize=9)
+        axes.annotate(places(one), (1.01, place), **right)
+    axes.annotate("places", (1.01, -0.9), **right)
+    labels = [f"{short_label(one.name, 40)}{f' ×{one.seeds}' if one.seeds > 1 else ''}" for one in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    more = len(board.contenders) - len(rows)
-    finish(
-        axes, score_name(board), "", "Leaderboard" + (f", the first {len(rows)} of {len(rows) + more}" if more else "")
-    )
+    every = len(board.contenders)
+    first = f", the first {len(rows)} of {every}" if every > len(rows) else ""
+    finish(axes, _score_name(board), "", f"Leaderboard{first}")
     legend_below(figure, [axes])
     return figure
 
 
-def _label(one: LeaderboardRow) -> str:
-    seeds = f" ×{one.seeds}" if one.seeds > 1 else ""
-    return f"{short_label(one.name, 40)}{seeds}"
-
-
-# ---- trained on x evaluated on
-
-
 def matrix_plot(board: Board) -> Figure | None:
     """Mean delta from the base by training data and task; colour is the gain, so that blue is better throughout."""
-    rows, tasks = trained_on(board), shown_tasks(board)
-    means = {
-        (name, task): mean_of([one.cells[task] for one in members if task in one.cells])
-        for name, members in rows.items()
-        for task in tasks
-    }
-    signs = {task: 1 if cell_of(board, task).higher_is_better else -1 for task in tasks}
-    gains = np.array([[signs[task] * means[name, task][1] for task in tasks] for name in rows])
+    rows, tasks = means(board), shown_tasks(board)
+    signs = np.array([1 if cell_of(board, task).higher_is_better else -1 for task in tasks])
+    gains = np.array([signs * np.array([found[task][1] for task in tasks]) for found in rows.values()])
     if not rows or np.isnan(gains).all():
         return None
     figure, axes = one_axes(1.8 + 0.55 * len(rows), max(4.5, 2.6 + 1.15 * len(tasks)))
     most = float(np.nanmax(np.abs(gains))) or 1.0
     image = axes.imshow(gains, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
-    for row, name in enumerate(rows):
-        for column, task in enumerate(tasks):
-            value, delta = means[name, task]
-            text = "–" if math.isnan(value) else f"{value:.3f}\n{signed(delta, 3)}"
-            dark = abs(gains[row, column]) > 0.6 * most
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "#222222")
-    names = [short_label(task, 24) for task in tasks]
-    turned = len(tasks) > 3
-    axes.set_xticks(
-        range(len(tasks)), names, fontsize=9, rotation=25 if turned else 0, ha="right" if turned else "center"
-    )
+    for (row, column), gain in np.ndenumerate(gains):
+        value, delta = rows[list(rows)[row]][tasks[column]]
+        text = "–" if math.isnan(value) else f"{value:.3f}\n{signed(delta, 3)}"
+        colour = "white" if abs(gain) > 0.6 * most else "#222222"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    turned: dict[str, Any] = {"rotation": 25, "ha": "right"} if len(tasks) > 3 else {}
+    axes.set_xticks(range(len(tasks)), [short_label(task, 24) for task in tasks], fontsize=9, **turned)
     axes.set_yticks(range(len(rows)), [short_label(name, 30) for name in rows], fontsize=9)
     axes.set(xlabel="evaluated on", ylabel="trained on")
     axes.set_title("Mean score, and delta from the base", loc="left", fontsize=12)
     figure.colorbar(image, ax=axes, label="gain over the base", shrink=0.9)
     return figure
-
-
-# ---- cost
 
 
 def cost_plot(board: Board) -> Figure | None:
@@ -133,17 +112,16 @@ def cost_plot(board: Board) -> Figure | None:
     if not names:
         return None
     width = WIDTH_INCHES if len(names) < 3 else 4.0 * len(names)
-    figure = Figure(figsize=(width, 4.4), dpi=DPI, layout="constrained")
-    grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    figure, grid = _panels(len(names), width, 4.4, sharey=True)
     for place, (axes, name) in enumerate(zip(grid, names, strict=True)):
         _against(axes, board, name)
         axes.margins(0.14)
         in_unit(axes.xaxis, name, ticks=4)
         if name.endswith(("_parameters", "_joules")):
             axes.xaxis.set_major_formatter(EngFormatter("J" if name.endswith("_joules") else ""))  # 400 k, 1.2 M
-        finish(axes, f"{COSTS[name]} (less is better)", score_name(board) if place == 0 else "", "")
+        finish(axes, f"{COSTS[name]} (less is better)", _score_name(board) if place == 0 else "", "")
     title(figure, "What a score costs; the numbers are places on the leaderboard")
-    legend_below(figure, list(grid))
+    legend_below(figure, grid)
     return figure
 
 
@@ -174,9 +152,6 @@ def _points(contenders: Sequence[LeaderboardRow], cost: str) -> tuple[list[float
     return [one.costs[cost] for one in contenders], [one.score.value for one in contenders]
 
 
-# ---- ranks over tasks
-
-
 def ranks_plot(board: Board, confidence: float) -> Figure | None:
     """Critical-difference diagram: a bar joins contenders whose average ranks may differ by chance (Demšar 2006)."""
     task_ranks = board.task_ranks
@@ -184,13 +159,14 @@ def ranks_plot(board: Board, confidence: float) -> Figure | None:
         return None
     import scikit_posthocs as posthocs
 
-    names = {name: short_label(name, 32) for name in task_ranks.average_ranks}
-    labels = _distinct(list(names.values()))
+    names = list(task_ranks.average_ranks)
+    cut = [short_label(name, 32) for name in names]
+    # Labels that were cut to the same text get a number.
+    nth = [cut[: place + 1].count(label) for place, label in enumerate(cut)]
+    labels = [label if number == 1 else f"{label} {number}" for label, number in zip(cut, nth, strict=True)]
     ranks = pd.Series(list(task_ranks.average_ranks.values()), index=labels)
-    p = pd.DataFrame(1.0, index=labels, columns=labels)
-    order = dict(zip(task_ranks.average_ranks, labels, strict=True))
-    for (one, other), value in task_ranks.nemenyi_p.items():
-        p.loc[order[one], order[other]] = value
+    p_values = [[1.0 if one == other else task_ranks.nemenyi_p[one, other] for other in names] for one in names]
+    p = pd.DataFrame(p_values, index=labels, columns=labels)
     figure, axes = one_axes(1.2 + 0.22 * len(labels))
     posthocs.critical_difference_diagram(
         ranks, p, ax=axes, alpha=1 - confidence, label_fmt_left="{label} ({rank:.2f}) ",
@@ -202,38 +178,22 @@ def ranks_plot(board: Board, confidence: float) -> Figure | None:
     return figure
 
 
-def _distinct(labels: Sequence[str]) -> list[str]:
-    """Labels that were cut to the same text get a number."""
-    seen: dict[str, int] = defaultdict(int)
-    found = []
-    for label in labels:
-        seen[label] += 1
-        found.append(label if seen[label] == 1 else f"{label} {seen[label]}")
-    return found
-
-
-_MOST_LINES = 10  # colours that can be told apart
-_CURVES = {"train/loss": "training loss", "validation/nll": "validation loss"}
-
-
 def loss_plot(board: Board) -> Figure | None:
     """Loss curves of the first contenders, one line a seed."""
     shown = [one for one in board.contenders if any(_curve(one, name) for name in _CURVES)][:_MOST_LINES]
     kinds = [name for name in _CURVES if any(_curve(one, name) for one in shown)]
     if not kinds:
         return None
-    figure = Figure(figsize=(WIDTH_INCHES, 4.2), dpi=DPI, layout="constrained")
-    grid = figure.subplots(1, len(kinds), squeeze=False)[0]
+    figure, grid = _panels(len(kinds), WIDTH_INCHES, 4.2)
     for axes, name in zip(grid, kinds, strict=True):
-        for one, colour in zip(shown, _colours(len(shown)), strict=True):
+        for place, one in enumerate(shown):
             for number, points in enumerate(_curve(one, name)):
                 marker = "o" if len(points) < 12 else ""
                 label = short_label(one.name, 36) if number == 0 else None
-                axes.plot(
-                    *zip(*points, strict=True), color=colour, linewidth=1.2, marker=marker, markersize=4, label=label
-                )
+                steps, losses = zip(*points, strict=True)
+                axes.plot(steps, losses, color=f"C{place}", linewidth=1.2, marker=marker, markersize=4, label=label)
         finish(axes, "optimizer step", "nats per target token", _CURVES[name])
-    legend_below(figure, list(grid), columns=2)
+    legend_below(figure, grid, columns=2)
     return figure
 
 
@@ -241,15 +201,10 @@ def _curve(one: LeaderboardRow, name: str) -> list[Sequence[tuple[int, float]]]:
     return [run.curves[name] for run in one.runs if run.curves.get(name)]
 
 
-def _colours(number: int) -> list[tuple[float, ...]]:
-    palette = mpl.colormaps["tab10"]
-    return [palette(place % 10) for place in range(number)]
-
-
 def learning_plot(board: Board, confidence: float) -> Figure | None:
     """Score against the number of rows trained on, a line a method; None unless a method has several sizes."""
     lines: dict[str, list[LeaderboardRow]] = defaultdict(list)
-    several = len(trained_on(board)) > 1
+    several = len({one.first.trained_on for one in board.contenders} - {""}) > 1
     for one in board.contenders:
         if one.first.train_rows:
             lines[f"{one.first.method} on {one.first.trained_on}" if several else one.first.method].append(one)
@@ -257,9 +212,9 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
     if not lines:
         return None
     figure, axes = one_axes(4.4)
-    for place, ((name, some), colour) in enumerate(zip(lines.items(), _colours(len(lines)), strict=True)):
+    for place, (name, some) in enumerate(lines.items()):
         # A little apart, so that the intervals of two methods at one size can both be read.
-        _learning_line(axes, name, some, colour, 1 + 0.02 * (place - (len(lines) - 1) / 2))
+        _learning_line(axes, name, some, f"C{place}", 1 + 0.02 * (place - (len(lines) - 1) / 2))
     bases = {one.score.base for some in lines.values() for one in some if one.score.base is not None}
     for place, base in enumerate(sorted(bases)):
         axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
@@ -270,38 +225,36 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
     if len(places) <= _MOST_LINES:
         axes.set_xticks(places, [f"{size:,}" for size in places])
         axes.minorticks_off()
-    finish(axes, "rows trained on", score_name(board), f"Learning curves, {confidence:.0%} intervals")
+    finish(axes, "rows trained on", _score_name(board), f"Learning curves, {confidence:.0%} intervals")
     legend_below(figure, [axes])
     return figure
 
 
-def _learning_line(
-    axes: Axes, name: str, some: Sequence[LeaderboardRow], colour: tuple[float, ...], shift: float
-) -> None:
+def _learning_line(axes: Axes, name: str, some: Sequence[LeaderboardRow], colour: str, shift: float) -> None:
     by_size: dict[float, list[float]] = defaultdict(list)
     for one in some:
         rows = shift * (one.first.train_rows or 0)
         by_size[rows].append(one.score.value)
-        axes.errorbar(rows, one.score.value, yerr=reach_of(one), color=colour, marker="o", markersize=5, capsize=3)
-    sizes = sorted(by_size)
+        axes.errorbar(rows, one.score.value, yerr=_reach(one), color=colour, marker="o", markersize=5, capsize=3)
     # Where several configurations share a size, the line goes through their mean.
-    axes.plot(
-        sizes, [sum(by_size[size]) / len(by_size[size]) for size in sizes], color=colour, label=short_label(name, 36)
-    )
+    sizes, averages = zip(*((size, sum(values) / len(values)) for size, values in sorted(by_size.items())), strict=True)
+    axes.plot(sizes, averages, color=colour, label=short_label(name, 36))
 
 
-# ---- shared with the other pictures
+def _panels(count: int, width_inches: float, height_inches: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side."""
+    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
 
 
-def reach_of(one: LeaderboardRow) -> list[list[float]] | None:
+def _reach(one: LeaderboardRow) -> list[list[float]] | None:
     """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known."""
     if math.isnan(one.score.low):
         return None
     return [[one.score.value - one.score.low], [one.score.high - one.score.value]]
 
 
-def score_name(board: Board) -> str:
-    """What the axis of scores is called."""
+def _score_name(board: Board) -> str:
     if len(board.tasks) == 1:
         return literal(f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}")
     return f"score, mean of {len(board.tasks)} tasks"

@@ -1,10 +1,13 @@
-"""A comparison as tables: for pandas, a terminal, Markdown, LaTeX, CSV."""
+"""A comparison for pandas, CSV and a terminal, as Markdown and LaTeX, and as a page that needs no network."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
@@ -18,6 +21,9 @@ from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
 from tunery.reporting.text import cell, counted
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
@@ -26,6 +32,7 @@ _LATEX = {
 _NARROWEST_NAME = 16
 _MOST_ROWS = 25  # of a table in a terminal
 _PADDING = 2  # columns of the terminal beside each of the table's
+_PIXELS_PER_INCH = 100  # of a picture on the page
 
 
 # ---- pandas
@@ -50,7 +57,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
-    first, score, gain = one.first, one.score, one.score.gain
+    first, score = one.first, one.score
     facts: dict[str, object] = {
         "board": number,
         "place": one.place,
@@ -64,65 +71,48 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
         "train_rows": first.train_rows,
         **_measured("score", score),
         "base_score": score.base,
-        **({} if gain is None else {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}),
-        **({} if gain is None else {"gain_p": gain.adjusted}),
+        **({} if score.gain is None else {"gain": score.gain.value}),
+        **_bounds("gain", score),
         "average_rank": one.average_rank,
     }
     for task, found in one.cells.items():
         key = f"{task}/{found.metric}"
         facts |= {**_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta}
-        facts |= {f"delta/{key}_{name}": value for name, value in _bounds(found).items()}
+        facts |= _bounds(f"delta/{key}", found)
     rate = one.win_rate
     facts |= {} if rate is None else {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
-    return {
-        **facts, **one.costs, "version": first.version or "", "run_ids": " ".join(run.run_id for run in one.runs),
-        "reason": board.reason,
-    }  # fmt: skip
+    run_ids = " ".join(run.run_id for run in one.runs)
+    return {**facts, **one.costs, "version": first.version or "", "run_ids": run_ids, "reason": board.reason}
 
 
-def _bounds(found: ScoreCell) -> dict[str, float]:
+def _measured(key: str, found: ScoreCell) -> dict[str, object]:
+    errors = {"stderr": found.stderr, "sd": found.spread, "low": found.low, "high": found.high}
+    return {key: found.value, **{f"{key}_{name}": value for name, value in errors.items()}}
+
+
+def _bounds(key: str, found: ScoreCell) -> dict[str, float]:
     """The delta's interval in the metric's own direction, and its corrected p."""
     gain = found.gain
     if gain is None:
         return {}
     low, high = (gain.low, gain.high) if found.higher_is_better else (-gain.high, -gain.low)
-    return {"low": low, "high": high, "p": gain.adjusted}
-
-
-def _measured(key: str, found: ScoreCell) -> dict[str, object]:
-    return {
-        key: found.value, f"{key}_stderr": found.stderr, f"{key}_sd": found.spread, f"{key}_low": found.low,
-        f"{key}_high": found.high,
-    }  # fmt: skip
+    return {f"{key}_low": low, f"{key}_high": high, f"{key}_p": gain.adjusted}
 
 
 def pairs_frame(comparison: Comparison) -> pd.DataFrame:
     """One row a pair and task of every board: difference, interval, p and corrected p, test, items."""
     rows = [
-        {
-            "board": number, "task": pair.task, "first": pair.one, "second": pair.other,
-            "difference": pair.difference.value, "low": pair.difference.low, "high": pair.difference.high,
-            "p": pair.difference.p_value, "p_corrected": pair.difference.adjusted, "test": pair.difference.test,
-            "items": pair.difference.items,
-        }
+        {"board": number, "task": pair.task, "first": pair.one, "second": pair.other, **vars(pair.difference)}
         for number, board in enumerate(comparison.boards)
         for pair in board.pairs
-    ]  # fmt: skip
+    ]
+    found = pd.DataFrame(rows).rename(columns={"value": "difference", "p_value": "p", "adjusted": "p_corrected"})
     columns = ["board", "task", "first", "second", "difference", "low", "high", "p", "p_corrected", "test", "items"]
-    return pd.DataFrame(rows, columns=columns)
+    return found.reindex(columns=columns)
 
 
-def csv(comparison: Comparison) -> str:
-    """`frame` as CSV."""
-    return _csv(frame(comparison))
-
-
-def pairs_csv(comparison: Comparison) -> str:
-    """`pairs_frame` as CSV."""
-    return _csv(pairs_frame(comparison))
-
-
-def _csv(table: pd.DataFrame) -> str:
+def csv(table: pd.DataFrame) -> str:
+    """A frame as CSV."""
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -134,7 +124,7 @@ def terminal(comparison: Comparison) -> list[RenderableType]:
     found: list[RenderableType] = []
     for part in parts(comparison, narrow=True, brief=True):
         more = len(part.rows) - _MOST_ROWS
-        found.append(_Fitted(dataclasses.replace(part, rows=part.rows[:_MOST_ROWS])))
+        found.append(_Fitted(replace(part, rows=part.rows[:_MOST_ROWS])))
         notes = [f"{counted(more, 'more row')}; the report lists them."] if more > 0 else []
         found += [Text(f"  {note}", style="dim") for note in [*notes, *part.notes]]
     return [*found, *(Text(sentence, style="bold") for sentence in conclusions(comparison))]
@@ -147,33 +137,25 @@ class _Fitted:
     part: TableSection
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _drawn(self.part, self._columns(options.max_width))
-
-    def _columns(self, width: int) -> list[int]:
-        part = self.part
-        shown = list(range(len(part.headings)))
+        part, columns = self.part, list(range(len(self.part.headings)))
         for heading in part.spare:
-            if heading in part.headings and sum(map(self._needed, shown)) > width:
-                shown.remove(part.headings.index(heading))
-        return shown
+            if heading in part.headings and sum(map(self._needed, columns)) > options.max_width:
+                columns.remove(part.headings.index(heading))
+        # Text: a name in square brackets would pass for rich's markup.
+        table = Table(title=Text(part.title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
+        for heading in (part.headings[place] for place in columns):
+            number = heading.startswith(" ")
+            table.add_column(heading.strip(), justify="right" if number else "left", overflow="fold", no_wrap=number)
+        for place, row in enumerate(part.rows):
+            if place in part.groups:
+                table.add_section()
+            table.add_row(*(Text(row[column]) for column in columns))
+        yield table
 
     def _needed(self, column: int) -> int:
         heading = self.part.headings[column]
         widest = max(len(text) for text in (heading.strip(), *(row[column] for row in self.part.rows)))
         return _PADDING + (widest if heading.startswith(" ") else min(widest, _NARROWEST_NAME))
-
-
-def _drawn(part: TableSection, columns: Sequence[int]) -> Table:
-    # Text: a name in square brackets would pass for rich's markup.
-    table = Table(title=Text(part.title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
-    for heading in (part.headings[place] for place in columns):
-        number = heading.startswith(" ")
-        table.add_column(heading.strip(), justify="right" if number else "left", overflow="fold", no_wrap=number)
-    for place, row in enumerate(part.rows):
-        if place in part.groups:
-            table.add_section()
-        table.add_row(*(Text(row[column]) for column in columns))
-    return table
 
 
 # ---- Markdown
@@ -183,22 +165,13 @@ def markdown(comparison: Comparison, notes: Sequence[str] = ()) -> str:
     """The conclusions, then every table, then notes on how the runs were read."""
     lines = ["# Comparison", "", *(f"- {_prose(sentence)}" for sentence in conclusions(comparison)), ""]
     for part in parts(comparison):
-        lines += [f"## {_prose(part.title)}", "", *_markdown_rows(part), ""]
-        lines += _notes(part.notes)
-    lines += _notes(notes)
+        headings = [_prose(heading.strip()) for heading in part.headings]
+        rule = ["---:" if heading.startswith(" ") else "---" for heading in part.headings]
+        rows = [list(map(_markdown_cell, row, part.headings)) for row in part.rows]
+        table = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
+        lines += [f"## {_prose(part.title)}", "", *table, "", *(f"> {_prose(note)}\n" for note in part.notes)]
+    lines += [f"> {_prose(note)}\n" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _notes(notes: Sequence[str]) -> list[str]:
-    return [f"> {_prose(note)}\n" for note in notes]
-
-
-def _markdown_rows(part: TableSection) -> list[str]:
-    rule = ["---:" if heading.startswith(" ") else "---" for heading in part.headings]
-    rows = [
-        [_markdown_cell(text, heading) for text, heading in zip(row, part.headings, strict=True)] for row in part.rows
-    ]
-    return [f"| {' | '.join(row)} |" for row in ([_prose(one.strip()) for one in part.headings], rule, *rows)]
 
 
 def _markdown_cell(text: str, heading: str) -> str:
@@ -210,13 +183,10 @@ def _markdown_cell(text: str, heading: str) -> str:
 
 def _prose(text: str) -> str:
     """A sentence whose names are other people's: no markup in it counts."""
-    flat = " ".join(text.split())
-    for mark in "\\`*_[]<>|":
-        flat = flat.replace(mark, f"\\{mark}")
-    return flat
+    return re.sub(r"[\\`*_\[\]<>|]", r"\\\g<0>", " ".join(text.split()))
 
 
-# ---- LaTeX
+# ---- LaTeX and HTML
 
 
 def latex(comparison: Comparison) -> str:
@@ -230,3 +200,28 @@ def latex(comparison: Comparison) -> str:
     )
     templates.filters["tex"] = lambda text: "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
     return templates.get_template("tables.tex.j2").render(tables=parts(comparison, narrow=True))
+
+
+def page(comparison: Comparison, figures: Mapping[str, Figure], notes: Sequence[str] = ()) -> str:
+    """The whole comparison in one file, the conclusions on top; a click on a heading sorts its table."""
+    board = comparison.main
+    templates = Environment(loader=PackageLoader("tunery.comparison", "report"), autoescape=True)
+    text = templates.get_template("page.html.j2").render(
+        title=f"{counted(len(board.contenders), 'configuration')} on {counted(len(board.tasks), 'task')}",
+        conclusions=conclusions(comparison),
+        confidence=f"{comparison.confidence:.0%}",
+        tables=parts(comparison),
+        pictures=[(name, *_picture(figure)) for name, figure in figures.items()],
+        notes=notes,
+    )
+    return f"{text}\n"
+
+
+def _picture(figure: Figure) -> tuple[int, str]:
+    """Its width in pixels, and the SVG in base 64: the same bytes every time, with no date and no random ids."""
+    import matplotlib as mpl
+
+    written = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "tunery"}):
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return round(figure.get_figwidth() * _PIXELS_PER_INCH), base64.b64encode(written.getvalue()).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any, Literal
@@ -11,8 +12,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from tunery.errors import TuneryError
-from tunery.serving.chat.generate import Sampling, together
-from tunery.serving.chat.pair import AnswerPair
+from tunery.serving.chat.pair import AnswerPair, Sampling, together
 from tunery.serving.chat.session import LETTERS, BlindChat, Side
 from tunery.tracking.redact import redact
 from tunery.tracking.votes import VoteLog
@@ -35,12 +35,7 @@ Values = dict[Any, Any]
 
 
 class Page:
-    """The page's components and their event handlers; Gradio serves `blocks`.
-
-    Args:
-        pair: Both models.
-        votes: Logs the votes.
-    """
+    """The page's components and their event handlers; Gradio serves `blocks`."""
 
     def __init__(self, pair: AnswerPair, votes: VoteLog) -> None:
         self.pair, self.votes = pair, votes
@@ -54,11 +49,8 @@ class Page:
             self._connect()
 
     def _lay_out(self) -> None:
-        base = f"`{self.pair.identity.model}`"
-        gr.Markdown(
-            f"## {self.pair.name}, and its base {base}\nBoth models answer each question. Vote to see which is which.",
-            elem_id="title",
-        )
+        title = f"## {self.pair.name}, and its base `{self.pair.identity.model}`"
+        gr.Markdown(f"{title}\nBoth models answer each question. Vote to see which is which.", elem_id="title")
         self.chat = gr.State()  # None until the first question: an event on load could overwrite it
         with gr.Row():
             self.windows = {
@@ -108,45 +100,27 @@ class Page:
     def _connect(self) -> None:
         shown = [self.chat, *self.windows.values(), *self.buttons.values(), self.note]
         outputs = [*shown, self.question, self.send, self.stop, self.fresh]
-        private: dict[str, Any] = {"api_visibility": "private"}
-        gr.on(
-            [self.question.submit, self.send.click], self._ask, [self.question, self.chat, *self.sampling], outputs,
-            show_progress="hidden", concurrency_limit=None, **private,
-        )  # fmt: skip
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        asked, given = [self.question.submit, self.send.click], [self.question, self.chat, *self.sampling]
+        gr.on(asked, self._ask, given, outputs, concurrency_limit=None, **private)
         # Not Gradio's `cancels`: an update in flight would arrive after it and leave the page busy.
-        self.stop.click(self._stop, self.chat, show_progress="hidden", queue=False, **private)
-        self.fresh.click(self._begin, outputs=outputs, show_progress="hidden", **private)
+        self.stop.click(self._stop, self.chat, queue=False, **private)
+        self.fresh.click(self._begin, outputs=outputs, **private)
         for better, button in self.buttons.items():
-            button.click(
-                partial(self._vote, better),
-                self.chat,
-                outputs,
-                show_progress="hidden",
-                concurrency_limit=None,
-                **private,
-            )
+            button.click(partial(self._vote, better), self.chat, outputs, concurrency_limit=None, **private)
 
     def _begin(self) -> Values:
-        return self._view(self._new_chat())
-
-    def _new_chat(self) -> BlindChat:
-        return BlindChat(self._draw.choice(_SIDES))
+        return self._view(BlindChat(self._draw.choice(_SIDES)))
 
     def _ask(
-        self,
-        question: str,
-        chat: BlindChat | None,
-        temperature: float,
-        top_p: float,
-        max_tokens: float,
-        seed: float | None,
+        self, question: str, chat: BlindChat | None, temperature: float, top_p: float, tokens: float, seed: float | None
     ) -> Iterator[Values]:
-        chat = chat or self._new_chat()
+        chat = chat or BlindChat(self._draw.choice(_SIDES))
         question = question.strip()
         if not question:
             yield self._view(chat)
             return
-        asked = chat.ask(question, Sampling(float(temperature), float(top_p), int(max_tokens), int(seed or 0)))
+        asked = chat.ask(question, Sampling(float(temperature), float(top_p), int(tokens), int(seed or 0)))
         self._stopped.discard(chat.key)
         yield {**self._view(asked, busy=True), self.question: ""}
         try:
@@ -162,12 +136,8 @@ class Page:
         yield self._view(asked)
 
     def _answers(self, chat: BlindChat) -> Iterator[tuple[str, str]]:
-        tuned = self.pair.tuned.write
-        base = self.pair.base.write
-        left, right = (
-            (tuned if chat.tuned_on_the == side else base)(chat.messages(side), chat.sampling, self._lock)
-            for side in _SIDES
-        )
+        writers = {side: self.pair.tuned if chat.tuned_on_the == side else self.pair.base for side in _SIDES}
+        left, right = (writers[side].write(chat.messages(side), chat.sampling, self._lock) for side in _SIDES)
         return together(left, right)
 
     def _stop(self, chat: BlindChat) -> None:
@@ -186,17 +156,14 @@ class Page:
                 gr.Warning(f"The vote was not saved. {redact(str(error))}")
                 return self._view(chat)
             self._voted.add(chat.key)
-        return self._view(chat.choose(choice), counts)
+        return self._view(replace(chat, choice=choice), counts)
 
     def _view(self, chat: BlindChat, counts: Mapping[str, int] | None = None, *, busy: bool = False) -> Values:
         """The state of every component for a conversation."""
         ready = chat.open_to_a_vote and not busy
         return {
             self.chat: chat,
-            **{
-                window: gr.update(value=chat.shown(side), label=chat.name(side))
-                for side, window in self.windows.items()
-            },
+            **{box: gr.update(value=chat.shown(side), label=chat.name(side)) for side, box in self.windows.items()},
             **{button: gr.update(interactive=ready) for button in self.buttons.values()},
             self.note: _note(chat, counts),
             self.send: gr.update(visible=not busy),

@@ -35,7 +35,12 @@ class Address:
     @property
     def open_to_others(self) -> bool:
         """Whether other machines can reach the page."""
-        return self.share or not _is_loopback(self.host)
+        if self.host == "localhost":
+            return self.share
+        try:
+            return self.share or not ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:  # a name
+            return True
 
 
 def check_address(address: Address) -> None:
@@ -76,12 +81,8 @@ def check_gradio() -> None:
         InputError: If it is not.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise InputError(
-            _WHERE,
-            Fault(
-                "gradio is not installed", advice="pip install 'tunery[chat]', or pip install -e '.[chat]' in a clone."
-            ),
-        )
+        advice = "pip install 'tunery[chat]', or pip install -e '.[chat]' in a clone."
+        raise InputError(_WHERE, Fault("gradio is not installed", advice=advice))
 
 
 def chat(
@@ -91,10 +92,6 @@ def chat(
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
-        address: Where the page listens.
-        observer: Shows progress.
-        device: auto, cpu, cuda or mps.
-        tracking_uri: MLflow store.
 
     Raises:
         InputError: If the reference does not resolve, Gradio is missing, the address cannot be used, or the page
@@ -114,8 +111,8 @@ def chat(
     from tunery.serving.chat.page import Page
 
     stopped = threading.Event()
-    asked_to_stop = SignalHandler(lambda _: stopped.set(), ["SIGINT", "SIGTERM"])
-    with asked_to_stop, _served(Page(pair, votes), address) as place:
+    stopping = SignalHandler(lambda _: stopped.set(), ["SIGINT", "SIGTERM"])
+    with stopping, _served(Page(pair, votes), address) as place:
         observer.step(f"{pair.name} and its base {pair.identity.model}: {place}  (Ctrl-C to stop)")
         stopped.wait()
     if votes.run_id is not None:
@@ -151,12 +148,3 @@ def _auth(password: str | None) -> Callable[[str, str], bool] | None:
     if not password:
         return None
     return lambda _user, given: hmac.compare_digest(given.encode(), password.encode())
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

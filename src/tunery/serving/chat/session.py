@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import uuid4
 
 from tunery.records import Message
-from tunery.serving.chat.generate import Sampling
+from tunery.serving.chat.pair import Sampling
 from tunery.tracking.votes import Choice, Vote
 
 Side = Literal["left", "right"]
@@ -44,10 +44,6 @@ class BlindChat:
         last = replace(self.turns[-1], left=left, right=right)
         return replace(self, turns=(*self.turns[:-1], last))
 
-    def choose(self, choice: Choice) -> BlindChat:
-        """The conversation after the vote, which shows the names."""
-        return replace(self, choice=choice)
-
     def chosen(self, better: Side | Literal["tie"]) -> Choice:
         """Translate a choice between sides into one between models."""
         if better == "tie":
@@ -71,10 +67,8 @@ class BlindChat:
 
     def name(self, side: Side) -> str:
         """The label of a side: "A", and after the vote "A: tuned" or "A: base"."""
-        letter = LETTERS[side]
-        if self.choice is None:
-            return letter
-        return f"{letter}: {'tuned' if side == self.tuned_on_the else 'base'}"
+        name = "tuned" if side == self.tuned_on_the else "base"
+        return LETTERS[side] if self.choice is None else f"{LETTERS[side]}: {name}"
 
     @property
     def open_to_a_vote(self) -> bool:
@@ -87,11 +81,8 @@ class BlindChat:
         exchanges = [
             {"prompt": turn.question, "base": getattr(turn, base), "tuned": getattr(turn, tuned)} for turn in self.turns
         ]
-        last = self.turns[-1]
         return Vote(
-            prompt=last.question,
-            base=getattr(last, base),
-            tuned=getattr(last, tuned),
+            **exchanges[-1],
             choice=choice,
             turns=len(self.turns),
             conversation=json.dumps(exchanges, ensure_ascii=False),

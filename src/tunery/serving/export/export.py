@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,8 @@ from tunery.errors import Fault, InputError, RefError
 from tunery.models.adapter_files import CONFIG, write_folder
 from tunery.serving.export import vllm_rules
 from tunery.serving.export.card import model_card
-from tunery.serving.export.merge import MERGE_BOUND, check, merge
+from tunery.serving.export.hub import check_repo, examples, upload, write_space
+from tunery.serving.export.merge import MERGE_BOUND, check, merge, reference_answers
 from tunery.serving.export.model import ExportedModel, card_facts, opened
 from tunery.training.stop import SignalHandler
 
@@ -51,9 +52,6 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
 
     Args:
         ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
-        request: Form and destination.
-        observer: Shows progress.
-        tracking_uri: MLflow store.
 
     Returns:
         The folder, or the address on the Hub.
@@ -61,7 +59,6 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
     Raises:
         InputError: If the reference, the folder or the repository cannot be used, or the merged model differs too much.
     """
-    from tunery.serving.export.hub import check_repo, upload
     from tunery.tracking.store import connect
 
     _check(request)
@@ -71,9 +68,8 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
     with opened(ref, store) as source, _stopping_cleanly(), TemporaryDirectory(prefix="tunery-export-") as place:
         _check_source(source, request)
         out = request.out or Path(place) / source.project
-        write_folder(
-            out.resolve(), partial(_fill, source, request, observer), replace=request.overwrite and _is_export(out)
-        )
+        fill = partial(_fill, source, request, observer)
+        write_folder(out.resolve(), fill, replace=request.overwrite and _is_export(out))
         if request.out is not None:
             observer.step(f"wrote {out}")
         _say_vllm(out, source, observer)
@@ -105,9 +101,8 @@ def _check(request: ExportRequest) -> None:
         rule = f"holds something other than an earlier export (which has a {MARK}). Choose another folder."
         raise InputError(f"--out {out}", rule)
     if out.resolve().is_mount():
-        raise InputError(
-            f"--out {out}", "is a mount point, which cannot be replaced. Empty it, or choose a folder inside it."
-        )
+        rule = "is a mount point, which cannot be replaced. Empty it, or choose a folder inside it."
+        raise InputError(f"--out {out}", rule)
     _keep_apart(out, [Path.cwd()])
 
 
@@ -155,16 +150,13 @@ def _write_adapter(source: ExportedModel, request: ExportRequest, place: Path) -
     shutil.copytree(source.folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_MLFLOW))
     faults, rank = _vllm(place)
     checks = [f"vLLM cannot load it: {fault}" for fault in faults]
-    card = replace(
-        card_facts(source, "adapter", _title(source, request)), checks=checks, vllm_rank=None if faults else rank
-    )
+    card = card_facts(source, "adapter", _title(source, request), checks, rank)
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
 def _write_merged(source: ExportedModel, request: ExportRequest, observer: Observer, place: Path) -> None:
     """Write the whole model, report how far it is from the unmerged one, and refuse it if that is too far."""
     from tunery.models.quiet import quiet_libraries
-    from tunery.serving.export.probe_prompts import reference_answers
 
     quiet_libraries()
     answers = reference_answers(source.run, source.home)
@@ -174,7 +166,7 @@ def _write_merged(source: ExportedModel, request: ExportRequest, observer: Obser
         observer.step(str(entry))
     check(distances, source.ref.ref)
     checks = [f"{str(entry)[0].upper()}{str(entry)[1:]}." for entry in distances]
-    card = replace(card_facts(source, "merged", _title(source, request)), checks=checks)
+    card = card_facts(source, "merged", _title(source, request), checks)
     (place / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
@@ -183,7 +175,6 @@ def _write_space(source: ExportedModel, request: ExportRequest, observer: Observ
     from transformers import AutoTokenizer
 
     from tunery.evaluation.stopping import stop_ids
-    from tunery.serving.export.space_folder import examples, write_space
 
     model = place / "model"
     model.mkdir()
@@ -210,20 +201,20 @@ def _title(source: ExportedModel, request: ExportRequest) -> str:
     return request.repo.split("/")[1] if request.repo else source.project
 
 
-def _vllm(folder: Path) -> tuple[list[Fault], int]:
-    """What keeps vLLM from loading an adapter's folder, and the `--max-lora-rank` that it needs."""
+def _vllm(folder: Path) -> tuple[list[Fault], int | None]:
+    """What keeps vLLM from loading an adapter's folder, or else the `--max-lora-rank` that it needs."""
     config, tensors = vllm_rules.read_adapter(folder)
     faults = vllm_rules.vllm_faults(config, tensors)
-    return faults, 0 if faults else vllm_rules.rank_option(int(config["r"]))
+    return faults, None if faults else vllm_rules.rank_option(int(config["r"]))
 
 
 def _say_vllm(folder: Path, source: ExportedModel, observer: Observer) -> None:
     if not (folder / CONFIG).is_file():
         return
     faults, rank = _vllm(folder)
+    for fault in faults:
+        observer.step(f"vLLM cannot load this adapter: {fault}")
     if faults:
-        for fault in faults:
-            observer.step(f"vLLM cannot load this adapter: {fault}")
         return
     words = ["vllm", "serve", source.base if source.on_hub else "BASE", "--enable-lora", "--max-lora-rank", str(rank)]
     words += ["--lora-modules", f"{source.project}={folder}"]

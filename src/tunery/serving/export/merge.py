@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunery.errors import Fault, RefError
+from tunery.errors import Fault, InputError, RefError
 from tunery.records import Conversation, Example, Message
-from tunery.serving.export.probe_prompts import Answer
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
-    from tunery.tracking.flavor.rebuild import Rebuilt
+    from tunery.tracking.run_facts import RunFacts
+
+Answer = tuple[str, str]  # a question and its reference answer
+_MOST = 64  # answers
+# Ships with the package, so it exists even for a model without a project.
+_OWN_TASK = "world_facts"
 
 # Mean distance in nats per token. Rounding to 16 bit moved a token of the quickstart by 0.01 on average. NF4 weights
 # are off by more, and an adapter trained over them compensates for errors that the merged model's weights do not have.
@@ -24,23 +30,15 @@ MERGE_BOUND, AS_TRAINED_BOUND = 0.05, 0.5
 
 @dataclass(frozen=True)
 class Distance:
-    """How two forms of a model differ on the same answers.
-
-    Args:
-        of, to: The forms.
-        answers, tokens: How many were compared.
-        mean: Mean |difference| of log p per token, in nats.
-        largest: The largest difference of one token.
-        bound: The largest allowed mean.
-    """
+    """How two forms of a model differ on the same answers."""
 
     of: str
     to: str
     answers: int
     tokens: int
-    mean: float
-    largest: float
-    bound: float
+    mean: float  # mean |difference| of log p per token, in nats
+    largest: float  # the largest difference of one token
+    bound: float  # the largest allowed mean
 
     def __str__(self) -> str:
         return (
@@ -89,9 +87,7 @@ def merge(folder: Path, place: Path, answers: Sequence[Answer], bound: float, de
     Args:
         folder: A logged model's files.
         place: An existing folder to write to.
-        answers: Questions with reference answers.
         bound: The most that the merged model may differ from the unmerged one, in mean nats per token.
-        device: auto, cpu, cuda or mps.
 
     Returns:
         The merged model against the unmerged one in 16 bit, and, if it was trained in another form, against that.
@@ -114,24 +110,18 @@ def _ask(
     folder: Path, answers: Sequence[Answer], device: str, dtype: str | None = None, place: Path | None = None
 ) -> list[list[float]]:
     """Log-likelihoods of a logged model, which is then written to `place` in one piece and freed."""
+    from tunery.models.adapter import merge_adapter
     from tunery.tracking.flavor.rebuild import rebuild
 
     rebuilt = rebuild(folder, device, unquantized=dtype)
-    tokenizer = rebuilt.loaded.tokenizer
-    found = loglikelihoods(rebuilt.model, tokenizer, answers, rebuilt.facts.template)
+    model, tokenizer = rebuilt.model, rebuilt.loaded.tokenizer
+    found = loglikelihoods(model, tokenizer, answers, rebuilt.facts.template)
     if place is not None:
-        _merged(rebuilt).save_pretrained(str(place))
+        if hasattr(model, "merge_and_unload"):  # not if every weight was trained
+            model = merge_adapter(model, rebuilt.loaded.identity.model)
+        model.save_pretrained(str(place))
         tokenizer.save_pretrained(str(place))
     return found
-
-
-def _merged(rebuilt: Rebuilt) -> Any:
-    """The model in one piece, which it already is if every weight was trained."""
-    from tunery.models.adapter import merge_adapter
-
-    if not hasattr(rebuilt.model, "merge_and_unload"):
-        return rebuilt.model
-    return merge_adapter(rebuilt.model, rebuilt.loaded.identity.model)
 
 
 def _ask_written(place: Path, answers: Sequence[Answer], device: str, facts: ModelFacts) -> list[list[float]]:
@@ -180,3 +170,41 @@ def _encoded(tokenizer: Any, answers: Sequence[Answer], template: Literal["chat"
     data = DataConfig(train=[SourceConfig(source="answers")], max_length=2**31, template=template)
     results = encode_all(asked, tokenizer, data, loss_on="completion").results
     return [result for result in results if isinstance(result, Example)]
+
+
+# ---- questions with reference answers, on which forms of a model are compared
+
+
+def reference_answers(facts: RunFacts, home: Path | None, most: int = _MOST) -> list[Answer]:
+    """The held-out prompts of the run, and items of the tasks that it was scored on.
+
+    Args:
+        facts: The run in MLflow.
+        home: The project's folder, if it is on this machine.
+        most: How many at most.
+
+    Raises:
+        RefError: If there are none.
+    """
+    held_out = [(row["prompt"], row["reference"]) for row in facts.answers if row.get("reference")][: most // 2]
+    try:
+        return held_out + _of_tasks(facts.config, home or Path.cwd(), most - len(held_out))
+    except InputError as error:  # a task's dataset may be unreachable
+        if not held_out:
+            raise RefError(f"run {facts.run_id}", f"there are no answers to compare on: {error}") from error
+        return held_out
+
+
+def _of_tasks(tree: Mapping[str, Any], home: Path, most: int) -> list[Answer]:
+    from tunery.config.evaluation import EvaluationConfig
+    from tunery.config.load import project_from
+    from tunery.evaluation.tasks import load_tasks
+
+    evaluation = EvaluationConfig(tasks=[_OWN_TASK])
+    if tree.get("evaluation", {}).get("tasks"):
+        evaluation = project_from(deepcopy(dict(tree)), "config/project.yaml", home).evaluation
+    limited = evaluation.model_copy(update={"limit": min(evaluation.limit or most, most)})
+    leaves = load_tasks(limited, home, chat_template=False).leaves.values()
+    share = -(-most // len(leaves))  # the same number of each, rounded up
+    items = [item for leaf in leaves for item in islice(zip(leaf.texts, leaf.targets, strict=True), share)]
+    return [(question, answer) for question, answer in items if question.strip() and answer.strip()][:most]

@@ -39,14 +39,10 @@ def load() -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
-def stops() -> list[int]:
-    """Tokens that end an answer: those of the chat template and of the generation config."""
-    own = MODEL.generation_config.eos_token_id
-    return sorted({*ABOUT["stop_ids"], *(own if isinstance(own, list) else [] if own is None else [own])})
-
-
 MODEL, TOKENIZER = load()
-STOPS = stops()
+ENDS = MODEL.generation_config.eos_token_id  # an id, a list, or None
+# An answer ends at a token of the chat template or of the generation config.
+STOPS = sorted({*ABOUT["stop_ids"], *(ENDS if isinstance(ENDS, list) else [ENDS])} - {None})
 
 
 def answer(

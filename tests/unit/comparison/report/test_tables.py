@@ -21,9 +21,8 @@ from tunery.comparison.entries import Votes
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
 from tunery.comparison.report.conclusions import conclusions
-from tunery.comparison.report.html import page
 from tunery.comparison.report.plots import figures, pareto
-from tunery.comparison.report.tables import csv, frame, latex, markdown, pairs_csv, pairs_frame, terminal
+from tunery.comparison.report.tables import csv, frame, latex, markdown, page, pairs_frame, terminal
 from tunery.reporting.figures import short_label
 
 ROOT = Path(__file__).parents[4]
@@ -53,6 +52,10 @@ def printed(comparison: Comparison, width: int = 130) -> str:
     return text.getvalue()
 
 
+def drawn(comparison: Comparison, *notes: str) -> str:
+    return page(comparison, figures(comparison), notes)
+
+
 def test_markdown_is_the_golden_one(comparison: Comparison) -> None:
     assert markdown(comparison) == (GOLDEN / "comparison.md").read_text(encoding="utf-8")
 
@@ -62,7 +65,7 @@ def test_latex_is_the_golden_one(comparison: Comparison) -> None:
 
 
 def test_csv_is_the_golden_one(comparison: Comparison) -> None:
-    assert csv(comparison) == (GOLDEN / "comparison.csv").read_text(encoding="utf-8")
+    assert csv(frame(comparison)) == (GOLDEN / "comparison.csv").read_text(encoding="utf-8")
 
 
 def test_the_terminal_shows_the_golden_tables(comparison: Comparison) -> None:
@@ -84,7 +87,7 @@ def test_the_frame_of_pairs_has_every_pair_of_every_board(comparison: Comparison
     table = pairs_frame(comparison)
     assert len(table) == 21 * 3
     assert set(table["task"]) == {"score", "world_facts", "world_comparison"}
-    assert len(pd.read_csv(io.StringIO(pairs_csv(comparison)))) == len(table)
+    assert len(pd.read_csv(io.StringIO(csv(table)))) == len(table)
 
 
 def test_other_peoples_names_are_no_markup_in_markdown(hostile: Comparison) -> None:
@@ -118,7 +121,7 @@ def test_notes_of_the_reading_are_shown_and_are_no_markup(comparison: Comparison
     text = markdown(comparison, [note])
     assert text.startswith(markdown(comparison))
     assert text.endswith("\n\n> Without samples: !\\[x\\](http://e.vil/x.png) \\<script\\>alert(1)\\</script\\>\n")
-    assert "![x](http://e.vil/x.png) &lt;script&gt;" in page(comparison, [note])
+    assert "![x](http://e.vil/x.png) &lt;script&gt;" in drawn(comparison, note)
 
 
 def test_other_peoples_names_are_no_markup_in_a_terminal(hostile: Comparison) -> None:
@@ -152,7 +155,7 @@ def read(text: str) -> Reader:
 
 
 def test_the_page_needs_no_network_and_has_the_conclusions_on_top(comparison: Comparison) -> None:
-    text = page(comparison)
+    text = drawn(comparison)
     reader = read(text)
     assert all(address.startswith("data:") for address in reader.addresses)
     assert "http-equiv" not in text
@@ -165,11 +168,11 @@ def test_the_page_needs_no_network_and_has_the_conclusions_on_top(comparison: Co
 
 
 def test_the_page_is_the_same_every_time(comparison: Comparison) -> None:
-    assert page(comparison) == page(comparison)
+    assert drawn(comparison) == drawn(comparison)
 
 
 def test_other_peoples_names_are_no_markup_on_the_page(hostile: Comparison) -> None:
-    text = page(hostile)
+    text = drawn(hostile)
     assert read(text).tags.count("script") == 1
     assert "alert(1)" in text  # shown, not run
 
@@ -179,7 +182,7 @@ def test_other_peoples_names_are_no_markup_on_the_page(hostile: Comparison) -> N
 def test_any_name_can_be_shown(name: str, data: str) -> None:
     comparison = rank([run(name, FACTS, data=data, items=6), run("other", FACTS, items=6)])
     assert printed(comparison)
-    assert read(page(comparison)).tags.count("script") == 1
+    assert read(drawn(comparison)).tags.count("script") == 1
     assert len(markdown(comparison).splitlines()) > 10
     assert latex(comparison).count(r"\begin{table}") == latex(comparison).count(r"\end{table}")
 
@@ -188,15 +191,16 @@ def test_a_name_with_dollars_is_no_formula() -> None:
     name = r"r=$\foo$"
     tasks = {f"{name} {number}": 0.2 for number in range(6)}
     facts = {"data": name, "method": name, "items": 6}
-    text = page(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))  # type: ignore[arg-type]
+    text = drawn(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))  # type: ignore[arg-type]
     assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning"]
-    assert page(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
+    assert drawn(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
 
 
 def test_a_script_that_the_font_lacks_is_no_warning() -> None:
     code = (
-        "from tests.unit.comparison.entries_made import run; from tunery.comparison.report.html import page; "
-        "from tunery.comparison.leaderboard import rank; page(rank([run('\u6a21\u578b', {'x': 0.2})]))"
+        "from tests.unit.comparison.entries_made import run; from tunery.comparison.report.plots import figures; "
+        "from tunery.comparison.report.tables import page; from tunery.comparison.leaderboard import rank; "
+        "found = rank([run('\u6a21\u578b', {'x': 0.2})]); page(found, figures(found))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr == ""

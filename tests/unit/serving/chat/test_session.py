@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tunery.records import Message
-from tunery.serving.chat.generate import Sampling
+from tunery.serving.chat.pair import Sampling
 from tunery.serving.chat.session import BlindChat, Side
 
 
@@ -28,7 +29,7 @@ def test_names_are_hidden_until_the_choice(tuned_on_the: Side) -> None:
     chat = answered(tuned_on_the).answer("left 2", "right 2")
     assert (chat.name("left"), chat.name("right")) == ("A", "B")
     other: Side = "right" if tuned_on_the == "left" else "left"
-    chosen = chat.choose("tie")
+    chosen = replace(chat, choice="tie")
     assert chosen.name(tuned_on_the).endswith("tuned")
     assert chosen.name(other).endswith("base")
 
@@ -59,4 +60,4 @@ def test_there_is_one_vote_and_only_on_an_answer() -> None:
     assert not chat.open_to_a_vote
     chat = chat.answer("yes", "")
     assert chat.open_to_a_vote
-    assert not chat.choose("tie").open_to_a_vote
+    assert not replace(chat, choice="tie").open_to_a_vote

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tunery.serving.export.card import CardFacts, model_card
-from tunery.serving.export.card_scores import scores_of
+from tunery.serving.export.model import scores_of
 
 METRICS = {
     "lm_eval/quiz/acc": 0.8825, "lm_eval/quiz/acc_stderr": 0.0161, "base/quiz/acc": 0.2675,

@@ -26,9 +26,9 @@ from tunery.serving.export.export import (
     _stopping_cleanly,
     export,
 )
-from tunery.serving.export.merge import check, distance
+from tunery.serving.export.hub import examples, requirements
+from tunery.serving.export.merge import check, distance, reference_answers
 from tunery.serving.export.model import ExportedModel
-from tunery.serving.export.space_folder import examples, requirements
 
 
 def refused(request: ExportRequest, expected: str) -> None:
@@ -311,8 +311,6 @@ def test_a_space_asks_for_exact_versions_of_what_its_app_imports() -> None:
 
 
 def test_held_out_prompts_and_items_of_tasks_are_what_is_compared(tmp_path: Path) -> None:
-    from tunery.serving.export.probe_prompts import reference_answers
-
     facts: Any = SimpleNamespace(
         run_id="a", answers=({"prompt": "Who?", "reference": "Me."}, {"prompt": "Empty?", "reference": ""}), config={}
     )
@@ -323,8 +321,6 @@ def test_held_out_prompts_and_items_of_tasks_are_what_is_compared(tmp_path: Path
 
 
 def test_without_tasks_that_load_and_without_prompts_there_is_nothing_to_compare_by(tmp_path: Path) -> None:
-    from tunery.serving.export.probe_prompts import reference_answers
-
     tree = {"name": "x", "data": {"train": [{"source": "none"}]}, "evaluation": {"tasks": ["no_such_task_at_all"]}}
     with pytest.raises(RefError, match="no answers to compare on"):
         reference_answers(SimpleNamespace(run_id="a", answers=(), config=tree), tmp_path)  # type: ignore[arg-type]

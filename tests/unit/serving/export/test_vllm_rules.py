@@ -74,11 +74,6 @@ def test_the_rank_option_is_the_least_that_holds_the_rank(rank: int, option: int
     assert rank_option(rank) == option
 
 
-def test_no_rank_option_holds_more_than_the_most() -> None:
-    with pytest.raises(ValueError, match="512"):
-        rank_option(513)
-
-
 @pytest.mark.parametrize(
     ("adapter", "expected"),
     [({}, ""), ({"rslora": True}, ""), ({"dora": True}, "does not support DoRA")],

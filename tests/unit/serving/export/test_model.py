@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.compared import BASE, IDENTITY, logged, result
 
-from tunery.serving.export.card_scores import CardScore, card_scores
+from tunery.serving.export.card import CardScore
+from tunery.serving.export.model import card_scores
 from tunery.tracking import base_scores
 from tunery.tracking.run_facts import RunFacts, read_run
 from tunery.tracking.store import Store

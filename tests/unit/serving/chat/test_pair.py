@@ -16,7 +16,7 @@ from tunery.evaluation.generate import generate
 from tunery.models.adapter import attach_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import Message
-from tunery.serving.chat.generate import Sampling, Writer, together
+from tunery.serving.chat.pair import Sampling, Writer, together
 
 TALK = [Message("user", "Which instrument does Mulis Tern play?")]
 SEVERAL = [*TALK, Message("assistant", "The jaw harp."), Message("user", "And what do they eat?")]
