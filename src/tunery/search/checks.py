@@ -32,7 +32,7 @@ def check_search(project: Project) -> None:
         faults += _pruner_faults(project)
         # What follows takes a space that holds the project's own settings.
         faults += [] if faults else derived_faults(project, space)
-        faults += [] if faults else _known_good_faults(project) or _count_faults(project, known_good(project))
+        faults += [] if faults else _given_faults(project)
     if faults:
         raise ConfigError(str(project.folder / "project.yaml"), faults)
 
@@ -46,14 +46,6 @@ def _memory_faults(project: Project) -> Iterator[Fault]:
             yield Fault("search.memory", BYTES_RULE, memory, unit_advice(memory))
 
 
-def _known_good_faults(project: Project) -> list[Fault]:
-    try:
-        known_good(project)
-    except ConfigError as error:
-        return [fault if isinstance(fault, Fault) else Fault(fault) for fault in error.faults]
-    return []
-
-
 def _task_names(project: Project) -> list[str]:
     """Tasks that are scored, and the tasks of our own groups."""
     from tunery.evaluation.task_files import own_tasks, task_folders
@@ -65,20 +57,26 @@ def _task_names(project: Project) -> list[str]:
     return names
 
 
-def _count_faults(project: Project, known: Sequence[Settings]) -> list[Fault]:
-    """Faults of the number of trials, given the settings that are tried before the sampler's."""
-    trials, given = project.search.trials, 1 + len(known)
-    if trials < given:
-        rule = f"at least {given}: the project's own settings and those of search.known_good"
-        return [Fault("search.trials", rule, trials)]
-    if project.search.sampler != "grid":
-        return []
-    taken = [declared_settings(project), *known]
-    most = len(taken) + len(grid_points(project, taken))
-    if trials <= most:
-        return []
-    rule = f"at most {most} when search.sampler is grid: each point once, and the project's own settings"
-    return [Fault("search.trials", rule, trials)]
+def _given_faults(project: Project) -> list[Fault]:
+    """Faults of the known-good settings, and of the total number of trials, of which they are the first."""
+    try:
+        known = known_good(project)
+    except ConfigError as error:
+        return [fault if isinstance(fault, Fault) else Fault(fault) for fault in error.faults]
+    trials = project.search.trials
+    faults = total_faults("search.trials", trials, known)
+    if not faults and project.search.sampler == "grid":
+        taken = [declared_settings(project), *known]
+        most = len(taken) + len(grid_points(project, taken))
+        rule = f"at most {most} when search.sampler is grid: each point once, and the project's own settings"
+        faults += [Fault("search.trials", rule, trials)] if trials > most else []
+    return faults
+
+
+def total_faults(key: str, trials: int, known: Sequence[Settings]) -> list[Fault]:
+    """A fault if the settings that are tried before the sampler's are more than the total number of trials."""
+    rule = f"at least {1 + len(known)}: the project's own settings and those of search.known_good"
+    return [Fault(key, rule, trials)] if trials <= len(known) else []
 
 
 def pruner_note(project: Project) -> str | None:

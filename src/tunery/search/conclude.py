@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -14,18 +19,17 @@ from pydantic import TypeAdapter
 from tunery.config.fingerprint import json_digest
 from tunery.config.project import Project
 from tunery.errors import RunStopped
-from tunery.records import Finalist, StudyRecord, TaskResult
+from tunery.records import Finalist, StudyRecord
 from tunery.runs.scoring import locked_base, score_locked
 from tunery.search.checks import pruner_note
 from tunery.search.finals import finalists, seeded, winner_among
-from tunery.search.publish import publish_study
-from tunery.search.report.facts import losses, seeds_of, winner_of
+from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
+from tunery.search.report.plots import study_figures, study_page
 from tunery.search.sampling.pruners import prunes
 from tunery.search.session import Session
 from tunery.search.study import queue
-from tunery.search.study.rows import best_of, rows
-from tunery.search.study.stopwatch import ELAPSED
-from tunery.search.study.storage import conclusion_name, finals_name, load_if_there
+from tunery.search.study.progress import ELAPSED, best_of, rows
+from tunery.search.study.storage import CONCLUSIONS, FINALS, load_if_there
 from tunery.search.study.study import create_job_study
 from tunery.search.worker import Worker
 from tunery.statistics.paired import compare_scores
@@ -48,10 +52,11 @@ def conclude_once(session: Session, tracker: Tracker) -> StudyRecord:
         RunStopped: If the conclusion failed.
     """
     study = session.study
-    finals, earlier = (load_if_there(study._storage, name(session.name)) for name in (finals_name, conclusion_name))
+    name = study.study_name
+    finals, earlier = (load_if_there(study._storage, f"{name}{kind}") for kind in (FINALS, CONCLUSIONS))
     # What failed is tried again by the next command, under another key.
     key = f"{_state_digest(study, finals, session.project)}:{0 if earlier is None else failed_for_good(earlier)}"
-    conclusions = create_job_study(study._storage, conclusion_name(session.name), [queue.TrialJob(key)], "maximize")
+    conclusions = create_job_study(study._storage, f"{name}{CONCLUSIONS}", [queue.TrialJob(key)], "maximize")
     worker = session.worker()
 
     def run(trial: optuna.Trial) -> float:
@@ -64,9 +69,7 @@ def conclude_once(session: Session, tracker: Tracker) -> StudyRecord:
     record = stored_record(ended)
     if record is None:
         reason = ended.user_attrs.get(queue.REASON, "its worker died")
-        raise RunStopped(
-            f"study {session.name}: every trial has ended, but no report was made: {reason}. Run it again."
-        )
+        raise RunStopped(f"study {name}: every trial has ended, but no report was made: {reason}. Run it again.")
     return record
 
 
@@ -78,11 +81,8 @@ def failed_for_good(conclusions: optuna.Study) -> int:
 
 def _state_digest(study: optuna.Study, finals: optuna.Study | None, project: Project) -> str:
     """What a conclusion rests on: which trials and finals have ended, and how."""
-    parts = [
-        [str(key), trial.state.name, trial.values]
-        for one in filter(None, (study, finals))
-        for key, trial in queue.current_trials(one).items()
-    ]
+    trials = [queue.current_trials(one).items() for one in (study, finals) if one is not None]
+    parts = [[str(key), trial.state.name, trial.values] for key, trial in chain.from_iterable(trials)]
     return json_digest([parts, project.search.finalists, project.search.seeds])
 
 
@@ -93,7 +93,7 @@ def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, t
     if winner is not None:
         record = _with_locked(worker, replace(record, winner=winner.trial), study)
     record = replace(record, model_version=_register(worker, study, record, tracker))
-    publish_study(study, record, tracker)
+    _publish(study, record, tracker)
     return record
 
 
@@ -125,26 +125,34 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
 def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> StudyRecord:
     from tunery.evaluation.result import headline
 
-    if not worker.project.evaluation.tasks:
+    project, resident, store = worker.project, worker.resident, worker.store
+    if not project.evaluation.tasks:
         return record
     worker.progress.phase("scoring the finalists and the base on locked items")
     looks = _looks(study, record.finalists)
-    locked = {finalist.trial: _locked(worker, finalist) for finalist in record.finalists}
-    base = locked_base(worker.project, worker.resident, worker.store)
-    primary = worker.resident.tasks(worker.project).counting(worker.project.evaluation)
-    scored = [
-        replace(one, locked=_headlines([headline(results, worker.project.evaluation) for results in locked[one.trial]]))
+    locked = {
+        one.trial: [
+            score_locked(seeded(project, one.trial, one.settings, seed), run_id, resident, store)
+            for seed, run_id in zip(one.seeds, one.run_ids, strict=True)
+        ]
         for one in record.finalists
-    ]
+    }
+    base, primary = locked_base(project, resident, store), resident.tasks(project).counting(project.evaluation)
+    scored = []
+    for one in record.finalists:
+        scores = [headline(results, project.evaluation) for results in locked[one.trial]]
+        # None: the score is not a mean over items, and so has no part on locked ones.
+        whole = tuple(score for score in scores if score is not None)
+        scored.append(replace(one, locked=whole if len(whole) == len(scores) else ()))
     assert record.winner is not None
-    own = next((one.trial for one in scored if one.own), None)
     won = locked[record.winner]
+    own = next((one.trial for one in record.finalists if one.own and one.trial != record.winner), None)
     return replace(
         record,
         finalists=scored,
-        base_locked=headline(base, worker.project.evaluation),
+        base_locked=headline(base, project.evaluation),
         over_base=compare_scores([base], won, primary),
-        over_own=compare_scores(locked[own], won, primary) if own is not None and own != record.winner else None,
+        over_own=None if own is None else compare_scores(locked[own], won, primary),
         notes=[*record.notes, *_looked_before(looks)],
     )
 
@@ -166,21 +174,6 @@ def _looked_before(looks: int) -> Iterator[str]:
             f"Locked items were scored for {looks} sets of finalists, one after the other: trials or finals were added "
             "after a report. If its locked scores were the reason, the search has influenced these scores, too."
         )
-
-
-def _headlines(scores: Sequence[float | None]) -> tuple[float, ...]:
-    """Locked scores, one a seed; none if a score is not a mean over items, and so has no part on locked ones."""
-    whole = tuple(score for score in scores if score is not None)
-    return whole if len(whole) == len(scores) else ()
-
-
-def _locked(worker: Worker, finalist: Finalist) -> list[dict[str, TaskResult]]:
-    return [
-        score_locked(
-            seeded(worker.project, finalist.trial, finalist.settings, seed), run_id, worker.resident, worker.store
-        )
-        for seed, run_id in zip(finalist.seeds, finalist.run_ids, strict=True)
-    ]
 
 
 def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker: Tracker) -> str | None:
@@ -228,3 +221,48 @@ def stored_record(trial: FrozenTrial) -> StudyRecord | None:
         return None
     text = "".join(known[f"{_RECORD}.{number}"] for number in range(known[_RECORD]))
     return TypeAdapter(StudyRecord).validate_json(text)
+
+
+def _publish(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None:
+    """Report, table and plots into the study's run."""
+    from tunery.search.report.markdown import study_report
+    from tunery.search.report.tables import trials_table
+
+    runs = f"#/experiments/{tracker.experiment_id}/runs"
+    tracker.set_description(study_report(record, lambda run_id: f"{runs}/{run_id}", _version_page))
+    tracker.log_table(trials_table(record).astype(object), "trials.json")
+    tracker.log_metrics(_metrics(record))
+    if record.winner is not None:
+        tracker.tag(**{"tunery.winner": str(record.winner)})
+    with TemporaryDirectory(prefix="tunery-") as place:
+        csv = Path(place) / "trials.csv"
+        trials_table(record).to_csv(csv, index=False)
+        tracker.log_artifact(csv)
+    figures = study_figures(study, record)
+    for name, figure in figures.items():
+        tracker.log_figure(figure.picture, f"plots/{name}.png")
+    if figures:
+        tracker.log_text(study_page(figures, record.name), "plots/study.html")
+
+
+def _version_page(version: str) -> str:
+    """Address of the page of "name/3" in MLflow."""
+    name, _, number = version.rpartition("/")
+    return f"#/models/{quote(name, safe='')}/versions/{number}"
+
+
+def _metrics(record: StudyRecord) -> dict[str, float]:
+    """The study's own numbers, for the table of studies in MLflow."""
+    winner = winner_of(record)
+    chosen_by = means(winner, record.objectives) if winner else {}
+    states = Counter(row.state for row in record.trials)
+    values = {
+        **{f"winner/{name}": value for name, value in chosen_by.items() if name != "score"},
+        **{f"trials/{state}": float(states[state]) for state in ("complete", "pruned", "failed")},
+        "base/locked/score": record.base_locked,
+        "winner/dev/score": mean(winner.dev) if winner and winner.dev else None,
+        "locked/score": mean(winner.locked) if winner and winner.locked else None,
+        "locked/gain_over_base": record.over_base.value if record.over_base else None,
+        "locked/gain_over_own": record.over_own.value if record.over_own else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}

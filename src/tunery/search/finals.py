@@ -20,7 +20,7 @@ from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses, mean, means
 from tunery.search.space.space import OWN_TRIAL
 from tunery.search.study import queue
-from tunery.search.study.rows import best_of, rows
+from tunery.search.study.progress import best_of, rows
 from tunery.search.trials import run, trial_project
 from tunery.search.worker import Worker
 
@@ -70,13 +70,13 @@ def seeded(project: Project, number: int, settings: Mapping[str, Any], seed: int
     return copy
 
 
-def run_final(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> float:
+def run_final(worker: Worker, trial: optuna.Trial) -> float:
     """Train a finalist with one seed; its value of the first objective."""
     known = trial.user_attrs
     project = seeded(worker.project, known[_TRIAL], known["settings"], known[_SEED])
     name = f"final {known[_TRIAL]}, seed {known[_SEED]}: {known['name']}"
     tags = {"tunery.finalist": str(known[_TRIAL]), "tunery.seed": str(known[_SEED])}
-    metrics = run(worker, study, trial, project, name, prune=False, tags=tags)
+    metrics = run(worker, trial, project, name, prune=False, tags=tags)
     return float(metrics[next(iter(project.search.objectives))])
 
 
@@ -100,12 +100,8 @@ def _refused(whole: Sequence[FrozenTrial], project: Project) -> str | None:
     if lost:
         return f"{lost} of {project.search.seeds} seeds failed"
     constraints = project.search.constraints
-    means = {
-        name: mean(
-            [float(trial.user_attrs[queue.METRICS][name]) for trial in whole if name in trial.user_attrs[queue.METRICS]]
-        )
-        for name in constraints
-    }
+    measured = [trial.user_attrs[queue.METRICS] for trial in whole]
+    means = {name: mean([float(metrics[name]) for metrics in measured if name in metrics]) for name in constraints}
     broken = [name for name, excess in constraint_values(means, constraints).items() if excess > 0]
     said = ", ".join(f"{name} is {means[name]:.4g}, but must be {constraints[name]}" for name in broken)
     return f"over its seeds {said}" if broken else None

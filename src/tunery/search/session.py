@@ -12,9 +12,8 @@ import optuna
 from tunery.config.project import Project
 from tunery.search.finals import final_jobs, run_final
 from tunery.search.study import queue
-from tunery.search.study.progress import StudyProgress
-from tunery.search.study.stopwatch import SEARCHED, Stopwatch
-from tunery.search.study.storage import finals_name, is_one_host
+from tunery.search.study.progress import SEARCHED, Stopwatch, StudyProgress
+from tunery.search.study.storage import FINALS, is_one_host
 from tunery.search.study.study import create_job_study
 from tunery.search.trials import run_search_trial
 from tunery.search.worker import Worker
@@ -54,11 +53,6 @@ class Session:
     until: float | None = None  # when the search's time is up, by time.time(); None if it has no limit
 
     @property
-    def name(self) -> str:
-        """Of the study."""
-        return self.study.study_name
-
-    @property
     def one_host(self) -> bool:
         """Whether only processes of this host can use the study."""
         return is_one_host(self.url)
@@ -72,11 +66,6 @@ class Session:
 Executor = Callable[[Session], None]
 
 
-def run_in_this_process(session: Session) -> None:
-    """The executor of a study with one worker."""
-    run_all(session.worker(), session)
-
-
 def run_all(worker: Worker, session: Session) -> None:
     """A worker's whole part: the trials of the search, then those of the finals."""
     study = session.study
@@ -86,7 +75,7 @@ def run_all(worker: Worker, session: Session) -> None:
 
     def run(trial: optuna.Trial) -> list[float]:
         stopwatch.note()  # before each trial, not at the end alone: a kill must not make the search's time longer
-        return run_search_trial(worker, study, trial)
+        return run_search_trial(worker, trial)
 
     try:
         worker.work(study, run)
@@ -96,12 +85,10 @@ def run_all(worker: Worker, session: Session) -> None:
     jobs = final_jobs(study, session.project)
     if jobs:
         objective, direction = next(iter(session.project.search.objectives.items()))
-        finals = create_job_study(study._storage, finals_name(session.name), jobs, direction, objective)
+        finals = create_job_study(study._storage, f"{study.study_name}{FINALS}", jobs, direction, objective)
         worker.progress.skip_ended(finals)
         if queue.unfinished(finals):
-            configurations = len({job.attributes["trial"] for job in jobs})
-            seeds = len(jobs) // configurations
-            worker.progress.phase(
-                f"finals: {configurations} configurations, each trained again with {seeds} other seeds"
-            )
-        worker.work(finals, lambda trial: run_final(worker, finals, trial))
+            several = len({job.attributes["trial"] for job in jobs})
+            said = f"{several} configurations, each trained again with {len(jobs) // several} other seeds"
+            worker.progress.phase(f"finals: {said}")
+        worker.work(finals, lambda trial: run_final(worker, trial))

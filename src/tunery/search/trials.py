@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import optuna
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Infeasible, Pruned, TaskError
+from tunery.errors import ConfigError, Infeasible, Interrupted, Pruned, TaskError, TimedOut
 from tunery.records import StepMetrics
 from tunery.runs.observer import Observer
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
-from tunery.search.deadline import deadline
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, Settings, draw, name_of, with_settings
 from tunery.search.study import queue
-from tunery.search.study.progress import StudyProgress
-from tunery.search.study.rows import NAME, SETTINGS
+from tunery.search.study.progress import NAME, SETTINGS, StudyProgress
 from tunery.search.worker import RepeatedSettings, Worker
+from tunery.training.stop import SignalHandler
 
 # What does not depend on the moment: the same settings would end so again.
 _NEVER_FIT = ("infeasible", "oom")
+_SECONDS_BETWEEN_ALARMS = 1.0
 
 
-def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> list[float]:
+def run_search_trial(worker: Worker, trial: optuna.Trial) -> list[float]:
     """Draw a trial's settings and run them; values of the objectives, in their order."""
     try:
-        settings = _draw(study, trial, worker.project)
+        settings = _draw(trial, worker.project)
         own = trial.user_attrs[QUEUE_KEY] == OWN_TRIAL
         project = worker.project if own else trial_project(worker.project, settings)
     except Infeasible as error:
-        _refuse(worker, study, trial, error)
+        plan = _plan(worker, trial, worker.project, _run_name(trial), {})
+        refuse_trial(plan, trial.user_attrs.get(SETTINGS, trial.params), worker.store, error)
     with suppress(TaskError):  # the trial meets it again, and its run reports it
         check_task_metrics(worker.project, worker.resident.tasks(worker.project).higher_is_better)
-    metrics = run(worker, study, trial, project, _run_name(trial), prune=True)
+    metrics = run(worker, trial, project, _run_name(trial), prune=True, tags={})
     search = worker.project.search
     check_metrics(worker.project, metrics)
     for key, excess in constraint_values(metrics, search.constraints).items():
@@ -45,7 +49,7 @@ def run_search_trial(worker: Worker, study: optuna.Study, trial: optuna.Trial) -
     return objective_values(metrics, search.objectives)
 
 
-def _draw(study: optuna.Study, trial: optuna.Trial, project: Project) -> Settings:
+def _draw(trial: optuna.Trial, project: Project) -> Settings:
     try:
         settings = draw(trial, project)
     except ConfigError as error:  # an expression that has no value for what was drawn
@@ -54,25 +58,19 @@ def _draw(study: optuna.Study, trial: optuna.Trial, project: Project) -> Setting
     trial.set_user_attr(SETTINGS, settings)
     trial.set_user_attr(NAME, name_of(settings, project))
     if queue.RUN_ID not in trial.user_attrs:
-        _require_new(study, trial, settings)
+        _require_new(trial, settings)
     return settings
 
 
-def _require_new(study: optuna.Study, trial: optuna.Trial, settings: Settings) -> None:
+def _require_new(trial: optuna.Trial, settings: Settings) -> None:
     """Do not begin settings that are known not to fit; others are drawn, unless they were queued with the trial."""
-    for other in queue.current_trials(study).values():
+    for other in queue.current_trials(trial.study).values():
         failure = other.user_attrs.get(queue.FAILURE)
         if failure in _NEVER_FIT and other.user_attrs.get(SETTINGS) == settings and other.number != trial.number:
             reason = f"the same settings as trial {other.user_attrs[QUEUE_KEY]}, which ended as {failure}"
-            if queue.draw_again(study, trial):
+            if queue.draw_again(trial):
                 raise RepeatedSettings(reason)
             raise Infeasible(f"{reason}: not begun")
-
-
-def _refuse(worker: Worker, study: optuna.Study, trial: optuna.Trial, error: Infeasible) -> NoReturn:
-    """Show a trial that cannot be begun in MLflow, too."""
-    settings = trial.user_attrs.get(SETTINGS, trial.params)
-    refuse_trial(_plan(worker, study, trial, worker.project, _run_name(trial)), settings, worker.store, error)
 
 
 def _run_name(trial: optuna.Trial) -> str:
@@ -80,37 +78,30 @@ def _run_name(trial: optuna.Trial) -> str:
 
 
 def run(
-    worker: Worker,
-    study: optuna.Study,
-    trial: optuna.Trial,
-    project: Project,
-    name: str,
-    *,
-    prune: bool,
-    tags: Mapping[str, str] | None = None,
+    worker: Worker, trial: optuna.Trial, project: Project, name: str, *, prune: bool, tags: Mapping[str, str]
 ) -> dict[str, float]:
     """Run or resume a configuration in the trial's one MLflow run; its metrics.
 
     Args:
         worker: Whose resident parts are used.
-        study: The trial's.
         trial: Stores the run as soon as it exists, and the metrics before the run has finished.
         project: With the trial's settings.
-        name: Of its run.
+        name, tags: Of its run.
         prune: Whether the pruner may end it.
-        tags: Of its run.
     """
+    from tunery.tracking.study_runs import finish_child
+
     known = trial.user_attrs
-    if queue.METRICS in known:  # its worker died after its last step
-        _finish_run(worker, known[queue.RUN_ID])
+    if queue.METRICS in known or queue.PRUNED_AT in known:  # its worker died after the last step, or the pruner's word
+        pruned = None if queue.METRICS in known else Pruned(known[queue.PRUNED_AT])
+        finish_child(worker.store, known[queue.RUN_ID], pruned)
+        WorkFolder.of(known[queue.RUN_ID]).remove()
+        if pruned is not None:
+            raise pruned
         return dict(known[queue.METRICS])
-    if queue.PRUNED_AT in known:  # likewise, after the pruner's decision
-        pruned = Pruned(known[queue.PRUNED_AT])
-        _finish_run(worker, known[queue.RUN_ID], pruned)
-        raise pruned
     worker.progress.trial_began(trial, known[QUEUE_KEY], name)
     plan = replace(
-        _plan(worker, study, trial, project, name, tags),
+        _plan(worker, trial, project, name, tags),
         memory_bytes=memory_limit(project),
         report=worker.steps(trial, project, prune=prune),
         limit=lambda: deadline(worker.project.search.timeout_seconds, worker.stopwatch.before),
@@ -129,21 +120,18 @@ class TrialObserver(Observer):
         self._progress.trial_step(self._key, metrics.step, total_steps, metrics.values.get("train/loss"))
 
 
-def _plan(
-    worker: Worker,
-    study: optuna.Study,
-    trial: optuna.Trial,
-    project: Project,
-    name: str,
-    tags: Mapping[str, str] | None = None,
-) -> TrialPlan:
-    key = trial.user_attrs[QUEUE_KEY]
+def _plan(worker: Worker, trial: optuna.Trial, project: Project, name: str, tags: Mapping[str, str]) -> TrialPlan:
+    from tunery.tracking.study_runs import unfinished_child
+
+    known, key, study = trial.user_attrs.get(queue.RUN_ID), trial.user_attrs[QUEUE_KEY], trial.study.study_name
+    begun = known is not None or queue.was_begun(trial)
+    resume = unfinished_child(worker.store, worker.parent, known, study, str(key)) if begun else None
     return TrialPlan(
         project=project,
         parent=worker.parent,
         name=name,
-        tags={"tunery.study": study.study_name, "tunery.trial": str(key), **(tags or {})},
-        resume=_run_to_resume(worker, study, trial),
+        tags={"tunery.study": study, "tunery.trial": str(key), **tags},
+        resume=resume,
         declared=key == OWN_TRIAL,
         began=lambda run_id: trial.set_user_attr(queue.RUN_ID, run_id),
         ended=lambda metrics: trial.set_user_attr(queue.METRICS, metrics),
@@ -158,23 +146,6 @@ def trial_project(project: Project, settings: Mapping[str, Any]) -> Project:
         raise Infeasible(str(error)) from error
 
 
-def _run_to_resume(worker: Worker, study: optuna.Study, trial: optuna.Trial) -> str | None:
-    """The run that an earlier attempt began, if it can be resumed."""
-    from tunery.tracking.study_runs import unfinished_child
-
-    known = trial.user_attrs.get(queue.RUN_ID)
-    if known is None and not queue.was_begun(trial):
-        return None
-    return unfinished_child(worker.store, worker.parent, known, study.study_name, str(trial.user_attrs[QUEUE_KEY]))
-
-
-def _finish_run(worker: Worker, run_id: str, pruned: Pruned | None = None) -> None:
-    from tunery.tracking.study_runs import finish_child
-
-    finish_child(worker.store, run_id, pruned)
-    WorkFolder.of(run_id).remove()
-
-
 def memory_limit(project: Project) -> int | None:
     """search.memory in bytes; by default what the card has. None on a CPU, where memory can be swapped and shared."""
     from tunery.config.units import parse_bytes
@@ -185,3 +156,47 @@ def memory_limit(project: Project) -> int | None:
         return parse_bytes(project.search.memory)
     device = resolve_device(project.training.device)
     return available_bytes(device) if device == "cuda" else None
+
+
+@contextmanager
+def deadline(seconds: float | None, spent: float = 0.0) -> Iterator[None]:
+    """Raise TimedOut in the main thread when time is up, at whatever line it is; again if that was swallowed.
+
+    In other threads, and without SIGALRM (Windows), there is no alarm.
+
+    Args:
+        seconds: How long the work may take; None: as long as it takes.
+        spent: What earlier attempts have used of it.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    if spent >= seconds:
+        raise TimedOut(seconds)
+
+    def ring(_: str) -> None:
+        # While the first alarm is on its way, a second would only interrupt what cleans up after it.
+        if not _comes_from_alarm(sys.exception()):
+            raise TimedOut(seconds)
+
+    with SignalHandler(ring, ["SIGALRM"]):
+        signal.setitimer(signal.ITIMER_REAL, seconds - spent, _SECONDS_BETWEEN_ALARMS)
+        try:
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except (TimedOut, Interrupted):
+            raise
+        except Exception as error:  # what a library made of the alarm
+            if _comes_from_alarm(error):
+                raise TimedOut(seconds) from error
+            raise
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _comes_from_alarm(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, TimedOut):
+        error = error.__context__
+    return error is not None

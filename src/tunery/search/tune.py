@@ -9,27 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Fault, Interrupted, RunStopped
+from tunery.errors import ConfigError, Interrupted, RunStopped
 from tunery.records import StudyRecord
 from tunery.runs.train import check_project
-from tunery.search.checks import check_search
+from tunery.search.checks import check_search, total_faults
 from tunery.search.conclude import conclude_once
-from tunery.search.session import Executor, Session, StudyOptions, run_in_this_process
+from tunery.search.session import Executor, Session, StudyOptions, run_all
 from tunery.search.space.known_good import known_good
 from tunery.search.space.space import Settings
-from tunery.search.study import queue
+from tunery.search.study import queue, storage
 from tunery.search.study.mlflow_runs import end_abandoned_runs, study_run
-from tunery.search.study.progress import StudyProgress
-from tunery.search.study.stopwatch import SEARCHED
-from tunery.search.study.storage import (
-    exclusive_study,
-    is_one_host,
-    open_storage,
-    related_studies,
-    storage_errors,
-    storage_url,
-    unreachable_errors,
-)
+from tunery.search.study.progress import SEARCHED, StudyProgress
 from tunery.search.study.study import create_or_load, delete_untrained, enqueue_search_trials
 
 if TYPE_CHECKING:
@@ -68,31 +58,28 @@ def tune(
     """
     from tunery.tracking.store import connect
 
-    url = storage_url(project.search.storage if options.storage is None else options.storage)
+    url = storage.storage_url(project.search.storage if options.storage is None else options.storage)
     check_project(project)
     check_search(project)
     store = connect(options.tracking_uri, project.name)
     known = known_good(project, store)
-    _check_total(project, options, known)
-    name, alone = options.study or project.name, is_one_host(url)
-    with exclusive_study(url, name), storage_errors(url), _executor(project, options, url, store.uri, executor) as run:
-        storage = open_storage(url)
+    key, total = ("--trials", options.trials) if options.trials else ("search.trials", project.search.trials)
+    if faults := total_faults(key, total, known):
+        raise ConfigError("tune", faults)
+    name, alone = options.study or project.name, storage.is_one_host(url)
+    with (
+        storage.exclusive_study(url, name),
+        storage.storage_errors(url),
+        _executor(project, options, url, store.uri, executor) as run,
+    ):
+        opened = storage.open_storage(url)
         if alone:
-            delete_untrained(storage, project, name, known, store)
-        study = create_or_load(storage, project, name, known, alone=alone)
+            delete_untrained(opened, project, name, known, store)
+        study = create_or_load(opened, project, name, known, alone=alone)
         with study_run(study, store, project, options.run_name or name, one_host=alone) as tracker:
             progress = StudyProgress(project, observer)
             session = Session(project, options, study, url, store, tracker.run_id, progress)
             return _tune(session, known, tracker, run)
-
-
-def _check_total(project: Project, options: StudyOptions, known: Sequence[Settings]) -> None:
-    """The given settings must fit in the total; search.trials itself was checked with the project."""
-    given = 1 + len(known)
-    trials = options.trials or project.search.trials
-    if trials < given:
-        rule = f"at least {given}: the project's own settings and those of search.known_good"
-        raise ConfigError("tune", Fault("--trials" if options.trials else "search.trials", rule, trials))
 
 
 @contextmanager
@@ -111,7 +98,7 @@ def _executor(
         from tunery.search.workers.local import run_in_processes, worker_environments
 
         worker_environments(project, options.workers)
-        yield run_in_this_process if options.workers == 1 else run_in_processes
+        yield run_in_processes if options.workers > 1 else lambda session: run_all(session.worker(), session)
 
 
 def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Executor) -> StudyRecord:
@@ -129,32 +116,25 @@ def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Ex
         run(session)
         session.progress.note_time()  # the report shows it
         return conclude_once(session, tracker)
-    except (Interrupted, KeyboardInterrupt) as stopped:
-        _show_resume_hint(session)
-        raise _StudyStopped(session.name, stopped) from stopped
-    except BaseException:
-        _show_resume_hint(session)
+    except BaseException as error:
+        with suppress(OSError, *storage.unreachable_errors()):
+            stopped = f"stopped: {len(queue.unfinished(study))} trials are left"
+            session.progress.step(f"{stopped}. Run the same command to resume them at their last step.")
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            raise _StudyStopped(study.study_name, error) from error
         raise
     finally:
-        with suppress(*unreachable_errors()):  # must not hide why the study ends
+        with suppress(*storage.unreachable_errors()):  # must not hide why the study ends
             if session.one_host:
                 _requeue_abandoned(session, died=False)  # if a second Ctrl-C left no time to
-            end_abandoned_runs(related_studies(study), session.store, session.parent, one_host=session.one_host)
+            end_abandoned_runs(storage.related_studies(study), session.store, session.parent, one_host=session.one_host)
             session.progress.note_time()
 
 
 def _requeue_abandoned(session: Session, *, died: bool) -> None:
     """Requeue trials whose workers are dead: in a study of one host, all that run while no worker does."""
-    for study in related_studies(session.study):
+    for study in storage.related_studies(session.study):
         if session.one_host:
             queue.requeue_running_trials(study, died=died)
         else:
             queue.requeue_dead_trials(study, {})
-
-
-def _show_resume_hint(session: Session) -> None:
-    with suppress(OSError, *unreachable_errors()):
-        left = len(queue.unfinished(session.study))
-        session.progress.step(
-            f"stopped: {left} trials are left. Run the same command to resume them at their last step."
-        )

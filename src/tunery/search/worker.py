@@ -31,8 +31,7 @@ from tunery.runs.cache import Resident
 from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
-from tunery.search.study.progress import StudyProgress
-from tunery.search.study.stopwatch import SECONDS, Stopwatch
+from tunery.search.study.progress import SECONDS, Stopwatch, StudyProgress
 
 if TYPE_CHECKING:
     from tunery.tracking.store import Store
@@ -45,12 +44,8 @@ _POLL_SECONDS = 1.0
 _SECONDS_TO_RELEASE = 10.0
 
 
-class _Surplus(Exception):
-    """The trial is not one of the queued trials."""
-
-
 class _Failed(Exception):
-    """The trial has failed; its user attributes say why."""
+    """The trial has failed, or is none of the queued ones; its user attributes say why."""
 
 
 class RepeatedSettings(RunStopped):
@@ -73,16 +68,12 @@ class Worker:
     progress: StudyProgress  # shows the study's progress
     resident: Resident = field(default_factory=Resident)  # base, rows and tasks that trials share
     until: float | None = None  # when the search's time is up, by time.monotonic(); None if it has no limit
-    # By which its trials are known.
-    name: str = field(default_factory=lambda: name_of_process(os.getpid(), secrets.token_hex(4)))
+    # By which its trials are known: two containers may have one host name and the same process ids.
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{secrets.token_hex(4)}:{os.getpid()}")
     stopwatch: Stopwatch = field(init=False)  # of the current trial
 
     def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
-        """Run trials until all queued trials have ended, or time is up.
-
-        Args:
-            study: With its trials queued.
-            run: Runs a trial: returns its values or raises.
+        """Run trials until all queued trials have ended, or time is up; `run` returns a trial's values or raises.
 
         Raises:
             Interrupted, KeyboardInterrupt: If the process was asked to stop; the trial waits for another worker.
@@ -96,17 +87,17 @@ class Worker:
                 time.sleep(_POLL_SECONDS)  # others run the last ones, and may die
                 continue
             try:
-                study.optimize(lambda trial: self._run(study, trial, run), n_trials=1, catch=(_Surplus, _Failed))
+                study.optimize(lambda trial: self._run(trial, run), n_trials=1, catch=(_Failed,))
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue  # it was taken for dead, and another worker has resumed it
             except _TimeIsUp:
                 break
             self.progress.update(study)
 
-    def _run(self, study: optuna.Study, trial: optuna.Trial, run: Callable[[optuna.Trial], Any]) -> Any:
-        if queue.is_surplus(study, trial):
+    def _run(self, trial: optuna.Trial, run: Callable[[optuna.Trial], Any]) -> Any:
+        if queue.is_surplus(trial.study, trial):
             trial.set_user_attr(queue.SURPLUS, True)
-            raise _Surplus
+            raise _Failed("surplus")
         trial.set_user_attr(queue.WORKER, self.name)
         self.stopwatch = Stopwatch(trial, SECONDS)
         try:
@@ -114,19 +105,18 @@ class Worker:
         except Pruned as error:
             raise optuna.TrialPruned(str(error)) from None
         except (Interrupted, KeyboardInterrupt):
-            self._give_up(study, trial, "killed", "its worker was stopped")
+            self._give_up(trial, "killed", "its worker was stopped")
             raise
         except RunHeld as error:  # its worker was taken for dead but lives: let it release the run, then try again
-            self._give_up(study, trial, "killed", str(error))
+            self._give_up(trial, "killed", str(error))
             time.sleep(_SECONDS_TO_RELEASE)
             raise _Failed("killed") from None
-        except InputError as error:
-            if not _concerns_all(trial, error):
-                _store_failure(trial, "error", str(error))
-                raise _Failed("error") from None
-            self._give_up(study, trial, "error", str(error))
-            raise
         except TuneryError as error:
+            # The next trial would meet the same: a store is unreachable, or the project as declared is at fault.
+            own = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL and isinstance(error, InputError)
+            if own or isinstance(error, ConfigError | StorageError | TrackingError):
+                self._give_up(trial, "error", str(error))
+                raise
             failure = error.failure if isinstance(error, RunStopped) else "error"
             _store_failure(trial, failure, str(error))
             raise (optuna.TrialPruned(failure) if failure in _BY_SETTINGS else _Failed(failure)) from None
@@ -137,10 +127,10 @@ class Worker:
         finally:
             self.stopwatch.note()
 
-    def _give_up(self, study: optuna.Study, trial: optuna.Trial, failure: str, reason: str) -> None:
+    def _give_up(self, trial: optuna.Trial, failure: str, reason: str) -> None:
         """Leave the trial to another worker, with what it has cost so far."""
         self.stopwatch.note()
-        queue.add_successor(study, study._storage.get_trial(trial._trial_id), died=False)
+        queue.add_successor(trial.study, trial.storage.get_trial(trial._trial_id), died=False)
         _store_failure(trial, failure, reason)
 
     def _time_is_up(self) -> bool:
@@ -169,23 +159,12 @@ class Worker:
         return report
 
 
-def name_of_process(pid: int, token: str) -> str:
-    """host:token:pid. Two containers may have one host name and the same process ids; the token is unique."""
-    return f"{socket.gethostname()}:{token}:{pid}"
-
-
 def _store_failure(trial: optuna.Trial, failure: str, reason: str) -> None:
     from tunery.tracking.redact import redact
 
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # must not hide why the trial ends
         trial.set_user_attr(queue.FAILURE, failure)
         trial.set_user_attr(queue.REASON, redact(" ".join(reason.split()))[:500])
-
-
-def _concerns_all(trial: optuna.Trial, error: InputError) -> bool:
-    """Whether the next trial would meet the same: a store is unreachable, or the project as declared is at fault."""
-    own = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL
-    return own or isinstance(error, ConfigError | StorageError | TrackingError)
 
 
 def _is_worse(trial: optuna.Trial, value: float, step: int) -> bool:

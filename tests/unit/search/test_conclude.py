@@ -1,4 +1,4 @@
-"""A study's record and its looks at locked items, as the storage keeps them; each set of finals is concluded once."""
+"""A study's record and its looks at locked items, as the storage keeps them; its own numbers in MLflow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tunery.search.conclude import (
     _best_run,
     _looked_before,
     _looks,
+    _metrics,
+    _version_page,
     failed_for_good,
     store_record,
     stored_record,
@@ -119,3 +121,18 @@ def test_a_conclusion_whose_workers_died_too_often_is_repeated_under_another_key
         conclusions.ask()
     queue.requeue(conclusions, last(conclusions), died=True)
     assert failed_for_good(conclusions) == 1
+
+
+def test_the_studys_own_numbers_hold_what_the_winner_was_chosen_by() -> None:
+    (one,) = finalists(["a"])
+    entered = [replace(one, values=(7.0, 8.0), further={"score": (0.5, 0.7)}, dev=(0.5, 0.7))]
+    objectives = {"validation/nll": "minimize", "score": "maximize"}
+    found = _metrics(replace(record(1), objectives=objectives, finalists=entered, winner=1))
+    assert (found["winner/validation/nll"], found["winner/dev/score"]) == (7.5, 0.6)
+    assert "winner/dev/score" not in _metrics(
+        replace(record(1), objectives=objectives, finalists=[replace(entered[0], dev=())], winner=1)
+    )
+
+
+def test_the_page_of_a_version_is_mlflows() -> None:
+    assert _version_page("my model/3") == "#/models/my%20model/versions/3"

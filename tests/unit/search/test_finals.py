@@ -20,7 +20,7 @@ from tunery.search.finals import final_jobs, finalist_trials, finalists, other_s
 from tunery.search.report.facts import finalists_first
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
-from tunery.search.study.storage import finals_name
+from tunery.search.study.storage import FINALS
 from tunery.search.study.study import create_job_study
 
 RATE = "training.learning_rate"
@@ -81,7 +81,7 @@ def run_all(
 
 
 def with_finals(study: optuna.Study, project: Project) -> optuna.Study:
-    return create_job_study(study._storage, finals_name("s"), final_jobs(study, project), "maximize")
+    return create_job_study(study._storage, f"s{FINALS}", final_jobs(study, project), "maximize")
 
 
 def numbers(study: optuna.Study, project: Project) -> list[int]:
@@ -177,7 +177,7 @@ def test_the_winner_of_a_minimised_objective_is_the_smallest(make: MakeProject) 
     for number, loss in enumerate([3.0, 1.0, 2.0]):
         add(study, number, loss, 1e-3 + number * 1e-4, TrialState.COMPLETE, **{"validation/nll": loss})
     assert numbers(study, project) == [1, 2, OWN_TRIAL]
-    finals = create_job_study(study._storage, finals_name("s"), final_jobs(study, project), "minimize")
+    finals = create_job_study(study._storage, f"s{FINALS}", final_jobs(study, project), "minimize")
     run_all(finals, {0: [3.0], 1: [2.5], 2: [2.0]})
     won = winner_among(finalists(study, finals, project), project)
     assert won is not None
@@ -225,9 +225,7 @@ def test_where_no_task_is_scored_a_loss_does_not_pass_for_a_score(make: MakeProj
     study = optuna.create_study(study_name="s", direction="minimize")
     known = {QUEUE_KEY: 0, "settings": {RATE: 1e-3}, queue.METRICS: {"validation/nll": 3.0}, queue.RUN_ID: "run0"}
     study.add_trial(optuna.trial.create_trial(value=3.0, user_attrs=known))
-    finals = create_job_study(
-        study._storage, finals_name("s"), final_jobs(study, project), "minimize", "validation/nll"
-    )
+    finals = create_job_study(study._storage, f"s{FINALS}", final_jobs(study, project), "minimize", "validation/nll")
     run_all(finals, {0: [2.9]}, objective="validation/nll")
     (own,) = finalists(study, finals, project)
     assert (own.dev, own.values) == ((), (2.9,))

@@ -17,8 +17,7 @@ from tunery.records import StepMetrics
 from tunery.search import worker
 from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
-from tunery.search.study.progress import StudyProgress
-from tunery.search.study.stopwatch import SECONDS, Stopwatch
+from tunery.search.study.progress import SECONDS, Stopwatch, StudyProgress
 from tunery.search.worker import Worker
 from tunery.search.workers.pool import StopCount
 

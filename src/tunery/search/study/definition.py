@@ -32,15 +32,10 @@ _PARTS = {
     "configurations": "search.known_good, configuration ",
     FILES: "the content of ",
 }
-_ABSENT = object()
 
 
 def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """All that must not change while a study runs, as plain JSON.
-
-    Args:
-        project: What is searched.
-        configurations: The known-good settings: they, and a grid without them, are queued once.
+    """All that must not change while a study runs, as plain JSON; `configurations` are the known-good settings.
 
     Returns:
         space, constraints, objectives in their order; search: sampler, seed, known_good, the pruner in force and what
@@ -67,12 +62,7 @@ def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two descriptions, one sentence each: "training.epochs was 3.0, is now 1.0"; [] if nothing.
-
-    Args:
-        old: `describe_space` when the study was created.
-        new: `describe_space` of the project as it is now.
-    """
+    """What differs between two results of `describe_space`: "training.epochs was 3.0, is now 1.0", and so on."""
     sentences = [
         sentence for part, prefix in _PARTS.items() for sentence in _between(dict(old[part]), dict(new[part]), prefix)
     ]
@@ -83,13 +73,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _between(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for key in dict.fromkeys((*old, *new)):
-        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if before is _ABSENT:
-            yield f"{prefix}{key} is new: {_text(after)}"
-        elif after is _ABSENT:
-            yield f"{prefix}{key} was removed; it was {_text(before)}"
-        elif before != after:
-            yield f"{prefix}{key} was {_text(before)}, is now {_text(after)}"
+        if key not in old:
+            yield f"{prefix}{key} is new: {_text(new[key])}"
+        elif key not in new:
+            yield f"{prefix}{key} was removed; it was {_text(old[key])}"
+        elif old[key] != new[key]:
+            yield f"{prefix}{key} was {_text(old[key])}, is now {_text(new[key])}"
 
 
 def _text(value: object) -> str:

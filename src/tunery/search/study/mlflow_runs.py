@@ -29,14 +29,9 @@ _JUST_MADE_SECONDS = 60.0
 
 @contextmanager
 def study_run(study: optuna.Study, store: Store, project: Project, name: str, *, one_host: bool) -> Iterator[Tracker]:
-    """Open the study's one run in MLflow; the first process creates it.
+    """Open the study's one run in MLflow; the first process creates it, with the given name.
 
-    Args:
-        study: The study.
-        store: MLflow's.
-        project: What is searched.
-        name: Of the run, if it is created.
-        one_host: Whether no other process uses the study; otherwise the run stays open while others run trials.
+    Unless no other host can use the study, the run stays open while others run trials.
     """
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
@@ -60,12 +55,9 @@ def study_run(study: optuna.Study, store: Store, project: Project, name: str, *,
 
 
 def run_of_study(study: optuna.Study, store: Store, *, wait: bool) -> str | None:
-    """The study's run in MLflow, or None.
+    """The study's run in MLflow, or None; with `wait` another host may be creating it now.
 
-    Args:
-        study: The study.
-        store: MLflow's, where the run is looked for: the process that created it may have died before it stored the id.
-        wait: Whether another host may be creating it now.
+    It is looked for in MLflow, too: the process that created it may have died before it stored the id.
     """
     from tunery.tracking.study_runs import run_tagged
 
@@ -91,14 +83,7 @@ def _is_worked_on(study: optuna.Study) -> bool:
 
 
 def end_abandoned_runs(studies: Sequence[optuna.Study], store: Store, parent: str, *, one_host: bool) -> None:
-    """End the runs that a dead worker left RUNNING; runs of other hosts' workers, and of waiting trials, are kept.
-
-    Args:
-        studies: The search and its finals.
-        store: MLflow's.
-        parent: Run id of the study.
-        one_host: Whether no other host can have workers.
-    """
+    """End the runs that a dead worker left RUNNING; runs of other hosts' workers, and of waiting trials, are kept."""
     from tunery.tracking.study_runs import end_abandoned
 
     def worked_on() -> dict[str, bool]:

@@ -1,16 +1,86 @@
-"""Shows a study's progress: this process's trials at once, those of other processes when it looks."""
+"""How far a study is: its trials as rows, the time that it has taken, and what an observer is shown of it."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
+from tunery.records import TrialRow
 from tunery.reporting.text import shown
 from tunery.runs.observer import StudyObserver
+from tunery.search.objectives import constraint_values
+from tunery.search.report.facts import losses
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
-from tunery.search.study.rows import best_of, row_of, rows
-from tunery.search.study.stopwatch import ELAPSED, Stopwatch
+
+# User attributes. Of a study: how long its commands took in all, and their searches. Of a trial: its attempts.
+ELAPSED, SEARCHED, SECONDS = "elapsed_seconds", "search_seconds", "seconds"
+SETTINGS, NAME = "settings", "name"
+# At most so much is lost if a process is killed; each note is a write to the storage.
+_SECONDS_BETWEEN_NOTES = 10.0
+
+
+def rows(study: optuna.Study, project: Project) -> list[TrialRow]:
+    """The trial that counts for each number, in their order."""
+    trials = queue.current_trials(study)
+    return [row_of(trials[number], project) for number in sorted(trials, key=int)]
+
+
+def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
+    """One trial. If its settings made it fail, it is pruned to Optuna and failed here."""
+    known = trial.user_attrs
+    unknown = "killed" if trial.state == TrialState.FAIL else None
+    failure = known.get(queue.FAILURE, unknown) if trial.state in (TrialState.FAIL, TrialState.PRUNED) else None
+    metrics, bounds = known.get(queue.METRICS, {}), project.search.constraints
+    complete = trial.state == TrialState.COMPLETE
+    return TrialRow(
+        number=int(known[QUEUE_KEY]),
+        state="failed" if failure else trial.state.name.lower(),
+        settings=known.get(SETTINGS, {}),
+        values=dict(zip(project.search.objectives, trial.values or (), strict=True)) if complete else {},
+        metrics=metrics,
+        feasible=not complete or all(excess <= 0 for excess in constraint_values(metrics, bounds).values()),
+        failure=failure,
+        reason=known.get(queue.REASON),
+        run_id=known.get(queue.RUN_ID),
+        seconds=known.get(SECONDS),
+        attempts=queue.retries(trial) + 1,
+        name=known.get(NAME, "as declared" if known[QUEUE_KEY] == OWN_TRIAL else ""),
+    )
+
+
+def best_of(found: Sequence[TrialRow], project: Project) -> list[TrialRow]:
+    """Complete trials that keep every bound, best first; ties in the first objective are broken by the next."""
+    usable = [row for row in found if row.state == "complete" and row.feasible]
+    return sorted(usable, key=lambda row: (losses(row.values, project.search.objectives), row.number))
+
+
+class Stopwatch:
+    """Starts when it is made, at what earlier processes have noted."""
+
+    def __init__(self, owner: optuna.Study | optuna.Trial, attribute: str) -> None:
+        self._owner, self._attribute = owner, attribute
+        self.before = self._stored()
+        self._began = self._noted = time.monotonic()
+
+    def note(self) -> None:
+        """Store the seconds so far, unless another process has stored more or has ended the trial."""
+        self._noted = time.monotonic()
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._owner.set_user_attr(self._attribute, max(self.before + self._noted - self._began, self._stored()))
+
+    def note_now_and_then(self) -> None:
+        """The same, but not at every step: for a process that may be killed."""
+        if time.monotonic() - self._noted > _SECONDS_BETWEEN_NOTES:
+            self.note()
+
+    def _stored(self) -> float:
+        return float(self._owner.user_attrs.get(self._attribute, 0.0))
 
 
 class StudyProgress:
@@ -53,14 +123,13 @@ class StudyProgress:
         for key, trial in queue.current_trials(study).items():
             if isinstance(key, int):
                 self._show_trial(study, key, trial)
-            else:
+            elif self._has_just_ended(study, trial) and NAME in trial.user_attrs:
                 self._show_final(study, trial)
 
     def _show_trial(self, study: optuna.Study, key: int, trial: FrozenTrial) -> None:
-        known = trial.user_attrs
-        if trial.state == TrialState.RUNNING and trial.number not in self._begun and "name" in known:
+        if trial.state == TrialState.RUNNING and trial.number not in self._begun and NAME in trial.user_attrs:
             self._begun.add(trial.number)
-            self._observer.trial_began(key, known["name"], self._worker(trial))
+            self._observer.trial_began(key, trial.user_attrs[NAME], self._worker(trial))
         if self._has_just_ended(study, trial) and not queue.may_retry(trial):
             self._ended.add((study.study_name, trial.number))
             best = best_of(rows(study, self._project), self._project)
@@ -73,17 +142,13 @@ class StudyProgress:
         return self._workers.setdefault(trial.user_attrs.get(queue.WORKER, ""), len(self._workers))
 
     def _show_final(self, finals: optuna.Study, trial: FrozenTrial) -> None:
-        known = trial.user_attrs
-        if not self._has_just_ended(finals, trial) or "name" not in known:
-            return
         self._ended.add((finals.study_name, trial.number))
-        trials = queue.current_trials(finals)
-        done = sum(one.state.is_finished() for one in trials.values())
+        known, trials = trial.user_attrs, queue.current_trials(finals).values()
         objective = next(iter(self._project.search.objectives))
         values = ", ".join(f"{objective} {shown(objective, value)}" for value in trial.values or ())
-        result = known.get(queue.FAILURE) or values
+        done = f"{sum(one.state.is_finished() for one in trials)}/{len(trials)}"
         where = f"trial {known['trial']} with seed {known['seed']}"
-        self.step(f"final {done}/{len(trials)}: {where}: {result}  {known['name']}")
+        self.step(f"final {done}: {where}: {known.get(queue.FAILURE) or values}  {known[NAME]}")
 
     def phase(self, text: str) -> None:
         """A part of the study other than its trials begins."""

@@ -51,21 +51,21 @@ def enqueue_trials(study: optuna.Study, jobs: Sequence[TrialJob], *, withdraw: b
     for key, trials in attempts(study).items():
         if withdraw and key not in wanted:
             for trial in trials:
-                if trial.state == TrialState.WAITING:
-                    _withdraw(study, trial)
+                with suppress(UpdateFinishedTrialError):
+                    if trial.state == TrialState.WAITING:
+                        study._storage.set_trial_user_attr(trial._trial_id, SURPLUS, _WITHDRAWN)
+                        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     current, all_attempts = current_trials(study), attempts(study)
     for job in jobs:
-        if job.key not in current:
-            _enqueue(study, job, all_attempts.get(job.key, ()))
-
-
-def _enqueue(study: optuna.Study, job: TrialJob, former: Sequence[FrozenTrial]) -> None:
-    """Queue a job; a trial that was begun before it was withdrawn is resumed."""
-    begun = [trial for trial in former if _is_withdrawn(trial) and FOLLOWS in trial.user_attrs]
-    if begun:
-        _enqueue_again(study, begun[-1], {})
-    else:
-        study.enqueue_trial(dict(job.fixed), user_attrs={**job.attributes, QUEUE_KEY: job.key})
+        if job.key in current:
+            continue
+        # A trial that was begun before it was withdrawn is resumed.
+        former = all_attempts.get(job.key, ())
+        begun = [trial for trial in former if _is_withdrawn(trial) and FOLLOWS in trial.user_attrs]
+        if begun:
+            _enqueue_again(study, begun[-1], {})
+        else:
+            study.enqueue_trial(dict(job.fixed), user_attrs={**job.attributes, QUEUE_KEY: job.key})
 
 
 def attempts(study: optuna.Study) -> dict[Key, list[FrozenTrial]]:
@@ -79,8 +79,14 @@ def attempts(study: optuna.Study) -> dict[Key, list[FrozenTrial]]:
 
 def current_trials(study: optuna.Study) -> dict[Key, FrozenTrial]:
     """The trial that counts for each key: one that ended well, else the last of those that follow the first."""
-    found = {key: (_current(trials), trials) for key, trials in attempts(study).items()}
-    return {key: last for key, (last, trials) in found.items() if last is not None and not _was_dropped(last, trials)}
+    found = {}
+    for key, trials in attempts(study).items():
+        last = _current(trials)
+        if last is not None:
+            later = any(_is_withdrawn(trial) and trial.number > last.number for trial in trials)
+            if last.state != TrialState.FAIL or not later:  # else it was stopped, and its successor was withdrawn
+                found[key] = last
+    return found
 
 
 def _current(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -92,12 +98,6 @@ def _current(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         last = following
         following = next((trial for trial in counted if trial.user_attrs.get(FOLLOWS) == last.number), None)
     return last
-
-
-def _was_dropped(last: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether a trial was stopped, and its successor was withdrawn."""
-    stopped = last.state == TrialState.FAIL
-    return stopped and any(_is_withdrawn(trial) and trial.number > last.number for trial in trials)
 
 
 def _is_withdrawn(trial: FrozenTrial) -> bool:
@@ -152,13 +152,7 @@ def pop_earliest(study: optuna.Study) -> int | None:
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
-    """Take a trial away from its worker, and let another one resume it.
-
-    Args:
-        study: The study.
-        trial: Its trial that runs, or was found dead.
-        died: As for add_successor.
-    """
+    """Take a trial that runs, or was found dead, away from its worker, and let another one resume it."""
     # The successor first: a process that dies in between leaves two trials, of which the first is failed later.
     add_successor(study, trial, died=died)
     if not trial.state.is_finished():
@@ -166,12 +160,9 @@ def requeue(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
 
 
 def add_successor(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
-    """Queue a trial with the same key, parameters and MLflow run; not after MOST_RETRIES.
+    """Queue a trial with the same key, parameters and MLflow run, after one that ends unfinished.
 
-    Args:
-        study: The study.
-        trial: The one that ends unfinished.
-        died: Whether it counts as a retry: its worker died, rather than was asked to stop.
+    It counts as a retry, of which there are MOST_RETRIES, if the worker died rather than was asked to stop.
     """
     again = retries(trial) + died
     key = trial.user_attrs.get(QUEUE_KEY)
@@ -181,13 +172,13 @@ def add_successor(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> Non
     _enqueue_again(study, trial, {FOLLOWS: trial.number, RETRIES: again})
 
 
-def draw_again(study: optuna.Study, trial: optuna.Trial) -> bool:
+def draw_again(trial: optuna.Trial) -> bool:
     """Queue a trial with the same key whose settings are drawn anew; whether that may help."""
     draws = int(trial.user_attrs.get(DRAWS, 0)) + 1
-    known = study._storage.get_trial(trial._trial_id)
+    known = trial.storage.get_trial(trial._trial_id)
     if draws > MOST_DRAWS or known.system_attrs.get(_FIXED):
         return False
-    _enqueue_again(study, known, {FOLLOWS: known.number, DRAWS: draws})
+    _enqueue_again(trial.study, known, {FOLLOWS: known.number, DRAWS: draws})
     return True
 
 
@@ -224,9 +215,7 @@ def fail(study: optuna.Study, trial: FrozenTrial, failure: str, reason: str) -> 
 def requeue_dead_trials(study: optuna.Study, silent_since: dict[int, float]) -> None:
     """Requeue trials whose worker is dead, by its heartbeat or its silence.
 
-    Args:
-        study: The study.
-        silent_since: When the caller first saw each silent trial, by time.monotonic(): the clocks of hosts differ.
+    `silent_since` keeps when the caller first saw each silent trial, by time.monotonic(): the clocks of hosts differ.
     """
     if not isinstance(study._storage, optuna.storages.GrpcStorageProxy):
         optuna.storages.fail_stale_trials(study)
@@ -236,12 +225,7 @@ def requeue_dead_trials(study: optuna.Study, silent_since: dict[int, float]) -> 
 
 
 def requeue_running_trials(study: optuna.Study, *, died: bool) -> None:
-    """Requeue every trial that runs: for a study in a file on which no command works now.
-
-    Args:
-        study: The study.
-        died: Whether that counts as a retry.
-    """
+    """Requeue every trial that runs: for a study in a file on which no command works now."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         requeue(study, trial, died=died)
 
@@ -252,9 +236,3 @@ def _is_overdue(trial: FrozenTrial, silent_since: dict[int, float]) -> bool:
     patience = _SECONDS_UNTIL_RUN if WORKER in trial.user_attrs else _SECONDS_UNTIL_WORKER
     now = time.monotonic()
     return now - silent_since.setdefault(trial.number, now) > patience
-
-
-def _withdraw(study: optuna.Study, trial: FrozenTrial) -> None:
-    with suppress(UpdateFinishedTrialError):
-        study._storage.set_trial_user_attr(trial._trial_id, SURPLUS, _WITHDRAWN)
-        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)

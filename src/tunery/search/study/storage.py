@@ -22,8 +22,9 @@ from tunery.tracking.redact import redact
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-DEFAULT_FILE = "optuna.db"
-_ADDRESS_RULE = "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME"
+_DEFAULT_FILE = "optuna.db"
+# After a study's name: the Optuna studies that hold its finals and its conclusions.
+FINALS, CONCLUSIONS = " finals", " end"
 _MYSQL = ({"MySQLdb": "mysqldb", "pymysql": "pymysql"}, "pip install pymysql")
 # Of each kind of server: packages that can talk to it, as SQLAlchemy calls them, and how to get one.
 _SERVERS = {
@@ -31,9 +32,6 @@ _SERVERS = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
 }
-# How often a worker on another host shows that it lives; after two missed heartbeats its trial is requeued.
-_HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS = "TUNERY_HEARTBEAT_SECONDS", 30
-_ATTEMPTS = 5
 
 
 def storage_url(given: str | None) -> str:
@@ -42,23 +40,20 @@ def storage_url(given: str | None) -> str:
     Raises:
         StorageError: If workers cannot share it, it is not a file, or its driver is not installed.
     """
-    url = f"sqlite:///{DEFAULT_FILE}" if given is None else given
-    if url.startswith("sqlite:///"):
-        return f"sqlite:///{_file(url)}"
-    if url.partition(":")[0].partition("+")[0] in _SERVERS and "://" in url:
-        return _with_driver(url)
-    raise _refused(url, _ADDRESS_RULE, "A server is needed for several hosts.")
-
-
-def _file(url: str) -> Path:
-    name = url.removeprefix("sqlite:///")
-    if name in ("", ":memory:"):
-        advice = f"Try sqlite:///{DEFAULT_FILE}: a study in memory would be lost when the command ends."
-        raise _refused(url, "sqlite:/// and the name of a file", advice)
-    file = Path(name).expanduser().resolve()
-    if file.is_dir():
-        raise _refused(url, "the name of a file, and this is a folder", f"Try sqlite:///{file}/{DEFAULT_FILE}.")
-    return file
+    if given is None:
+        given = f"sqlite:///{_DEFAULT_FILE}"
+    if given.startswith("sqlite:///"):
+        file = Path(given.removeprefix("sqlite:///")).expanduser().resolve()
+        if given in ("sqlite:///", "sqlite:///:memory:"):
+            advice = f"Try sqlite:///{_DEFAULT_FILE}: a study in memory would be lost when the command ends."
+            raise _refused(given, "sqlite:/// and the name of a file", advice)
+        if file.is_dir():
+            raise _refused(given, "the name of a file, and this is a folder", f"Try sqlite:///{file}/{_DEFAULT_FILE}.")
+        return f"sqlite:///{file}"
+    if given.partition(":")[0].partition("+")[0] in _SERVERS and "://" in given:
+        return _with_driver(given)
+    rule = "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME"
+    raise _refused(given, rule, "A server is needed for several hosts.")
 
 
 def _refused(url: str, rule: str, advice: str) -> StorageError:
@@ -90,10 +85,7 @@ def exclusive_study(url: str, study: str) -> Iterator[None]:
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Connect to a storage.
-
-    Args:
-        url: From storage_url, or grpc://host:port of a proxy in front of it.
+    """Connect to a storage: at an address from storage_url, or at grpc://host:port of a proxy in front of it.
 
     Raises:
         StorageError: If it does not answer or refuses; without a password in the text.
@@ -101,20 +93,29 @@ def open_storage(url: str) -> BaseStorage:
     optuna.logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     if url.startswith("grpc://"):
-        return _proxied(url)
+        host, _, port = url.removeprefix("grpc://").rpartition(":")
+        proxied = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
+        try:
+            proxied.wait_server_ready(timeout=60)
+        except ConnectionError as error:
+            fault = "the study's storage does not answer. Run the same command to resume the study."
+            raise StorageError(url, fault) from error
+        return proxied
     from sqlalchemy.exc import SQLAlchemyError
 
-    beat = None if is_one_host(url) else int(os.environ.get(_HEARTBEAT_VARIABLE, _HEARTBEAT_SECONDS))
+    # How often a worker on another host shows that it lives; after two missed heartbeats its trial is requeued.
+    beat = None if is_one_host(url) else int(os.environ.get("TUNERY_HEARTBEAT_SECONDS", "30"))
     # A connection is lost when the server restarts: test it before using it.
     engine = {"connect_args": {"timeout": 60}} if is_one_host(url) else {"pool_pre_ping": True}
-    for left in reversed(range(_ATTEMPTS)):
+    for left in reversed(range(5)):
         try:
             return optuna.storages.RDBStorage(
                 url, engine_kwargs=engine, heartbeat_interval=beat, grace_period=None if beat is None else 2 * beat
             )
         except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
             # If two hosts find an empty database at once, one meets the tables that the other creates.
-            if not left or not _exists_already(error):
+            exists = any(word in str(error).lower() for word in ("already exists", "duplicate", "unique"))
+            if not left or not exists:
                 raise StorageError(redact(url), _why(error, url)) from error
             time.sleep(1.0)
     raise AssertionError("the last attempt returns or raises")
@@ -141,18 +142,6 @@ def unreachable_errors() -> tuple[type[Exception], ...]:
     return (SQLAlchemyError, optuna.exceptions.StorageInternalError, grpc.RpcError)
 
 
-def _proxied(url: str) -> BaseStorage:
-    host, _, port = url.removeprefix("grpc://").rpartition(":")
-    storage = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
-    try:
-        storage.wait_server_ready(timeout=60)
-    except ConnectionError as error:
-        raise StorageError(
-            url, "the study's storage does not answer. Run the same command to resume the study."
-        ) from error
-    return storage
-
-
 def _with_driver(url: str) -> str:
     """The address with whichever driver is installed: SQLAlchemy alone takes postgresql:// for psycopg 3."""
     scheme, _, rest = url.partition("://")
@@ -168,31 +157,16 @@ def _with_driver(url: str) -> str:
     return f"{kind}+{there[0]}://{rest}"
 
 
-def _exists_already(error: Exception) -> bool:
-    text = str(error).lower()
-    return "already exists" in text or "duplicate" in text or "unique" in text
-
-
 def _why(error: Exception, url: str) -> str:
     reason = " ".join(redact(str(getattr(error, "orig", None) or error)).split())[:300]
     check = "path, and that its folder can be written" if is_one_host(url) else "address, and that the server runs"
     return f"the study's storage cannot be used ({reason}). Check the {check}."
 
 
-def finals_name(study: str) -> str:
-    """Name of the Optuna study that holds a study's finals."""
-    return f"{study} finals"
-
-
-def conclusion_name(study: str) -> str:
-    """Name of the Optuna study that holds a study's conclusions."""
-    return f"{study} end"
-
-
 def related_studies(study: optuna.Study) -> list[optuna.Study]:
     """A study, and its finals and conclusions if there are any."""
-    names = finals_name(study.study_name), conclusion_name(study.study_name)
-    return [study, *(found for name in names if (found := load_if_there(study._storage, name)) is not None)]
+    others = [load_if_there(study._storage, f"{study.study_name}{kind}") for kind in (FINALS, CONCLUSIONS)]
+    return [study, *filter(None, others)]
 
 
 def load_if_there(storage: BaseStorage, name: str) -> optuna.Study | None:

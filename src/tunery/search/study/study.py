@@ -37,12 +37,7 @@ def create_or_load(
 ) -> optuna.Study:
     """Create a study, or load the existing one, with the project's sampler and pruner.
 
-    Args:
-        storage: Where it is.
-        project: What is searched.
-        name: Of the study.
-        known: The known-good settings.
-        alone: Whether no other process uses the study now, which could be creating it.
+    `alone` says that no other process uses the study now, which could be creating it.
 
     Raises:
         ConfigError: If the existing study was created with other settings; the message names all that changed.
@@ -80,14 +75,14 @@ def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
 
 def _refuse_changes(study: optuna.Study, definition: Mapping[str, Any], *, wait: bool) -> None:
     was = _definition(study, wait=wait)
-    sentences = changes(was, definition)
-    if sentences and _may_change_in_place(study, was, definition):
+    faults = [Fault(sentence) for sentence in changes(was, definition)]
+    if faults and _may_change_in_place(study, was, definition):
         study.set_user_attr(DEFINITION, definition)
-    elif sentences:
-        more = len(sentences) - _MOST_CHANGES
+    elif faults:
+        more = len(faults) - _MOST_CHANGES
         advice = "Undo that to resume it, or start another study: --study NAME."
-        faults = [Fault(sentence) for sentence in sentences[:_MOST_CHANGES]]
-        raise ConfigError(f"study {study.study_name}", faults, f"And {more} more. {advice}" if more > 0 else advice)
+        told = f"And {more} more. {advice}" if more > 0 else advice
+        raise ConfigError(f"study {study.study_name}", faults[:_MOST_CHANGES], told)
 
 
 def _definition(study: optuna.Study, *, wait: bool) -> Mapping[str, Any]:
@@ -132,15 +127,12 @@ def delete_untrained(
 
 def _was_trained(study: optuna.Study) -> bool:
     """Whether any trial made a step, or its result is due to its settings."""
-    return any(
-        queue.TRAINED in trial.user_attrs
-        or queue.METRICS in trial.user_attrs
-        or (
-            trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-            and trial.user_attrs.get(queue.FAILURE) != "infeasible"
-        )
-        for trial in study.get_trials(deepcopy=False)
-    )
+    for trial in study.get_trials(deepcopy=False):
+        known = trial.user_attrs
+        judged = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and known.get(queue.FAILURE) != "infeasible"
+        if judged or queue.TRAINED in known or queue.METRICS in known:
+            return True
+    return False
 
 
 def enqueue_search_trials(
@@ -148,12 +140,7 @@ def enqueue_search_trials(
 ) -> None:
     """Queue what is missing of the total: the project's own settings, the known-good ones, then points or draws.
 
-    Args:
-        study: From `create_or_load`.
-        project: What is searched.
-        known: The known-good settings.
-        trials: In all; fewer are queued if a grid has no more points.
-        withdraw: Whether waiting trials beyond the total are withdrawn.
+    Fewer are queued if a grid has no more points; waiting trials beyond the total may be withdrawn.
     """
     given = [labelled(project, settings) for settings in (own_settings(project), *known)]
     given += fixed_points(project, known, trials - len(given))
@@ -168,17 +155,9 @@ def create_job_study(
     name: str,
     jobs: Sequence[queue.TrialJob],
     direction: Literal["minimize", "maximize"],
-    objective: str | None = None,
+    objective: str | None = None,  # what its values are called
 ) -> optuna.Study:
-    """Create or load a study whose trials are all given, such as finals, and queue those that are missing.
-
-    Args:
-        storage: Where it is.
-        name: Of the study.
-        jobs: Its trials.
-        direction: Of its values.
-        objective: What its values are called.
-    """
+    """Create or load a study whose trials are all given, such as finals, and queue those that are missing."""
     study = optuna.create_study(
         study_name=name,
         storage=storage,

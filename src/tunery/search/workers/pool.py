@@ -1,8 +1,4 @@
-"""Workers outside of this process: started, polled, replaced if they die, and stopped together.
-
-An executor decides what a worker is: a process of this host, or an actor of a cluster. How its trials are counted, and
-what a signal means, is the same for all.
-"""
+"""Workers outside of this process, on this host or on a cluster: polled, replaced if they die, stopped together."""
 
 from __future__ import annotations
 
@@ -93,6 +89,20 @@ class WorkerPool(ABC, Generic[Member]):
     def _interrupt(self) -> None:
         """Ask every worker to stop."""
 
+    def _spec(self) -> dict[str, Any]:
+        """All that a worker process needs to know, as plain JSON."""
+        session = self.session
+        return {
+            "project": resolved(session.project),
+            "folder": str(session.project.folder.absolute()),
+            "study": session.study.study_name,
+            "url": self.url,
+            "tracking_uri": session.store.uri,
+            "parent": session.parent,
+            "until": session.until,
+            "token": secrets.token_hex(4),
+        }
+
     def _requeue(self, worker: str | None, *, died: bool) -> bool:
         """Requeue the trials of a worker, by its name; whether it had begun any."""
         begun = [
@@ -108,7 +118,7 @@ class WorkerPool(ABC, Generic[Member]):
 
     def _replace(self, number: int, code: int, reason: str, *, begun: bool) -> None:
         """Start another worker in the place of one that did not end well, unless that would be in vain."""
-        name = f"study {self.session.name}"
+        name = f"study {self.session.study.study_name}"
         if code == InputError.exit_code:
             fault = f"a worker stopped ({reason}), as the next would"
             raise InputError(name, Fault(fault, advice="Fix it, and run the same command."))
@@ -117,20 +127,6 @@ class WorkerPool(ABC, Generic[Member]):
             raise RunStopped(f"{name}: workers end before they begin a trial ({reason})")
         self.session.progress.step(f"worker {number} was lost ({reason}) and is replaced")
         self._start(number)
-
-
-def worker_spec(session: Session, url: str) -> dict[str, Any]:
-    """All that a worker process needs to know, as plain JSON."""
-    return {
-        "project": resolved(session.project),
-        "folder": str(session.project.folder.absolute()),
-        "study": session.name,
-        "url": url,
-        "tracking_uri": session.store.uri,
-        "parent": session.parent,
-        "until": session.until,
-        "token": secrets.token_hex(4),
-    }
 
 
 def exit_reason(code: int) -> str:

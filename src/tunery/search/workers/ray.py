@@ -9,25 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunery.config.project import Project
 from tunery.runs.workdir import home
 from tunery.search.session import Executor, Session, StudyOptions
+from tunery.search.workers import ray_cluster
 from tunery.search.workers.local import shared_storage
-from tunery.search.workers.pool import StopCount, WorkerPool, exit_reason, worker_spec
+from tunery.search.workers.pool import StopCount, WorkerPool, exit_reason
 from tunery.search.workers.ray_actor import RayWorker
-from tunery.search.workers.ray_cluster import (
-    DEFAULT_ADDRESS,
-    Share,
-    connect,
-    disconnect,
-    gpus_each,
-    require_shared_stores,
-    share,
-)
 from tunery.tracking.redact import redact
 
 # A worker whose actor is lost is killed by its node in this time; its trial is not requeued before.
@@ -44,28 +36,26 @@ def ray_executor(project: Project, options: StudyOptions, storage: str, tracking
     Args:
         project: What is searched.
         options: Address, workers, GPUs for each.
-        storage: Optuna's.
-        tracking: MLflow's URI.
+        storage, tracking: Addresses of Optuna's and MLflow's stores.
 
     Raises:
         ConfigError: If the cluster does not answer, is too small, or cannot reach a store.
     """
-    nodes = connect(options.address or DEFAULT_ADDRESS)
+    nodes = ray_cluster.connect(options.address or "auto")
+    import ray
+
     try:
-        require_shared_stores(nodes, storage, tracking)
-        each = share(nodes, options.workers, gpus_each(nodes, project.training.device, options.gpus_per_worker))
+        ray_cluster.require_shared_stores(nodes, storage, tracking)
+        gpus = ray_cluster.gpus_each(nodes, project.training.device, options.gpus_per_worker)
+        each = ray_cluster.share(nodes, options.workers, gpus)
         yield lambda session: _work(session, each)
     finally:
-        disconnect()
+        ray.shutdown()  # ends actors that still run
 
 
-def _work(session: Session, each: Share) -> None:
-    with shared_storage(session.url) as url, StopCount() as stop:
-        pool = _ActorPool(session, url, each)
-        try:
-            pool.run(stop)
-        finally:
-            pool.close()
+def _work(session: Session, each: ray_cluster.Share) -> None:
+    with shared_storage(session.url) as url, StopCount() as stop, closing(_ActorPool(session, url, each)) as pool:
+        pool.run(stop)
 
 
 @dataclass
@@ -83,7 +73,7 @@ class _Actor:
 class _ActorPool(WorkerPool[_Actor]):
     """An actor for each worker, with its share of the cluster."""
 
-    each: Share
+    each: ray_cluster.Share
 
     def close(self) -> None:
         """Kill every actor, and when their processes have ended leave their trials to others."""
@@ -105,24 +95,16 @@ class _ActorPool(WorkerPool[_Actor]):
             .options(num_cpus=self.each.cpus, num_gpus=self.each.gpus, max_restarts=0, scheduling_strategy="SPREAD")
             .remote()
         )
-        spec = worker_spec(self.session, self.url)
-        self.members[number] = _Actor(actor, actor.start.remote(spec, _environment(self.each)))
+        self.members[number] = _Actor(actor, actor.start.remote(self._spec(), _environment(self.each)))
 
     def _poll(self, number: int, member: _Actor, *, stopping: bool) -> None:
-        if member.name is None:
-            self._check_placement(number, member, stopping=stopping)
-            return
-        code, words = self._answer(member) or (None, "")
-        if code is not None:
+        answer = self._answer(member)
+        code, words = answer if isinstance(answer, tuple) else (None, "")
+        if isinstance(answer, str):
+            member.name = answer
+        elif code is not None:
             self._ended(number, member, code, words, stopping=stopping)
-
-    def _check_placement(self, number: int, member: _Actor, *, stopping: bool) -> None:
-        name = self._answer(member)
-        if isinstance(name, tuple):  # it is lost already
-            self._ended(number, member, *name, stopping=stopping)
-        elif name is not None:
-            member.name = name
-        elif not member.waits and time.monotonic() - member.since > _SECONDS_TO_BE_PLACED:
+        elif not (member.name or member.waits) and time.monotonic() - member.since > _SECONDS_TO_BE_PLACED:
             member.waits = True
             self.session.progress.step(f"worker {number} waits for a place: the cluster is full, or has lost a node")
 
@@ -171,7 +153,7 @@ def _kill(member: _Actor) -> None:
         ray.kill(member.actor)
 
 
-def _environment(each: Share) -> dict[str, str]:
+def _environment(each: ray_cluster.Share) -> dict[str, str]:
     """The settings of this process that a worker must share, whatever its node has set."""
     prefixes, names = ("TUNERY_", "MLFLOW_"), ("HF_TOKEN", "HF_HUB_OFFLINE")
     passed = {key: value for key, value in os.environ.items() if key.startswith(prefixes) or key in names}

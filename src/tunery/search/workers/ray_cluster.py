@@ -8,31 +8,22 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tunery.errors import ConfigError, Fault
 from tunery.search.study.storage import is_one_host
 from tunery.tracking.redact import redact
 
-DEFAULT_ADDRESS = "auto"
 _SECONDS_TO_ANSWER = 20
-# Otherwise Ray prints the cluster's events in the middle of a study.
-_QUIET = {"RAY_SCHEDULER_EVENTS": "0"}
 _CONNECT = "import logging, sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of a cluster.
+    """A machine of a cluster, and what of it Ray may give to actors."""
 
-    Args:
-        host: Its name; several nodes of one host share its files.
-        cpus, gpus: That Ray may give to actors.
-    """
-
-    host: str
+    host: str  # its name; several nodes of one host share its files
     cpus: float
     gpus: float
 
@@ -57,7 +48,7 @@ def connect(address: str) -> list[Node]:
     if importlib.util.find_spec("ray") is None:
         fault = 'needs Ray. Install it here and on every node: pip install "tunery[ray]".'
         raise ConfigError("--executor ray", fault)
-    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")  # not in the middle of a study
     _require_answer(address)
     import ray
 
@@ -67,14 +58,8 @@ def connect(address: str) -> list[Node]:
         raise _no_answer(address, str(error)) from error
     # No option stops the last log lines of a lost node from being printed over the study's view (Ray 2.60).
     ray._private.worker._worker_logs_enabled = False
-    return [_node(found) for found in ray.nodes() if found["Alive"]]
-
-
-def disconnect() -> None:
-    """Leave the cluster; actors of this process that still run there are ended."""
-    import ray
-
-    ray.shutdown()
+    alive = [(found["NodeManagerHostname"], found["Resources"]) for found in ray.nodes() if found["Alive"]]
+    return [Node(host, resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for host, resources in alive]
 
 
 def _require_answer(address: str) -> None:
@@ -97,11 +82,6 @@ def _no_answer(address: str, reason: str) -> ConfigError:
     return ConfigError("--address", f"no Ray cluster answers at {address!r} ({why}). {advice}")
 
 
-def _node(found: Mapping[str, Any]) -> Node:
-    resources = found["Resources"]
-    return Node(found["NodeManagerHostname"], resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-
-
 def share(nodes: Sequence[Node], workers: int, gpus: float) -> Share:
     """The most threads that each of so many workers can have.
 
@@ -110,10 +90,8 @@ def share(nodes: Sequence[Node], workers: int, gpus: float) -> Share:
     """
     most = _places(nodes, 1, gpus)
     if workers > most:
-        there = (
-            f"the cluster has {sum(node.cpus for node in nodes):g} CPUs and {sum(node.gpus for node in nodes):g} GPUs"
-        )
-        rule = f"at most {most}, with a CPU and {gpus:g} GPUs each: {there}"
+        cpus, cards = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+        rule = f"at most {most}, with a CPU and {gpus:g} GPUs each: the cluster has {cpus:g} CPUs and {cards:g} GPUs"
         raise ConfigError("tune", Fault("--workers", rule, workers, "Use fewer, or add nodes."))
     widest = int(max(node.cpus for node in nodes))
     return Share(max(cpus for cpus in range(1, widest + 1) if _places(nodes, cpus, gpus) >= workers), gpus)
@@ -140,15 +118,11 @@ def require_shared_stores(nodes: Sequence[Node], storage: str, tracking: str) ->
     hosts = sorted({socket.gethostname(), *(node.host for node in nodes)})
     if len(hosts) == 1:
         return
-    advice = {
-        "--storage": (storage, "postgresql://USER@HOST/NAME"),
-        "--tracking-uri": (tracking, "http://HOST:PORT, of an `mlflow server`"),
-    }
-    rule = f"a server's address: SQLite with several hosts ({', '.join(hosts[:4])}) loses work"
-    faults = [
-        Fault(option, rule, redact(uri), f"Use {example}.")
-        for option, (uri, example) in advice.items()
-        if is_one_host(uri)
+    stores = [
+        ("--storage", storage, "Use postgresql://USER@HOST/NAME."),
+        ("--tracking-uri", tracking, "Use http://HOST:PORT, of an `mlflow server`."),
     ]
+    rule = f"a server's address: SQLite with several hosts ({', '.join(hosts[:4])}) loses work"
+    faults = [Fault(option, rule, redact(uri), advice) for option, uri, advice in stores if is_one_host(uri)]
     if faults:
         raise ConfigError("--executor ray", faults)

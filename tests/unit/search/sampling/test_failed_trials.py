@@ -85,7 +85,7 @@ def worked_through(project: Project, monkeypatch: pytest.MonkeyPatch, count: int
     """A study whose trials fit or run out of memory, and the settings that were begun."""
     begun: list[str] = []
 
-    def run(worker: Worker, study: optuna.Study, trial: optuna.Trial, *_: Any, **__: Any) -> dict[str, float]:
+    def run(worker: Worker, trial: optuna.Trial, *_: Any, **__: Any) -> dict[str, float]:
         begun.append(str(trial.user_attrs["settings"]))
         trial.set_user_attr(queue.RUN_ID, f"run{trial.number}")
         if not fits(trial.user_attrs["settings"]):
@@ -100,7 +100,7 @@ def worked_through(project: Project, monkeypatch: pytest.MonkeyPatch, count: int
     study = create_or_load(optuna.storages.InMemoryStorage(), project, "s", [])
     enqueue_search_trials(study, project, [], count)
     worker = Worker(project, None, "", StudyProgress(project))  # type: ignore[arg-type]
-    worker.work(study, lambda trial: run_search_trial(worker, study, trial))
+    worker.work(study, lambda trial: run_search_trial(worker, trial))
     return study, begun
 
 

@@ -1,4 +1,4 @@
-"""What an observer is shown of a study while it runs, and what Optuna's own pages show."""
+"""What an observer is shown of a study while it runs, what Optuna's own pages show, and the seconds that it took."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from tests.unit.search.conftest import MakeProject
 
 from tunery.runs.observer import StudyObserver
 from tunery.search.space.space import QUEUE_KEY
-from tunery.search.study import queue, stopwatch
-from tunery.search.study.progress import StudyProgress
-from tunery.search.study.stopwatch import ELAPSED
+from tunery.search.study import progress, queue
+from tunery.search.study.progress import ELAPSED, SEARCHED, SECONDS, Stopwatch, StudyProgress
 from tunery.search.study.study import create_job_study, create_or_load
 
 SPACE = "{adapter.rank: {choices: [8, 16]}}"
@@ -43,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(stopwatch, "time", made)
+    monkeypatch.setattr(progress, "time", made)
     return made
 
 
@@ -133,3 +132,30 @@ def test_workers_are_numbered_as_they_appear(make: MakeProject) -> None:
     observer = Workers()
     StudyProgress(make(SPACE), observer).update(study)
     assert observer.seen == [(0, 0), (1, 1), (2, 0)]
+
+
+def test_seconds_are_noted_while_a_trial_runs_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    trial = optuna.create_study().ask()
+    trial.set_user_attr(SECONDS, 7.0)
+    watch = Stopwatch(trial, SECONDS)
+    for second in range(1, 26):
+        now[0] = 100.0 + second
+        watch.note_now_and_then()
+    assert trial.user_attrs[SECONDS] == 7.0 + 22.0  # at 11 and 22: a kill now forgets three seconds
+    watch.note()
+    assert trial.user_attrs[SECONDS] == 7.0 + 25.0
+
+
+def test_of_two_processes_that_share_a_study_the_longer_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    study = optuna.create_study()
+    first = Stopwatch(study, SEARCHED)
+    now[0] = 130.0
+    second = Stopwatch(study, SEARCHED)
+    now[0] = 140.0
+    first.note()
+    second.note()
+    assert study.user_attrs[SEARCHED] == 40.0

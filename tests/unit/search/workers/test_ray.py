@@ -174,7 +174,7 @@ def test_an_actor_starts_a_worker_stops_it_and_tells_its_last_words(fake_worker:
 
 def test_a_worker_whose_actor_is_gone_is_killed_at_once() -> None:
     follow = (
-        "import signal, time\nfrom tunery.search.workers.follow_parent import follow_parent\n"
+        "import signal, time\nfrom tunery.search.workers.process_main import follow_parent\n"
         "follow_parent(signal.SIGKILL)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", f"{follow}time.sleep(60)"], stdin=subprocess.PIPE)
@@ -201,7 +201,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     queue.enqueue_trials(study, [queue.TrialJob(0), queue.TrialJob(1)])
     said: list[str] = []
     session = SimpleNamespace(
-        name="x", study=study, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
+        study=study, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
     )
     monkeypatch.setattr(ray, "_kill", lambda member: None)
     monkeypatch.setattr(ray, "_SECONDS_TO_DIE", 0.0)

@@ -1,4 +1,4 @@
-"""An alarm that cannot be swallowed."""
+"""The alarm of a trial that takes too long: it cannot be swallowed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import suppress
 import pytest
 
 from tunery.errors import Interrupted, TimedOut
-from tunery.search import deadline as module
-from tunery.search.deadline import deadline
+from tunery.search import trials
+from tunery.search.trials import deadline
 
 
 def wait(seconds: float) -> None:
@@ -21,7 +21,7 @@ def wait(seconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SECONDS_BETWEEN_ALARMS", 0.1)
+    monkeypatch.setattr(trials, "_SECONDS_BETWEEN_ALARMS", 0.1)
 
 
 def test_an_alarm_that_was_swallowed_rings_again() -> None:

@@ -13,10 +13,10 @@ import pytest
 
 _CHILD = """
 import signal, sys, time
-from tunery.search.workers import follow_parent
-follow_parent._PATIENCE_SECONDS = (0.5, 0.5)
+from tunery.search.workers import process_main
+process_main._PATIENCE_SECONDS = (0.5, 0.5)
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True) if {deaf} else sys.exit(0))
-follow_parent.follow_parent()
+process_main.follow_parent()
 print("ready", flush=True)
 while True:
     time.sleep(0.05)
