@@ -11,7 +11,6 @@ import pytest
 from tests.integration.conftest import MakePlace, Place
 from tests.integration.test_base_scores import GROUP
 from tunery.errors import ConfigError, RefError
-from tunery.runs import resolve_model
 from tunery.runs.resolve_model import load_evaluated_model
 from tunery.tracking.registry import download, resolve
 from tunery.tracking.store import Store, connect
@@ -152,11 +151,11 @@ def test_an_adapters_base_is_loaded_at_the_commit_that_it_names(
     class Seen(Exception):
         """Ends the test before a model is loaded."""
 
-    def seen(project: Any) -> None:
-        raise Seen(project.base.revision)
+    def seen(base: Any, *_args: Any, **_options: Any) -> None:
+        raise Seen(base.revision)
 
-    monkeypatch.setattr(resolve_model, "_load", seen)
     folder = adapter_folder(store, tmp_path, base_model_name_or_path="acme/base", revision=recorded)
+    monkeypatch.setattr("tunery.models.base.load_base", seen)
     with pytest.raises(Seen, match=f"^{loaded}$"):
         load_evaluated_model(str(folder), None, ASK, store)
 
