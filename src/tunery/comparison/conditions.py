@@ -122,9 +122,11 @@ def by_one_metric(entries: Sequence[RunEntry]) -> list[RunEntry]:
 
 def _by_metric(score: TaskScore, metric: str | None, run: Run) -> TaskScore:
     """The same task by this metric of an import; unchanged if the import has no such metric."""
+    if metric is None or metric == score.metric:
+        return score
     metrics, name = metrics_of(run), entity_name(f"{score.task}/{metric}")
     value = metrics.get(f"lm_eval/{name}")
-    if metric is None or metric == score.metric or value is None:
+    if value is None:
         return score
     logged = _parsed(run.data.params.get(f"{TASK_PARAM}{entity_name(score.task)}", "{}"))
     return replace(

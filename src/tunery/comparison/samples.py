@@ -111,7 +111,7 @@ class _Answers:
         for base in self.bases:
             frame = self._of_base(base.location, score) if base.fits(location, score) else None
             if frame is not None:
-                found = frame[frame["item_id"].isin(own["item_id"])]
+                found = frame if len(frame) == len(own) else frame[frame["item_id"].isin(own["item_id"])]
                 if len(found) == len(own) and set(found["item_id"]) == set(own["item_id"]):
                     return found.drop(columns="split", errors="ignore")
         return None

@@ -81,7 +81,7 @@ def encode_prompts(
     Raises:
         DataError: If the chat template refuses a prompt.
     """
-    answer = Message("assistant", _ANSWER)
+    answer = Message("assistant", "answer")  # any will do: only the text before it is used
     asked = [Conversation((*prompt, answer), f"prompt {number}") for number, prompt in enumerate(prompts, start=1)]
     data = DataConfig(train=[SourceConfig(source="prompts")], max_length=_UNCUT_TOKENS, template=template)
     results = encode_all(asked, tokenizer, data, loss_on="completion").results

@@ -63,14 +63,18 @@ def study_figures(study: Study, record: StudyRecord) -> dict[str, StudyFigure]:
         makers.append((name, make, objectives))
     figures = {}
     for name, make, shown in makers:
-        with _drawing(name):
-            figures[name] = make(shown_study(record, space, shown), record, shown[0])
+        try:
+            with _drawing():
+                figure = make(shown_study(record, space, shown), record, shown[0])
+            figures[name] = figure
+        except Exception as error:  # noqa: BLE001 - hours of trials must not be lost to a picture
+            _LOG.warning("the figure %r could not be drawn: %s: %s", name, type(error).__name__, error)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 @contextmanager
-def _drawing(name: str) -> Iterator[None]:
-    """Let Optuna draw one figure without leaving a trace; log a failure.
+def _drawing() -> Iterator[None]:
+    """Let Optuna draw one figure without leaving a trace.
 
     Optuna logs that a study was made in memory, warns of what is experimental, opens pyplot's figures, and changes
     pyplot's style for good. No display is needed.
@@ -82,8 +86,6 @@ def _drawing(name: str) -> Iterator[None]:
         with warnings.catch_warnings(), mpl.rc_context({"figure.constrained_layout.use": True, "figure.dpi": DPI}):
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # noqa: BLE001 - hours of trials must not be lost to a picture
-        _LOG.warning("the figure %r could not be drawn: %s: %s", name, type(error).__name__, error)
     finally:
         for number in set(plt.get_fignums()) - set(figures):
             plt.close(number)
@@ -100,7 +102,7 @@ def _history(study: Study, record: StudyRecord, objective: str) -> StudyFigure |
 def _importances(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     """Shares of the objective's variance, of the settings that every trial has: fANOVA knows no conditional ones."""
     rows = complete(record)
-    settings = any(trial.params for trial in study.trials)
+    settings = any(trial.params for trial in study.get_trials(deepcopy=False))
     if len(rows) < _FEWEST_FOR_IMPORTANCES or not settings or len({row.values[objective] for row in rows}) == 1:
         return None
     # Not Optuna's default, PED-ANOVA: where a rank of four choices decided alone, it named another setting in 12 of 12
@@ -113,14 +115,15 @@ def _importances(study: Study, record: StudyRecord, objective: str) -> StudyFigu
 
 
 def _slice(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
-    if not any(trial.params for trial in study.trials):
+    if not any(trial.params for trial in study.get_trials(deepcopy=False)):
         return None
     return StudyFigure(interactive.slices(study, objective), pictures.slices(study, objective))
 
 
 def _parallel(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
-    drawn = Counter(name for row in complete(record) if row.feasible for name in study.trials[row.number].params)
-    if sum(trials > 1 for trials in drawn.values()) < 2:
+    trials = study.get_trials(deepcopy=False)
+    drawn = Counter(name for row in complete(record) if row.feasible for name in trials[row.number].params)
+    if sum(times > 1 for times in drawn.values()) < 2:
         return None  # one setting, or one trial
     by = f"better by {objective}" if len(record.objectives) == 1 else "nearer to the Pareto front"
     given = (study, objective, f"Settings of each trial; the darker, the {by}")

@@ -58,7 +58,7 @@ def study_table(record: StudyRecord) -> Table:
         table.add_row(*cells[: len(table.columns)])
     notes = ["* on the Pareto front"] if front else []
     notes += [f"{len(rows) - _ROWS} more trials are in MLflow"] if len(rows) > _ROWS else []
-    table.caption = "; ".join(notes)
+    table.caption = Text("; ".join(notes))
     return table
 
 

@@ -14,7 +14,7 @@ from tunery.errors import Fault, RefError, first_line
 from tunery.tracking.redact import redact
 
 # Source: https://huggingface.co/docs/huggingface_hub, utils.validate_repo_id
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/\w[\w.-]{0,95}")
 _LOGIN = "Set HF_TOKEN to a token with write access, or run `hf auth login`."
 
 _APP = Path(__file__).parents[1] / "space" / "app.py"

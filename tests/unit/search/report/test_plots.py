@@ -143,6 +143,19 @@ def test_a_figure_that_fails_takes_no_other_with_it(
     assert "the figure 'slice' could not be drawn: TypeError: no such axis" in caplog.text
 
 
+def test_a_backend_without_its_toolkit_costs_the_figures_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def switch(backend: str) -> None:
+        if backend != "agg":
+            raise ImportError("no toolkit")
+
+    monkeypatch.setattr(plt, "switch_backend", switch)
+    monkeypatch.setattr(mpl, "get_backend", lambda: "cairo")
+    assert study_figures(*synthetic(20)) == {}
+    assert "the figure 'slice' could not be drawn: ImportError: no toolkit" in caplog.text
+
+
 # ---- what is on them
 
 
