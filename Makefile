@@ -1,9 +1,15 @@
-.PHONY: check docs test slow format
+.PHONY: check lint types layers docs test slow format
 
-check: docs  ## format, lint, types, layers, and the site without a warning
+check: lint types layers docs  ## format, lint, types, layers, and the site without a warning; `make -j2 check` is faster
+
+lint:
 	ruff format --check .
 	ruff check .
+
+types:
 	mypy
+
+layers:
 	lint-imports
 
 docs:  ## the documentation site, in build/site; `mkdocs serve` shows it while you write

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,12 @@ def run(words: Sequence[str], folder: Path, env: Mapping[str, str]) -> Outcome:
 
 
 MakePlace = Callable[[str], Place]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libraries() -> None:
+    """Imported before any model is loaded, which must stay collectable."""
+    import_module("tests.integration.libraries")
 
 
 @pytest.fixture(scope="session")

@@ -18,24 +18,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-_LIBRARIES = [
-    "bitsandbytes",
-    "lm_eval.evaluator",
-    "lm_eval.models.huggingface",
-    "matplotlib.pyplot",
-    "mlflow.pyfunc",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.system_metrics.system_metrics_monitor",
-    "optuna.storages._rdb.storage",
-    "peft",
-    "plotly.graph_objects",
-    "statsmodels.stats.multitest",
-    "transformers.models.llama.modeling_llama",
-    "trl.trainer.sft_trainer",
-]
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(_LIBRARIES)
+_FORKED.set_forkserver_preload(["tests.integration.libraries"])
 
 
 class Command:

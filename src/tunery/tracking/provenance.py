@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.decode("utf-8", errors="replace").rstrip("\n") if done.returncode == 0 else None
 
 
+@cache
 def _packages() -> str:
+    """Read once a process, which keeps what it has imported; two hundred packages take a second."""
     found = {dist.name: _frozen(dist) for dist in metadata.distributions() if dist.name}
     return "".join(f"{line}\n" for _, line in sorted(found.items(), key=lambda entry: entry[0].lower()))
 
