@@ -19,6 +19,7 @@ import yaml
 from tests.integration import in_process
 from tests.integration.in_process import Outcome
 from tests.integration.servers import mlflow_server
+from tunery.promotion import scoring_process
 
 Settings = Mapping[str, Any]
 
@@ -80,9 +81,13 @@ MakePlace = Callable[[str], Place]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _libraries() -> None:
-    """Imported before any model is loaded, which must stay collectable."""
+def _libraries() -> Iterator[None]:
+    """Imported before any model is loaded, which must stay collectable; what scores a candidate forks from `warm`."""
     import_module("tests.integration.libraries")
+    import_module("tests.integration.warm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring_process, "_START", "forkserver")
+        yield
 
 
 @pytest.fixture(scope="session")

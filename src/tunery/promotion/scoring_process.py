@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tunery.tracking.flavor.rebuild import Rebuilt
 
 Results = Mapping[str, TaskResult]
+_START = "spawn"  # a fork would keep what this process has loaded
 _DIED = "its process was killed, most likely because memory ran out"
 # Faults of a model's files or of this machine, which refuse the model; a task that cannot be loaded is neither.
 _FAULTS = (BaseModelError, RefError, OutOfMemory, NonFiniteScore)
@@ -114,10 +115,10 @@ class ScoringProcess:
     def _begin(self) -> None:
         import multiprocessing
 
-        spawn = multiprocessing.get_context("spawn")  # a fork would keep what this process has loaded
-        childs_end, self._parents_end = spawn.Pipe(duplex=False)
+        fresh = multiprocessing.get_context(_START)
+        childs_end, self._parents_end = fresh.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(
-            max_workers=1, mp_context=spawn, initializer=exit_with_parent, initargs=(childs_end,)
+            max_workers=1, mp_context=fresh, initializer=exit_with_parent, initargs=(childs_end,)
         )
 
 
