@@ -52,7 +52,7 @@ def _wide_products(model: Any) -> AbstractContextManager[object]:
 
     class Wide(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            narrow = function is functional.linear and args[0].dtype in (torch.bfloat16, torch.float16)
+            narrow = function is functional.linear and args and args[0].dtype in (torch.bfloat16, torch.float16)
             return (product if narrow else function)(*args, **kwargs or {})
 
     return Wide()

@@ -30,11 +30,13 @@ def test_a_16_bit_product_is_the_exact_one_rounded_once(
     with undisturbed(model):
         found = model(values)
         by_name = functional.linear(values, weight=model.weight, bias=model.bias)
+        all_by_name = functional.linear(input=values, weight=model.weight, bias=model.bias)
     offset = 0 if model.bias is None else model.bias.double()
     exact = values.double() @ model.weight.double().T + offset
     assert found.dtype == dtype
     assert torch.allclose(found.double(), exact, rtol=2.0**-bits, atol=1e-6)
     assert torch.equal(found, by_name)
+    assert torch.allclose(all_by_name.double(), exact, rtol=2.0 ** (1 - bits), atol=1e-2)
 
 
 def test_a_float32_product_is_left_alone(capability: str) -> None:
