@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from tunery.errors import OutOfMemory, first_line
+from tunery.models.wide_products import wide_products
 
 # lm-eval's own seeds, so that a task that samples gets the same draw in every scoring.
 _PYTHON_SEED, _NUMPY_SEED, _TORCH_SEED = 0, 1234, 1234
@@ -25,37 +26,11 @@ def undisturbed(model: Any) -> Iterator[None]:
     never_repack(model)
     model.eval()
     try:
-        with _generators(model), torch.no_grad(), _wide_products(model):
+        with _generators(model), torch.no_grad(), wide_products(model):
             yield
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _wide_products(model: Any) -> AbstractContextManager[object]:
-    """Compute a 16-bit model's products in float32, and round each once, where the CPU has no instructions for them.
-
-    PyTorch's own loops add up in float32 as well, so only the order of additions differs; but they are not vectorised,
-    and take several times as long as both conversions and the product together.
-    """
-    import torch
-    from torch.nn import functional
-    from torch.overrides import TorchFunctionMode
-
-    first = next(model.parameters())
-    if first.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2":
-        return nullcontext()
-
-    def product(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        wide = functional.linear(values.float(), weight.float(), None if bias is None else bias.float())
-        return wide.to(values.dtype)
-
-    class Wide(TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            narrow = function is functional.linear and args and args[0].dtype in (torch.bfloat16, torch.float16)
-            return (product if narrow else function)(*args, **kwargs or {})
-
-    return Wide()
 
 
 def never_repack(model: Any) -> None:
