@@ -126,7 +126,7 @@ class _Answers:
 def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
     """Only what a test needs: of 20,000 items, the texts would take most of the memory."""
     import pandas as pd
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     name = f"{location.folder}/{file_name(task)}"
     try:

@@ -139,8 +139,8 @@ def _heading(cells: Sequence[object], where: str) -> list[str]:
 
 def read_parquet(file: Path) -> Iterator[Numbered]:
     """A parquet file; numbers count the rows from 1."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(file)

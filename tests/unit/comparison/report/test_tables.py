@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -190,8 +191,8 @@ def test_any_name_can_be_shown(name: str, data: str) -> None:
 def test_a_name_with_dollars_is_no_formula() -> None:
     name = r"r=$\foo$"
     tasks = {f"{name} {number}": 0.2 for number in range(6)}
-    facts = {"data": name, "method": name, "items": 6}
-    text = drawn(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))  # type: ignore[arg-type]
+    facts: dict[str, Any] = {"data": name, "method": name, "items": 6}
+    text = drawn(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))
     assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning"]
     assert drawn(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
 
