@@ -26,7 +26,7 @@ from rich.table import Table
 import tunery
 from tunery.config.load import load_project
 from tunery.config.project import Project
-from tunery.openmp import wait_briefly
+from tunery.startup import prepare_process
 from tunery.records import StudyRecord, TrialRow
 from tunery.runs.observer import StudyObserver
 from tunery.search.session import StudyOptions
@@ -54,7 +54,7 @@ SETTINGS = [
 @click.option("--trials", default=6, show_default=True, type=click.IntRange(min=2), help="Trials on each side.")
 def main(trials: int) -> None:
     """Time both ways, and print them with their ratio and their scores."""
-    wait_briefly()
+    prepare_process()
     with TemporaryDirectory(prefix="tunery-study-") as place:
         os.environ["TUNERY_HOME"] = f"{place}/home"
         project = load_project(ROWS.parents[1], [*SETTINGS, ("search.trials", str(trials))])

@@ -27,7 +27,7 @@ COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_by
 _SEED = "cfg.training.seed"
 # What makes one configuration: how and on what it was trained, not on which device, and not what it was asked.
 _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.base", "input.data.", "import.")
-_NOT_DECISIVE = (_SEED, "cfg.training.device", "import.seed")
+_NOT_DECISIVE = (_SEED, "cfg.base.weights", "cfg.training.device", "import.seed")
 
 
 def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]:

@@ -26,6 +26,11 @@ class BaseConfig(Section):
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = key(
         "auto", "Type that 4-bit weights are expanded to for a matrix product; auto: the same as dtype."
     )
+    weights: Literal["auto", "packed", "expanded"] = key(
+        "auto",
+        "NF4 only: expand weights at every product (packed), or once, and keep them as well (expanded), which is faster "
+        "and computes the same; auto: expanded on a CPU if half of its free memory suffices.",
+    )
     chat_template: str | None = key(
         None, "Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."
     )

@@ -15,8 +15,8 @@ from tunery.config.load import Overrides, load_project, project_from
 from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, format_bytes, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
-from tunery.estimation.estimate import Fit, MemoryEstimate, available_bytes, estimate, largest_fit
-from tunery.models.device import resolve_device
+from tunery.estimation.estimate import Fit, MemoryEstimate, estimate, largest_fit
+from tunery.models.device import available_bytes, resolve_device
 
 _PARTS = {
     "weights": "the base's, as they are stored",

@@ -119,17 +119,6 @@ def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit
     return Fit(micro_batch_size, together, alone, limits)
 
 
-def available_bytes(device: str) -> int:
-    """Memory of a device: all of a CUDA card, else what the system has left now."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
 def _largest(fits: Callable[[int], bool], most: int) -> int:
     """The largest number from 0 to `most` that fits, when every smaller one does too."""
     low, high = 0, most

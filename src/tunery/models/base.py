@@ -6,16 +6,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError
 from tunery.models.chat_template import settle_template, settle_tokenizer, template_hash
 from tunery.models.device import resolve_device, resolve_dtype
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
-from tunery.models.quiet import quiet_libraries
+from tunery.models.libraries import import_bitsandbytes, quiet_libraries
 from tunery.models.source import BaseFiles, find_base
 from tunery.records import BaseIdentity
+
+if TYPE_CHECKING:
+    import torch
 
 _SHOWN = 3
 
@@ -48,6 +51,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
         OutOfMemory: If the weights do not fit.
     """
     quiet_libraries()
+    import_bitsandbytes()  # PEFT imports it for every adapter, quantised or not
     device = resolve_device(device)
     files = find_base(base, folder)
     tokenizer = _load_tokenizer(base, files)
@@ -58,6 +62,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     notes = _mend_quantisation(model, base)
     template = settle_template(model, tokenizer, base, folder, chat)
     model.requires_grad_(False).eval()
+    weights = _settle_weights(model, base, device, compute_dtype)
     # The name that adapters record: the project's, not the place in a cache.
     model.config._name_or_path = model.name_or_path = base.model
     identity = BaseIdentity(
@@ -73,6 +78,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
             "parameters": int(model.num_parameters()),
             "double_quantization": base.double_quantization and base.quantization == "nf4",
             "template_sha256": template_hash(tokenizer),
+            "weights": weights,
         },
     )
     return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
@@ -161,6 +167,14 @@ def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
     keep_cpu_layout(model)
     experts = quantize_experts(model, base.double_quantization)
     return (f"{experts} fused expert parameters quantised to nf4",) if experts else ()
+
+
+def _settle_weights(model: Any, base: BaseConfig, device: str, dtype: torch.dtype) -> str:
+    if base.quantization != "nf4":
+        return "as they are"
+    from tunery.models.expanded import settle_weights
+
+    return settle_weights(model, base.weights, device, dtype)
 
 
 def _first_line(error: BaseException) -> str:

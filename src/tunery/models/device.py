@@ -55,6 +55,17 @@ def resolve_dtype(wanted: str, device: str) -> torch.dtype:
     return dtype
 
 
+def available_bytes(device: str) -> int:
+    """Memory of a device: all of a CUDA card, else what the system has left now."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def _has_bfloat16(device: str) -> bool:
     import torch
 

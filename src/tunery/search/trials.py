@@ -149,8 +149,7 @@ def trial_project(project: Project, settings: Mapping[str, Any]) -> Project:
 def memory_limit(project: Project) -> int | None:
     """search.memory in bytes; by default what the card has. None on a CPU, where memory can be swapped and shared."""
     from tunery.config.units import parse_bytes
-    from tunery.estimation.estimate import available_bytes
-    from tunery.models.device import resolve_device
+    from tunery.models.device import available_bytes, resolve_device
 
     if project.search.memory is not None:
         return parse_bytes(project.search.memory)

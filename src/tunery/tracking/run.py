@@ -27,7 +27,6 @@ EVALUATED_MODEL = "tunery.evaluated_model"
 _EXTENDED = ("study",)
 # How long the end of a run waits for a server that is away, before it gives the rest up and says so.
 PATIENCE_SECONDS = 30.0
-SAMPLE_SECONDS = 2.0
 
 
 def open_run(
@@ -184,10 +183,9 @@ class Tracker(RunLog):
     def _start_monitor(self) -> None:
         if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in ("false", "0"):
             return
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+        from tunery.tracking.system_metrics import SystemMetrics
 
-        options = {"resume_logging": self.resumed, "tracking_uri": self.store.uri}
-        self._monitor = SystemMetricsMonitor(self.run_id, SAMPLE_SECONDS, **options)
+        self._monitor = SystemMetrics(self.run_id, self._queue.post, self.store.uri, resumed=self.resumed)
         self._monitor.start()
 
     def _interrupt(self, name: str) -> None:

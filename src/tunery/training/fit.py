@@ -10,7 +10,7 @@ from typing import Any
 from tunery.config.training import TrainingConfig
 from tunery.errors import ConfigError, Fault, Interrupted, OutOfMemory, first_line
 from tunery.models.adapter_files import write_folder, write_model
-from tunery.models.quiet import quiet_libraries
+from tunery.models.libraries import quiet_libraries
 from tunery.records import PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import FOLDER, TrainingProgress, checkpoint_folder

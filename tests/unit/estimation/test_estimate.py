@@ -13,7 +13,7 @@ from tunery.config.project import Project
 from tunery.errors import BaseModelError, ConfigError
 from tunery.estimation.activations import Adaptation, Arithmetic, Batch, Pass
 from tunery.estimation.architecture import Architecture, architecture_of
-from tunery.estimation.estimate import available_bytes, estimate, largest_fit
+from tunery.estimation.estimate import estimate, largest_fit
 from tunery.estimation.weights import adapted_linears, nf4_bytes, optimizer_bytes
 
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 256}
@@ -314,9 +314,3 @@ def test_a_hub_that_does_not_answer_is_said_in_words(tmp_path: Path, monkeypatch
 def test_a_target_that_the_base_does_not_have_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="q_prj"):
         estimate(project(config_folder("llama", tmp_path), adapter__target_modules="[q_prj]"))
-
-
-def test_the_cpus_memory_is_what_is_left() -> None:
-    import psutil
-
-    assert 0 < available_bytes("cpu") <= psutil.virtual_memory().total

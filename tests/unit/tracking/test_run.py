@@ -260,10 +260,24 @@ def test_a_server_that_stays_away_costs_the_points_but_not_the_adapter(
 
 def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
-    monkeypatch.setattr(run, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     with open_run(store, "train", "quickstart") as tracker:
         time.sleep(1.0)
-    assert "system/cpu_utilization_percentage" in store.client.get_run(tracker.run_id).data.metrics
+    sampled = store.client.get_metric_history(tracker.run_id, "system/cpu_utilization_percentage")
+    assert 3 <= len(sampled) <= 6
+    assert [point.step for point in sampled] == list(range(len(sampled)))
+
+
+def test_a_short_run_has_one_sample_and_a_resumed_one_counts_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    with pytest.raises(KeyboardInterrupt), open_run(store, "train", "quickstart") as tracker:
+        raise KeyboardInterrupt
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with open_run(store, "train", "quickstart", tracker.run_id) as resumed:
+        resumed.accept_resume()
+        time.sleep(0.3)
+    sampled = store.client.get_metric_history(tracker.run_id, "system/cpu_utilization_percentage")
+    assert [point.step for point in sampled] == [0, 1]
 
 
 def ended_by(error: BaseException, store: Store, *steps: int) -> Tracker:

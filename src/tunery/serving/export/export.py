@@ -156,7 +156,7 @@ def _write_adapter(source: ExportedModel, request: ExportRequest, place: Path) -
 
 def _write_merged(source: ExportedModel, request: ExportRequest, observer: Observer, place: Path) -> None:
     """Write the whole model, report how far it is from the unmerged one, and refuse it if that is too far."""
-    from tunery.models.quiet import quiet_libraries
+    from tunery.models.libraries import quiet_libraries
 
     quiet_libraries()
     answers = reference_answers(source.run, source.home)

@@ -1,0 +1,45 @@
+"""The large libraries: imported without work that no run uses, and kept quiet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+
+def quiet_libraries() -> None:
+    """Silence what transformers, TRL, PEFT and bitsandbytes say when nothing is wrong; errors still appear."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("bitsandbytes", "trl", "accelerate", "peft", "datasets", "kernels"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # TRL still uses names that transformers has renamed; nothing that a user could change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+
+
+def import_bitsandbytes() -> None:
+    """Import bitsandbytes without PyTorch's compiler, which takes longer to import than all the rest of it.
+
+    Four functions of its fallback for devices without kernels of their own are handed to `torch.compile` while it is
+    imported. A CPU and a CUDA card have kernels, and call one of the four for layers of odd width alone; where a device
+    lives by them, they are compiled as ever.
+    """
+    import torch
+
+    if "bitsandbytes" in sys.modules or torch.backends.mps.is_available() or torch.xpu.is_available():
+        return
+    compiler = torch.compile
+    torch.compile = _uncompiled
+    try:
+        import bitsandbytes  # noqa: F401  # imported for its place in sys.modules
+    finally:
+        torch.compile = compiler
+
+
+def _uncompiled(function: Callable[..., Any] | None = None, **_: object) -> Callable[..., Any]:
+    """Stands for torch.compile, as a call and as a decorator with arguments."""
+    return _uncompiled if function is None else function
