@@ -26,11 +26,11 @@ from rich.table import Table
 import tunery
 from tunery.config.load import load_project
 from tunery.config.project import Project
-from tunery.startup import prepare_process
 from tunery.records import StudyRecord, TrialRow
 from tunery.runs.observer import StudyObserver
 from tunery.search.session import StudyOptions
 from tunery.search.tune import tune
+from tunery.startup import prepare_process
 
 HERE = Path(__file__).parent
 PACKAGE = Path(tunery.__file__).parent

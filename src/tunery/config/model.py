@@ -28,8 +28,8 @@ class BaseConfig(Section):
     )
     weights: Literal["auto", "packed", "expanded"] = key(
         "auto",
-        "NF4 only: expand weights at every product (packed), or once, and keep them as well (expanded), which is faster "
-        "and computes the same; auto: expanded on a CPU if half of its free memory suffices.",
+        "NF4 only: expand weights at every product (packed), or once, and keep them as well (expanded): faster, and "
+        "the same numbers. auto: expanded on a CPU if half of its free memory suffices.",
     )
     chat_template: str | None = key(
         None, "Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."

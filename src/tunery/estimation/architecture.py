@@ -14,8 +14,8 @@ from typing import Any
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, TuneryError, first_line
 from tunery.models.files import check_remote_code, read_config
-from tunery.models.quantize import fused_experts
 from tunery.models.libraries import quiet_libraries
+from tunery.models.quantize import fused_experts
 from tunery.models.source import check_hub, local_folder
 from tunery.models.targets import is_router
 

@@ -12,8 +12,8 @@ from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError
 from tunery.models.chat_template import settle_template, settle_tokenizer, template_hash
 from tunery.models.device import resolve_device, resolve_dtype
-from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.libraries import import_bitsandbytes, quiet_libraries
+from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.source import BaseFiles, find_base
 from tunery.records import BaseIdentity
 
