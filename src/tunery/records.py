@@ -20,6 +20,9 @@ class Message:
 
     role: str
     content: str
+    learned: bool = True  # False for an answer that is shown to the model and not learned
+    reasoning: str = ""  # what an assistant thought before it answered
+    tool_calls: tuple[str, ...] = ()  # an assistant's, each as JSON: {"name": ..., "arguments": {...}}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Conversation:
     # spreadsheet program shows; otherwise the row counted from 1.
     origin: str
     source: int = 0  # index of the source in the project's list
+    tools: str = ""  # descriptions of the tools that can be called, as a JSON list
 
 
 @dataclass(frozen=True)
