@@ -14,7 +14,9 @@ How it is computed, and how accurate it was: docs/guides/memory.md."""
 @click.command(cls=OverridableCommand, epilog=_EPILOG)
 @click.option("--project", metavar="FOLDER", help=f"Folder with project.yaml; default: {_DEFAULT_PROJECT}.")
 @click.option(
-    "--base", metavar="MODEL", help="Hub id, local folder or builtin:tiny; without --project, default settings apply."
+    "--base",
+    metavar="MODEL",
+    help="Hub id, local folder, .gguf file or builtin:tiny; without --project, default settings apply.",
 )
 @click.option(
     "--memory", metavar="SIZE", help="Memory of a CUDA card, in this machine or not: '24 GiB'. Default: this machine's."

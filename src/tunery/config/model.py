@@ -12,7 +12,9 @@ from tunery.config.section import Count, Probability, Section, key
 class BaseConfig(Section):
     """The pretrained model that every score is anchored to."""
 
-    model: str = Field(min_length=1, description="Hub id, local folder, or builtin:tiny.")
+    model: str = Field(
+        min_length=1, description="Hub id, local folder, .gguf file (dequantised once), or builtin:tiny."
+    )
     revision: str = key(
         "main", "Branch, tag or commit on the Hub; the run records the commit it resolved to.", min_length=1
     )

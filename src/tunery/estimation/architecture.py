@@ -16,7 +16,7 @@ from tunery.errors import BaseModelError, Fault, TuneryError, first_line
 from tunery.models.files import check_remote_code, read_config
 from tunery.models.libraries import quiet_libraries
 from tunery.models.quantize import fused_experts
-from tunery.models.source import check_hub, local_folder
+from tunery.models.source import check_hub, local_folder, local_gguf
 from tunery.models.targets import is_router
 
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
@@ -97,13 +97,18 @@ def architecture_of(base: BaseConfig, folder: Path) -> Architecture:
         BaseModelError: If it is not there, the hub does not answer, or transformers does not know the architecture.
     """
     quiet_libraries()
-    place = local_folder(base.model, folder) or _cached(base) or _fetched(base)
+    place = _local(base, folder) or _cached(base) or _fetched(base)
     if not (place / "config.json").is_file():
         rule = "a folder or repository with config.json"
         raise BaseModelError(base.model, Fault("base.model", rule, base.model, "Is it a transformers model?"))
     config = read_config(base.model, place)
     check_remote_code(base.model, config, base.trust_remote_code)
     return _counted(base.model, place, json.dumps(config, sort_keys=True), base.trust_remote_code)
+
+
+def _local(base: BaseConfig, folder: Path) -> Path | None:
+    file = local_gguf(base.model, folder)
+    return file.config() if file is not None else local_folder(base.model, folder)
 
 
 def _cached(base: BaseConfig) -> Path | None:

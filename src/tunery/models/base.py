@@ -46,7 +46,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
 
     Raises:
         BaseModelError: If the base is not there, has no tokenizer, only pickled weights, needs code not
-            allowed, or its weights and its config do not belong together.
+            allowed, or its weights and its config do not belong together; or if a GGUF file cannot be read rightly.
         ConfigError: If the device or the template file is not there.
         OutOfMemory: If the weights do not fit.
     """
@@ -58,8 +58,9 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     dtype = resolve_dtype(base.dtype, device)
     compute_dtype = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
     quantization = quantization_config(base, compute_dtype, device)
-    model = _load_weights(base, files, dtype=dtype, device_map={"": device}, quantization_config=quantization)
-    notes = _mend_quantisation(model, base)
+    weights_folder = files.folder if files.gguf is None else files.gguf.weights(dtype)
+    model = _load_weights(base, weights_folder, dtype=dtype, device_map={"": device}, quantization_config=quantization)
+    notes = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base))
     template = settle_template(model, tokenizer, base, folder, chat)
     model.requires_grad_(False).eval()
     weights = _settle_weights(model, base, device, compute_dtype)
@@ -79,6 +80,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
             "double_quantization": base.double_quantization and base.quantization == "nf4",
             "template_sha256": template_hash(tokenizer),
             "weights": weights,
+            **({} if files.gguf is None else {"dequantised_from": files.gguf.stored_as}),
         },
     )
     return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
@@ -107,13 +109,13 @@ def _load_tokenizer(base: BaseConfig, files: BaseFiles) -> Any:
         raise BaseModelError(base.model, f"its tokenizer cannot be loaded ({_first_line(error)}).") from error
 
 
-def _load_weights(base: BaseConfig, files: BaseFiles, **settings: Any) -> Any:
+def _load_weights(base: BaseConfig, folder: Path, **settings: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            files.folder,
+            folder,
             **settings,
             use_safetensors=True,
             trust_remote_code=base.trust_remote_code,
@@ -157,6 +159,15 @@ def _check_complete(name: str, model: Any, report: Mapping[str, Any]) -> None:
 
 def _any_layer(weight: str) -> str:
     return re.sub(r"\b\d+\b", "*", weight.rpartition(".")[0])
+
+
+def _dequantised(base: BaseConfig, files: BaseFiles, dtype: torch.dtype) -> tuple[str, ...]:
+    if files.gguf is None:
+        return ()
+    again = "" if base.quantization == "none" else f", then quantised to {base.quantization}: rounded twice"
+    return (
+        f"{base.model} holds {files.gguf.stored_as} weights: dequantised to {str(dtype).removeprefix('torch.')}{again}",
+    )
 
 
 def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:

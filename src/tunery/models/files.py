@@ -29,7 +29,10 @@ def check_names(model: str, names: set[str]) -> None:
     faults: list[Fault | str] = []
     if "config.json" not in names:
         rule = "a folder or repository with config.json"
-        faults.append(Fault("base.model", rule, model, "Is it a transformers model?"))
+        advice = "Is it a transformers model?"
+        if held := sorted(name for name in names if name.lower().endswith(".gguf")):
+            advice = f"It holds GGUF files: name one on this machine, as in base.model: .../{held[0]}."
+        faults.append(Fault("base.model", rule, model, advice))
     if not names & {*TOKENIZER_FILES, "tokenizer_config.json"} and not any(n.endswith(".tiktoken") for n in names):
         rule = "a model with its tokenizer (tokenizer.json or tokenizer.model)"
         faults.append(Fault("base.model", rule, model, "Save the tokenizer beside the weights."))

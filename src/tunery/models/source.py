@@ -11,21 +11,23 @@ from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault
 from tunery.models.files import check_names, check_remote_code, content_hash, license_of, read_config
+from tunery.models.gguf_file import SUFFIX, GgufFile
 
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).parent
-_RULE = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
+_RULE = "a folder that holds a model, a .gguf file, a hub id (owner/name), or builtin:tiny"
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "README.md"]
 
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """A base whose files are in `folder`; `revision` is a commit or a hash of the folder's files."""
+    """A base whose files are in `folder`; `revision` is a commit or a hash of the folder's files, or of the file."""
 
     model: str
-    folder: Path
+    folder: Path  # of a GGUF file, its tokenizer
     revision: str
     license: str | None
+    gguf: GgufFile | None = None  # where the weights come from, if not from the folder
 
 
 def find_base(base: BaseConfig, folder: Path) -> BaseFiles:
@@ -36,6 +38,9 @@ def find_base(base: BaseConfig, folder: Path) -> BaseFiles:
     Raises:
         BaseModelError: If it is not there, has no tokenizer, only pickled weights, or needs code that is not allowed.
     """
+    file = local_gguf(base.model, folder)
+    if file is not None:
+        return BaseFiles(base.model, file.tokenizer(), f"sha256:{file.digest}", file.license, file)
     local = local_folder(base.model, folder)
     if local is not None:
         _check_folder(base, local)
@@ -52,15 +57,26 @@ def check_base(base: BaseConfig, folder: Path) -> None:
     Raises:
         BaseModelError: As `find_base`.
     """
-    local = local_folder(base.model, folder)
-    if local is not None:
+    file, local = local_gguf(base.model, folder), local_folder(base.model, folder)
+    if file is not None:
+        file.config()
+    elif local is not None:
         _check_folder(base, local)
     elif check_hub(base) is None:
         _check_folder(base, _download(base, None))
 
 
+def local_gguf(model: str, folder: Path) -> GgufFile | None:
+    """The GGUF file that a base's name means; None if it is none, or not there."""
+    named = os.path.expanduser(model)
+    for place in (folder / model, Path.cwd() / model, named):
+        if model.lower().endswith(SUFFIX) and os.path.isfile(place):
+            return GgufFile(model, Path(place).resolve())
+    return None
+
+
 def local_folder(model: str, folder: Path) -> Path | None:
-    """The folder that a base's name means; None where it can only be a hub id.
+    """The folder that a base's name means; None where it is a GGUF file, or can only be a hub id.
 
     Raises:
         BaseModelError: If it is written as a path, and is not there.
@@ -72,10 +88,18 @@ def local_folder(model: str, folder: Path) -> Path | None:
     for place in (folder / model, Path.cwd() / model, named):
         if os.path.isdir(place):
             return Path(place).resolve()
-    if model.startswith((".", "/", "~")) or model.count("/") > 1 or os.path.isfile(named):
+    if local_gguf(model, folder) is not None:
+        return None
+    path_like = model.startswith((".", "/", "~")) or model.lower().endswith(SUFFIX) or model.count("/") > 1
+    if path_like or os.path.isfile(named):
         advice = f"Looked in {folder} and the working folder."
         raise BaseModelError(model, Fault("base.model", _RULE, model, advice))
     return None
+
+
+def is_local_base(place: Path) -> bool:
+    """Whether a base can be there: in a folder or a GGUF file."""
+    return place.is_dir() or (place.suffix.lower() == SUFFIX and place.is_file())
 
 
 def _builtin(model: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
 from tunery.errors import Fault, RefError, TrackingError
+from tunery.models.source import is_local_base
 from tunery.records import BaseIdentity
 from tunery.tracking.flavor import flavor
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
@@ -79,7 +80,7 @@ def log_adapter(
 
     tracker.adapter_folder = folder.absolute()
     places = (project_folder / base.model, Path.cwd() / base.model, Path(base.model).expanduser())
-    local = None if base.model.startswith("builtin:") else next((place for place in places if place.is_dir()), None)
+    local = None if base.model.startswith("builtin:") else next(filter(is_local_base, places), None)
     base_folder = str(local.resolve()) if local else None
     facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template, max_new_tokens)
     named = ("model", "revision", "quantization", "dtype", "compute_dtype", "chat_template")

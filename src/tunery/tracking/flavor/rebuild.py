@@ -13,6 +13,7 @@ from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, RefError, TrackingError
 from tunery.models.adapter_files import load_adapter
 from tunery.models.base import LoadedBase, load_base
+from tunery.models.source import is_local_base
 from tunery.tracking.flavor.flavor import FLAVOR_NAME, FORMAT_VERSION, ModelFacts
 
 BASE_FOLDER_VARIABLE = "TUNERY_BASE_FOLDER"
@@ -131,7 +132,7 @@ def _held_in(base: BaseConfig, dtype: str | None) -> BaseConfig:
 
 def _find_folder(facts: ModelFacts, given: str | None) -> str:
     place = given or os.environ.get(BASE_FOLDER_VARIABLE) or facts.base_folder
-    if place is None or not Path(place).is_dir():
+    if place is None or not is_local_base(Path(place)):
         rule = "there: the adapter was trained on it"
         advice = (
             f"Put it there (its hash is {facts.identity.revision}), or set {BASE_FOLDER_VARIABLE} to where it lies."
