@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tunery.records import RunRecord
+from tunery.records import RunRecord, StepMetrics
 from tunery.runs.report.markdown import run_report, with_error
 from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot, series
 from tunery.runs.report.tables import run_table
@@ -58,6 +58,13 @@ def test_a_missing_error_is_left_out_rather_than_zero(record: RunRecord) -> None
     bare = dataclasses.replace(result, scores={"acc": dataclasses.replace(result.scores["acc"], stderr=None)})
     assert with_error(bare, "acc") == "0.8000"
     assert with_error(result, "acc") == "0.8000 ± 0.0641"
+
+
+def test_the_running_mean_lies_on_a_falling_loss() -> None:
+    history = [StepMetrics(step, {"train/loss": 10.0 - 0.1 * step}) for step in range(1, 41)]
+    losses, mean = loss_plot(history, 40).axes[0].lines[:2]
+    inside = slice(5, 35)  # near the ends there are points on one side alone
+    assert mean.get_ydata()[inside] == pytest.approx(losses.get_ydata()[inside])
 
 
 def test_the_loss_plot_shows_both_losses(record: RunRecord) -> None:
