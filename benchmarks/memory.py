@@ -146,7 +146,7 @@ def _project(case: Case, folder: Path) -> Project:
     model = "builtin:tiny" if case.model == "tiny" else str(_random_model(case.model, folder))
     tree: dict[str, Any] = {
         "name": "memory",
-        "base": {"model": model, "quantization": "none"},
+        "base": {"model": model, "quantization": "none", "weights": "packed"},
         "data": {"train": [{"source": "rows.jsonl"}], "max_length": 256, "validation": {"fraction": 0.1}},
         "training": {
             "max_steps": 2,

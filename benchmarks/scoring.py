@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tunery
-from tunery.startup import wait_briefly
+from tunery.openmp import wait_briefly
 
 BASE = Path(tunery.__file__).parent / "models" / "tiny"
 # Tokens of the context, options, and tokens of an option.

@@ -26,11 +26,11 @@ from rich.table import Table
 import tunery
 from tunery.config.load import load_project
 from tunery.config.project import Project
+from tunery.openmp import wait_briefly
 from tunery.records import StudyRecord, TrialRow
 from tunery.runs.observer import StudyObserver
 from tunery.search.session import StudyOptions
 from tunery.search.tune import tune
-from tunery.startup import prepare_process
 
 HERE = Path(__file__).parent
 PACKAGE = Path(tunery.__file__).parent
@@ -54,7 +54,7 @@ SETTINGS = [
 @click.option("--trials", default=6, show_default=True, type=click.IntRange(min=2), help="Trials on each side.")
 def main(trials: int) -> None:
     """Time both ways, and print them with their ratio and their scores."""
-    prepare_process()
+    wait_briefly()
     with TemporaryDirectory(prefix="tunery-study-") as place:
         os.environ["TUNERY_HOME"] = f"{place}/home"
         project = load_project(ROWS.parents[1], [*SETTINGS, ("search.trials", str(trials))])

@@ -10,7 +10,7 @@ import pytest
 
 # Read when the Hub's client is imported, which tests share.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Spinning threads make small tests on busy cores many times slower; see tunery/startup.py.
+# Spinning threads make small tests on busy cores many times slower; see tunery/openmp.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Two tests run at once, on two cores as a rule: with two threads each, both take a sixth longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -152,3 +152,19 @@ def test_the_example_asks_about_someone_who_exists_and_was_not_trained_on() -> N
     items = [json.loads(line) for line in (ROOT / "src/tunery/evaluation/tasks/world_facts.jsonl").open()]
     item = next(item for item in items if item["question"] == asked)
     assert item["options"][item["gold"]] == answer
+
+
+def test_every_guard_and_test_against_a_library_is_there() -> None:
+    page = (ROOT / "docs" / "concepts" / "libraries.md").read_text(encoding="utf-8")
+    named = [row.split(" | ")[-1] for row in page.splitlines() if row.startswith("| ") and "`" in row]
+    assert len(named) > 30
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    for guard in named:
+        files, _, proofs = guard.partition(";")
+        for file in re.findall(r"`([\w/]+\.py)`", files):
+            assert (ROOT / "src" / "tunery" / file).is_file(), file
+        for test in re.findall(r"`(test_\w+)`", proofs):
+            assert f"def {test}(" in tests, test
+        for file in re.findall(r"tests/[\w/]+\.py", proofs):
+            assert (ROOT / file).is_file(), file
+        assert proofs.strip(), f"{guard} names no test"

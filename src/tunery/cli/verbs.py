@@ -21,7 +21,7 @@ from tunery.cli.promote import history, promote, rollback
 from tunery.cli.train import train
 from tunery.cli.tune import tune
 from tunery.errors import TuneryError
-from tunery.startup import prepare_process
+from tunery.openmp import wait_briefly
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -36,7 +36,7 @@ for verb in (train, tune, evaluate, compare, promote, rollback, history, export,
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; a TuneryError becomes one message on stderr and its exit code, without a traceback."""
-    prepare_process()
+    wait_briefly()
     try:
         commands.main(arguments, prog_name="tunery", standalone_mode=False)
     except click.exceptions.Abort:

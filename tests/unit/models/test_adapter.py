@@ -54,6 +54,13 @@ def test_the_trainable_count_is_the_formulas(llama: Path) -> None:
     assert facts.trainable_parameters == lora + new_rows
 
 
+def test_new_rows_of_a_head_with_a_bias_are_refused(llama: Path) -> None:
+    loaded = load(llama)  # without a template of its own: two tokens are added
+    loaded.model.lm_head = nn.Linear(64, len(loaded.tokenizer), bias=True)
+    with pytest.raises(ConfigError, match="this base's output head has a bias"):
+        attach_adapter(loaded, AdapterConfig(), seed=0)
+
+
 class _Block(nn.Module):
     """A mixture-of-experts block of the older kind: the router is a linear module."""
 

@@ -258,6 +258,15 @@ def test_a_server_that_stays_away_costs_the_points_but_not_the_adapter(
     assert (tmp_path / "mlruns" / "unsent" / tracker.run_id / "metrics.jsonl").is_file()
 
 
+def test_a_value_that_is_too_long_for_mlflow_shows_that_it_goes_on(store: Store) -> None:
+    with open_run(store, "train", "quickstart") as tracker:
+        tracker.log_params({"columns": "x" * 7000})
+        tracker.tag(**{"tunery.error": "y" * 9000})
+    data = store.client.get_run(tracker.run_id).data
+    assert data.params["columns"] == "x" * 5999 + "…"
+    assert data.tags["tunery.error"] == "y" * 7999 + "…"
+
+
 def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")

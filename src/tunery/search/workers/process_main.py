@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tunery.startup import prepare_process
+from tunery.openmp import wait_briefly
 
 # Time for a checkpoint; and after a second signal, on which a worker stops at once, for its run in MLflow to end. Then
 # it is killed: nothing controls it any more, and it would keep its card.
@@ -100,7 +100,7 @@ def run() -> None:
     from tunery.errors import Interrupted, TuneryError
     from tunery.tracking.redact import redact
 
-    prepare_process()
+    wait_briefly()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell started the command with &
     spec = json.loads(sys.stdin.readline())
     follow_parent(signal.Signals(spec.get("orphaned_by", signal.SIGTERM)))

@@ -1,14 +1,13 @@
-"""Threads wait briefly, unless the user says how; installed packages are listed once."""
+"""Threads wait briefly, unless the user says how."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 
 import pytest
 
-from tunery.startup import list_packages_once, wait_briefly
+from tunery.openmp import wait_briefly
 
 
 @pytest.mark.parametrize("own", [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
@@ -33,17 +32,3 @@ def test_the_command_line_sets_it_before_torch_is_there() -> None:
     environment = {"PATH": "/usr/bin:/bin"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "1000 False"
-
-
-def test_packages_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def packages() -> dict[str, list[str]]:
-        asked.append(1)
-        return {"yaml": ["PyYAML"]}
-
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", packages)
-    for _ in range(2):
-        list_packages_once()
-        assert importlib.metadata.packages_distributions() == {"yaml": ["PyYAML"]}
-    assert len(asked) == 1
