@@ -227,7 +227,7 @@ def _chosen(runs: Sequence[RunEntry], task: _Task, side: ScoreMatrix, options: P
     if majority is None or task.order is None:
         return None
     first = kept[0].set_axis(item_ids(kept[0])).loc[task.order]
-    values = (first["right"] == majority).to_numpy(float)
+    values: Floats = np.where(first["right"] == majority, 1.0, 0.0)
     score = np.array([[values @ task.clusters.weights(len(values))]])
     beside = difference(side, ScoreMatrix(score, np.array([math.nan]), [values]), [task.clusters], options.confidence)
     metric = runs[0].tasks[task.name].metric

@@ -110,7 +110,7 @@ class _Item:
 def _more_than_many(holders: Iterable[Collection[_Gram]]) -> set[_Gram]:
     counts: Counter[_Gram] = Counter()
     for grams in holders:
-        counts.update(grams)
+        counts.update(iter(grams))  # of a mapping, Counter would add the values
     return {gram for gram, count in counts.items() if count > MANY}
 
 

@@ -67,7 +67,7 @@ def test_a_score_of_one_answer_to_all_items_is_named_with_its_answers() -> None:
     section = answers(found.main)
     assert section is not None
     assert ("flipped", "hans (acc)", "0.585", "0.565 (no)", "no 190, yes 10") in section.rows
-    assert frame(found)["hans/acc_majority"].tolist() == [0.565, 0.565]
+    assert frame(found)["hans/acc_majority"].tolist() == pytest.approx([0.565, 0.565])
 
 
 def test_answers_of_all_seeds_are_counted_together() -> None:

@@ -31,7 +31,7 @@ def test_the_answers_of_a_multiple_choice_are_named_and_its_texts_let_go(store: 
     [entry] = with_answers(store, read(store, Selection())[0])
     samples = entry.samples["quiz"]
     assert sorted(samples.columns) == ["acc", "chosen", "item_id", "right"]
-    assert (samples["chosen"] == samples["right"]).astype(float).tolist() == list(TUNED)
+    assert (samples["chosen"].astype(str) == samples["right"].astype(str)).astype(float).tolist() == list(TUNED)
 
 
 def test_a_base_that_was_asked_otherwise_is_not_taken(store: Store) -> None:

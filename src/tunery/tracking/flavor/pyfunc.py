@@ -177,7 +177,8 @@ def _settings(model_input: pd.DataFrame, params: Mapping[str, Any]) -> list[dict
     named = [name for name in DEFAULTS if name in model_input]
     rows = model_input[named].to_dict("records") if named else [{}] * len(model_input)
     return [
-        {**DEFAULTS, **params, **{key: value for key, value in row.items() if not _is_empty(value)}} for row in rows
+        {**DEFAULTS, **params, **{str(key): value for key, value in row.items() if not _is_empty(value)}}
+        for row in rows
     ]
 
 

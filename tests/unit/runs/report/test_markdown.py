@@ -65,7 +65,7 @@ def test_a_model_that_gives_one_answer_is_named_before_its_score(record: RunReco
     )
     page = run_report(changed)
     assert page.index(told) < page.index("## Scores")
-    assert "| world_facts | `0.500 (no)` | `yes 20, no 20` | `no 39, yes 1` |" in page
+    assert "| world_facts | `0.500 (no)` | `no 20, yes 20` | `no 39, yes 1` |" in page
     screen = io.StringIO()
     Console(file=screen, width=200).print(run_table(changed))
     assert told in screen.getvalue()
@@ -97,13 +97,14 @@ def test_a_first_step_that_moved_nothing_is_said(record: RunRecord) -> None:
 def test_white_space_that_counts_in_acc_norm_is_said_where_it_may(
     record: RunRecord, metric: str, chat: bool, told: bool
 ) -> None:
-    result = record.tuned["world_facts"]
-    score = dataclasses.replace(result.scores["acc"], metric=metric)
-    settings = dataclasses.replace(result.settings, chat_template=chat)
-    asked = dataclasses.replace(
-        result, settings=settings, scores={metric: score}, samples=result.samples.rename(columns={"acc": metric})
-    )
-    page = run_report(dataclasses.replace(record, tuned={"world_facts": asked}, primary={"world_facts": metric}))
+    def asked(result: TaskResult) -> TaskResult:
+        scores = {metric: dataclasses.replace(result.scores["acc"], metric=metric)}
+        settings = dataclasses.replace(result.settings, chat_template=chat)
+        samples = result.samples.rename(columns={"acc": metric})
+        return dataclasses.replace(result, settings=settings, scores=scores, samples=samples)
+
+    base, tuned = ({"world_facts": asked(side["world_facts"])} for side in (record.base, record.tuned))
+    page = run_report(dataclasses.replace(record, primary={"world_facts": metric}, base=base, tuned=tuned))
     assert ("counts as part of every option" in page) == told
 
 
