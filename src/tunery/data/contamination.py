@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from tunery.data.clean import text_of
 from tunery.records import Conversation
 
 MANY = 10
@@ -51,7 +52,7 @@ def find_overlap(
     """
     items = [_Item(task, words(text), ngram) for task, texts in evaluation_texts.items() for text in texts]
     every = _Index((item.task, run) for item in items for run in item.runs)
-    rows = ((one.origin, words("\n".join(message.content for message in one.messages))) for one in conversations)
+    rows = ((one.origin, words("\n".join(map(text_of, one.messages)))) for one in conversations)
     held = {origin: (row, own) for origin, row in rows if (own := dict(every.matches(row)))}
     shared = _more_than_many(set(item.runs) for item in items)
     common = shared | _more_than_many({tuple(row): own for row, own in held.values()}.values())
