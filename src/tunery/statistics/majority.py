@@ -13,6 +13,8 @@ from tunery.evaluation.result import average, averaging
 from tunery.records import ChosenAnswers, TaskResult
 from tunery.statistics.paired import compare_scores
 
+_ORDERED = 0.75  # share of the items from which on a place is right by the order that the options were written in
+
 
 def answers_of(result: TaskResult, metric: str, confidence: float = 0.95) -> ChosenAnswers | None:
     """How often each answer was chosen, and how the score differs from that of the majority answer.
@@ -37,11 +39,13 @@ def answers_of(result: TaskResult, metric: str, confidence: float = 0.95) -> Cho
 def majority_of(answers: pd.DataFrame) -> str | None:
     """The answer that is right most often, the first by name where several are.
 
-    None where one place is right on every item: a model does not see the order in which options are scored.
+    None where one place is right on most items, as in tasks that list the right option first: a model does not see the
+    order in which options are scored, so that it cannot answer by it.
     """
     counts = Counter(answers["right"])
     name, most = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return None if most == len(answers) and name.startswith("option ") else str(name)
+    by_order = name.startswith("option ") and most > _ORDERED * len(answers)
+    return None if by_order else str(name)
 
 
 def counts_of(runs: Sequence[pd.DataFrame]) -> dict[str, int]:

@@ -81,9 +81,10 @@ def test_options_of_their_own_are_named_by_place() -> None:
     assert answers.majority_score == 0.5
 
 
-def test_one_place_that_is_always_right_is_no_answer_that_a_model_could_give() -> None:
+@pytest.mark.parametrize("right", [[0] * 40, [0] * 38 + [1] * 2])
+def test_one_place_that_is_right_by_order_is_no_answer_that_a_model_could_give(right: list[int]) -> None:
     options = [[f"right {number}", f"wrong {number}"] for number in range(40)]
-    assert answers_of(answered([0] * 40, [0] * 40, options), "acc") is None
+    assert answers_of(answered(right, right, options), "acc") is None
 
 
 def test_the_metric_decides_which_option_was_chosen() -> None:
