@@ -140,7 +140,7 @@ class AnswerPair:
     base: Writer
     tuned: Writer
     identity: BaseIdentity  # the base model
-    max_tokens: int  # the default length of an answer
+    max_tokens: int = Sampling.max_tokens  # the default length of an answer
     examples: tuple[str, ...] = ()  # questions from the validation rows of the tuned model's training
 
     @property
@@ -185,8 +185,7 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
     if apart is not None:
         base = Writer(apart.model, apart.tokenizer, template)
     asked = example_questions([row["prompt"] for row in read_run(store, found.run_id).answers if "prompt" in row])
-    facts = rebuilt.facts
-    return AnswerPair(found, project_of(store, found), base, tuned, facts.identity, facts.max_new_tokens, asked)
+    return AnswerPair(found, project_of(store, found), base, tuned, rebuilt.facts.identity, examples=asked)
 
 
 def example_questions(prompts: Sequence[str]) -> tuple[str, ...]:
