@@ -84,6 +84,8 @@ class DataReport:
     # Sentences that a person should read: the detected format, a chat template that was added, ...
     notes: tuple[str, ...] = ()
     max_length: int = 0  # tokens at which rows were cut
+    # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
+    unused: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from tunery.data.clean import text_of
 from tunery.records import Conversation
 
 FEWEST_WORDS = 3
@@ -45,7 +46,7 @@ def find_overlap(
     starts = {gram[:FEWEST_WORDS] for by_gram in grams.values() for gram in by_gram}
     found = {}
     for conversation in conversations:
-        row = words("\n".join(message.content for message in conversation.messages))
+        row = words("\n".join(text_of(message) for message in conversation.messages))
         match = _first_match(row, grams, starts)
         if match is not None:
             found[conversation.origin] = match

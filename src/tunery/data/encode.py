@@ -26,7 +26,6 @@ class Encoded:
     """What became of each conversation, in order."""
 
     results: Sequence[Example | Drop]  # an example, or why there is none
-    bad: Sequence[Drop]  # rows without an example: refused by the chat template, or with nothing left to learn
     told: Mapping[str, Sequence[str]]  # what a person should know of some rows, by names in `told.TOLD`: their origins
 
     @property
@@ -70,7 +69,7 @@ def encode_all(
             names.add("eos")
         for name in names:
             told[name].append(conversation.origin)
-    return Encoded(results, [each for each in results if isinstance(each, Drop)], told)
+    return Encoded(results, told)
 
 
 class PlainRenderer:

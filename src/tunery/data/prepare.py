@@ -92,7 +92,8 @@ def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_l
         row_log.sources.append(seen)
         row_log.places.append(rows.place)
         row_log.bad.append(converted.bad)
-        row_log.drops += [*converted.blank, *converted.bad]
+        row_log.drops += [*converted.blank, *converted.unwanted, *converted.bad]
+        row_log.unused |= {f"{source.source}: {what}": count for what, count in converted.unused.items()}
         row_log.notes += converted.notes
         if converted.cut:
             row_log.changed["cut after the last answer"] += converted.cut

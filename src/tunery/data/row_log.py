@@ -26,6 +26,8 @@ class RowLog:
     drops: list[Drop] = field(default_factory=list)  # every row left out
     changed: Counter[str] = field(default_factory=Counter)  # rows altered, by step
     contaminated: dict[str, str] = field(default_factory=dict)  # origin -> task
+    # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
+    unused: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # sentences that a person should read
     # What is told of how rows became tokens, by names in `told.TOLD`: the rows' origins.
     told: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -58,6 +60,7 @@ class RowLog:
             contaminated=self.contaminated,
             notes=tuple(self.notes),
             max_length=max_length,
+            unused=self.unused,
         )
 
 

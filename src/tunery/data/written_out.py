@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from tunery.data.messages import tools_text, with_system
 from tunery.records import Conversation, Message
 
 Part = Literal["tool_calls", "tools", "reasoning"]
@@ -36,7 +37,7 @@ def written_out(conversation: Conversation, keep: Collection[Part] = ()) -> Conv
     if "reasoning" not in keep:
         messages = [_reasoning_written(message) for message in messages]
     if conversation.tools and "tools" not in keep:
-        messages = _tools_written(messages, conversation.tools)
+        messages = with_system(messages, tools_text(conversation.tools))
         conversation = replace(conversation, tools="")
     return replace(conversation, messages=tuple(messages))
 
@@ -92,13 +93,6 @@ def edited(conversation: Conversation, edit: Callable[[str], str]) -> Conversati
         for message in conversation.messages
     )
     return replace(conversation, messages=messages, tools=_edited_json(conversation.tools, edit))
-
-
-def _tools_written(messages: Sequence[Message], tools: str) -> Sequence[Message]:
-    text = f"You can call these tools, described as JSON:\n{tools}"
-    if messages and messages[0].role == "system":
-        return [replace(messages[0], content=f"{text}\n\n{messages[0].content}"), *messages[1:]]
-    return [Message("system", text), *messages]
 
 
 def _calls_written(message: Message) -> Message:

@@ -30,6 +30,7 @@ REPORT = DataReport(
     contaminated={"qa.xlsx[QA]:8": "hellaswag"},
     notes=("A note.",),
     max_length=128,
+    unused={"qa.xlsx: column 'topic'": 1200},
 )
 
 
@@ -54,6 +55,8 @@ def test_the_table_tells_what_became_of_the_rows() -> None:
         "1 at 128 tokens: qa.xlsx[QA]:7",
         "62.5% of all",
         "1 rows with items of hellaswag: qa.xlsx[QA]:8",
+        "not used",
+        "qa.xlsx: column 'topic' (1,200)",
         "A note.",
     ):
         assert part in text
