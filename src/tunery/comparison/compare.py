@@ -85,7 +85,12 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
     full = with_answers(store, best_configurations(entries, options.tested))
     if options.curves:
         full = [*with_curves(store, full[:_CURVES]), *full[_CURVES:]]
-    bare = list(dict.fromkeys(entry.name for entry in full if entry.tasks and not entry.samples))
+    bare, away = _without_samples(store, full)
+    if away:
+        notes.append(
+            f"Samples out of reach: {listed(list(away), 3)}. They were kept, but {next(iter(away.values()))}. Until "
+            "then their scores are compared unpaired, by standard errors."
+        )
     if bare:
         notes.append(
             f"Without samples: {listed(bare, 3)}. Their scores are compared unpaired, by standard errors: only larger "
@@ -95,6 +100,22 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
         notes.append(f"Answers were read of the {len(full)} runs of the best {options.tested} configurations.")
     by_id = {entry.run_id: entry for entry in full}
     return [by_id.get(entry.run_id, entry) for entry in entries], notes
+
+
+def _without_samples(store: Store, entries: Sequence[RunEntry]) -> tuple[list[str], dict[str, str]]:
+    """Names of the runs that keep no answers; and of those that do, out of reach: why, by name."""
+    from tunery.tracking.places import moved
+
+    bare: list[str] = []
+    away: dict[str, str] = {}
+    for entry in entries:
+        if entry.tasks and not entry.samples:
+            told = moved(store, next(iter(entry.locations.values())).artifact_uri)
+            if told is None:
+                bare.append(entry.name)
+            else:
+                away[entry.name] = told
+    return list(dict.fromkeys(bare)), away
 
 
 def _refuse_named_nan(entries: Sequence[RunEntry]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
 from tunery.tracking.base_scores import EXPERIMENT, KEY
 from tunery.tracking.entities import entity_name
+from tunery.tracking.places import moved
 from tunery.tracking.run_facts import artifact
 from tunery.tracking.search import FINISHED, experiments, search_runs
 from tunery.tracking.store import Store, refusals
@@ -100,7 +101,7 @@ class _Answers:
             if base is not None:
                 tasks[task] = _with_base(tasks[task], samples[task], base)
                 base_samples[task] = base
-        notes = (*entry.notes, f"keeps no answers of {', '.join(missing)}") if missing else entry.notes
+        notes = (*entry.notes, *_without_answers(self.store, entry, missing))
         costs = {**entry.costs, **_energy(self.store, entry)}
         return replace(entry, tasks=tasks, samples=samples, base_samples=base_samples, notes=notes, costs=costs)
 
@@ -121,6 +122,14 @@ class _Answers:
         if key not in self._of_bases:
             self._of_bases[key] = _load(self.store, location, score.task, score.metric)
         return self._of_bases[key]
+
+
+def _without_answers(store: Store, entry: RunEntry, missing: Sequence[str]) -> Iterator[str]:
+    """Why tasks have no answers: some runs never kept any, others cannot be reached."""
+    if missing:
+        away = moved(store, entry.locations[missing[0]].artifact_uri)
+        what = f"answers of {', '.join(missing)}"
+        yield f"keeps no {what}" if away is None else f"its {what} are out of reach: {away}"
 
 
 def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:

@@ -11,7 +11,9 @@ from typing import Any
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
 from tunery.errors import Fault, TaskError, TuneryError
-from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
+from tunery.evaluation.few_shot import FEW_SHOT_SEED
+from tunery.evaluation.items import Leaf
+from tunery.evaluation.prompts import compiled_once
 from tunery.evaluation.task_files import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
 from tunery.evaluation.task_manager import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
 from tunery.records import TaskSettings
@@ -114,11 +116,13 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     groups = {name: group for found in loaded for name, group in found["groups"].items()}
     members = {name: tuple(found["tasks"]) for name, found in zip(evaluation.tasks, loaded, strict=True)}
     members |= {name: tuple(task.task_name for task in group.get_all_tasks()) for name, group in groups.items()}
+    with compiled_once():
+        settings = _settings(leaves, members, groups, own, evaluation, chat_template)
     parts = {name: [leaves[leaf] for leaf in members.get(name, (name,))] for name in (*leaves, *members)}
     return Tasks(
         names=tuple(evaluation.tasks),
         chat_template=chat_template,
-        settings=_settings(leaves, members, groups, own, evaluation, chat_template),
+        settings=settings,
         primary={
             name: _primary(name, found, groups.get(name), evaluation.primary.get(name)) for name, found in parts.items()
         },
@@ -177,11 +181,12 @@ def _settings(
     settings = {
         name: TaskSettings(
             task=name,
-            version=task_version(leaf.task, own.get(name)),
+            version=task_version(leaf.task, own.get(name), guarded=leaf.few_shot.replaced > 0),
             few_shot=leaf.task.get_config("num_fewshot") or 0,
             limit=evaluation.limit,
             chat_template=chat_template,
-            prompt=prompt_digest(leaf.task.dump_config()),
+            # lm-eval's own results are of other prompts where it showed items their own answers.
+            prompt=prompt_digest(leaf.task.dump_config()) + ("-guarded" if leaf.few_shot.replaced else ""),
         )
         for name, leaf in leaves.items()
     }

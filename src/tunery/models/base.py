@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.model import BaseConfig
-from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError
+from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError, first_line
 from tunery.models.chat_template import settle_template, settle_tokenizer, template_hash
 from tunery.models.device import resolve_device, resolve_dtype
 from tunery.models.files import positions, read_config
@@ -183,7 +183,4 @@ def _settle_weights(model: Any, base: BaseConfig, device: str, dtype: torch.dtyp
 
 
 def _first_line(error: BaseException) -> str:
-    first, *more = (str(error).strip() or type(error).__name__).splitlines()
-    if first.endswith(":") and more:  # huggingface_hub says below which value it was
-        first = f"{first} {more[0].strip()}"
-    return first.rstrip(".")
+    return first_line(error).rstrip(".")

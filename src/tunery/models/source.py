@@ -10,7 +10,7 @@ from typing import Any
 from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault
-from tunery.models.files import check_names, check_remote_code, content_hash, license_of, read_config
+from tunery.models.files import check_names, check_remote_code, check_stored_bits, content_hash, license_of, read_config
 
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).parent
@@ -89,7 +89,9 @@ def _builtin(model: str) -> Path:
 
 def _check_folder(base: BaseConfig, folder: Path) -> None:
     check_names(base.model, {path.name for path in folder.iterdir() if path.is_file()})
-    check_remote_code(base.model, read_config(base.model, folder), base.trust_remote_code)
+    config = read_config(base.model, folder)
+    check_remote_code(base.model, config, base.trust_remote_code)
+    check_stored_bits(base.model, config, base.quantization)
 
 
 def check_hub(base: BaseConfig) -> str | None:

@@ -31,6 +31,12 @@ class Loaded:
     model: Any  # what is trained or scored: the base's own model, or the same with an adapter on it
     data: PreparedData | None = None  # rows as tokens; None for an evaluation, which reads none
     adapter: AdapterFacts | None = None  # what the adapter matched; None where none was attached for training
+    own_tokenizer: Any = None  # of a model that has other tokens than its base
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, which is the base's unless tokens were added."""
+        return self.base.tokenizer if self.own_tokenizer is None else self.own_tokenizer
 
     @property
     def rows(self) -> PreparedData:

@@ -13,6 +13,7 @@ from tunery.errors import Fault, RefError, TrackingError
 from tunery.records import BaseIdentity
 from tunery.tracking.flavor import flavor
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
+from tunery.tracking.places import moved
 from tunery.tracking.redact import first_line, redact
 from tunery.tracking.run import Tracker
 from tunery.tracking.search import recent_runs
@@ -169,10 +170,26 @@ def download(ref: ModelRef, folder: Path, store: Store) -> Path:
     try:
         place = Path(download_artifacts(artifact_uri=ref.uri, dst_path=str(folder), tracking_uri=store.uri))
     except (MlflowException, OSError) as error:
-        raise RefError(ref.ref, f"its files cannot be read ({redact(str(error)).strip()}). Train it again.") from error
+        raise gone(ref, store, redact(str(error)).strip()) from error
     if not (place / "MLmodel").is_file():
-        raise RefError(ref.ref, "its files are gone from the artifact store. Train it again.")
+        raise gone(ref, store)
     return place
+
+
+def gone(ref: ModelRef, store: Store, reason: str = "", advice: str = "Train it again.") -> RefError:
+    """What to say of files that are not where the store has them.
+
+    Args:
+        reason: Why they cannot be read; empty: they are not there.
+        advice: What to do, unless their folder was moved.
+    """
+    model = store.found(store.client.get_logged_model, ref.model_id)
+    place = str(model.artifact_location) if model is not None else ""
+    away = moved(store, place, was_kept=True)
+    if away is not None:
+        return RefError(ref.ref, f"its files cannot be reached: {away}")
+    told = f"cannot be read ({reason})" if reason else "are gone from the artifact store"
+    return RefError(ref.ref, f"its files {told}: {redact(place)}. {advice}")
 
 
 def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:

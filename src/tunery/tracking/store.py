@@ -80,7 +80,7 @@ class Store:
                     found = self.client.get_experiment_by_name(wanted)
         if found is None or found.lifecycle_stage == "deleted":
             restore = f"mlflow experiments restore -x {found.experiment_id if found else '<id>'}"
-            told = f"the experiment {wanted!r} was deleted. Restore it ({restore}) or choose another name."
+            told = f"the experiment {wanted!r} was deleted. Restore it: {restore}"
             raise TrackingError(redact(self.uri), told)
         return str(found.experiment_id)
 

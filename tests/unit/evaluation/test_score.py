@@ -380,16 +380,46 @@ def gradients(model: Any) -> list[torch.Tensor]:
 # ---- what goes wrong
 
 
-def test_a_model_that_gives_no_numbers_has_no_score(load: Any, model: Any, tokenizer: Any) -> None:
-    """lm-eval takes the first of options that are all NaN for the answer: 20 % right."""
+def give_no_numbers(model: Any) -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    tasks, evaluation = load("many", batch_size=4)
+
+
+@pytest.mark.parametrize("name", ["many", "next_word", "whole_text"])
+def test_a_model_that_gives_no_numbers_has_no_score(load: Any, model: Any, tokenizer: Any, name: str) -> None:
+    """lm-eval takes the first of options that are all NaN for the answer: 20 % right."""
+    give_no_numbers(model)
+    tasks, evaluation = load(name, batch_size=4)
     with pytest.raises(
-        NonFiniteScore, match=r"many: \d+ of \d+ log-likelihoods are NaN, but must be numbers"
+        NonFiniteScore, match=rf"{name}: log-likelihoods of (\d+) of \1 items \(the first is 1, '.*'\) are not finite"
     ) as failed:
         score_model(model, tokenizer, tasks, evaluation)
     assert failed.value.failure == "nan"
+    assert "base.dtype: float32" in str(failed.value)
+
+
+def test_a_model_that_gives_no_numbers_writes_no_answers(load: Any, model: Any, tokenizer: Any) -> None:
+    """Greedy decoding of NaN writes one token over and over."""
+    give_no_numbers(model)
+    tasks, evaluation = load("writing", batch_size=4)
+    with pytest.raises(NonFiniteScore, match=r"generating: logits after '.*Answer:' are not finite"):
+        score_model(model, tokenizer, tasks, evaluation)
+
+
+def test_one_item_that_overflows_is_named(load: Any, model: Any, tokenizer: Any) -> None:
+    from tunery.evaluation.lm import Scorer
+
+    tasks, _ = load("many", batch_size=4, few_shot=0)
+    scorer = Scorer(model, tokenizer, 4, {}, False)
+    answers = scorer._loglikelihood
+    scorer._loglikelihood = lambda some: [  # type: ignore[method-assign]
+        (float("-inf"), False) if one.doc_id == 4 else answer for one, answer in zip(some, answers(some), strict=True)
+    ]
+    leaf = tasks.leaves["many"]
+    leaf.build(None, "plain")
+    requests = [request for some in leaf._requests.values() for request in some]
+    with pytest.raises(NonFiniteScore, match=r"many: log-likelihoods of 1 of 30 items \(the first is 5, '.*house 4"):
+        scorer.loglikelihood(requests)
 
 
 @pytest.mark.parametrize(

@@ -220,9 +220,6 @@ def test_an_item_that_occurs_twice_has_two_names(tmp_path: Path, write_task: Wri
     assert second == f"{first}-2"
 
 
-def test_too_few_examples_are_found_out_before_scoring_or_named(load: Any, tokenizer: Any, model: Any) -> None:
-    from tunery.evaluation.score import score_model
-
-    tasks, evaluation = load("many", few_shot=50)
-    with pytest.raises(TaskError, match="many: its requests cannot be built"):
-        score_model(model, tokenizer, tasks, evaluation)
+def test_too_few_examples_are_found_out_when_tasks_are_loaded(load: Any) -> None:
+    with pytest.raises(TaskError, match="many: its examples cannot be drawn: Sample larger than population"):
+        load("many", few_shot=50)

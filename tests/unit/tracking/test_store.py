@@ -53,7 +53,9 @@ def test_a_relative_database_stays_the_same_after_a_change_of_folder(
 
 def test_a_deleted_experiment_is_told_with_the_way_back(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id())
-    with pytest.raises(TrackingError, match=r"quickstart' was deleted\. Restore it \(mlflow experiments restore"):
+    with pytest.raises(
+        TrackingError, match=r"quickstart' was deleted\. Restore it: mlflow experiments restore -x \d+$"
+    ):
         store.experiment_id()
 
 
