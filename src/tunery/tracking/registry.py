@@ -57,7 +57,6 @@ def log_adapter(
     project_folder: Path,
     method: str = "lora",
     template: Literal["chat", "plain"] = "chat",
-    max_new_tokens: int = 256,
     step: int = 0,
 ) -> ModelRef:
     """Log an adapter folder (or, for method full, a folder of whole weights) as a model of the run.
@@ -82,7 +81,7 @@ def log_adapter(
     places = (project_folder / base.model, Path.cwd() / base.model, Path(base.model).expanduser())
     local = None if base.model.startswith("builtin:") else next((place for place in places if place.is_dir()), None)
     base_folder = str(local.resolve()) if local else None
-    facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template, max_new_tokens)
+    facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template)
     named = ("model", "revision", "quantization", "dtype", "compute_dtype", "chat_template")
     params = {**{f"base.{key}": str(getattr(identity, key)) for key in named}, "method": method}
     tracker.flush()

@@ -42,8 +42,9 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     """One row a configuration: its place, its score and each task's beside the base's, costs, and its runs.
 
     Columns of a task carry the names that runs have in MLflow: `<task>/<metric>`, `base/<task>/<metric>`,
-    `delta/<task>/<metric>`, with `_stderr`, `_low`, `_high`, `_p` (corrected) where they are known. Configurations
-    that were set apart follow with their `reason` and a place on their own board; runs that cannot be ranked come last.
+    `delta/<task>/<metric>`, with `_stderr`, `_low`, `_high`, `_p` (corrected) where they are known, and `_majority`,
+    the score of one answer to all items. Configurations that were set apart follow with their `reason` and a place on
+    their own board; runs that cannot be ranked come last.
     """
     rows = [_row(one, board, number) for number, board in enumerate(comparison.boards) for one in board.contenders]
     rows += [
@@ -79,6 +80,7 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
         key = f"{task}/{found.metric}"
         facts |= {**_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta}
         facts |= _bounds(f"delta/{key}", found)
+        facts |= {f"{key}_majority": found.answers.majority_score} if found.answers else {}
     rate = one.win_rate
     facts |= {} if rate is None else {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
     run_ids = " ".join(run.run_id for run in one.runs)

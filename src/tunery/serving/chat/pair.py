@@ -137,7 +137,7 @@ class AnswerPair:
     base: Writer
     tuned: Writer
     identity: BaseIdentity  # the base model
-    max_tokens: int  # the default length of an answer
+    max_tokens: int = Sampling.max_tokens  # the default length of an answer
 
     @property
     def name(self) -> str:
@@ -180,6 +180,4 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
     base = Writer(rebuilt.model, tokenizer, template, adapter_off)
     if apart is not None:
         base = Writer(apart.model, apart.tokenizer, template)
-    return AnswerPair(
-        found, project_of(store, found), base, tuned, rebuilt.facts.identity, rebuilt.facts.max_new_tokens
-    )
+    return AnswerPair(found, project_of(store, found), base, tuned, rebuilt.facts.identity)
