@@ -32,7 +32,6 @@ _LATEX = {
 _NARROWEST_NAME = 16
 _MOST_ROWS = 25  # of a table in a terminal
 _PADDING = 2  # columns of the terminal beside each of the table's
-_PIXELS_PER_INCH = 100  # of a picture on the page
 
 
 # ---- pandas
@@ -213,17 +212,17 @@ def page(comparison: Comparison, figures: Mapping[str, Figure], notes: Sequence[
         conclusions=conclusions(comparison),
         confidence=f"{comparison.confidence:.0%}",
         tables=parts(comparison),
-        pictures=[(name, *_picture(figure)) for name, figure in figures.items()],
+        pictures=[(name, _picture(figure)) for name, figure in figures.items()],
         notes=notes,
     )
     return f"{text}\n"
 
 
-def _picture(figure: Figure) -> tuple[int, str]:
-    """Its width in pixels, and the SVG in base 64: the same bytes every time, with no date and no random ids."""
+def _picture(figure: Figure) -> str:
+    """The SVG in base 64, as wide as its place on the page: the same bytes every time, no date and no random ids."""
     import matplotlib as mpl
 
     written = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "tunery"}):
         figure.savefig(written, format="svg", metadata={"Date": None})
-    return round(figure.get_figwidth() * _PIXELS_PER_INCH), base64.b64encode(written.getvalue()).decode()
+    return base64.b64encode(written.getvalue()).decode()

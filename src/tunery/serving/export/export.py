@@ -142,9 +142,16 @@ def _fill(source: ExportedModel, request: ExportRequest, observer: Observer, pla
     else:
         _write_adapter(source, request, place)
     (place / MARK).write_text(json.dumps({"ref": source.ref.ref, "to": request.to, "tunery": __version__}) + "\n")
-    for file in place.rglob("*"):
-        if file.is_file():
-            file.chmod(0o644)  # safetensors lets only the owner read, but a server may run as another user
+    open_to_all(place)
+
+
+def open_to_all(folder: Path) -> None:
+    """Let other users read a folder and all in it: a server may run as one of them.
+
+    A copy of a temporary folder, and files that safetensors writes, are their owner's alone.
+    """
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _write_adapter(source: ExportedModel, request: ExportRequest, place: Path) -> None:

@@ -125,6 +125,13 @@ def test_a_missing_error_is_left_out_rather_than_zero(record: RunRecord) -> None
     assert with_error(alike, "acc") == "1.0000", "equal answers do not prove that the next one is equal"
 
 
+def test_the_running_mean_lies_on_a_falling_loss() -> None:
+    history = [StepMetrics(step, {"train/loss": 10.0 - 0.1 * step}) for step in range(1, 41)]
+    losses, mean = loss_plot(history, 40).axes[0].lines[:2]
+    inside = slice(5, 35)  # near the ends there are points on one side alone
+    assert mean.get_ydata()[inside] == pytest.approx(losses.get_ydata()[inside])
+
+
 def test_the_loss_plot_shows_both_losses(record: RunRecord) -> None:
     assert record.trained is not None
     labels = {line.get_label() for line in loss_plot(record.trained.history, 40).axes[0].lines}
