@@ -80,13 +80,14 @@ class GgufFile:
         return self._part("config", self._write_config)
 
     def tokenizer(self) -> Path:
-        """A folder with the tokenizer, the special tokens and the chat template, if the file has one.
+        """A folder with config.json, the tokenizer, the special tokens and the chat template, if the file has one.
 
         Raises:
             BaseModelError: If transformers would cut text into other tokens than the model was trained on.
             StorageError: If the cache cannot be written.
         """
-        return self._part("tokenizer", self._write_tokenizer)
+        config = self.config()
+        return self._part("tokenizer", lambda place: self._write_tokenizer(place, config))
 
     def weights(self, dtype: torch.dtype) -> Path:
         """A folder with config.json and the dequantised weights in this type.
@@ -141,9 +142,10 @@ class GgufFile:
         gguf_checks.check_settings(self.model, self.metadata, config)
         config.save_pretrained(place)
 
-    def _write_tokenizer(self, place: Path) -> None:
+    def _write_tokenizer(self, place: Path, config: Path) -> None:
         from transformers import AutoTokenizer
 
+        shutil.copy2(config / "config.json", place)  # it says how long a text the model takes
         tokenizer = AutoTokenizer.from_pretrained(self.path.parent, gguf_file=self.path.name)
         gguf_checks.check_tokenizer(self.model, self.path, tokenizer)
         # transformers leaves it at 1e30.
