@@ -90,6 +90,10 @@ class TrackingError(InputError):
     """The MLflow store does not answer, or refuses the request."""
 
 
+class StoreAway(TrackingError):
+    """The MLflow store does not answer now; it may soon."""
+
+
 class StorageError(InputError):
     """The disk is full or cannot be written."""
 

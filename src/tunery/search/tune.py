@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Interrupted, RunStopped
+from tunery.errors import ConfigError, Interrupted, RunStopped, StoreAway
 from tunery.records import StudyRecord
 from tunery.runs.train import check_project
 from tunery.search.checks import check_search, total_faults
@@ -124,7 +124,7 @@ def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Ex
             raise _StudyStopped(study.study_name, error) from error
         raise
     finally:
-        with suppress(*storage.unreachable_errors()):  # must not hide why the study ends
+        with suppress(StoreAway, *storage.unreachable_errors()):  # must not hide why the study ends
             if session.one_host:
                 _requeue_abandoned(session, died=False)  # if a second Ctrl-C left no time to
             end_abandoned_runs(storage.related_studies(study), session.store, session.parent, one_host=session.one_host)
