@@ -15,7 +15,7 @@ _LONGEST_COLLECTION = 4000
 _QUOTED = re.compile(r"""[rbfuRBFU]{0,2}(?P<quote>\\*(?:\"{3}|'{3}|["'`]))""")
 # Further texts of the same value: joined without a sign, "a" + "b", or "a" if b else "c".
 _GOES_ON = re.compile(
-    r"""(?:\s|\n[+\- ])*(?:\+\s*(?:\n[+\- ]?\s*)?|\bor\s+|\bif\b[^\n"']{0,80}?\belse\s+)?(?=[rbfuRBFU]{0,2}["'])"""
+    r"""[ \t]*+(?:\\\n[+\- ]?\s*)?(?:\+(?:\n[+\-]|\s)*+|\bor\s+|\bif\b[^\n"']{0,80}?\belse\s+)?(?=\w{0,2}["'])"""
 )
 # Calls whose first argument is the value: SecretStr("..."), Field(default="...").
 _WRAPPED = re.compile(

@@ -19,9 +19,9 @@ _SIGN = re.compile(
 _COMMA = re.compile(r"""\\*["'],\s*(?=[rbfuRBFU]{0,2}\\*["'](?!-))""")
 _BEFORE_PAIR = re.compile(r"""\(\s*(?:[\w.]+\s*,\s*)?\\*["']$""")
 # A value that stands later: option("--token", default="..."), variable "token" { default = "..." }.
-_DEFAULT = re.compile(r"""\\*["'](?:\s*\{(?:\s|\n[+\- ])*|[^()\n]{0,200}?,\s*)default\s*=\s*""")
+_DEFAULT = re.compile(r"""\\*["'](?:\s*\{(?:\n[+\-]|\s)*+|[^()\n]{0,200}?,\s*)default\s*=\s*""")
 # {"name": "TOKEN", "value": "..."}, in YAML on two lines, in XML as attributes.
-_ENTRY = re.compile(r"""\\*["']?,?(?:\s|\n[+\- ])*\\*["']?value\\*["']?\s*[:=]\s*""", re.IGNORECASE)
+_ENTRY = re.compile(r"""\\*["']?,?(?:\n[+\-]|\s)*+\\*["']?value\\*["']?\s*[:=]\s*""", re.IGNORECASE)
 _BEFORE_ENTRY = re.compile(r"""\b(?:name|key)\\*["']?\s*[:=]\s*\\*["']?$""", re.IGNORECASE)
 _BEFORE_WORD = re.compile(r"[+\- ]?\s*(?:ENV|ARG|setenv|setx|set(?: -\w+)*)\s+")  # NAME value, without a sign
 

@@ -73,5 +73,5 @@ def test_a_folder_without_a_store_gets_none(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_used_is_shown_and_then_ends_the_command(tmp_path: Path) -> None:
     stream = io.StringIO()
     with pytest.raises(TrackingError):
-        doctor(Terminal(Console(file=stream, width=300)), tracking_uri="file:///nowhere")
+        doctor(Terminal(Console(file=stream, width=500)), tracking_uri="file:///nowhere")
     assert "MLflow no longer writes runs to plain folders" in stream.getvalue()
