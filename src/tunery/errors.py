@@ -128,14 +128,20 @@ class NonFiniteLoss(RunStopped):
 
 
 class NonFiniteScore(RunStopped):
-    """Log-likelihoods of a task's options are NaN, of which lm-eval would take the first option for the answer."""
+    """Log-likelihoods or logits are NaN or infinite. lm-eval would take the first option for the answer.
+
+    Args:
+        where: The task, or what was done.
+        what: Which numbers, of which item.
+    """
 
     failure = "nan"
 
-    def __init__(self, task: str, count: int, options: int) -> None:
+    def __init__(self, where: str, what: str) -> None:
         super().__init__(
-            f"{task}: {count} of {options} log-likelihoods are NaN, but must be numbers: the model's weights or its "
-            "arithmetic overflow. Use base.dtype: float32, or train with a lower training.learning_rate."
+            f"{where}: {what} are not finite, but must be numbers: the model's arithmetic or its weights overflow "
+            "(float16 ends at 65,504). Use base.dtype: float32, or bfloat16 on a GPU; if that gives none either, the "
+            "weights are damaged: get them anew, or train with a lower training.learning_rate."
         )
 
 
@@ -190,5 +196,9 @@ class Interrupted(RunStopped):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, or the name of its class if it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of a library's message, or the name of its class if it has none.
+
+    A line that ends in a colon only announces the reason: the next one follows it.
+    """
+    first, *more = (str(error).strip() or type(error).__name__).splitlines()
+    return f"{first} {more[0].strip()}" if first.endswith(":") and more else first

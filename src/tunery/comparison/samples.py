@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
+from tunery.evaluation.answers import chosen_answers, columns_read
 from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
 from tunery.tracking.base_scores import EXPERIMENT, KEY
 from tunery.tracking.entities import entity_name
+from tunery.tracking.places import moved
 from tunery.tracking.run_facts import artifact
 from tunery.tracking.search import FINISHED, experiments, search_runs
 from tunery.tracking.store import Store, refusals
@@ -100,7 +102,7 @@ class _Answers:
             if base is not None:
                 tasks[task] = _with_base(tasks[task], samples[task], base)
                 base_samples[task] = base
-        notes = (*entry.notes, f"keeps no answers of {', '.join(missing)}") if missing else entry.notes
+        notes = (*entry.notes, *_without_answers(self.store, entry, missing))
         costs = {**entry.costs, **_energy(self.store, entry)}
         return replace(entry, tasks=tasks, samples=samples, base_samples=base_samples, notes=notes, costs=costs)
 
@@ -123,6 +125,14 @@ class _Answers:
         return self._of_bases[key]
 
 
+def _without_answers(store: Store, entry: RunEntry, missing: Sequence[str]) -> Iterator[str]:
+    """Why tasks have no answers: some runs never kept any, others cannot be reached."""
+    if missing:
+        away = moved(store, entry.locations[missing[0]].artifact_uri)
+        what = f"answers of {', '.join(missing)}"
+        yield f"keeps no {what}" if away is None else f"its {what} are out of reach: {away}"
+
+
 def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd.DataFrame | None:
     """Only what a test needs: of 20,000 items, the texts would take most of the memory."""
     import pandas as pd
@@ -134,10 +144,14 @@ def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd
             there = parquet.read_schema(path).names
             if "item_id" not in there or metric not in there:
                 return None
-            columns = [column for column in ("item_id", "split", "task", "passage", metric) if column in there]
-            frame = pd.read_parquet(path, columns=columns)
+            wanted = ("item_id", "split", "task", "passage", metric)
+            columns = [column for column in wanted if column in there]
+            texts = [column for column in columns_read(metric) if column in there]
+            frame = pd.read_parquet(path, columns=[*columns, *texts])
     except (OSError, ValueError):
         return None  # gone, cut off, or never there: the scores are compared without their items
+    answers = chosen_answers(frame, metric)
+    frame = frame[columns] if answers is None else frame[columns].join(answers)
     if "task" in frame and frame["task"].nunique() < 2:
         frame = frame.drop(columns="task")
     if "passage" in frame:  # of a group, some of whose tasks have none

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tunery.config.data import CleanConfig
 from tunery.data.markup import strip_markup
-from tunery.records import Conversation, Drop
+from tunery.records import Conversation, Drop, Message
 
 
 @dataclass
@@ -38,19 +38,26 @@ def clean(conversations: Sequence[Conversation], config: CleanConfig) -> Cleaned
 
 
 def folded_text(conversation: Conversation) -> str:
-    """The text by which two rows are the same: roles and contents, case and white space folded."""
-    return "\n".join(
-        f"{message.role}: {' '.join(message.content.split()).casefold()}" for message in conversation.messages
-    )
+    """The text by which two rows are the same: roles, all that is said, and tools, case and white space folded."""
+    said = [f"{message.role}: {' '.join(text_of(message).split()).casefold()}" for message in conversation.messages]
+    return "\n".join([*said, *filter(None, [" ".join(conversation.tools.split()).casefold()])])
+
+
+def text_of(message: Message) -> str:
+    """All that a message says: reasoning, content, calls of tools."""
+    return "\n".join(filter(None, [message.reasoning, message.content, *message.tool_calls]))
 
 
 def _rewrite(result: Cleaned, step: str, edit: Callable[[str], str]) -> None:
     judged: list[tuple[Conversation, str | None]] = []
     result.changed[step] = 0
     for before in result.conversations:
-        messages = tuple(replace(message, content=edit(message.content)) for message in before.messages)
+        messages = tuple(
+            replace(message, content=edit(message.content), reasoning=edit(message.reasoning))
+            for message in before.messages
+        )
         result.changed[step] += messages != before.messages
-        blank = next((message.role for message in messages if not message.content.strip()), None)
+        blank = next((each.role for each in messages if not each.content.strip() and not each.tool_calls), None)
         fault = f"nothing left of a turn of {blank} after {step}" if blank else None
         judged.append((replace(before, messages=messages), fault))
     _filter(result, judged)
@@ -68,7 +75,7 @@ def _filter(result: Cleaned, judged: Iterable[tuple[Conversation, str | None]]) 
 
 
 def _length_fault(conversation: Conversation, config: CleanConfig) -> str | None:
-    characters = sum(len(message.content) for message in conversation.messages)
+    characters = sum(len(text_of(message)) for message in conversation.messages)
     if characters < config.min_characters:
         return f"{characters} characters, under clean.min_characters"
     if config.max_characters is not None and characters > config.max_characters:
@@ -108,5 +115,5 @@ def _near_duplicates(
 
 
 def _shingles(conversation: Conversation) -> frozenset[str]:
-    words = [word for message in conversation.messages for word in message.content.casefold().split()]
+    words = [word for message in conversation.messages for word in text_of(message).casefold().split()]
     return frozenset(" ".join(words[start : start + 5]) for start in range(max(len(words) - 5, 0) + 1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunery.config.data import DataConfig
 from tunery.data.chat_renderer import FOLDED, ChatRenderer, Rendered, Span, TemplateRefuses
 from tunery.data.tokens import Tokeniser, Tokens
+from tunery.data.written_out import written_out
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, Drop, Example, Message
 
@@ -57,7 +58,9 @@ def encode_all(
     if finish.eos_added and data.template != "plain":
         rows = f"{finish.eos_added} rows"
         notes.append(f"The chat template does not end the last turn: the eos token was added to {rows}.")
-    if shielded := sum(tokenise.has_shield(tokenise.shield(conversation.messages)) for conversation in conversations):
+    if shielded := sum(
+        tokenise.has_shield(tokenise.shield(written_out(conversation).messages)) for conversation in conversations
+    ):
         notes.append(f"{shielded} rows hold the text of a special token; it is encoded as ordinary text.")
     return Encoded(results, [each for each in rendered if isinstance(each, Drop)], notes)
 
@@ -86,7 +89,7 @@ class PlainRenderer:
 
 def _render(conversation: Conversation, renderer: PlainRenderer | ChatRenderer, tokenise: Tokeniser) -> Rendered | Drop:
     try:
-        return renderer.render(tokenise.shield(conversation.messages))
+        return renderer.render(tokenise.shield(written_out(conversation).messages))
     except TemplateRefuses as error:
         return Drop(conversation.origin, str(error))
 

@@ -1,22 +1,36 @@
-"""The rows of a source become conversations: one converter a format, from a row's values to messages."""
+"""The rows of a source become conversations: one reader a format, from a row's values to its turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunery.config.data import SourceConfig
 from tunery.config.fields import nearest
-from tunery.data.detect import detect, first_value, kind_of_dialogue, suggest
-from tunery.data.messages import UnusableRow, dialogue, finished, read_turns, text_of, tools_text, with_system
+from tunery.data.beside import completed
+from tunery.data.detect import (
+    COMPLETION,
+    INPUT,
+    INSTRUCTION,
+    OUTPUT,
+    PROMPT,
+    Detected,
+    ends_with_question,
+    format_of,
+    suggest,
+)
+from tunery.data.fields import CHOSEN, Fields, UnusableRow, flag, spelled
+from tunery.data.messages import alternating, dialogue, finished, read_turns, text_of, turns_in
+from tunery.data.preferences import label_column
 from tunery.data.prompt_template import PromptTemplate, parse_template
 from tunery.data.rows import Rows, is_blank
+from tunery.data.unread import Unread
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Drop, Message
+from tunery.records import Conversation, Drop
 
-_Convert = Callable[[Mapping[str, Any]], Sequence[Message]]
-"""Raises UnusableRow with the reason when a row cannot be used."""
+_Turns = Callable[[Fields], Sequence[Any]]
+"""A row's turns, as objects with role and content; raises UnusableRow with the reason when there are none."""
 
 
 @dataclass(frozen=True)
@@ -27,136 +41,137 @@ class Converted:
     conversations: Sequence[Conversation]  # one a usable row
     bad: Sequence[Drop]  # rows that cannot be used, those that could not be read among them
     blank: Sequence[Drop]  # rows without any value
+    unwanted: Sequence[Drop] = ()  # rows that say themselves that their answer is not wanted
     cut: int = 0  # rows that went on after the last answer; what followed it was left out
+    unused: Mapping[str, int] = field(default_factory=dict)  # columns and keys of turns that nobody read -> how often
     notes: Sequence[str] = ()  # what was detected, and anything else that a person should read
 
 
 def to_conversations(rows: Rows, source: SourceConfig, index: int) -> Converted:
     """Turn the rows of a source, the project's `index`-th, into conversations.
 
+    Where `source.columns` names columns, these are read and no others; else also system text, tools, history, reasoning
+    and labels of preferences, in whatever format.
+
     Raises:
-        DataError: When the format cannot be detected or needs columns that are not there.
+        DataError: When the format cannot be detected or needs columns that are not there, or the rows are preferences.
     """
     if not rows.rows:
         return Converted(source.format, [], rows.unreadable, rows.blank)
-    notes = []
-    name: str = source.format if source.columns is None else "columns"
-    if source.format not in ("auto", name):
-        fault = Fault("format", "columns or auto when columns are given", source.format, "Leave one of them out.")
-        raise DataError(source.source, fault)
-    if name == "auto":
-        name, seen = detect(rows)
-        notes.append(seen)
-    convert = _converter(name, rows, source)
-    conversations, bad, cut = [], list(rows.unreadable), 0
+    found = format_of(rows, source)
+    turns_of = _reader(found, rows, source)
+    label = label_column(rows) if source.columns is None else None
+    unread = Unread()
+    conversations, bad, unwanted, cut = [], list(rows.unreadable), [], 0
     for row in rows.rows:
+        fields = Fields(row.values)
+        if label and flag(fields.get(label)) is False:
+            unwanted.append(Drop(row.origin, f"{label} is false: not a wanted answer"))
+            continue
         try:
-            messages = convert(row.values)
-            kept = finished(messages)
+            messages, tools = list(read_turns(turns_of(fields), unread.turn_keys)), ""
+            if source.columns is None:
+                messages, tools = completed(messages, fields, unread.turn_keys)
+            kept = finished(messages, tools)
         except UnusableRow as error:
             bad.append(Drop(row.origin, str(error)))
         else:
             cut += len(kept) < len(messages)
-            conversations.append(Conversation(kept, row.origin, index))
+            conversations.append(Conversation(kept, row.origin, index, tools))
+            unread.columns.update(fields.unread())
+    notes = [*rows.notes, *found.notes, *_notes(rows, source, label, unwanted, unread)]
+    return Converted(found.format, conversations, bad, rows.blank, unwanted, cut, unread.counts(), notes)
+
+
+def _notes(
+    rows: Rows, source: SourceConfig, label: str | None, unwanted: Sequence[Drop], unread: Unread
+) -> Iterator[str]:
+    if label:
+        marked = f"{len(unwanted)} of {len(rows.rows)} rows, where it is false, are not learned."
+        yield f"{rows.source}: column {label!r} says which answers are wanted: {marked}"
     # A template may name an optional column; rows that leave it blank are counted in a note.
     for column in parse_template(source.prompt_template or "").columns:
         if blank := sum(is_blank(row.values.get(column)) for row in rows.rows):
             counted = f"{blank} of {len(rows.rows)} rows have nothing in {column!r} for the prompt template."
-            notes.append(f"{rows.source}: {counted}")
-    return Converted(name, conversations, bad, rows.blank, cut, notes)
+            yield f"{rows.source}: {counted}"
+    yield from (f"{rows.source}: {sentence}" for sentence in unread.warnings())
 
 
-def _converter(name: str, rows: Rows, source: SourceConfig) -> _Convert:
-    if name == "columns":
-        return _columns(rows, source)
-    if name in ("alpaca", "prompt-completion"):
-        needed = ("instruction", "output") if name == "alpaca" else ("prompt", "completion")
-        if not set(needed) <= set(rows.columns):
-            rule = f"needs the columns {', '.join(needed)}; the columns are {', '.join(rows.columns)}"
-            raise DataError(rows.source, Fault(f"format {name}", rule, advice=suggest(rows.columns)))
-        return _alpaca if name == "alpaca" else _prompt_completion
-    return _turns(name, _dialogue_column(name, rows))
+# ---- one reader a format
 
 
-def _dialogue_column(name: str, rows: Rows) -> str:
-    """The column that holds the turns: the usual one, or the first whose values are turns of this kind."""
-    usual = "messages" if name == "messages" else "conversations"
-    if usual in rows.columns:
-        return usual
-    for column in rows.columns:
-        if kind_of_dialogue(first_value(rows.rows, column))[0] == name:
-            return column
-    rule = f"needs a column {usual!r} with a list of turns; the columns are {', '.join(rows.columns)}"
-    raise DataError(rows.source, Fault(f"format {name}", rule))
+def _reader(found: Detected, rows: Rows, source: SourceConfig) -> _Turns:
+    if found.columns:
+        return _columns(found.columns, rows, source)
+    # Pairs of preferences are taken only where the project names the format: then the chosen answer is meant.
+    chosen = CHOSEN if source.format != "auto" else ()
+    if found.turns:
+        return _turns(found, chosen)
+    prompts, answers = ((INSTRUCTION, INPUT), OUTPUT) if found.format == "alpaca" else ((PROMPT,), COMPLETION)
+    answers = (*answers, *chosen)
+    if not (spelled(rows.columns, prompts[0]) and spelled(rows.columns, answers)):
+        needed = f"needs the columns {prompts[0][0]}, {answers[0]}; the columns are {', '.join(rows.columns)}"
+        raise DataError(rows.source, Fault(f"format {found.format}", needed, advice=suggest(rows.columns)))
+
+    def turns_of(row: Fields) -> Sequence[Any]:
+        """The prompt's parts with a blank line between, or the turns that it is, and the answer."""
+        parts = [part for names in prompts if (part := row.find(names)) is not None]
+        prompt = parts[0] if len(parts) == 1 else "\n\n".join(text_of(part, "prompt") for part in parts)
+        return _pair(prompt, row.find(answers))
+
+    return turns_of
 
 
-def _turns(name: str, column: str) -> _Convert:
-    def convert(values: Mapping[str, Any]) -> Sequence[Message]:
-        """A row's turns as messages, its system message and tools first; UnusableRow if the column holds no turns."""
-        turns = dialogue(values.get(column), column)
-        if name == "lima":
-            speakers = ("user", "assistant")
-            turns = [{"role": speakers[n % 2], "content": turn} for n, turn in enumerate(turns)]
-            return list(read_turns(turns, "role", "content"))
-        if name == "messages":
-            return with_system(list(read_turns(turns, "role", "content")), tools_text(values.get("tools")))
-        messages = list(read_turns(turns, "from", "value"))
-        return with_system(messages, text_of(values.get("system"), "system"), tools_text(values.get("tools")))
+def _turns(found: Detected, chosen: Sequence[str]) -> _Turns:
+    def turns_of(row: Fields) -> Sequence[Any]:
+        """The turns of a column, and the chosen answer where they end before it."""
+        turns = dialogue(row.get(found.turns), found.turns)
+        turns = alternating(turns) if found.format == "lima" else turns
+        if not row.names(chosen) or not ends_with_question(turns):
+            return turns
+        return [*turns, *turns_in(row.find(chosen), "assistant")]
 
-    return convert
+    return turns_of
 
 
-def _columns(rows: Rows, source: SourceConfig) -> _Convert:
-    chosen = {str(role): column for role, column in (source.columns or {}).items()}
-    named = {f"columns.{role}": column for role, column in chosen.items()}
-    if source.prompt_template is None:
-        template = PromptTemplate(("", chosen["prompt"], ""))
-    else:
-        template = parse_template(source.prompt_template)
-        named |= {f"prompt_template's {{{column}}}": column for column in template.columns}
+def _columns(columns: Mapping[str, str], rows: Rows, source: SourceConfig) -> _Turns:
+    named = {f"columns.{role}": column for role, column in columns.items()}
+    template = parse_template(source.prompt_template or "")
+    named |= {f"prompt_template's {{{column}}}": column for column in template.columns}
     _check_columns(named, rows)
 
-    def convert(values: Mapping[str, Any]) -> Sequence[Message]:
-        cells = {column: text_of(values.get(column), column) for column in template.columns}
-        if template.columns and not any(cell.strip() for cell in cells.values()):
-            raise UnusableRow("no prompt")
-        system = text_of(values.get(chosen["system"]), "system") if "system" in chosen else ""
-        return _pair(template.fill(cells), text_of(values.get(chosen["completion"]), chosen["completion"]), system)
+    def turns_of(row: Fields) -> Sequence[Any]:
+        """The system text, the prompt as the template builds it or as it stands, and the answer."""
+        prompt: Any = row.get(columns["prompt"]) if source.prompt_template is None else _filled(template, row)
+        system = text_of(row.get(columns["system"]), "system") if "system" in columns else ""
+        return [{"role": "system", "content": system}, *_pair(prompt, row.get(columns["completion"]))]
 
-    return convert
+    return turns_of
+
+
+def _filled(template: PromptTemplate, row: Fields) -> str:
+    cells = {column: text_of(row.get(column), column) for column in template.columns}
+    return template.fill(cells) if not cells or any(cell.strip() for cell in cells.values()) else ""
 
 
 def _check_columns(named: Mapping[str, str], rows: Rows) -> None:
-    folded = {column.casefold(): column for column in rows.columns}
+    same = {column.casefold(): column for column in rows.columns}
     rule = f"one of the columns: {', '.join(rows.columns)}"
     faults = []
     for key, column in named.items():
         if column not in rows.columns:
-            same = folded.get(column.casefold())
-            faults.append(
-                Fault(key, rule, column, f"Did you mean {same!r}?" if same else nearest(column, rows.columns))
-            )
+            meant = same.get(column.casefold())
+            advice = f"Did you mean {meant!r}?" if meant else nearest(column, rows.columns)
+            faults.append(Fault(key, rule, column, advice))
     if faults:
         raise DataError(rows.source, faults)
 
 
-def _pair(prompt: str, completion: str, system: str = "") -> Sequence[Message]:
-    if not completion.strip():
+def _pair(prompt: Any, completion: Any) -> Sequence[Any]:
+    answer = turns_in(completion, "assistant")
+    if not answer:
         raise UnusableRow("no answer")
-    if not prompt.strip():
+    question = turns_in(prompt, "user")
+    if not question:
         raise UnusableRow("no prompt")
-    return with_system([Message("user", prompt), Message("assistant", completion)], system)
-
-
-def _alpaca(values: Mapping[str, Any]) -> Sequence[Message]:
-    parts = [text_of(values.get(key), key) for key in ("instruction", "input")]
-    prompt = "\n\n".join(part for part in parts if part.strip())
-    return _pair(prompt, text_of(values.get("output"), "output"), text_of(values.get("system"), "system"))
-
-
-def _prompt_completion(values: Mapping[str, Any]) -> Sequence[Message]:
-    """Two texts, or TRL's conversational form: two lists of messages."""
-    prompt, completion = values.get("prompt"), values.get("completion")
-    if isinstance(prompt, list) and isinstance(completion, list):
-        return list(read_turns([*prompt, *completion], "role", "content"))
-    return _pair(text_of(prompt, "prompt"), text_of(completion, "completion"))
+    return [*question, *answer]

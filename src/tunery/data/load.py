@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.config.data import DataConfig, SourceConfig
+from tunery.data.as_written import rows_as_written
+from tunery.data.hub import asked_once
 from tunery.data.prompt_template import parse_template
-from tunery.data.readers import read_csv, read_json, read_jsonl, read_parquet, read_xlsx
+from tunery.data.readers import read_csv, read_json, read_jsonl, read_parquet
 from tunery.data.rows import Numbered, Rows, collect
+from tunery.data.spreadsheet import read_xlsx
 from tunery.errors import DataError, Fault
 
 if TYPE_CHECKING:
@@ -42,13 +46,16 @@ def load_rows(source: SourceConfig, folder: Path, places: Sequence[str] = ()) ->
         DataError: When the source is not there or cannot be read as a whole.
     """
     path = locate(source, folder)
+    notes: list[str] = []
     try:
         if path is None:
             place, numbered, digest = _read_hub(source)
+        elif path.is_dir():
+            place, numbered, digest = _read_folder(path, source)
         else:
-            place, numbered, digest = _read_folder(path, source) if path.is_dir() else _read_file(path, source)
+            place, numbered, digest, notes = _read_file(path, source)
         place = f"{place} (source {len(places) + 1})" if place in places else place
-        return collect(source.source, place, numbered, digest)
+        return replace(collect(source.source, place, numbered, digest), notes=notes)
     except OSError as error:
         raise DataError(source.source, Fault("cannot be read", error.strerror or str(error))) from None
 
@@ -108,18 +115,19 @@ def _check_type(source: SourceConfig, path: Path) -> None:
         raise DataError(source.source, Fault("sheet", "unset: only a spreadsheet has sheets", source.sheet))
 
 
-def _read_file(path: Path, source: SourceConfig) -> _Read:
+def _read_file(path: Path, source: SourceConfig) -> tuple[str, Iterable[Numbered], str, list[str]]:
+    """What origins begin with, the rows, a digest of them, and what a person should know of how they were read."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     # The path as the project wrote it, or the name alone of an absolute one: reports must not reveal home folders.
     place = path.name if Path(source.source).expanduser().is_absolute() else source.source
     suffix = path.suffix.lower()
     if suffix in _SPREADSHEETS:
-        sheet, rows = read_xlsx(path, source.sheet)
-        return f"{place}[{sheet}]", rows, digest
+        sheet, rows, notes = read_xlsx(path, source.sheet)
+        return f"{place}[{sheet}]", rows, digest, notes
     if suffix == ".json":
-        return place, read_json(path, source.split), digest
+        return place, read_json(path, source.split), digest, []
     reader = {".parquet": read_parquet, ".csv": read_csv, ".tsv": read_csv}.get(suffix, read_jsonl)
-    return place, reader(path), digest
+    return place, reader(path), digest, []
 
 
 def _read_folder(folder: Path, source: SourceConfig) -> _Read:
@@ -139,16 +147,25 @@ def _read_folder(folder: Path, source: SourceConfig) -> _Read:
 def _read_hub(source: SourceConfig) -> _Read:
     import datasets
 
-    try:
-        found = datasets.load_dataset(source.source, source.subset, split=source.split, revision=source.revision)
-    # datasets raises these, and RuntimeError for a dataset that needs its own code, which tunery never runs.
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(source.source, _hub_fault(error, source)) from None
-    return f"{source.source}[{source.split}]", *_numbered(found)
+    with asked_once() as silent:
+        try:
+            found = datasets.load_dataset(source.source, source.subset, split=source.split, revision=source.revision)
+            written = rows_as_written(source, found)
+        # datasets raises these, and RuntimeError for a dataset that needs its own code, which tunery never runs.
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            if silent and isinstance(error, ConnectionError):
+                advice = "Check the network (and HF_HUB_OFFLINE), or name a local file."
+                fault = Fault("not in the local cache, and the Hub cannot be reached", silent, advice=advice)
+                raise DataError(source.source, fault) from None
+            raise DataError(source.source, _hub_fault(error, source)) from None
+    return f"{source.source}[{source.split}]", *(written or _numbered(found))
 
 
 def _numbered(dataset: Dataset) -> tuple[Iterable[Numbered], str]:
-    return ((n, dict(row)) for n, row in enumerate(dataset, start=1)), str(dataset._fingerprint)[:32]
+    from tunery.data.arrow import native_rows
+
+    rows = native_rows(dataset, dataset.features.arrow_schema)
+    return enumerate(rows, start=1), str(dataset._fingerprint)[:32]
 
 
 def _hub_fault(error: Exception, source: SourceConfig) -> Fault:

@@ -12,11 +12,10 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tunery.data.rows import Numbered, is_blank
+from tunery.data.rows import Numbered, Unreadable, is_blank
 from tunery.errors import DataError, Fault, first_line
 
 
@@ -119,7 +118,7 @@ def _csv_rows(text: str, where: str) -> Iterator[Numbered]:
         if cells is None:
             return
         if heading is None:
-            heading = _heading(cells, where)
+            heading = heading_names(cells, where)
         elif not any(cell.strip() for cell in cells):
             yield line, {}
         elif len(cells) != len(heading):
@@ -128,7 +127,14 @@ def _csv_rows(text: str, where: str) -> Iterator[Numbered]:
             yield line, dict(zip(heading, cells, strict=True))
 
 
-def _heading(cells: Sequence[object], where: str) -> list[str]:
+def heading_names(cells: Sequence[object], where: str) -> list[str]:
+    """Names of columns; one without a name is called by its place.
+
+    Raises:
+        DataError: When a name stands twice, or is no value.
+    """
+    if unreadable := next((cell for cell in cells if isinstance(cell, Unreadable)), None):
+        raise DataError(where, Fault("the heading", unreadable.reason))
     names = [f"column {n}" if is_blank(cell) else str(cell).strip() for n, cell in enumerate(cells, start=1)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -146,51 +152,6 @@ def read_parquet(file: Path) -> Iterator[Numbered]:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(str(file), Fault("not a parquet file", first_line(error))) from None
-    return enumerate(table.to_pylist(), start=1)
+    from tunery.data.arrow import native_rows
 
-
-def read_xlsx(file: Path, sheet: str | None) -> tuple[str, Iterator[Numbered]]:
-    """The sheet's name and its rows, below a heading in the first row with content; numbers are the sheet's own.
-
-    Raises:
-        DataError: When the file is no spreadsheet, has no such sheet, or has several and none was named.
-    """
-    from zipfile import BadZipFile
-
-    import openpyxl
-
-    content = io.BytesIO(file.read_bytes())
-    try:
-        book = openpyxl.load_workbook(content, read_only=True, data_only=True)
-        name = _chosen_sheet([each.title for each in book.worksheets], sheet, str(file))
-        book[name].reset_dimensions()  # some programs write a wrong size, which would cut rows away
-        cells = [list(row) for row in book[name].iter_rows(values_only=True)]
-    # KeyError, ValueError: a zip without a workbook inside; SyntaxError is the base of both XML parsers' errors.
-    except (BadZipFile, KeyError, ValueError, SyntaxError, OSError) as error:
-        advice = "Save it again as .xlsx, without a password."
-        raise DataError(str(file), Fault("not a spreadsheet", first_line(error), advice=advice)) from None
-    return name, _sheet_rows(cells, f"{file}[{name}]")
-
-
-def _chosen_sheet(names: Sequence[str], sheet: str | None, where: str) -> str:
-    listed = ", ".join(names)
-    if sheet is None and len(names) != 1:
-        rule = f"must be named, for the file has {len(names)}: {listed}"
-        raise DataError(where, Fault("sheet", rule, advice=f"Try sheet: {names[0]}."))
-    if sheet is not None and sheet not in names:
-        raise DataError(where, Fault("sheet", f"one of the file's sheets: {listed}", sheet))
-    return sheet or names[0]
-
-
-def _sheet_rows(cells: Sequence[Sequence[Any]], where: str) -> Iterator[Numbered]:
-    filled = [n for n, row in enumerate(cells) if any(not is_blank(cell) for cell in row)]
-    if not filled:
-        return
-    top, bottom = filled[0], filled[-1]  # rows below the last content are formatting
-    width = 1 + max(n for n, cell in enumerate(cells[top]) if not is_blank(cell))
-    heading = _heading(cells[top][:width], where)
-    for number, row in enumerate(cells[top + 1 : bottom + 1], start=top + 2):
-        if any(not is_blank(cell) for cell in row[width:]):
-            yield number, f"a cell right of the heading's {width} columns"
-        else:
-            yield number, dict(zip_longest(heading, row[:width]))
+    return enumerate(native_rows(table.to_pylist(), table.schema), start=1)

@@ -55,6 +55,8 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "overlap", f"{len(origins):,} rows with items of {task}: {_first(origins)}"
     if not by_task:
         yield "overlap", "no row with an evaluation item"
+    if report.unused:
+        yield "not used", _first([f"{what} ({count:,})" for what, count in report.unused.items()])
     for note in report.notes:
         yield "note", note
 

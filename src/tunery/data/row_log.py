@@ -25,6 +25,8 @@ class RowLog:
     drops: list[Drop] = field(default_factory=list)  # every row left out
     changed: Counter[str] = field(default_factory=Counter)  # rows altered, by step
     contaminated: dict[str, str] = field(default_factory=dict)  # origin -> task
+    # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
+    unused: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # sentences that a person should read
 
     def report(
@@ -47,6 +49,7 @@ class RowLog:
             target_share=sum(sum(example.trained) for example in train) / sum(lengths),
             contaminated=self.contaminated,
             notes=tuple(self.notes),
+            unused=self.unused,
         )
 
 

@@ -11,6 +11,13 @@ from tunery.records import Drop
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A cell whose value the file does not hold; `reason` says why. A row that needs it cannot be used."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One row: its values by column, and where it came from."""
 
@@ -31,6 +38,7 @@ class Rows:
     blank: Sequence[Drop]  # rows without any value; they are named but do not count as bad
     columns: Sequence[str]  # every column that some row has, in order of appearance
     digest: str  # 32 hexadecimal digits: SHA-256 of the file, or the fingerprint that `datasets` gives a dataset
+    notes: Sequence[str] = ()  # what a person should know of how it was read
 
     @property
     def rows_read(self) -> int:

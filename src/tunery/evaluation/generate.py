@@ -57,7 +57,10 @@ def generate(
     Raises:
         DataError: If the chat template refuses a prompt.
         OutOfMemory: If a batch does not fit.
+        NonFiniteScore: If the model's logits are no numbers.
     """
+    from tunery.evaluation.finite import finite_logits
+
     rows = encode_prompts(tokenizer, prompts, template)
     # Prompts of like length together: the least padding.
     order = sorted(range(len(rows)), key=lambda number: (-len(rows[number]), number))
@@ -67,7 +70,8 @@ def generate(
     with memory_checked("generating", batch_size), undisturbed(model):
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
-            written = _answer(model, [rows[number] for number in numbers], max_new_tokens, stops, pad)
+            batch = [rows[number] for number in numbers]
+            written = _answer(model, batch, max_new_tokens, stops, pad, logits_processor=finite_logits(tokenizer))
             texts = tokenizer.batch_decode(written, skip_special_tokens=True)
             answers |= dict(zip(numbers, texts, strict=True))
     return [answers[number] for number in range(len(rows))]
@@ -92,7 +96,7 @@ def encode_prompts(
 
 
 def _answer(
-    model: Any, rows: Sequence[Sequence[int]], max_new_tokens: int, stops: list[int], pad: int
+    model: Any, rows: Sequence[Sequence[int]], max_new_tokens: int, stops: list[int], pad: int, **options: Any
 ) -> list[list[int]]:
     """New token ids of each row, up to its stop, shape (rows, up to max_new_tokens)."""
     import torch
@@ -108,6 +112,7 @@ def _answer(
         eos_token_id=stops or None,
         pad_token_id=pad,
         **NO_RULES,
+        **options,
     )
     return [list(takewhile(lambda token: token not in stops, row)) for row in written[:, width:].tolist()]
 

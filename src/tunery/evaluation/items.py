@@ -13,10 +13,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tunery.errors import TaskError
+from tunery.evaluation.few_shot import FewShot, draw
 
 Split = Literal["all", "dev", "locked"]
-# lm-eval's own: with it, few-shot examples are the ones that `lm-eval run` draws.
-FEW_SHOT_SEED = 1234
 # Where lm-eval's tasks keep a text that several questions are about: BoolQ and DROP, SQuAD, RACE, CoQA.
 _PASSAGES = ("passage", "context", "article", "story")
 
@@ -56,6 +55,15 @@ class Leaf:
         """What each document asks, the text that training rows must not repeat."""
         return [self._text(document) for document in self.documents]
 
+    @cached_property
+    def few_shot(self) -> FewShot:
+        """The examples that each document is shown with.
+
+        Raises:
+            TaskError: If they do not suffice.
+        """
+        return draw(self.task, self.documents)
+
     def choices(self, document: Any) -> list[str]:
         """Options of a multiple-choice document, or nothing."""
         has_options = self.task.OUTPUT_TYPE == "multiple_choice" and self.task.get_config("doc_to_choice") is not None
@@ -69,20 +77,20 @@ class Leaf:
     def build(self, chat_template: Callable[..., str] | None, key: object) -> None:
         """Build every document's requests, unless they are there for the same `key`.
 
-        All of them, in order: lm-eval draws few-shot examples from one generator, document after document, so an item's
-        examples would depend on which others are scored.
-
         Raises:
-            TaskError: If the few-shot examples do not suffice.
+            TaskError: If a request cannot be built, or the few-shot examples do not suffice.
         """
         if self._built_for == key and self._requests:
             return
-        self.task.set_fewshot_seed(seed=FEW_SHOT_SEED)
+        requests = {}
         try:
-            self._requests = {n: self._build_one(n, one, chat_template) for n, one in enumerate(self.documents)}
+            with self.few_shot.given() as show:
+                for number, document in enumerate(self.documents):
+                    show(number)
+                    requests[number] = self._build_one(number, document, chat_template)
         except (AssertionError, ValueError) as error:
             raise TaskError(f"evaluation.tasks: {self.name}", f"its requests cannot be built: {error}") from error
-        self._built_for = key
+        self._requests, self._built_for = requests, key
 
     @contextmanager
     def lent(self, numbers: Sequence[int]) -> Iterator[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -15,8 +14,8 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from tunery.errors import NonFiniteScore
 from tunery.evaluation import shared_context
+from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.shared_context import DocumentRow
 
@@ -67,13 +66,21 @@ class Scorer(HFLM):  # type: ignore[misc]
         """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write.
 
         Raises:
-            NonFiniteScore: If one is NaN.
+            NonFiniteScore: If one is no number.
         """
         answers = self._apart(requests, self._loglikelihood)
-        lost = [request for request, (value, _) in zip(requests, answers, strict=True) if math.isnan(value)]
-        if lost:
-            raise NonFiniteScore(str(lost[0].task_name or "log-likelihoods"), len(lost), len(requests))
+        require_finite(requests, [value for value, _ in answers])
         return answers
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
+        """Log-likelihoods of whole texts, in nats.
+
+        Raises:
+            NonFiniteScore: If one is no number.
+        """
+        values: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=True)
+        require_finite(requests, values)
+        return values
 
     def of_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Log-likelihoods in nats of continuations after contexts, taken as they are; no task asks them."""
@@ -83,7 +90,11 @@ class Scorer(HFLM):  # type: ignore[misc]
         return [value for value, _ in self.loglikelihood(requests)]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
-        """Answers, each cut at its task's stop texts."""
+        """Answers, each cut at its task's stop texts.
+
+        Raises:
+            NonFiniteScore: If the model's logits are no numbers.
+        """
         answer = super().generate_until
         return self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
 
@@ -119,6 +130,7 @@ class Scorer(HFLM):  # type: ignore[misc]
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
         if self._stop_ids:
             options.setdefault("eos_token_id", self._stop_ids)
+        options["logits_processor"] = finite_logits(self.tokenizer)
         written: torch.Tensor = super()._model_generate(context=context, max_length=max_length, stop=stop, **options)
         return written
 

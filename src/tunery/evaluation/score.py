@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from tunery.errors import TaskError
 from tunery.evaluation.collect import collect
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.evaluation.items import Split
+from tunery.evaluation.prompts import compiled_once
 from tunery.evaluation.task_manager import quiet
 from tunery.evaluation.tasks import Tasks
 from tunery.records import TaskResult
@@ -54,7 +54,7 @@ def score_model(
         OutOfMemory: If a batch does not fit.
         TaskError: If a task's requests cannot be built.
     """
-    with quiet(), _prompts_compiled_once(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
+    with quiet(), compiled_once(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
         lm = _scorer(model, tokenizer, tasks, evaluation)
         fraction = evaluation.dev_fraction
         numbers = {name: leaf.chosen(split, limit, fraction) for name, leaf in tasks.leaves.items()}
@@ -90,25 +90,6 @@ def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> 
             fewshot_as_multiturn=tasks.chat_template,
         )
     return dict(found)
-
-
-@contextmanager
-def _prompts_compiled_once() -> Iterator[None]:
-    """lm-eval compiles a task's prompt for every document and option, which takes longer than to fill it in."""
-    from lm_eval.utils import env
-
-    env.from_string = _compiled
-    try:
-        yield
-    finally:
-        del env.from_string
-
-
-@functools.lru_cache(maxsize=256)
-def _compiled(prompt: str) -> Any:
-    from lm_eval.utils import env
-
-    return type(env).from_string(env, prompt)
 
 
 @contextmanager

@@ -29,16 +29,21 @@ _ASKING = (
 )  # fmt: skip
 
 
-def task_version(task: Any, own: OwnTask | None) -> str:
+def task_version(task: Any, own: OwnTask | None, *, guarded: bool = False) -> str:
     """lm-eval's version of a task, with a hash of its settings; for our own, of its items and its code too.
 
     The settings are those in force: a group's YAML may have changed the prompt of the tasks that it names.
+
+    Args:
+        guarded: Whether an item would have been its own few-shot example, and was shown another: `few_shot.draw`.
     """
     settings = {key: value for key, value in task.dump_config().items() if key not in _APART}
     for key, value in settings.items():
         if isinstance(value, Mapping) and _PLACE in value:
             settings[key] = {name: inner for name, inner in value.items() if name != _PLACE}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=_named).encode())
+    if guarded:
+        digest.update(b"no item is its own example")
     if own is not None:
         for path in _sources(own.path):
             digest.update(path.read_bytes())

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
+from tunery.data.hub import asked_once
 from tunery.errors import Fault, TaskError, TuneryError
-from tunery.evaluation.items import FEW_SHOT_SEED, Leaf
-from tunery.evaluation.task_files import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
+from tunery.evaluation.few_shot import FEW_SHOT_SEED
+from tunery.evaluation.items import Leaf
+from tunery.evaluation.prompts import compiled_once
+from tunery.evaluation.task_files import (
+    OwnTask,
+    absent_items,
+    all_own,
+    own_tasks,
+    task_folders,
+    unknown_task,
+    without_hub,
+)
 from tunery.evaluation.task_manager import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
 from tunery.records import TaskSettings
 
@@ -105,7 +117,8 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     manager = own_manager(folders) if all_own(evaluation.tasks, own) else full_manager(folders)
-    loaded = [_load(name, manager) for name in evaluation.tasks]
+    with nullcontext() if without_hub(evaluation.tasks, own) else asked_once() as silent:
+        loaded = [_load(name, manager, silent) for name in evaluation.tasks]
     leaves = {
         name: Leaf(name, _configured(task, evaluation), evaluation.limit)
         for found in loaded
@@ -114,11 +127,13 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     groups = {name: group for found in loaded for name, group in found["groups"].items()}
     members = {name: tuple(found["tasks"]) for name, found in zip(evaluation.tasks, loaded, strict=True)}
     members |= {name: tuple(task.task_name for task in group.get_all_tasks()) for name, group in groups.items()}
+    with compiled_once():
+        settings = _settings(leaves, members, groups, own, evaluation, chat_template)
     parts = {name: [leaves[leaf] for leaf in members.get(name, (name,))] for name in (*leaves, *members)}
     return Tasks(
         names=tuple(evaluation.tasks),
         chat_template=chat_template,
-        settings=_settings(leaves, members, groups, own, evaluation, chat_template),
+        settings=settings,
         primary={
             name: _primary(name, found, groups.get(name), evaluation.primary.get(name)) for name, found in parts.items()
         },
@@ -129,7 +144,7 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     )
 
 
-def _load(name: str, manager: Any) -> Any:
+def _load(name: str, manager: Any, silent: str | None) -> Any:
     state = random.getstate()
     # Some tasks shuffle their options while documents are processed.
     random.seed(FEW_SHOT_SEED)
@@ -142,6 +157,10 @@ def _load(name: str, manager: Any) -> Any:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         advice = "Its dataset may be out of reach: check the network, or HF_HOME for a copy on disk."
         fault = f"cannot be loaded ({type(error).__name__}: {reason}). {advice}"
+        if silent and isinstance(error, ConnectionError):
+            fault = (
+                f"its dataset is not in the local cache, and the Hub cannot be reached ({silent}). Check the network."
+            )
         if isinstance(error, ImportError):
             fault = f"needs a package that is not installed ({reason}). Install it, or leave the task out."
         raise TaskError(f"evaluation.tasks: {name}", fault) from error
@@ -177,11 +196,12 @@ def _settings(
     settings = {
         name: TaskSettings(
             task=name,
-            version=task_version(leaf.task, own.get(name)),
+            version=task_version(leaf.task, own.get(name), guarded=leaf.few_shot.replaced > 0),
             few_shot=leaf.task.get_config("num_fewshot") or 0,
             limit=evaluation.limit,
             chat_template=chat_template,
-            prompt=prompt_digest(leaf.task.dump_config()),
+            # lm-eval's own results are of other prompts where it showed items their own answers.
+            prompt=prompt_digest(leaf.task.dump_config()) + ("-guarded" if leaf.few_shot.replaced else ""),
         )
         for name, leaf in leaves.items()
     }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tunery.errors import BaseModelError, Fault, StorageError, first_line
 from tunery.models.base import LoadedBase
+from tunery.models.base_changes import check_start
 from tunery.models.files import read_config
+from tunery.records import BaseIdentity
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # torch.save only says that its file ended too early (inline_container.cc: unexpected pos).
@@ -30,21 +32,26 @@ def save_adapter(model: Any, folder: Path) -> Path:
     return folder
 
 
-def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False) -> Any:
+def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False, by_hand: bool = False) -> Any:
     """A saved adapter on the base that it belongs to: a PeftModel in eval mode.
 
-    The base is changed in place, and `detach_adapter` gives it back.
+    The base is changed in place, and `detach_adapter` gives it back, unless the adapter changes the base's own weights:
+    see `base_changes`.
+
+    Args:
+        by_hand: Whether a person named this base for this adapter, which may know it by another name.
 
     Raises:
         BaseModelError: If files are missing or pickled, or the adapter belongs to another base.
     """
-    _check_adapter(loaded, folder)
+    recorded = check_adapter(folder, loaded.identity.quantization)
+    _check_base_agrees(loaded.identity, folder, recorded, by_hand)
     from peft import PeftModel
     from safetensors import SafetensorError
 
     try:
         model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable, use_safetensors=True)
-    except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
+    except (RuntimeError, ValueError, TypeError, OSError, KeyError, SafetensorError) as error:
         detail = f"the adapter does not fit {loaded.identity.model} ({first_line(error)})."
         raise BaseModelError(str(folder), detail) from error
     return model.eval()
@@ -112,7 +119,15 @@ def _storage_error(folder: Path, error: OSError) -> StorageError:
     return StorageError(str(folder), fault)
 
 
-def _check_adapter(loaded: LoadedBase, folder: Path) -> None:
+def check_adapter(folder: Path, quantization: str) -> dict[str, Any]:
+    """What an adapter's config says, after a look at its files: whether it can be put on a base that is held so.
+
+    Args:
+        quantization: base.quantization.
+
+    Raises:
+        BaseModelError: If files are missing, pickled or damaged, or the adapter cannot be loaded over such weights.
+    """
     if not (folder / CONFIG).is_file():
         raise BaseModelError(str(folder), f"{CONFIG} is missing, but an adapter folder must hold it.")
     if not (folder / WEIGHTS).is_file():
@@ -120,17 +135,31 @@ def _check_adapter(loaded: LoadedBase, folder: Path) -> None:
         found = "adapter_model.bin, a pickle, which can run any code when it is opened" if pickled else "no weights"
         raise BaseModelError(str(folder), f"holds {found}, but must hold {WEIGHTS}. Save it with safetensors.")
     recorded = read_config(str(folder), folder, CONFIG, "Save the adapter anew.")
-    _check_base_agrees(loaded, folder, recorded)
+    check_start(str(folder), recorded, quantization)
+    return recorded
 
 
-def _check_base_agrees(loaded: LoadedBase, folder: Path, recorded: dict[str, Any]) -> None:
+def named_base(identity: BaseIdentity, recorded: Mapping[str, Any]) -> str | None:
+    """The base that an adapter's config names, with its revision; None if that is this one, or it names none."""
     model, revision = recorded.get("base_model_name_or_path"), recorded.get("revision")
-    identity = loaded.identity
-    if revision and ":" in revision and ":" in identity.revision:
-        if revision == identity.revision:
-            return  # the same weights, whatever the folder is called
-        model = f"{model} with other weights"
-    elif not model or (model == identity.model and revision in (None, "main", identity.revision)):
+    if _knows_weights(identity, revision):
+        return None if revision == identity.revision else f"{model} with other weights at {revision}"
+    if not model or (model == identity.model and revision in (None, "main", identity.revision)):
+        return None
+    return f"{model} at {revision or 'an unrecorded revision'}"
+
+
+def _knows_weights(identity: BaseIdentity, revision: object) -> bool:
+    """Whether both revisions are hashes of weights, which say more than the name of a folder."""
+    return isinstance(revision, str) and ":" in revision and ":" in identity.revision
+
+
+def _check_base_agrees(identity: BaseIdentity, folder: Path, recorded: Mapping[str, Any], by_hand: bool) -> None:
+    named, known = named_base(identity, recorded), _knows_weights(identity, recorded.get("revision"))
+    if named is None or (by_hand and not known):
         return
-    rule = f"the base that the adapter was trained on: {model} at {revision or 'an unrecorded revision'}"
-    raise BaseModelError(str(folder), Fault("base.model", rule, f"{identity.model} at {identity.revision}"))
+    advice = "Scores on other weights would not be the adapter's."
+    if not known:
+        advice = "If this is that base under another name, say so: give --base.model."
+    rule = f"the base that the adapter was trained on: {named}"
+    raise BaseModelError(str(folder), Fault("base.model", rule, f"{identity.model} at {identity.revision}", advice))

@@ -48,6 +48,21 @@ def check_remote_code(model: str, config: dict[str, Any], allowed: bool) -> None
         raise BaseModelError(model, Fault("base.trust_remote_code", rule, False, advice))
 
 
+def check_stored_bits(model: str, config: dict[str, Any], quantization: str) -> None:
+    """Refuse a copy whose weights are stored in 4 or 8 bits if base.quantization says otherwise.
+
+    transformers would load it as it is stored, and every record of it would name another base.
+    """
+    stored = config.get("quantization_config") or {}
+    if not (stored.get("load_in_4bit") or stored.get("load_in_8bit")):
+        return
+    held = "int8" if stored.get("load_in_8bit") else str(stored.get("bnb_4bit_quant_type", "fp4"))
+    if held != quantization:
+        rule = f"{held} for this copy, whose weights are stored so (quantization_config in config.json)"
+        advice = "Or name the model that it was made from."
+        raise BaseModelError(model, Fault("base.quantization", rule, quantization, advice))
+
+
 def read_config(
     where: str, folder: Path, name: str = "config.json", advice: str = "Copy the model anew."
 ) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from tunery.errors import Fault, RefError
 from tunery.evaluation.samples import read_folder
 from tunery.records import TaskResult
 from tunery.tracking.aliases import APPLIED
+from tunery.tracking.places import moved
 from tunery.tracking.redact import redact
-from tunery.tracking.registry import ModelRef, resolve
+from tunery.tracking.registry import ModelRef, gone, resolve
 from tunery.tracking.run import KIND, Tracker
 from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
@@ -135,9 +136,9 @@ def recorded_answers(run_id: str, store: Store) -> dict[str, pd.DataFrame]:
         try:
             folder = Path(store.client.download_artifacts(run_id, "samples", place))
         except (MlflowException, OSError) as error:
-            raise RefError(
-                f"run {run_id}", f"keeps no answers (samples/<task>.parquet) to be judged by. {advice}"
-            ) from error
+            away = moved(store, str(store.client.get_run(run_id).info.artifact_uri))
+            told = f"keeps no answers (samples/<task>.parquet) to be judged by. {advice}"
+            raise RefError(f"run {run_id}", f"its answers cannot be reached: {away}" if away else told) from error
         try:
             plain, locked = read_folder(folder), read_folder(folder / "locked")
         except (OSError, ValueError) as error:
@@ -158,9 +159,9 @@ def check_files(ref: str, store: Store) -> None:
     try:
         files = store.client.list_logged_model_artifacts(model.model_id)
     except (MlflowException, OSError) as error:
-        raise RefError(ref, Fault("its files cannot be read", redact(str(error)).strip(), advice=advice)) from error
+        raise gone(model, store, redact(str(error)).strip(), advice) from error
     if not any(Path(file.path).name == "MLmodel" for file in files):
-        raise RefError(ref, f"its files are gone from the artifact store. {advice}")
+        raise gone(model, store, advice=advice)
 
 
 def _run(ref: str, run_id: str, store: Store) -> Run:

@@ -12,7 +12,7 @@ from tunery.config.project import resolved
 from tunery.records import RunRecord
 from tunery.runs.cache import Loaded, Resident
 from tunery.runs.observer import Observer
-from tunery.runs.publish import finish, log_plots, log_scores
+from tunery.runs.publish import finish, log_plots, log_scores, tell_where
 from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
 from tunery.runs.scoring import base_scores, own_scores
 from tunery.runs.stages import run_record
@@ -47,7 +47,10 @@ def evaluate(
     store = connect(tracking_uri, "evaluation" if project is None else load_project(project, overrides).name)
     observer.step(f"loading {ref}")
     found = load_evaluated_model(ref, project, overrides, store)
-    loaded = Loaded(found.project, found.base, Resident().tasks(found.project), found.model)
+    for note in found.notes:
+        observer.step(note)
+    tasks = Resident().tasks(found.project)
+    loaded = Loaded(found.project, found.base, tasks, found.model, own_tokenizer=found.tokenizer)
     # In the experiment of the run that trained the model: a project's experiment holds all that is known of its models.
     store = replace(store, experiment=found.project.name)
     with open_run(store, "evaluation", found.project.name, run_name=run_name or f"evaluate {ref}") as tracker:
@@ -55,9 +58,10 @@ def evaluate(
         before = base_scores(loaded, store)
         after = own_scores(loaded) if found.adapted else {}
         record = run_record(loaded, tracker.run_id, before, after, found.split)
-        record = replace(record, model_version=found.version)
+        record = replace(record, model_version=found.version, notes=(*record.notes, *found.notes))
         _log(record, found, ref, tracker)
         observer.show(run_table(record))
+    tell_where(tracker, observer)
     return record
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.config.fingerprint import flatten
 from tunery.config.load import load_project, project_from
 from tunery.config.project import Project, resolved
-from tunery.errors import ConfigError, Fault, RefError
+from tunery.errors import BaseModelError, ConfigError, Fault, RefError
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -43,6 +43,8 @@ class EvaluatedModel:
     split: Split = "all"  # which items the score is computed on: "locked" if the model was chosen on the others
     version: str | None = None  # "name/3" if it is registered, else None
     model_id: str | None = None  # MLflow's id of the logged model, to which scores are linked
+    tokenizer: Any = None  # of a model that has other tokens than its base
+    notes: tuple[str, ...] = ()  # what a person should know of how it was loaded
 
 
 def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
@@ -69,7 +71,8 @@ def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, st
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides)
     overrides = [*overrides, ("base.model", json.dumps(ref))]
-    settings, base = _settings_and_base(project, overrides, _default_settings(ref), ref)
+    settings = _settings(project, overrides, _default_settings(ref), ref)
+    base = _load_base(settings)
     return EvaluatedModel(base.model, base, False, settings)
 
 
@@ -120,18 +123,54 @@ def _rebuilt(
 
 
 def _adapter(folder: Path, project: str | None, overrides: Overrides) -> EvaluatedModel:
-    """An adapter that any tool saved; its config names its base."""
-    from tunery.models.adapter_files import load_adapter
+    """An adapter that any tool saved; its config names its base, unless a person does."""
+    from tunery.models.adapter_files import check_adapter, load_adapter, named_base
 
-    recorded = _read_adapter(folder / _ADAPTER)
-    named = recorded.get("base_model_name_or_path")
-    if not named:
+    recorded, given = _read_adapter(folder / _ADAPTER), dict(overrides)
+    named, by_hand = recorded.get("base_model_name_or_path"), bool({"base.model", "base.revision"} & set(given))
+    if not named and "base.model" not in given:
         fault = Fault("base_model_name_or_path", "the name of the adapter's base", named, "Give --base.model.")
-        if not any(key == "base.model" for key, _ in overrides):
-            raise RefError(str(folder / _ADAPTER), fault)
-    tree = _default_settings(str(named), recorded.get("revision"))
-    settings, base = _settings_and_base(project, overrides, tree, str(folder))
-    return EvaluatedModel(load_adapter(base, folder), base, True, settings)
+        raise RefError(str(folder / _ADAPTER), fault)
+    own_name = given.get("base.model", str(named)).strip("'\"") == named  # another name has other revisions
+    settings = _settings(
+        project, overrides, _default_settings(str(named), recorded.get("revision") if own_name else None), str(folder)
+    )
+    check_adapter(folder, settings.base.quantization)
+    base = _base_of_adapter(settings, folder, by_hand)
+    below, notes = _below(settings, base, folder, recorded)
+    model = load_adapter(below, folder, by_hand=by_hand)
+    other = named_base(base.identity, recorded)
+    if other is not None:
+        notes = (f"the adapter names another base, {other}: {base.identity.model} was given by hand", *notes)
+    tokenizer = below.tokenizer if below is not base else None
+    return EvaluatedModel(model, base, True, settings, tokenizer=tokenizer, notes=notes)
+
+
+def _base_of_adapter(settings: Project, folder: Path, by_hand: bool) -> LoadedBase:
+    try:
+        return _load_base(settings)
+    except BaseModelError as error:
+        if by_hand:
+            raise
+        advice = f"{folder / _ADAPTER} names it. If it lies elsewhere or has another name here, give --base.model."
+        raise BaseModelError(error.where, error.faults, advice) from error
+
+
+def _below(
+    settings: Project, base: LoadedBase, folder: Path, recorded: dict[str, Any]
+) -> tuple[LoadedBase, tuple[str, ...]]:
+    """What the adapter is put on, and what to tell of it: a second base, if the adapter would change the first."""
+    from tunery.models.adapter_files import WEIGHTS
+    from tunery.models.base_changes import base_changes
+    from tunery.models.vocabulary import fit_vocabulary
+
+    chat = settings.data.template == "chat"
+    changes = base_changes(recorded, folder / WEIGHTS)
+    if not changes:
+        return base, ()
+    below = fit_vocabulary(_load_base(settings), folder, settings.base, settings.folder, chat)
+    told = f"the adapter changes the base's own weights ({'; '.join(changes)}): the base is scored in a second copy"
+    return below, (told, *below.notes[len(base.notes) :])
 
 
 def _read_adapter(file: Path) -> dict[str, Any]:
@@ -144,15 +183,16 @@ def _read_adapter(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _settings_and_base(
-    project: str | None, overrides: Overrides, tree: dict[str, Any], where: str
-) -> tuple[Project, LoadedBase]:
+def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], where: str) -> Project:
+    """The settings to evaluate a model with that tunery did not train."""
+    return _checked(load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides))
+
+
+def _load_base(settings: Project) -> LoadedBase:
     from tunery.models.base import load_base
 
-    settings = load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides)
-    _checked(settings)
     chat = settings.data.template == "chat"
-    return settings, load_base(settings.base, settings.folder, settings.training.device, chat=chat)
+    return load_base(settings.base, settings.folder, settings.training.device, chat=chat)
 
 
 def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:

@@ -31,7 +31,7 @@ def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
     """The results of the model itself, adapter included."""
     from tunery.evaluation.score import score_model
 
-    return score_model(loaded.model, loaded.base.tokenizer, loaded.tasks, loaded.project.evaluation, split=split)
+    return score_model(loaded.model, loaded.tokenizer, loaded.tasks, loaded.project.evaluation, split=split)
 
 
 def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:

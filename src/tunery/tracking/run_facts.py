@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tunery.tracking.places import local_place
 from tunery.tracking.registry import ModelRef
 from tunery.tracking.run import PROJECT
 from tunery.tracking.store import Store
@@ -78,10 +79,10 @@ def artifact(store: Store, run_id: str, artifact_uri: str, name: str) -> Iterato
         OSError: If a remote artifact store does not have the file, or does not answer.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.file_utils import local_file_uri_to_path
 
-    if artifact_uri.startswith(("/", "file:")):
-        yield Path(local_file_uri_to_path(artifact_uri)) / name
+    place = local_place(artifact_uri)
+    if place is not None:
+        yield place / name
         return
     with TemporaryDirectory(prefix="tunery-artifact-") as folder:
         try:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from tests.compared import BASE, IDENTITY, TUNED, logged, result
 
+from tunery.comparison.compare import CompareOptions, gather
 from tunery.comparison.read import read
 from tunery.comparison.samples import best_configurations, with_answers, with_curves
 from tunery.comparison.selection import Selection
 from tunery.records import TaskSettings
 from tunery.tracking import base_scores
-from tunery.tracking.store import Store
+from tunery.tracking.store import Store, connect
 
 
 def test_answers_of_a_run_and_of_its_base_are_paired_by_item(store: Store) -> None:
@@ -24,6 +26,14 @@ def test_answers_of_a_run_and_of_its_base_are_paired_by_item(store: Store) -> No
     assert sorted(samples.columns) == ["acc", "item_id"], "of 20,000 items nothing else is held in memory"
     assert samples["acc"].tolist() == list(TUNED)
     assert base["acc"].tolist() == list(BASE)
+
+
+def test_the_answers_of_a_multiple_choice_are_named_and_its_texts_let_go(store: Store) -> None:
+    logged(store, choices=("yes", "no"))
+    [entry] = with_answers(store, read(store, Selection())[0])
+    samples = entry.samples["quiz"]
+    assert sorted(samples.columns) == ["acc", "chosen", "item_id", "right"]
+    assert (samples["chosen"].astype(str) == samples["right"].astype(str)).astype(float).tolist() == list(TUNED)
 
 
 def test_a_base_that_was_asked_otherwise_is_not_taken(store: Store) -> None:
@@ -69,6 +79,21 @@ def test_a_run_without_samples_keeps_its_scores_and_says_so(store: Store) -> Non
     assert entry.tasks["quiz"].value == 0.75
     assert entry.samples == {}
     assert "keeps no answers of quiz" in entry.notes
+
+
+def test_answers_of_a_moved_store_are_out_of_reach_and_not_never_kept(
+    store: Store, fresh_database: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "then").mkdir()
+    shutil.copy2(fresh_database, tmp_path / "then" / "mlflow.db")
+    logged(connect(f"sqlite:///{tmp_path}/then/mlflow.db", "small"), name="plain")
+    shutil.move(tmp_path / "then", tmp_path / "now")
+    (tmp_path / "then").mkdir()  # of another project by now
+    entries, notes = gather(connect(f"sqlite:///{tmp_path}/now/mlflow.db", "small"), Selection(), CompareOptions())
+    [note] = [note for note in notes if "amples" in note]
+    assert note.startswith(f"Samples out of reach: plain. They were kept, but {tmp_path}/then/mlruns/small/")
+    assert f"ln -s {tmp_path}/now/mlruns {tmp_path}/then/mlruns" in note
+    assert entries[0].notes[-1].startswith("its answers of quiz are out of reach: ")
 
 
 def test_beside_a_run_that_was_chosen_on_dev_items_the_others_are_taken_on_locked_ones(store: Store) -> None:

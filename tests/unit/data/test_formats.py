@@ -29,6 +29,7 @@ def reasons(converted: Converted) -> list[tuple[str, str]]:
 
 
 PAIR = [("user", "q"), ("assistant", "a")]
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
 
 # ---- detection
@@ -71,7 +72,7 @@ def test_an_unknown_layout_lists_the_columns_and_what_to_write() -> None:
     with pytest.raises(
         DataError, match=r"columns are Question, Answer.*columns: \{prompt: Question, completion: Answer\}"
     ):
-        convert({"Question": "q", "Answer": "a"})
+        convert({"Question": "q", "Answer": "a", "Response": "b"})
 
 
 def test_a_named_format_without_its_columns_is_refused() -> None:
@@ -175,49 +176,20 @@ def test_sharegpt_roles_are_the_projects_roles_and_the_call_is_the_assistants() 
         "system": "be brief",
         "conversations": [
             {"from": "human", "value": "q"},
-            {"from": "function_call", "value": '{"name": "f"}'},
+            {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
             {"from": "observation", "value": "42"},
             {"from": "gpt", "value": "a"},
         ],
     }
-    converted = turns(convert(row))
-    assert [role for role, _ in converted] == ["system", "user", "assistant", "tool", "assistant"]
-    assert converted[0][1].startswith("be brief\n\n")
-    assert converted[0][1].endswith('[{"name": "f"}]')
-    assert converted[2][1] == '{"name": "f"}'
-
-
-@pytest.mark.parametrize("tools", ["[]", [], None, ""])
-def test_no_tools_make_no_system_turn(tools: Any) -> None:
-    row = {"tools": tools, "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
-    assert turns(convert(row)) == PAIR
-
-
-def test_tools_are_put_before_what_the_first_system_turn_says() -> None:
-    row = {
-        "tools": [{"name": "f"}],
-        "conversations": [
-            {"from": "system", "value": "s"},
-            {"from": "human", "value": "q"},
-            {"from": "gpt", "value": "a"},
-        ],
-    }
-    converted = turns(convert(row))
-    assert [role for role, _ in converted] == ["system", "user", "assistant"]
-    assert converted[0][1].endswith("\n\ns")
-
-
-def test_tool_calls_of_messages_become_text() -> None:
-    call = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
-    row = {
-        "messages": [
-            {"role": "user", "content": "q"},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "content": "42"},
-            {"role": "assistant", "content": "a"},
-        ]
-    }
-    assert json.loads(turns(convert(row))[1][1]) == {"name": "f", "arguments": {"x": 1}}
+    (conversation,) = convert(row).conversations
+    assert conversation.messages == (
+        Message("system", "be brief"),
+        Message("user", "q"),
+        Message("assistant", "", tool_calls=('{"name": "f", "arguments": {"x": 1}}',)),
+        Message("tool", "42"),
+        Message("assistant", "a"),
+    )
+    assert json.loads(conversation.tools) == [{"type": "function", "function": {"name": "f"}}]
 
 
 def test_text_parts_are_joined_and_an_image_is_refused() -> None:
@@ -246,7 +218,7 @@ def test_text_parts_are_joined_and_an_image_is_refused() -> None:
         ([{"from": "human", "value": "q"}, {"from": "gpt", "value": ""}], "no answer"),
         ([{"from": "human", "value": ""}, {"from": "gpt", "value": "a"}], "turn 1 (user) is blank"),
         ([{"from": "alien", "value": "q"}, {"from": "gpt", "value": "a"}], "turn 1 has the unknown role 'alien'"),
-        (["q"], "turn 1 is not an object with from and value"),
+        (["q"], "turn 1 is not an object with role and content, or from and value"),
         ("text", "conversations is not a list of turns"),
     ],
 )
@@ -269,3 +241,95 @@ def test_a_conversation_knows_its_row_and_source() -> None:
     conversation = convert({"prompt": "q", "completion": "a"}).conversations[0]
     assert (conversation.origin, conversation.source) == ("r.json:1", 3)
     assert conversation.messages == (Message("user", "q"), Message("assistant", "a"))
+
+
+# ---- what is learned
+
+
+@pytest.mark.parametrize(
+    "mark", [{"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}, {"train": "false"}]
+)
+def test_a_turn_that_is_marked_so_is_shown_and_not_learned(mark: dict[str, Any]) -> None:
+    shown = {"role": "assistant", "content": "no", **mark}
+    (row,) = convert({"messages": [TURNS[0], shown, *TURNS]}).conversations
+    assert [message.learned for message in row.messages] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("mark", [{"weight": 1}, {"train": True}, {"weight": None}])
+def test_a_turn_that_is_marked_as_learned_is_learned(mark: dict[str, Any]) -> None:
+    (row,) = convert({"messages": [TURNS[0], {**TURNS[1], **mark}]}).conversations
+    assert row.messages[1].learned
+
+
+def test_answers_after_the_last_that_is_learned_are_left_out() -> None:
+    converted = convert({"messages": [*TURNS, TURNS[0], {"role": "assistant", "content": "BAD", "weight": 0}]})
+    assert turns(converted) == PAIR
+    assert converted.cut == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        ({"weight": 0}, "no answer that is to be learned"),
+        ({"train": False}, "no answer that is to be learned"),
+        ({"weight": 0.5}, "turn 2 has weight 0.5, but only 0 and 1 (false and true) can be used"),
+        (
+            {"train_detail": [{"begin_offset": 0, "end_offset": 0, "train": False}]},
+            "turn 2 has train_detail, but a turn is learned whole or not at all",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_learned_as_it_asks_is_bad(mark: dict[str, Any], reason: str) -> None:
+    assert reasons(convert({"messages": [TURNS[0], {**TURNS[1], **mark}]})) == [("r.json:1", reason)]
+
+
+def test_axolotls_wish_to_learn_what_a_user_says_is_told() -> None:
+    human = {"from": "human", "value": "q", "train": True}
+    converted = convert({"conversations": [human, {"from": "gpt", "value": "a", "train": True}]})
+    assert converted.unused == {"key 'train' of turns": 1}
+    assert any("key of turns 'train' is not used" in note for note in converted.notes)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking", "thought"])
+def test_reasoning_is_kept_apart_from_the_answer(key: str) -> None:
+    (row,) = convert({"messages": [TURNS[0], {**TURNS[1], key: "because"}]}).conversations
+    assert row.messages[1] == Message("assistant", "a", reasoning="because")
+
+
+def test_a_switch_called_thinking_is_no_reasoning_and_is_told() -> None:
+    converted = convert({"messages": [TURNS[0], {**TURNS[1], "thinking": True}]})
+    assert converted.conversations[0].messages[1].reasoning == ""
+    assert converted.unused == {"key 'thinking' of turns": 1}
+
+
+def test_two_spellings_of_reasoning_that_differ_make_a_bad_row() -> None:
+    row = {"messages": [TURNS[0], {**TURNS[1], "reasoning": "one", "thinking": "two"}]}
+    assert reasons(convert(row)) == [("r.json:1", "'reasoning' and 'thinking' mean the same and differ")]
+
+
+# ---- columns and keys that nobody reads
+
+
+def test_columns_and_keys_that_nobody_reads_are_counted() -> None:
+    row = {"messages": [{**TURNS[0], "name": "Ann"}, TURNS[1]], "topic": "t", "empty": ""}
+    converted = convert(row, row)
+    assert converted.unused == {"column 'topic'": 2, "key 'name' of turns": 2}
+    assert not any("topic" in note for note in converted.notes)
+
+
+def test_those_that_are_known_to_change_what_is_learned_are_told() -> None:
+    row = {"messages": TURNS, "chat_template_kwargs": {"enable_thinking": False}}
+    assert (
+        "r.json: column 'chat_template_kwargs' is not used, though it can change what is learned (2 rows)."
+        in convert(row, row).notes
+    )
+
+
+def test_named_columns_are_read_and_no_others_which_is_told() -> None:
+    row = {"q": "q", "a": "a", "system": "S", "label": False}
+    converted = convert(row, columns={"prompt": "q", "completion": "a"})
+    assert turns(converted) == PAIR
+    assert [note.partition(" is not")[0] for note in converted.notes] == [
+        "r.json: column 'system'",
+        "r.json: column 'label'",
+    ]

@@ -84,6 +84,22 @@ def test_a_spreadsheet_with_a_blank_row_and_one_without_an_answer_passes(run: Pr
     }
 
 
+def test_rows_that_are_not_wanted_and_columns_that_nobody_reads_are_in_the_report(run: Prepare, write: Write) -> None:
+    write("r.jsonl", [{**pair, "label": place > 0, "topic": "t"} for place, pair in enumerate(pairs(20))])
+    report = run("r.jsonl").report
+    assert (report.sources[0].rows_read, report.sources[0].rows_kept) == (20, 19)
+    assert [(drop.origin, drop.reason) for drop in report.drops] == [
+        ("r.jsonl:1", "label is false: not a wanted answer")
+    ]
+    assert report.unused == {"r.jsonl: column 'topic'": 19}
+
+
+def test_rows_that_differ_in_their_calls_alone_are_different(run: Prepare, write: Write) -> None:
+    calls = [{"function_call": {"name": "f", "arguments": {"x": n}}, "role": "assistant"} for n in range(4)]
+    write("r.jsonl", [{"messages": [{"role": "user", "content": "q"}, call]} for call in calls])
+    assert run("r.jsonl", clean={"deduplicate": "exact", "strip_markup": True}).report.drops == ()
+
+
 def test_repeated_rows_are_kept_and_said_unless_asked_otherwise(run: Prepare, write: Write) -> None:
     write("r.jsonl", [*pairs(10), *pairs(2)])
     report = run("r.jsonl").report

@@ -28,6 +28,7 @@ REPORT = DataReport(
     target_share=0.625,
     contaminated={"qa.xlsx[QA]:8": "hellaswag"},
     notes=("A note.",),
+    unused={"qa.xlsx: column 'topic'": 1200},
 )
 
 
@@ -51,6 +52,8 @@ def test_the_table_tells_what_became_of_the_rows() -> None:
         "median 40",
         "62.5% of all",
         "1 rows with items of hellaswag: qa.xlsx[QA]:8",
+        "not used",
+        "qa.xlsx: column 'topic' (1,200)",
         "A note.",
     ):
         assert part in text

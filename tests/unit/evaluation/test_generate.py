@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tunery.errors import NonFiniteScore
 from tunery.evaluation.generate import encode_prompts, end_of_turn, generate, stop_ids
 from tunery.records import Message
 
@@ -27,6 +28,13 @@ def test_a_batch_answers_as_each_prompt_alone(model: Any, tokenizer: Any) -> Non
     alone = [generate(model, tokenizer, [prompt], 12, 1, "chat")[0] for prompt in PROMPTS]
     assert together == alone
     assert len(set(together)) > 1
+
+
+def test_a_model_that_gives_no_numbers_writes_nothing(model: Any, tokenizer: Any) -> None:
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteScore, match=r"generating: logits after '.*' are not finite, but must be numbers"):
+        generate(model, tokenizer, PROMPTS, 12, 4, "chat")
 
 
 def test_answers_are_those_of_greedy_decoding_by_hand(model: Any, tokenizer: Any) -> None:

@@ -197,6 +197,25 @@ def test_samples_say_what_was_asked_for_and_what_was_answered(load: Any, model: 
     for row in samples.to_dict("records"):
         assert row["prediction"] == options[int(np.argmax(row["loglikelihoods"]))]
         assert row["acc"] == float(row["prediction"] == row["target"])
+        assert (row["options"], row["raw_answers"]) == (list(options), [])
+    assert samples["question"][0] == "Question: which colour has the house 100?\nAnswer:"
+
+
+def test_samples_hold_what_was_written_before_the_filters(load: Any, model: Any, tokenizer: Any) -> None:
+    tasks, evaluation = load("writing", limit=4)
+    samples = score_model(model, tokenizer, tasks, evaluation)["writing"].samples
+    raw = stock(model, tokenizer, load.folder, "writing", False)["samples"]["writing"]
+    first = [one for one in raw if one["filter"] == "whole"][:4]
+    assert [list(row) for row in samples["raw_answers"]] == [one["resps"][0] for one in first]
+    assert samples["question"][1] == "Question: which colour has the house 1?\nAnswer:"
+
+
+def test_samples_of_a_task_that_asks_by_its_options_hold_the_shared_ending(
+    load: Any, model: Any, tokenizer: Any
+) -> None:
+    tasks, evaluation = load("filling")
+    samples = score_model(model, tokenizer, tasks, evaluation)["filling"].samples
+    assert set(samples["question"]) == {"is the colour"}
 
 
 def test_a_metric_that_is_no_mean_has_a_score_but_no_column(load: Any, model: Any, tokenizer: Any) -> None:
@@ -380,16 +399,46 @@ def gradients(model: Any) -> list[torch.Tensor]:
 # ---- what goes wrong
 
 
-def test_a_model_that_gives_no_numbers_has_no_score(load: Any, model: Any, tokenizer: Any) -> None:
-    """lm-eval takes the first of options that are all NaN for the answer: 20 % right."""
+def give_no_numbers(model: Any) -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    tasks, evaluation = load("many", batch_size=4)
+
+
+@pytest.mark.parametrize("name", ["many", "next_word", "whole_text"])
+def test_a_model_that_gives_no_numbers_has_no_score(load: Any, model: Any, tokenizer: Any, name: str) -> None:
+    """lm-eval takes the first of options that are all NaN for the answer: 20 % right."""
+    give_no_numbers(model)
+    tasks, evaluation = load(name, batch_size=4)
     with pytest.raises(
-        NonFiniteScore, match=r"many: \d+ of \d+ log-likelihoods are NaN, but must be numbers"
+        NonFiniteScore, match=rf"{name}: log-likelihoods of (\d+) of \1 items \(the first is 1, '.*'\) are not finite"
     ) as failed:
         score_model(model, tokenizer, tasks, evaluation)
     assert failed.value.failure == "nan"
+    assert "base.dtype: float32" in str(failed.value)
+
+
+def test_a_model_that_gives_no_numbers_writes_no_answers(load: Any, model: Any, tokenizer: Any) -> None:
+    """Greedy decoding of NaN writes one token over and over."""
+    give_no_numbers(model)
+    tasks, evaluation = load("writing", batch_size=4)
+    with pytest.raises(NonFiniteScore, match=r"generating: logits after '.*Answer:' are not finite"):
+        score_model(model, tokenizer, tasks, evaluation)
+
+
+def test_one_item_that_overflows_is_named(load: Any, model: Any, tokenizer: Any) -> None:
+    from tunery.evaluation.lm import Scorer
+
+    tasks, _ = load("many", batch_size=4, few_shot=0)
+    scorer = Scorer(model, tokenizer, 4, {}, False)
+    answers = scorer._loglikelihood
+    scorer._loglikelihood = lambda some: [  # type: ignore[method-assign]
+        (float("-inf"), False) if one.doc_id == 4 else answer for one, answer in zip(some, answers(some), strict=True)
+    ]
+    leaf = tasks.leaves["many"]
+    leaf.build(None, "plain")
+    requests = [request for some in leaf._requests.values() for request in some]
+    with pytest.raises(NonFiniteScore, match=r"many: log-likelihoods of 1 of 30 items \(the first is 5, '.*house 4"):
+        scorer.loglikelihood(requests)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pickles are found by what they are, not only by what they are called."""
+"""What a model's files say: pickles are found by what they are, stored bits by the config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tunery.models.files import pickled_files
+from tunery.errors import BaseModelError
+from tunery.models.files import check_stored_bits, pickled_files
 
 
 def test_an_adapter_folder_as_it_should_be_holds_none(tmp_path: Path) -> None:
@@ -45,3 +46,21 @@ def test_what_torch_saves_is_found_under_any_name(tmp_path: Path) -> None:
 def test_a_name_that_means_a_pickle_is_enough(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"0")
     assert pickled_files(tmp_path) == [name]
+
+
+FOUR, EIGHT = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, {"load_in_8bit": True}
+
+
+@pytest.mark.parametrize(("stored", "held"), [(FOUR, "nf4"), (EIGHT, "int8"), ({"load_in_4bit": True}, "fp4")])
+def test_a_copy_that_is_stored_in_few_bits_is_not_taken_for_another(stored: dict[str, object], held: str) -> None:
+    """transformers would load it in these bits, and its scores would stand for an unquantised base."""
+    with pytest.raises(BaseModelError, match=rf"base\.quantization is 'none', but must be {held} for this copy"):
+        check_stored_bits("unsloth/llama-bnb-4bit", {"quantization_config": stored}, "none")
+
+
+@pytest.mark.parametrize(
+    ("config", "quantization"),
+    [({"quantization_config": FOUR}, "nf4"), ({"quantization_config": EIGHT}, "int8"), ({}, "none"), ({}, "nf4")],
+)
+def test_bits_that_agree_are_taken(config: dict[str, object], quantization: str) -> None:
+    check_stored_bits("acme/llama", config, quantization)

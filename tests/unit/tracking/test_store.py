@@ -53,7 +53,9 @@ def test_a_relative_database_stays_the_same_after_a_change_of_folder(
 
 def test_a_deleted_experiment_is_told_with_the_way_back(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id())
-    with pytest.raises(TrackingError, match=r"quickstart' was deleted\. Restore it \(mlflow experiments restore"):
+    with pytest.raises(
+        TrackingError, match=r"quickstart' was deleted\. Restore it: mlflow experiments restore -x \d+$"
+    ):
         store.experiment_id()
 
 
@@ -149,3 +151,15 @@ def test_a_store_that_stays_away_ends_the_waiting_with_its_reason(
     monkeypatch.setattr("tunery.tracking.store.UNATTENDED_SECONDS", -1.0)
     with pytest.raises(StoreAway, match="connection refused"):
         wait_until_back(store)
+
+
+def test_an_experiment_shows_the_views_for_training_whoever_made_it(store: Store) -> None:
+    own = store.client.get_experiment(store.experiment_id())
+    theirs = store.client.create_experiment("theirs", tags={"mlflow.note.content": "mine"})
+    store.describe_experiment(store.client.get_experiment(theirs))
+    tags = store.client.get_experiment(theirs).tags
+    for found in (own.tags, tags):
+        assert found["mlflow.experimentKind"] == "custom_model_development"
+        assert found["mlflow.experiment.primaryMetric.name"] == "score"
+    assert "tunery.kind" in own.tags["mlflow.note.content"]
+    assert tags["mlflow.note.content"] == "mine"
