@@ -18,10 +18,18 @@ BASE = (1.0, 0.0, 0.0, 0.0)
 TUNED = (1.0, 1.0, 1.0, 0.0)
 
 
-def result(values: tuple[float, ...], task: str = "quiz", split: tuple[str, ...] | None = None) -> TaskResult:
+def result(
+    values: tuple[float, ...],
+    task: str = "quiz",
+    split: tuple[str, ...] | None = None,
+    choices: tuple[str, str] | None = None,
+) -> TaskResult:
     items = [f"item{number}" for number in range(len(values))]
     splits = list(split or ["dev", "locked"] * len(values))[: len(values)]
     samples = pd.DataFrame({"item_id": items, "split": splits, "task": task, "acc": values, "f1": values})
+    if choices is not None:  # the first one is right; it is chosen where the value is 1
+        logs = [[-1.0, -2.0] if value else [-2.0, -1.0] for value in values]
+        samples = samples.assign(target=choices[0], options=[list(choices)] * len(values), loglikelihoods=logs)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
     scores = {name: Score(task, name, mean, error, len(values)) for name in ("acc", "f1")}
     return TaskResult(TaskSettings(task, "1.0+abc", 0, None, True, "p"), scores, samples, "acc")
@@ -41,9 +49,10 @@ def logged(
     tags: Mapping[str, str] | None = None,
     samples: bool = True,
     project: str = "small",
+    choices: tuple[str, str] | None = None,
 ) -> str:
     """A run as training leaves it."""
-    tuned, before = {task: result(values, task)}, {task: result(base, task)}
+    tuned, before = {task: result(values, task, choices=choices)}, {task: result(base, task)}
     config = {
         "base": {"model": "acme/base", "quantization": "none"},
         "adapter": {"method": "lora", "rank": rank},

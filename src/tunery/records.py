@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORE = "score"  # the mean over the tasks that count, beside the tasks' own names
+ALIKE = 0.95  # share of the items from which on a model all but always answers alike
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,9 @@ class TaskResult:
     settings: TaskSettings
     scores: Mapping[str, Score]  # by metric name; `metric.filter` where the task has several of lm-eval's filters
     # One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf, where a group
-    # has several), passage (a name for the text that several items ask about), target, prediction, one column a metric
-    # (its value on the item), loglikelihoods (list, empty for generation).
+    # has several), passage (a name for the text that several items ask about), question, target, prediction, one column
+    # a metric (its value on the item), raw_answers (what was written before the filters, one text a repeat; empty where
+    # nothing is written), options (texts of a multiple choice), loglikelihoods (one an option; empty for generation).
     samples: pd.DataFrame
     primary: str = ""  # the metric that counts towards the run's score
 
@@ -197,6 +199,35 @@ class Difference:
     def is_sure(self, confidence: float) -> bool:
         """Whether chance is ruled out at this confidence after the correction; what cannot be tested is not sure."""
         return self.adjusted <= 1 - confidence
+
+
+@dataclass(frozen=True)
+class ChosenAnswers:
+    """How often a model chose each answer of a multiple-choice task, beside giving one answer to every item."""
+
+    task: str
+    metric: str
+    chosen: Mapping[str, int]  # items by the answer that was chosen, the most frequent first: {"no": 190, "yes": 10}
+    majority: str  # the answer that is right most often
+    score: float
+    majority_score: float  # the score of giving the majority answer to every item, averaged as the score is
+    difference: Difference  # score - majority_score, item by item
+
+    @property
+    def items(self) -> int:
+        """How many items were answered."""
+        return sum(self.chosen.values())
+
+    @property
+    def is_one_answer(self) -> bool:
+        """Whether the model all but always answers alike, and is not surely better than always doing so."""
+        alike = max(self.chosen.values()) >= ALIKE * self.items
+        return alike and not self.difference.low > 0
+
+    @property
+    def beats_majority(self) -> bool:
+        """Whether the score is above that of the majority answer, by chance or not."""
+        return self.score > self.majority_score
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _check_vote(place: Place, named: set[str]) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=place.uri)
-    experiment = client.get_experiment_by_name("small")
+    experiment = client.get_experiment_by_name("small-decisions")
     assert experiment is not None
     (votes,) = client.search_runs([experiment.experiment_id], "tags.`tunery.kind` = 'votes'")
     won = "A: tuned" in named

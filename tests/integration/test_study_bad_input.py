@@ -161,11 +161,12 @@ def test_a_signal_between_trainings_names_the_study_as_one_in_training_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "told", "statuses"),
     [
         (
             {"data": {"train": [{"source": "rows.jsonl", "columns": {"prompt": "x", "completion": "completion"}}]}},
             "columns.prompt is 'x'",
+            {"FINISHED"},  # told before anything was made
         ),
         (
             {
@@ -173,19 +174,20 @@ def test_a_signal_between_trainings_names_the_study_as_one_in_training_does(
                 "evaluation": {"tasks": ["world_facts"], "limit": 40},
             },
             "Did you mean 'lm_eval/world_facts/acc'",
+            {"FAILED", "FINISHED"},
         ),
     ],
     ids=["column", "metric"],
 )
 def test_a_mistake_that_no_trial_was_trained_with_may_be_mended(
-    place: Place, runs: Runs, wrong: dict[str, Any], told: str
+    place: Place, runs: Runs, wrong: dict[str, Any], told: str, statuses: set[str]
 ) -> None:
     small_study(place, **{**wrong, "search": {**wrong.get("search", {}), "trials": 1}})
     refused(place.tunery("tune", "--project", "."), told)
     small_study(place, search={"trials": 1})
     mended = place.tunery("tune", "--project", ".")
     assert mended.code == 0, mended.err
-    assert {run.info.status for run in runs(place)} == {"FAILED", "FINISHED"}
+    assert {run.info.status for run in runs(place)} == statuses
     there = [run for run in runs(place) if run.info.status == "FINISHED"]
     assert_exact(place, there, 1)
 

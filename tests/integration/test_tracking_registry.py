@@ -80,8 +80,19 @@ def logged(store: Store, trained: Trained) -> ModelRef:
             tracker, trained.folder / "adapter", base=BASE, identity=trained.loaded.identity,
             tokenizer=trained.loaded.tokenizer, project_folder=trained.folder, step=20,
         )  # fmt: skip
+        tracker.set_description("# demo\n\nWhat came of it.")
+        tracker.log_metrics({"score": 0.75, "base/score": 0.5, "delta/score": 0.25})
+        tracker.tag(**{"tunery.base": "base", "tunery.datasets": "rows.jsonl"})
+        tracker.flush()
         assert register(tracker, adapter, "demo") == 1
     return adapter
+
+
+def test_a_versions_page_shows_the_report_and_what_the_model_is(store: Store, logged: ModelRef) -> None:
+    version = store.client.get_model_version("demo", "1")
+    assert version.description == "# demo\n\nWhat came of it."
+    shown = ("score", "base_score", "gain", "base", "datasets")
+    assert [version.tags[f"tunery.{name}"] for name in shown] == ["0.7500", "0.5000", "0.2500", "base", "rows.jsonl"]
 
 
 def test_the_run_holds_curve_and_model(store: Store, logged: ModelRef) -> None:

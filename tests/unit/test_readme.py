@@ -71,7 +71,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @each_page
 def test_every_module_that_is_named_exists(page: Path) -> None:
-    named = set(re.findall(r"`([a-z_]+/[a-z_/]+(?:\.py|/))`", page.read_text(encoding="utf-8")))
+    # A file of a library stands behind the library's version.
+    named = set(re.findall(r"(?<!\d, )`([a-z_]+/[a-z_/]+(?:\.py|/))`", page.read_text(encoding="utf-8")))
     assert [name for name in named if not any((root / name).exists() for root in (ROOT, ROOT / "src/tunery"))] == []
 
 

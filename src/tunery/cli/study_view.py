@@ -45,6 +45,7 @@ class StudyView(Terminal, StudyObserver):
         self._best: TrialRow | None = None
         self._workers: set[int] = set()
         self._phase = ""
+        self._finals = 0
         self._live: Live | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -62,6 +63,10 @@ class StudyView(Terminal, StudyObserver):
         if self.console.is_terminal and not self.console.is_dumb_terminal and self._live is None:
             self._live = Live(console=self.console, transient=True, refresh_per_second=2, get_renderable=self._picture)
             self._live.start()
+
+    def finals(self, count: int) -> None:
+        """Count the trainings of finalists into the time left."""
+        self._finals = count
 
     def trial_began(self, number: int, name: str, worker: int) -> None:
         """Add a trial to the live view."""
@@ -118,9 +123,9 @@ class StudyView(Terminal, StudyObserver):
         return self._done_before + len(self._ended)
 
     def _left(self) -> str:
-        """Time left, by the mean duration of the trials that this command saw end."""
+        """Time left, finals included, by the mean duration of the trials that this command saw end."""
         seconds = [row.seconds for row in list(self._ended.values()) if row.seconds is not None]
-        missing = self._total - self._done
+        missing = self._total - self._done + self._finals
         if not seconds or missing <= 0 or self._phase:
             return ""
         cost = sum(seconds) / len(seconds) * missing

@@ -49,7 +49,7 @@ def tune(context: click.Context, /, project: str, **options: Any) -> None:
     from tunery.search.report.tables import finalists_table, study_table
     from tunery.search.report.verdict import study_verdict
     from tunery.search.session import StudyOptions
-    from tunery.search.tune import tune
+    from tunery.search.tune import closing_lines, tune
 
     chosen = StudyOptions(**options)
     if chosen.executor == "local" and (chosen.address is not None or chosen.gpus_per_worker is not None):
@@ -60,3 +60,5 @@ def tune(context: click.Context, /, project: str, **options: Any) -> None:
         for shown in (study_table(record), finalists_table(record), Markdown(study_verdict(record))):
             if shown is not None:
                 view.show(shown)
+        for line in closing_lines(record, chosen):
+            view.step(line)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "comparisons"  # for runs of several projects
 PLOTS = ("leaderboard", "matrix", "cost", "ranks", "loss", "learning")  # all that a comparison may draw
+_LONGEST_NAME = 200
 _CURVES = 12  # runs whose loss curves are drawn: one request each
 
 
@@ -71,8 +72,9 @@ def compare_runs(
     if options.out is not None:
         observer.step(f"written to {options.out}: {', '.join(sorted(report.write(options.out)))}")
     if options.record:
-        run_id = _record(store, comparison, report, entries, options, selection)
-        observer.step(f"kept as run {run_id}; the whole report is its report.md")
+        run_id, page = _record(store, comparison, report, entries, options, selection)
+        observer.step(f"kept as run {run_id}, with the report in report.md and comparison.html")
+        observer.step(page)
     return comparison
 
 
@@ -184,14 +186,18 @@ def _record(
     entries: Sequence[RunEntry],
     options: CompareOptions,
     selection: Selection,
-) -> str:
-    """Keep the comparison as a run, and return the run's id."""
+) -> tuple[str, str]:
+    """Keep the comparison as a run; the run's id, and where its page is."""
     from tunery.comparison.report.tables import frame
+    from tunery.tracking.links import where_kept
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
+    from tunery.tracking.store import decisions_of
 
     project = _project(entries)
-    with open_run(replace(store, experiment=project), "comparison", project, run_name=options.run_name) as tracker:
+    name = options.run_name or f"compare {counted(len(entries), 'run')}: {selection}"[:_LONGEST_NAME]
+    place = replace(store, experiment=EXPERIMENT if project == EXPERIMENT else decisions_of(project))
+    with open_run(place, "comparison", project, run_name=name) as tracker:
         for name, text in report.texts.items():
             if name == "comparison.md":
                 tracker.set_description(f"{text}\n{_links(entries)}")
@@ -212,7 +218,7 @@ def _record(
         tracker.log_provenance(collect())
         settings = {"selection": str(selection), "confidence": options.confidence, "seed": options.seed}
         tracker.log_params({f"compare.{name}": value for name, value in settings.items()})
-        return str(tracker.run_id)
+        return tracker.run_id, where_kept(store, tracker.experiment_id, tracker.run_id)
 
 
 def _project(entries: Sequence[RunEntry]) -> str:
@@ -223,5 +229,7 @@ def _project(entries: Sequence[RunEntry]) -> str:
 
 def _links(entries: Sequence[RunEntry]) -> str:
     """The runs as links that the MLflow UI follows; below the report, since a description is cut at its end."""
-    lines = [f"- [{code(entry.name)}](#/experiments/{entry.experiment_id}/runs/{entry.run_id})" for entry in entries]
+    from tunery.tracking.links import run_link
+
+    lines = [f"- [{code(entry.name)}]({run_link(entry.experiment_id, entry.run_id)})" for entry in entries]
     return "\n".join(["## Runs", "", *lines, ""])

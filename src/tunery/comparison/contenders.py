@@ -24,8 +24,9 @@ from tunery.comparison.entries import (
 from tunery.comparison.groups import Group, remarks
 from tunery.comparison.records import LeaderboardRow, ScoreCell, WinRate
 from tunery.evaluation.result import averaging_of
-from tunery.records import SCORE
+from tunery.records import SCORE, ChosenAnswers
 from tunery.reporting.text import counted
+from tunery.statistics.majority import counts_of, majority_of
 from tunery.statistics.paired import item_ids
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
@@ -189,6 +190,7 @@ def _contender(
     cells = {}
     for number, task in enumerate(tasks):
         cell = _measured(side.on(number), base.on(number), [task.clusters], options, bare)
+        cell = replace(cell, answers=_chosen(runs, task, side.on(number), options))
         cells[task.name] = _in_own_direction(cell, runs[0].tasks[task.name])
     counting = range(ranked)
     score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], options, bare)
@@ -216,6 +218,20 @@ def _measured(
         sum(len(one) for one in side.answers if one is not None), base=base.score if known else None,
         gain=difference(side, base, clusters, options.confidence, options.seed) if known and not bare else None,
     )  # fmt: skip
+
+
+def _chosen(runs: Sequence[RunEntry], task: _Task, side: ScoreMatrix, options: PairTestOptions) -> ChosenAnswers | None:
+    """What the seeds chose on a task, beside the majority answer to the same items."""
+    kept = [run.samples[task.name] for run in runs if "chosen" in run.samples.get(task.name, ())]
+    majority = majority_of(kept[0]) if len(kept) == len(runs) and side.answers[0] is not None else None
+    if majority is None or task.order is None:
+        return None
+    first = kept[0].set_axis(item_ids(kept[0])).loc[task.order]
+    values: Floats = np.where(first["right"] == majority, 1.0, 0.0)
+    score = np.array([[values @ task.clusters.weights(len(values))]])
+    beside = difference(side, ScoreMatrix(score, np.array([math.nan]), [values]), [task.clusters], options.confidence)
+    metric = runs[0].tasks[task.name].metric
+    return ChosenAnswers(task.name, metric, counts_of(kept), majority, side.score, float(score.item()), beside)
 
 
 def _in_own_direction(cell: ScoreCell, score: TaskScore) -> ScoreCell:

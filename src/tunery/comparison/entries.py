@@ -78,8 +78,8 @@ class RunEntry:
     costs: Mapping[str, float] = field(default_factory=dict)
     train_rows: int | None = None  # number of training rows
     version: str | None = None  # "name/3" of its registered version
-    # Answers by task, one row an item: item_id, split, one column a metric, and `passage` where items share a text.
-    # Empty if the run keeps none.
+    # Answers by task, one row an item: item_id, split, one column a metric, `passage` where items share a text, and
+    # `chosen` and `right` of a multiple choice. Empty if the run keeps none.
     samples: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     base_samples: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     # Metric -> (optimizer step, value) of every point.

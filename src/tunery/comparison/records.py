@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import RunEntry, Votes
-from tunery.records import SCORE, Difference
+from tunery.records import SCORE, ChosenAnswers, Difference
 from tunery.statistics.ranks import TaskRanks
 
 
@@ -26,6 +26,8 @@ class ScoreCell:
     higher_is_better: bool = True
     base: float | None = None  # the base's own value on the same items; None if unknown
     gain: Difference | None = None  # how much better than the base; None without a base
+    # What was chosen on a multiple-choice task, over all seeds; None elsewhere, and if the options were not kept.
+    answers: ChosenAnswers | None = None
 
     @property
     def delta(self) -> float | None:

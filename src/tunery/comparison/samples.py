@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tunery.comparison.conditions import metrics_of
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, counting_anywhere, ranked_by
+from tunery.evaluation.answers import chosen_answers, columns_read
 from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
 from tunery.tracking.base_scores import EXPERIMENT, KEY
@@ -143,10 +144,14 @@ def _load(store: Store, location: SamplesLocation, task: str, metric: str) -> pd
             there = parquet.read_schema(path).names
             if "item_id" not in there or metric not in there:
                 return None
-            columns = [column for column in ("item_id", "split", "task", "passage", metric) if column in there]
-            frame = pd.read_parquet(path, columns=columns)
+            wanted = ("item_id", "split", "task", "passage", metric)
+            columns = [column for column in wanted if column in there]
+            texts = [column for column in columns_read(metric) if column in there]
+            frame = pd.read_parquet(path, columns=[*columns, *texts])
     except (OSError, ValueError):
         return None  # gone, cut off, or never there: the scores are compared without their items
+    answers = chosen_answers(frame, metric)
+    frame = frame[columns] if answers is None else frame[columns].join(answers)
     if "task" in frame and frame["task"].nunique() < 2:
         frame = frame.drop(columns="task")
     if "passage" in frame:  # of a group, some of whose tasks have none

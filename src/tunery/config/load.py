@@ -54,6 +54,7 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
         faults = [replace(fault, key=_option(fault.key, given)) for fault in faults_of(error)]
         raise ConfigError(where, faults) from None
     project._folder = folder
+    project._overridden = tuple(dict.fromkeys(key for key, _ in overrides))
     return project
 
 
@@ -94,6 +95,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_TAB = repr("\t")  # as PyYAML names the character
 _MERGE = "tag:yaml.org,2002:merge"
 # A date such as 2020-13-45 raises ValueError, an unhashable key TypeError, thousands of brackets RecursionError.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, RecursionError)
@@ -108,7 +110,7 @@ def read_tree(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except _YAML_ERRORS as error:
-        raise ConfigError(str(file), Fault("not YAML", " ".join(str(error).split()))) from None
+        raise ConfigError(str(file), yaml_fault(error)) from None
     except OSError as error:
         raise ConfigError(str(file), Fault("cannot be read", str(error.strerror))) from None
     if not isinstance(tree, dict):
@@ -116,12 +118,24 @@ def read_tree(file: Path) -> dict[str, Any]:
     return copy.deepcopy(tree)
 
 
+def yaml_fault(error: Exception, advice: str = "") -> Fault:
+    """What a text that is not YAML has wrong; of a tab, which nobody sees, the place and what to put there.
+
+    Args:
+        error: What PyYAML raised.
+        advice: What to do about any other fault.
+    """
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark and _TAB in str(error.problem):
+        place = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        return Fault(place, "a tab, where YAML takes spaces alone", advice="Put spaces there.")
+    return Fault("not YAML", " ".join(str(error).split()), advice=advice)
+
+
 def _parse(key: str, value: str) -> Any:
     try:
         return yaml.load(value, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        fault = Fault("not YAML", " ".join(str(error).split()), advice="Quote the value.")
-        raise ConfigError(f"--{key}", fault) from None
+        raise ConfigError(f"--{key}", yaml_fault(error, "Quote the value.")) from None
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -41,11 +41,17 @@ class Project(Section):
     search: SearchConfig = key(SearchConfig(), "How its settings are searched.")
     promotion: PromotionConfig | None = key(None, "What a champion must show; without it nothing is promoted.")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _overridden: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def folder(self) -> Path:
         """Folder of project.yaml: relative paths in it are looked for here first."""
         return self._folder
+
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """Dotted keys that were laid over project.yaml, in order."""
+        return self._overridden
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.data import DataConfig, SourceConfig
 from tunery.data.as_written import rows_as_written
+from tunery.data.hub import asked_once
 from tunery.data.prompt_template import parse_template
 from tunery.data.readers import read_csv, read_json, read_jsonl, read_parquet
 from tunery.data.rows import Numbered, Rows, collect
@@ -146,12 +147,17 @@ def _read_folder(folder: Path, source: SourceConfig) -> _Read:
 def _read_hub(source: SourceConfig) -> _Read:
     import datasets
 
-    try:
-        found = datasets.load_dataset(source.source, source.subset, split=source.split, revision=source.revision)
-        written = rows_as_written(source, found)
-    # datasets raises these, and RuntimeError for a dataset that needs its own code, which tunery never runs.
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(source.source, _hub_fault(error, source)) from None
+    with asked_once() as silent:
+        try:
+            found = datasets.load_dataset(source.source, source.subset, split=source.split, revision=source.revision)
+            written = rows_as_written(source, found)
+        # datasets raises these, and RuntimeError for a dataset that needs its own code, which tunery never runs.
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            if silent and isinstance(error, ConnectionError):
+                advice = "Check the network (and HF_HUB_OFFLINE), or name a local file."
+                fault = Fault("not in the local cache, and the Hub cannot be reached", silent, advice=advice)
+                raise DataError(source.source, fault) from None
+            raise DataError(source.source, _hub_fault(error, source)) from None
     return f"{source.source}[{source.split}]", *(written or _numbered(found))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.data import CleanConfig, DataConfig, SourceConfig
 from tunery.data.clean import clean, folded_text
-from tunery.data.contamination import find_overlap
+from tunery.data.contamination import MANY, find_overlap
 from tunery.data.encode import CUT_AWAY, encode_all
 from tunery.data.formats import to_conversations
 from tunery.data.load import load_rows
@@ -110,8 +110,14 @@ def _decontaminate(
     rule = data.decontaminate
     if rule.action == "off":
         return conversations
-    found = find_overlap(conversations, texts, rule.ngram)
+    overlap = find_overlap(conversations, texts, rule.ngram)
+    found = overlap.found
     row_log.contaminated.update(found)
+    if overlap.shared:
+        row_log.notes.append(
+            f"{len(overlap.shared)} rows have only words in common with evaluation items that more than {MANY} rows or "
+            f"items share, such as an instruction: not counted as overlap. The first is {overlap.shared[0]}."
+        )
     if rule.action == "report":
         return conversations
     row_log.drops += [Drop(origin, f"contaminated: holds words of an item of {task}") for origin, task in found.items()]

@@ -14,6 +14,8 @@ from tunery.evaluation.items import Leaf, split_of
 from tunery.evaluation.tasks import Tasks, column_name
 from tunery.records import Score, TaskResult, TaskSettings
 
+_LISTS = ("raw_answers", "options", "loglikelihoods")  # columns of lists, which stand last
+
 
 def collect(
     found: Mapping[str, Any], tasks: Tasks, chosen: Mapping[str, Sequence[int]], dev_fraction: float, limit: int | None
@@ -120,6 +122,7 @@ def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: floa
             "item_id": item,
             "split": split_of(item, dev_fraction),
             "task": leaf.name,
+            "question": _question(leaf, number),
             "target": leaf.targets[number],
         }
         row |= {"passage": leaf.passages[number]} if leaf.passages else {}
@@ -129,17 +132,27 @@ def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: floa
             if value is not None:
                 row[column_name(metric, sample["filter"], filters)] = value
     frame = pd.DataFrame([rows[number] for number in sorted(rows)])
-    return frame[[*(column for column in frame if column != "loglikelihoods"), "loglikelihoods"]]
+    lists = [column for column in _LISTS if column in frame]
+    return frame[[*(column for column in frame if column not in lists), *lists]]
+
+
+def _question(leaf: Leaf, number: int) -> str:
+    """What is asked; where the options are whole beginnings, the ending that all of them share."""
+    if getattr(leaf.task, "multiple_input", False):
+        return str(leaf.task.doc_to_target(leaf.documents[number]))
+    return leaf.texts[number]
 
 
 def _answer(leaf: Leaf, number: int, sample: Mapping[str, Any]) -> dict[str, Any]:
     first = [answers[0] for answers in sample["resps"]]
+    row: dict[str, Any] = {"raw_answers": [], "options": [], "loglikelihoods": []}
     if leaf.task.OUTPUT_TYPE == "generate_until":
-        filtered = sample["filtered_resps"][0]
-        return {"prediction": filtered if isinstance(filtered, str) else str(filtered), "loglikelihoods": []}
-    logs = [float(answer[0] if isinstance(answer, tuple | list) else answer) for answer in first]
+        # Before the filters: a wrong filter can be told from a wrong answer.
+        return row | {"prediction": str(sample["filtered_resps"][0]), "raw_answers": list(map(str, sample["resps"][0]))}
+    row["loglikelihoods"] = logs = [float(one[0] if isinstance(one, tuple | list) else one) for one in first]
     choices = leaf.choices(leaf.documents[number])
     if choices:
-        return {"prediction": choices[max(range(len(choices)), key=logs.__getitem__)], "loglikelihoods": logs}
+        chosen = choices[max(range(len(choices)), key=logs.__getitem__)]
+        return row | {"prediction": chosen, "options": choices}
     greedy = isinstance(first[0], tuple | list) and bool(first[0][1])
-    return {"prediction": leaf.targets[number] if greedy else "", "loglikelihoods": logs}
+    return row | {"prediction": leaf.targets[number] if greedy else ""}

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from tunery.config.evaluation import EvaluationConfig
+from tunery.config.load import yaml_fault
 from tunery.errors import Fault, TaskError
 
 OWN_FOLDER = Path(__file__).with_name("tasks")
@@ -69,6 +70,13 @@ def all_own(names: Iterable[str], own: Mapping[str, OwnTask]) -> bool:
     return all(name in own and all_own(own[name].members, own) for name in names)
 
 
+def without_hub(names: Iterable[str], own: Mapping[str, OwnTask]) -> bool:
+    """Whether the names and all their members are ours and read their items from files here."""
+    return all(
+        name in own and (own[name].items or own[name].members) and without_hub(own[name].members, own) for name in names
+    )
+
+
 def absent_items(names: Iterable[str], own: Mapping[str, OwnTask]) -> Iterator[Fault]:
     """Files of items that are not there, of our own tasks among the names and their members."""
     for name in names:
@@ -100,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=TaskYaml)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TaskError(str(path), f"is not valid YAML: {' '.join(str(error).split())}") from error
+        raise TaskError(str(path), yaml_fault(error)) from error
     return config if isinstance(config, dict) else {}
 
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
+from tunery.data.hub import asked_once
 from tunery.errors import Fault, TaskError, TuneryError
 from tunery.evaluation.few_shot import FEW_SHOT_SEED
 from tunery.evaluation.items import Leaf
 from tunery.evaluation.prompts import compiled_once
-from tunery.evaluation.task_files import OwnTask, absent_items, all_own, own_tasks, task_folders, unknown_task
+from tunery.evaluation.task_files import (
+    OwnTask,
+    absent_items,
+    all_own,
+    own_tasks,
+    task_folders,
+    unknown_task,
+    without_hub,
+)
 from tunery.evaluation.task_manager import (
     full_manager,
     group_version,
@@ -116,7 +126,8 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     manager = own_manager(folders) if all_own(evaluation.tasks, own) else full_manager(folders)
-    loaded = [_load(name, manager) for name in evaluation.tasks]
+    with nullcontext() if without_hub(evaluation.tasks, own) else asked_once() as silent:
+        loaded = [_load(name, manager, silent) for name in evaluation.tasks]
     leaves = {
         name: Leaf(name, _configured(task, evaluation), evaluation.limit)
         for found in loaded
@@ -142,7 +153,7 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     )
 
 
-def _load(name: str, manager: Any) -> Any:
+def _load(name: str, manager: Any, silent: str | None) -> Any:
     state = random.getstate()
     # Some tasks shuffle their options while documents are processed.
     random.seed(FEW_SHOT_SEED)
@@ -155,6 +166,10 @@ def _load(name: str, manager: Any) -> Any:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         advice = "Its dataset may be out of reach: check the network, or HF_HOME for a copy on disk."
         fault = f"cannot be loaded ({type(error).__name__}: {reason}). {advice}"
+        if silent and isinstance(error, ConnectionError):
+            fault = (
+                f"its dataset is not in the local cache, and the Hub cannot be reached ({silent}). Check the network."
+            )
         if isinstance(error, ImportError):
             fault = f"needs a package that is not installed ({reason}). Install it, or leave the task out."
         raise TaskError(f"evaluation.tasks: {name}", fault) from error

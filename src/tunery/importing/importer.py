@@ -14,6 +14,7 @@ from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
 from tunery.importing.store import ImportedRun, NotAResultFile, digest_of, keep_import, known_imports, store_faults
 from tunery.runs.observer import Observer
+from tunery.tracking.links import where_kept
 from tunery.tracking.store import connect
 
 _TABLES = (".csv", ".tsv")
@@ -78,6 +79,9 @@ def import_results(
         observer.step(f"{imported.source}: {imported.name} ({tasks}) is run {made[-1]}")
     homes = f" already, in {', '.join(map(repr, sorted(set(there))))}" if there else ""
     observer.step(f"{len(made)} imported into {project!r}, {len(there)} were there{homes}")
+    if made:
+        observer.step(where_kept(store, store.experiment_id(), made[-1]))
+        observer.step(f"next: tunery compare --project {project}")
     return made
 
 

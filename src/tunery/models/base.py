@@ -14,7 +14,7 @@ from tunery.models.chat_template import settle_template, settle_tokenizer, templ
 from tunery.models.device import resolve_device, resolve_dtype
 from tunery.models.libraries import import_bitsandbytes, quiet_libraries
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
-from tunery.models.source import BaseFiles, find_base
+from tunery.models.source import BaseFiles, find_base, tokenizer_folder
 from tunery.records import BaseIdentity
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     quiet_libraries()
     import_bitsandbytes()  # PEFT imports it for every adapter, quantised or not
     device = resolve_device(device)
-    files = find_base(base, folder)
-    tokenizer = _load_tokenizer(base, files)
     dtype = resolve_dtype(base.dtype, device)
     compute_dtype = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
     quantization = quantization_config(base, compute_dtype, device)
+    files = find_base(base, folder)
+    tokenizer = _load_tokenizer(base, files.folder)
     model = _load_weights(base, files, dtype=dtype, device_map={"": device}, quantization_config=quantization)
     notes = _mend_quantisation(model, base)
     template = settle_template(model, tokenizer, base, folder, chat)
@@ -91,16 +91,16 @@ def load_tokenizer(base: BaseConfig, folder: Path, *, chat: bool = True) -> Any:
         BaseModelError, ConfigError: As `load_base`.
     """
     quiet_libraries()
-    tokenizer = _load_tokenizer(base, find_base(base, folder))
+    tokenizer = _load_tokenizer(base, tokenizer_folder(base, folder))
     settle_tokenizer(tokenizer, base, folder, chat)
     return tokenizer
 
 
-def _load_tokenizer(base: BaseConfig, files: BaseFiles) -> Any:
+def _load_tokenizer(base: BaseConfig, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=base.trust_remote_code)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=base.trust_remote_code)
     except TuneryError:  # a signal's Interrupted may come at any line
         raise
     except Exception as error:  # files of others: AttributeError and huggingface_hub's own classes were seen

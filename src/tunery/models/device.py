@@ -9,6 +9,8 @@ from tunery.errors import ConfigError, Fault
 if TYPE_CHECKING:
     import torch
 
+    from tunery.config.training import TrainingConfig
+
 
 def resolve_device(wanted: str = "auto") -> str:
     """The device that training.device means: cpu, cuda or mps; auto takes CUDA, then Apple's MPS, then the CPU.
@@ -42,6 +44,17 @@ def resolve_precision(wanted: str, device: str) -> str:
         rule = f"auto, fp32 or bf16 on {device}: fp16 needs a CUDA GPU's loss scaling"
         raise ConfigError("this machine", Fault("training.precision", rule, wanted, "Set training.precision: auto."))
     return wanted
+
+
+def check_device(training: TrainingConfig) -> str:
+    """The device of a training, which can do its arithmetic.
+
+    Raises:
+        ConfigError: As `resolve_device` and `resolve_precision`.
+    """
+    device = resolve_device(training.device)
+    resolve_precision(training.precision, device)
+    return device
 
 
 def resolve_dtype(wanted: str, device: str) -> torch.dtype:

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+_TELEMETRY = "HF_HUB_DISABLE_TELEMETRY"
 
 
 def quiet_libraries() -> None:
     """Silence what transformers, TRL, PEFT and bitsandbytes say when nothing is wrong; errors still appear."""
     import transformers
 
+    send_no_telemetry()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     for name in ("bitsandbytes", "trl", "accelerate", "peft", "datasets", "kernels"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # TRL still uses names that transformers has renamed; nothing that a user could change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+
+
+def send_no_telemetry() -> None:
+    """Tell no host that a trainer was made, as TRL's do by themselves; what the user has set stays."""
+    from huggingface_hub import constants
+
+    if _TELEMETRY not in os.environ:
+        os.environ[_TELEMETRY] = "1"  # for child processes
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # read from the environment once, perhaps long ago
 
 
 def import_bitsandbytes() -> None:

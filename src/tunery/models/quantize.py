@@ -21,24 +21,33 @@ def quantization_config(base: BaseConfig, compute_dtype: torch.dtype, device: st
     Raises:
         BaseModelError: If int8 is wanted without a CUDA GPU, or NF4 on MPS, where bitsandbytes has no kernels.
     """
+    check_quantization(base, device)
     if base.quantization == "none":
         return None
     from transformers import BitsAndBytesConfig
 
     if base.quantization == "int8":
-        if device != "cuda":
-            rule = f"nf4 or none on {device}: LLM.int8() needs a CUDA GPU"
-            raise BaseModelError(base.model, Fault("base.quantization", rule, "int8", "Use nf4."))
         return BitsAndBytesConfig(load_in_8bit=True)
-    if device == "mps":
-        rule = "none on mps: bitsandbytes has no 4-bit kernels there"
-        raise BaseModelError(base.model, Fault("base.quantization", rule, "nf4", "Or set training.device: cpu."))
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=base.double_quantization,
         bnb_4bit_compute_dtype=compute_dtype,
     )
+
+
+def check_quantization(base: BaseConfig, device: str) -> None:
+    """Whether the device can hold the base as base.quantization says; nothing is loaded.
+
+    Raises:
+        BaseModelError: As `quantization_config`.
+    """
+    if base.quantization == "int8" and device != "cuda":
+        rule = f"nf4 or none on {device}: LLM.int8() needs a CUDA GPU"
+        raise BaseModelError(base.model, Fault("base.quantization", rule, "int8", "Use nf4."))
+    if base.quantization == "nf4" and device == "mps":
+        rule = "none on mps: bitsandbytes has no 4-bit kernels there"
+        raise BaseModelError(base.model, Fault("base.quantization", rule, "nf4", "Or set training.device: cpu."))
 
 
 def keep_cpu_layout(model: nn.Module) -> None:

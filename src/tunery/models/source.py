@@ -15,7 +15,8 @@ from tunery.models.files import check_names, check_remote_code, check_stored_bit
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).parent
 _RULE = "a folder that holds a model, a hub id (owner/name), or builtin:tiny"
-_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "README.md"]
+_WEIGHTS = "*.safetensors"
+_WANTED = [_WEIGHTS, "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "README.md"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ def find_base(base: BaseConfig, folder: Path) -> BaseFiles:
     snapshot = _download(base, commit)
     _check_folder(base, snapshot)
     return BaseFiles(base.model, snapshot, commit or snapshot.name, license_of(snapshot))
+
+
+def tokenizer_folder(base: BaseConfig, folder: Path) -> Path:
+    """Where a base's tokenizer is; of a hub model no weights are downloaded, and a folder's are not hashed.
+
+    Raises:
+        BaseModelError: As `find_base`.
+    """
+    local = local_folder(base.model, folder)
+    if local is not None:
+        _check_folder(base, local)
+        return local
+    return _download(base, check_hub(base), weights=False)
 
 
 def check_base(base: BaseConfig, folder: Path) -> None:
@@ -114,12 +128,13 @@ def check_hub(base: BaseConfig) -> str | None:
     return str(info.sha)
 
 
-def _download(base: BaseConfig, commit: str | None) -> Path:
+def _download(base: BaseConfig, commit: str | None, *, weights: bool = True) -> Path:
     import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     wanted = [*_WANTED, "*.py"] if base.trust_remote_code else _WANTED
+    wanted = wanted if weights else [pattern for pattern in wanted if pattern != _WEIGHTS]
     try:
         found = snapshot_download(
             base.model, revision=commit or base.revision, local_files_only=commit is None, allow_patterns=wanted

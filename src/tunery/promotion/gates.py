@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunery.config.promotion import Form, PromotionConfig
-from tunery.records import SCORE, Difference
+from tunery.records import SCORE, ChosenAnswers, Difference
+from tunery.reporting.answers import chosen, warning
 
 Baseline = Literal["champion", "base"]
 
@@ -59,6 +60,8 @@ class Evidence:
     license: str | None  # licence of the base; None if unknown
     # The score and every guarded task, against champion and base. Empty if the candidate did not load.
     differences: Sequence[BaselineDifference] = ()
+    # What the deployed form answered on each multiple-choice task that counts.
+    answers: Sequence[ChosenAnswers] = ()
     forms: Mapping[Form, FormScore] = field(default_factory=dict)  # by deployment form
     # Score measured now, as trained, minus that of the answers which the run recorded; None if the run recorded no
     # answers to locked items, as a trial does.
@@ -112,8 +115,8 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
     Args:
         rules: The section `promotion` of project.yaml.
     """
-    gates = [*_gains(evidence, rules), *_guards(evidence, rules), _deployed(evidence, rules)]
-    gates += [_reproduced(evidence, rules), _loads(evidence), _no_pickle(evidence)]
+    gates = [*_gains(evidence, rules), *_guards(evidence, rules), *_not_one_answer(evidence)]
+    gates += [_deployed(evidence, rules), _reproduced(evidence, rules), _loads(evidence), _no_pickle(evidence)]
     gates += [_license(evidence), _revision(evidence)]
     if evidence.overtaken is not None:
         gates.append(Gate("no other promotion came first", False, evidence.overtaken))
@@ -158,6 +161,18 @@ def _above(name: str, difference: Difference | None, bound: float, noun: str, ev
         name: getattr(difference, name) for name in ("score", "baseline", "value", "low", "high", "p_value", "items")
     }
     return Gate(name, passed, reason, {**figures, "bound": bound})
+
+
+def _not_one_answer(evidence: Evidence) -> Iterator[Gate]:
+    """A gain that comes of changing the one answer given to all items is none. No gate where nothing is chosen from."""
+    if not evidence.answers:
+        return
+    faults = [warning(one, "the candidate") for one in evidence.answers if one.is_one_answer]
+    counts = [f"{one.task}: {chosen(one)}" for one in evidence.answers]
+    figures = {f"{one.task}_majority": one.majority_score for one in evidence.answers}
+    yield Gate(
+        "no task gets one answer to all items", not faults, " ".join(filter(None, faults)) or "; ".join(counts), figures
+    )
 
 
 def _deployed(evidence: Evidence, rules: PromotionConfig) -> Gate:

@@ -16,8 +16,10 @@ from tunery.evaluation.result import averaging
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.gates import Baseline, BaselineDifference, Evidence, FormScore, is_known_license
 from tunery.promotion.scoring_process import FormAnswers, FormJob, Results, ScoringProcess
-from tunery.records import SCORE, TaskResult
+from tunery.records import SCORE, ChosenAnswers, TaskResult
+from tunery.reporting.answers import warning
 from tunery.runs.observer import Observer
+from tunery.statistics.majority import answers_of
 from tunery.statistics.paired import compare_scores
 
 if TYPE_CHECKING:
@@ -167,8 +169,14 @@ def _measured(
             notes.append(f"The champion could not be scored: {champion.faults[deploy]}")
         baselines = {"champion": champion.results.get(deploy, {}), **baselines}
     _require_items(answers.results["trained"], answers)
+    chosen = _chosen(answers.results.get(deploy, {}), answers.primary, candidate.rules.confidence)
+    # One answer to all items refuses a candidate; a score that does not beat it while the answers vary is said alone,
+    # since on a hard task among several that is no fault of the training.
+    told = [warning(one, "the candidate") for one in chosen if not one.is_one_answer]
+    notes += [sentence for sentence in told if sentence is not None]
     evidence = replace(
         evidence,
+        answers=chosen,
         differences=list(_differences(candidate, answers, baselines)) if deploy in answers.results else [],
         forms=form_scores(answers, candidate.rules.confidence),
         recorded=_recorded(candidate, answers),
@@ -191,6 +199,12 @@ def _differences(
             difference = compare_scores([theirs], [ours], metrics, confidence)
             if difference is not None:
                 yield BaselineDifference(what, baseline, difference, "" if what == SCORE else metrics[what])
+
+
+def _chosen(results: Results, primary: Mapping[str, str], confidence: float) -> list[ChosenAnswers]:
+    """What was answered on the multiple-choice tasks that count."""
+    found = [answers_of(results[task], metric, confidence) for task, metric in primary.items() if task in results]
+    return [answers for answers in found if answers is not None]
 
 
 def _recorded(candidate: Candidate, answers: FormAnswers) -> float | None:

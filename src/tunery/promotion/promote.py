@@ -53,7 +53,7 @@ def promote(
         Refused: If a gate did not pass, or another promotion came first; no alias moved.
     """
     from tunery.tracking.aliases import current_aliases
-    from tunery.tracking.store import connect
+    from tunery.tracking.store import connect, decisions_of
 
     store = connect(tracking_uri, "promotion")
     candidate = find_candidate(ref, project, overrides, store)
@@ -67,7 +67,7 @@ def promote(
         verdict = _judged(candidate, measure(candidate, before.champion, store, observer), force)
         observer.step("dry run: nothing was moved or recorded")
     else:
-        store = replace(store, experiment=candidate.name)
+        store = replace(store, experiment=decisions_of(candidate.name))
         verdict = _recorded(candidate, before, store, observer, force, run_name)
     observer.show(verdict_table(verdict))
     if not verdict.moves:
@@ -75,6 +75,7 @@ def promote(
         raise Refused(f"{verdict.evidence.candidate} did not pass: {names}. No alias moved.")
     if not dry_run:
         observer.step(f"models:/{candidate.name}@champion is {verdict.evidence.candidate}")
+        observer.step(f"next: tunery history {candidate.name}, or tunery export models:/{candidate.name}@champion")
     return verdict
 
 
@@ -83,6 +84,7 @@ def _recorded(
 ) -> Verdict:
     """Judge, and move the aliases if allowed, in a run of kind promotion that keeps the evidence."""
     from tunery.promotion.store import log_answers
+    from tunery.tracking.links import where_kept
     from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
 
@@ -99,6 +101,7 @@ def _recorded(
         log_verdict(candidate, before, verdict, tracker)
         if verdict.moves:
             verdict = _moved(candidate, before, verdict, tracker)
+    observer.step(where_kept(store, tracker.experiment_id, tracker.run_id))
     return verdict
 
 

@@ -28,11 +28,12 @@ def rollback(
     """
     from tunery.promotion.store import check_files, log_decision
     from tunery.tracking.aliases import Aliases, AliasMove, check_model, current_aliases, move_aliases
+    from tunery.tracking.links import where_kept
     from tunery.tracking.run import open_run
-    from tunery.tracking.store import connect
+    from tunery.tracking.store import connect, decisions_of
 
     name = project_name(project)
-    store = connect(tracking_uri, name)
+    store = connect(tracking_uri, decisions_of(name))
     check_model(store, name)
     finish_interrupted(name, store, observer)
     before = current_aliases(store, name)
@@ -51,4 +52,5 @@ def rollback(
         )
         move_aliases(store, name, AliasMove(before, Aliases(back, before.champion), tracker.run_id, at))
     observer.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")
+    observer.step(where_kept(store, tracker.experiment_id, tracker.run_id))
     return back

@@ -68,6 +68,20 @@ def in_unit(axis: Axis, metric: str, ticks: int = 7) -> None:
     axis.set_ticks([place * unit for place in places], [f"{place:g} {name}" for place in places])
 
 
+def room_around(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
+    """Limits of an axis with some room around its values, but past neither 0 nor 1 if all lie between these.
+
+    Args:
+        values: At least one.
+        share: Of the values' range, on each side.
+    """
+    low, high = min(values), max(values)
+    room = share * (high - low) or 0.05 * abs(high) or 0.05
+    if low >= 0 and high <= 1:
+        return max(0.0, low - room), min(1.0, high + room)
+    return low - room, high + room
+
+
 def short_label(text: str, longest: int = 28) -> str:
     """Shorten a label in the middle, since similar names differ at their ends."""
     end = longest // 2

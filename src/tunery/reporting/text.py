@@ -52,9 +52,14 @@ def plus_minus(value: float | None, error: float | None, digits: int = 4, *, sig
 
 
 def interval(low: float, high: float, digits: int = 4, *, sign: bool = False) -> str:
-    """An interval: "0.6100 to 0.7000"; a dash if either end is unknown."""
-    if math.isnan(low) or math.isnan(high):
+    """An interval: "0.6100 to 0.7000"; a dash if either end is unknown, or if it has no width.
+
+    One of many items is narrow: it gets as many digits as show that its ends differ.
+    """
+    if math.isnan(low) or math.isnan(high) or low == high:
         return "–"
+    while round(low, digits) == round(high, digits):
+        digits += 1
     return f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
 
 

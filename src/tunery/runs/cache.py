@@ -57,30 +57,42 @@ class Resident:
     _tasks: dict[object, Tasks] = field(default_factory=dict)
     _rows: dict[object, PreparedData] = field(default_factory=dict)
 
+    def prepare(self, project: Project, splits: Sequence[Split]) -> PreparedData:
+        """Tasks and rows: all of a run that needs no model, so that what is wrong with them is known first.
+
+        Args:
+            splits: Each task that counts must have an item of each of these: to choose by, or to report by.
+
+        Raises:
+            TaskError: If a task cannot be loaded, or has no item of one of the splits.
+            BaseModelError, ConfigError: As `load_tokenizer`.
+            DataError: As `prepare` of the data.
+        """
+        tasks = self.tasks(project)
+        _require_items(project, tasks, splits)
+        return self.rows(project, tasks)
+
     def load(
         self, project: Project, splits: Sequence[Split], observer: Observer, memory_bytes: int | None = None
     ) -> Loaded:
         """Everything that a run of the project needs, except for the adapter.
 
         Args:
-            splits: Each task that counts must have an item of each of these: to choose by, or to report by.
+            splits: As for `prepare`.
             memory_bytes: Available memory. A run that is estimated to need more is refused before its base is loaded;
                 None: no limit.
 
         Raises:
-            TaskError: If a task cannot be loaded, or has no item of one of the splits.
+            TaskError, DataError: As `prepare`.
             Infeasible: If memory is estimated not to suffice.
             BaseModelError, ConfigError, OutOfMemory: As `load_base`.
-            DataError: As `prepare`.
         """
-        observer.step(f"loading {project.base.model} ({project.base.quantization})")
-        tasks = self.tasks(project)
-        _require_items(project, tasks, splits)
+        rows, tasks = self.prepare(project, splits), self.tasks(project)
         if memory_bytes is not None:
-            self._require_memory(project, tasks, memory_bytes)
+            _require_memory(project, rows, memory_bytes)
+        observer.step(f"loading {project.base.model} ({project.base.quantization})")
         base = self.base(project)
-        observer.step("reading data")
-        return Loaded(project, base, tasks, base.model, self.rows(project, base.tokenizer, tasks))
+        return Loaded(project, base, tasks, base.model, rows)
 
     @contextmanager
     def adapted(self, loaded: Loaded) -> Iterator[Loaded]:
@@ -136,17 +148,18 @@ class Resident:
             self._tasks[key] = load_tasks(project.evaluation, project.folder, _asks_through_chat(project))
         return self._tasks[key]
 
-    def rows(self, project: Project, tokenizer: Any, tasks: Tasks) -> PreparedData:
-        """Rows as tokens.
+    def rows(self, project: Project, tasks: Tasks) -> PreparedData:
+        """Rows as tokens, by the base's tokenizer with the template that `load_base` settles.
 
         Args:
-            tokenizer: Of its base, with the template that `load_base` settles.
             tasks: Rows that repeat an item of these are found.
 
         Raises:
-            DataError: As `prepare`.
+            BaseModelError, ConfigError: As `load_tokenizer`.
+            DataError: As `prepare` of the data.
         """
         from tunery.data.prepare import prepare
+        from tunery.models.base import load_tokenizer
 
         loss_on, seed = project.training.loss_on, project.training.seed
         drawn = seed if any(source.weight % 1 for source in project.data.train) else None
@@ -154,6 +167,7 @@ class Resident:
         tokens = (base.model, base.revision, base.chat_template, base.trust_remote_code)
         key = (project.data.model_dump_json(), loss_on, drawn, project.folder, tokens, _task_key(project))
         if key not in self._rows:
+            tokenizer = load_tokenizer(base, project.folder, chat=project.data.template == "chat")
             self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.texts(), seed)
         return self._rows[key]
 
@@ -172,21 +186,6 @@ class Resident:
             self._base = self._base_key = None
             free_memory()
 
-    def _require_memory(self, project: Project, tasks: Tasks, memory_bytes: int) -> None:
-        from tunery.estimation.estimate import estimate
-        from tunery.models.base import load_tokenizer
-
-        # The longest row decides: data.max_length may allow more tokens than any row has.
-        tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
-        longest = max(len(row.input_ids) for row in self.rows(project, tokenizer, tasks).train)
-        try:
-            needed = estimate(project, length=None if project.training.packing else longest).total_bytes
-        except BaseModelError:  # an architecture with code of its own: its need is unknown until it is loaded
-            return
-        if needed > memory_bytes:
-            sizes = f"{format_bytes(needed)} of memory, and there is {format_bytes(memory_bytes)}"
-            raise Infeasible(f"needs about {sizes}: nothing was loaded")
-
 
 def free_memory() -> None:
     """Release what dropped models held, on the device too."""
@@ -195,6 +194,20 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _require_memory(project: Project, rows: PreparedData, memory_bytes: int) -> None:
+    from tunery.estimation.estimate import estimate
+
+    # The longest row decides: data.max_length may allow more tokens than any row has.
+    longest = max(len(row.input_ids) for row in rows.train)
+    try:
+        needed = estimate(project, length=None if project.training.packing else longest).total_bytes
+    except BaseModelError:  # an architecture with code of its own: its need is unknown until it is loaded
+        return
+    if needed > memory_bytes:
+        sizes = f"{format_bytes(needed)} of memory, and there is {format_bytes(memory_bytes)}"
+        raise Infeasible(f"needs about {sizes}: nothing was loaded")
 
 
 def _require_items(project: Project, tasks: Tasks, splits: Sequence[Split]) -> None:

@@ -12,7 +12,7 @@ from tunery.config.project import resolved
 from tunery.records import RunRecord
 from tunery.runs.cache import Loaded, Resident
 from tunery.runs.observer import Observer
-from tunery.runs.publish import finish, log_plots, log_scores
+from tunery.runs.publish import finish, log_plots, log_scores, tell_where
 from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
 from tunery.runs.scoring import base_scores, own_scores
 from tunery.runs.stages import run_record
@@ -61,6 +61,7 @@ def evaluate(
         record = replace(record, model_version=found.version, notes=(*record.notes, *found.notes))
         _log(record, found, ref, tracker)
         observer.show(run_table(record))
+    tell_where(tracker, observer)
     return record
 
 

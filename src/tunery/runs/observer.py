@@ -32,6 +32,9 @@ class StudyObserver(Observer):
     def begin(self, name: str, total: int, done: int) -> None:
         """A study begins or is resumed: it has `total` trials, of which `done` have ended before."""
 
+    def finals(self, count: int) -> None:
+        """After its trials, the study trains finalists again, `count` times in all; known before it begins."""
+
     def trial_began(self, number: int, name: str, worker: int) -> None:
         """A trial has begun, or is retried."""
 

@@ -53,7 +53,17 @@ def publish(
     finish(record, tracker)
     observer.show(run_table(record))
     observer.step(f"registered as models:/{record.model_version}")
+    tell_where(tracker, observer)
+    observer.step(f"next: tunery chat models:/{record.model_version}, or tunery compare --project {project.name}")
     return record
+
+
+def tell_where(tracker: Tracker, observer: Observer) -> None:
+    """Where a run that has ended is kept: its report, and its page."""
+    from tunery.tracking.links import where_kept
+
+    observer.step(f"kept as run {tracker.run_id}, with the report in report.md")
+    observer.step(where_kept(tracker.store, tracker.experiment_id, tracker.run_id))
 
 
 def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: str | None = None) -> dict[str, float]:

@@ -164,7 +164,6 @@ def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[Mod
         project_folder=project.folder,
         method=project.adapter.method,
         template=project.data.template,
-        max_new_tokens=project.evaluation.generation.max_new_tokens,
         step=trained.kept_step,
     )
     costs = {

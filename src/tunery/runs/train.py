@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.config.project import Project
+from tunery.config.fingerprint import flatten
+from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted, StorageError
 from tunery.records import RunRecord
 from tunery.runs.cache import Resident
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from tunery.evaluation.items import Split
     from tunery.tracking.run import Tracker
+
+_LONGEST_NAME = 200
 
 
 def train(
@@ -62,14 +66,17 @@ def train(
     store = connect(tracking_uri, project.name)
     if resume is not None:
         check_resume(store, resume, "train", project.name)
-    run = open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name)
+    resident = Resident()
+    observer.step("reading tasks and data")
+    resident.prepare(project, _reported_splits(project))
+    run = open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name or readable_name(project))
     with opened(run, resume) as (tracker, work):
         observer.step(f"run {tracker.run_id} of {project.name}")
         try:
             checkpoint = work.checkpoint() if resume else None
             if resume and checkpoint is None:
                 observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
-            return _train(project, tracker, observer, work, checkpoint)
+            return _train(project, resident, tracker, observer, work, checkpoint)
         except (Interrupted, KeyboardInterrupt, StorageError) as stopped:
             with suppress(OSError):  # a closed terminal takes no more text, and the run must still end as KILLED
                 observer.step(f"run {tracker.run_id}: {str(stopped) or 'interrupted'}")
@@ -77,17 +84,37 @@ def train(
             raise
 
 
+def readable_name(project: Project) -> str:
+    """The project's name, and what was laid over its file: "quickstart: rank=32, seed=1"."""
+    settings = flatten(resolved(project))
+    laid = [(key, value) for key, value in settings.items() if _is_below(key, project.overridden)]
+    said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in laid)
+    return f"{project.name}: {said}"[:_LONGEST_NAME] if said else project.name
+
+
+def _is_below(key: str, keys: Sequence[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in keys)
+
+
+def _reported_splits(project: Project) -> tuple[Split, ...]:
+    """The splits that must have items: a checkpoint chosen by its score on dev items is reported on locked ones."""
+    if not project.training.scores_checkpoints:
+        return ()
+    return ("dev", "locked") if project.training.keep_best_by == "score" else ("dev",)
+
+
 def _train(
-    project: Project, tracker: Tracker, observer: Observer, work: WorkFolder, checkpoint: Path | None
+    project: Project,
+    resident: Resident,
+    tracker: Tracker,
+    observer: Observer,
+    work: WorkFolder,
+    checkpoint: Path | None,
 ) -> RunRecord:
     from tunery.data.report import table
 
     log_settings(project, tracker)
-    # A checkpoint that is chosen by its score on dev items leaves the locked ones to report by.
-    by_score = project.training.keep_best_by == "score"
-    splits: tuple[Split, ...] = ("dev", "locked") if by_score else ("dev",)
-    resident = Resident()
-    loaded = resident.load(project, splits if project.training.scores_checkpoints else (), observer)
+    loaded = resident.load(project, _reported_splits(project), observer)
     observer.show(table(loaded.rows.report))
     for note in loaded.base.notes:
         observer.step(note)
@@ -104,22 +131,26 @@ def _train(
         after, tuned_answers = own_scores(tuned), answers(tuned)
 
     generations = side_by_side(loaded, base_answers, tuned_answers)
-    split: Split = "locked" if by_score else "all"
+    split: Split = "locked" if project.training.keep_best_by == "score" else "all"
     record = run_record(tuned, tracker.run_id, before, after, split, trained, generations)
     return publish(project, replace(record, data=loaded.rows.report), generations, logged, tracker, observer)
 
 
 def check_project(project: Project) -> None:
-    """All faults that can be found without loading a model or making a run.
+    """The faults that are found before anything is read: in seconds, however large data and base are.
 
     Raises:
-        InputError: If data is missing, the base cannot be loaded, or a task is unknown.
+        InputError: If data is missing, the base cannot be loaded, a task is unknown, or the device cannot do what is
+            asked of it.
     """
     from tunery.data.load import check_sources
     from tunery.evaluation.tasks import check_tasks
+    from tunery.models.device import check_device
+    from tunery.models.quantize import check_quantization
     from tunery.models.source import check_base
 
     check_sources(project.data, project.folder)
+    check_quantization(project.base, check_device(project.training))
     check_base(project.base, project.folder)
     check_tasks(project.evaluation, project.folder)
 

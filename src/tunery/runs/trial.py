@@ -51,7 +51,9 @@ class TrialPlan:
 
     def link(self, tracker: Tracker) -> str:
         """Markdown that leads from its run to the study."""
-        return f"[{self.name}](#/experiments/{tracker.experiment_id}/runs/{self.parent}): a trial of this study."
+        from tunery.tracking.links import run_link
+
+        return f"[{self.name}]({run_link(tracker.experiment_id, self.parent)}): a trial of this study."
 
 
 def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Observer) -> dict[str, float]:

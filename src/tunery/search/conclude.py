@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -228,9 +228,9 @@ def _publish(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None
     """Report, table and plots into the study's run."""
     from tunery.search.report.markdown import study_report
     from tunery.search.report.tables import trials_table
+    from tunery.tracking.links import run_link, version_link
 
-    runs = f"#/experiments/{tracker.experiment_id}/runs"
-    tracker.set_description(study_report(record, lambda run_id: f"{runs}/{run_id}", _version_page))
+    tracker.set_description(study_report(record, partial(run_link, tracker.experiment_id), version_link))
     tracker.log_table(trials_table(record).astype(object), "trials.json")
     tracker.log_metrics(_metrics(record))
     if record.winner is not None:
@@ -244,12 +244,6 @@ def _publish(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None
         tracker.log_figure(figure.picture, f"plots/{name}.png")
     if figures:
         tracker.log_text(study_page(figures, record.name), "plots/study.html")
-
-
-def _version_page(version: str) -> str:
-    """Address of the page of "name/3" in MLflow."""
-    name, _, number = version.rpartition("/")
-    return f"#/models/{quote(name, safe='')}/versions/{number}"
 
 
 def _metrics(record: StudyRecord) -> dict[str, float]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import optuna
 
 from tunery.config.project import Project
+from tunery.runs.cache import Resident
 from tunery.search.finals import final_jobs, run_final
 from tunery.search.study import queue
 from tunery.search.study.progress import SEARCHED, Stopwatch, StudyProgress
@@ -51,6 +52,7 @@ class Session:
     parent: str  # run id of the study
     progress: StudyProgress  # shows the study's progress
     until: float | None = None  # when the search's time is up, by time.time(); None if it has no limit
+    resident: Resident = field(default_factory=Resident)  # for a worker in this process: tasks and rows are there
 
     @property
     def one_host(self) -> bool:
@@ -59,7 +61,7 @@ class Session:
 
     def worker(self) -> Worker:
         """A worker in this process."""
-        return Worker(self.project, self.store, self.parent, self.progress)
+        return Worker(self.project, self.store, self.parent, self.progress, self.resident)
 
 
 # Runs a study's trials, wherever its workers are.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Interrupted, RunStopped
 from tunery.records import StudyRecord
+from tunery.runs.cache import Resident
 from tunery.runs.train import check_project
 from tunery.search.checks import check_search, total_faults
 from tunery.search.conclude import conclude_once
@@ -66,6 +67,9 @@ def tune(
     key, total = ("--trials", options.trials) if options.trials else ("search.trials", project.search.trials)
     if faults := total_faults(key, total, known):
         raise ConfigError("tune", faults)
+    resident = Resident()
+    observer.step("reading tasks and data")
+    resident.prepare(project, ("dev", "locked"))
     name, alone = options.study or project.name, storage.is_one_host(url)
     with (
         storage.exclusive_study(url, name),
@@ -78,7 +82,7 @@ def tune(
         study = create_or_load(opened, project, name, known, alone=alone)
         with study_run(study, store, project, options.run_name or name, one_host=alone) as tracker:
             progress = StudyProgress(project, observer)
-            session = Session(project, options, study, url, store, tracker.run_id, progress)
+            session = Session(project, options, study, url, store, tracker.run_id, progress, resident=resident)
             return _tune(session, known, tracker, run)
 
 
@@ -129,6 +133,20 @@ def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Ex
                 _requeue_abandoned(session, died=False)  # if a second Ctrl-C left no time to
             end_abandoned_runs(storage.related_studies(study), session.store, session.parent, one_host=session.one_host)
             session.progress.note_time()
+
+
+def closing_lines(record: StudyRecord, options: StudyOptions) -> Iterator[str]:
+    """Where a study that has ended is kept, what it registered, and what comes next."""
+    from tunery.tracking.links import where_kept
+    from tunery.tracking.store import connect
+
+    store = connect(options.tracking_uri, record.project)
+    run = store.client.get_run(record.run_id)
+    yield f"kept as run {record.run_id}, with report.md, trials.csv and the plots in plots/study.html"
+    yield where_kept(store, run.info.experiment_id, record.run_id)
+    if record.model_version is not None:
+        yield f"registered as models:/{record.model_version}"
+        yield f"next: tunery promote models:/{record.model_version}, or tunery chat models:/{record.model_version}"
 
 
 def _requeue_abandoned(session: Session, *, died: bool) -> None:

@@ -11,6 +11,7 @@ from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
 from tunery.errors import Fault, RefError, TrackingError
 from tunery.records import BaseIdentity
+from tunery.tracking.aliases import LONGEST_TEXT
 from tunery.tracking.flavor import flavor
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
 from tunery.tracking.places import moved
@@ -23,6 +24,7 @@ _FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> o
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _LISTED = 20
 _REGISTERED = "tunery.registered_version"
+_SCORES = {"tunery.score": "score", "tunery.base_score": "base/score", "tunery.gain": "delta/score"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ def log_adapter(
     project_folder: Path,
     method: str = "lora",
     template: Literal["chat", "plain"] = "chat",
-    max_new_tokens: int = 256,
     step: int = 0,
 ) -> ModelRef:
     """Log an adapter folder (or, for method full, a folder of whole weights) as a model of the run.
@@ -82,7 +83,7 @@ def log_adapter(
     places = (project_folder / base.model, Path.cwd() / base.model, Path(base.model).expanduser())
     local = None if base.model.startswith("builtin:") else next((place for place in places if place.is_dir()), None)
     base_folder = str(local.resolve()) if local else None
-    facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template, max_new_tokens)
+    facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template)
     named = ("model", "revision", "quantization", "dtype", "compute_dtype", "chat_template")
     params = {**{f"base.{key}": str(getattr(identity, key)) for key in named}, "method": method}
     tracker.flush()
@@ -119,20 +120,35 @@ def register(tracker: Tracker, adapter: ModelRef, name: str, tags: dict[str, str
 
     client = tracker.store.client
     with refusals(tracker.store.uri):
+        report, facts = _summary(tracker.store, adapter.run_id)
         try:
             client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        told = redact({"tunery.project": tracker.project, **(tags or {})})
+        told = redact({"tunery.project": tracker.project, **facts, **(tags or {})})
         made = client.create_model_version(
-            name, adapter.uri, run_id=adapter.run_id, model_id=adapter.model_id, tags=told
+            name, adapter.uri, run_id=adapter.run_id, model_id=adapter.model_id, tags=told, description=report
         )
         version = f"{name}/{made.version}"
         if adapter.run_id and adapter.run_id != tracker.run_id:
             client.set_tag(adapter.run_id, _REGISTERED, version)  # where a comparison looks for it
     tracker.tag(**{_REGISTERED: version})
     return int(made.version)
+
+
+def _summary(store: Store, run_id: str | None) -> tuple[str | None, dict[str, str]]:
+    """What a version's page shows of the run that trained it: its report, and as tags score, base and data."""
+    if run_id is None:
+        return None, {}
+    run = store.client.get_run(run_id)
+    scores = {tag: f"{run.data.metrics[key]:.4f}" for tag, key in _SCORES.items() if key in run.data.metrics}
+    told = {key: run.data.tags[key] for key in ("tunery.base", "tunery.datasets") if key in run.data.tags}
+    report = run.data.tags.get("mlflow.note.content", "")
+    if len(report) > LONGEST_TEXT:
+        rest = "\n\n*The rest is in the run's report.md.*"
+        report = f"{report[: LONGEST_TEXT - len(rest)]}{rest}"
+    return report or None, {**scores, **told}
 
 
 def resolve(ref: str, store: Store) -> ModelRef:

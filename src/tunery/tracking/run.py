@@ -46,7 +46,7 @@ def open_run(
     Args:
         kind, project_name: The tags tunery.kind, such as train, study or trial, and tunery.project.
         resume_run_id: An interrupted run to go on with; until `accept_resume`, a mistake leaves it as it was.
-        run_name: A name for the MLflow UI; MLflow invents one otherwise.
+        run_name: A name for the MLflow UI; MLflow invents one otherwise. One that was given to `mlflow run` stays.
         parent: Run id of the run that this one belongs to: a trial's study.
         tags: Of the run from its first moment, so that it is found even if its process dies in the next.
     """
@@ -127,14 +127,21 @@ class Tracker(RunLog):
             if self.resume_run_id is not None:
                 return self._resume(self.resume_run_id, adopted)
             if adopted is not None:
-                client.update_run(adopted, status="RUNNING", name=self.run_name)
-                return client.get_run(adopted)
+                return self._adopt(adopted)
             if self.parent is not None:
                 experiment = client.get_run(self.parent).info.experiment_id
                 tags["mlflow.parentRunId"] = self.parent
             else:
                 experiment = self.store.experiment_id()
             return client.create_run(experiment, tags=redact(registry.resolve_tags(tags)), run_name=self.run_name)
+
+    def _adopt(self, run_id: str) -> Run:
+        """The run that `mlflow run` made; a name that somebody gave it there stays."""
+        client = self.store.client
+        made = client.get_run(run_id).info
+        client.update_run(run_id, status="RUNNING", name=self.run_name if is_invented(made.run_name) else None)
+        self.store.describe_experiment(client.get_experiment(made.experiment_id))
+        return client.get_run(run_id)
 
     def _resume(self, run_id: str, adopted: str | None) -> Run:
         run, client = check_resume(self.store, run_id, self.kind, self.project), self.store.client
@@ -191,6 +198,15 @@ class Tracker(RunLog):
     def _interrupt(self, name: str) -> None:
         self.stopped_by = name
         raise KeyboardInterrupt(f"stopped by {name}")
+
+
+def is_invented(name: str | None) -> bool:
+    """Whether a run's name is one that MLflow made up, such as thoughtful-ant-123, and so may be replaced."""
+    from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
+
+    first, _, rest = (name or "").partition("-")
+    second, _, digits = rest.partition("-")
+    return first in _GENERATOR_PREDICATES and second in _GENERATOR_NOUNS and digits.isdecimal()
 
 
 def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:

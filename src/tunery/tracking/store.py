@@ -20,11 +20,19 @@ from tunery.tracking.redact import first_line, guard_logs, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 Answer = TypeVar("Answer")
 
 # The UI then shows runs of a model in training, not of an application that calls one.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.experiment.primaryMetric.name": "score",
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+    "mlflow.note.content": "Runs of tunery. Each has its report as its description. `score` is the mean of the primary "
+    "metrics, and `delta/score` its difference to the base's. Trainings alone: tags.`tunery.kind` = 'train'; other "
+    "kinds are study, trial, evaluation and import; comparison, promotion and votes are in '<project>-decisions'.",
+}
 
 # MLflow's own: 7 retries with doubling pauses hold a run up for four minutes each time that a server is away. Points
 # that cannot be sent are kept and sent later, so that a run need not wait.
@@ -87,7 +95,15 @@ class Store:
             restore = f"mlflow experiments restore -x {found.experiment_id if found else '<id>'}"
             told = f"the experiment {wanted!r} was deleted. Restore it: {restore}"
             raise TrackingError(redact(self.uri), told)
+        self.describe_experiment(found)
         return str(found.experiment_id)
+
+    def describe_experiment(self, experiment: Experiment) -> None:
+        """Give an experiment that MLflow or a person made the tags that ours have; what it has stays."""
+        with refusals(self.uri):
+            for key, value in _EXPERIMENT_TAGS.items():
+                if key not in experiment.tags:
+                    self.client.set_experiment_tag(experiment.experiment_id, key, value)
 
     def found(self, ask: Callable[..., Answer], *names: str) -> Answer | None:
         """What a method of the client answers; None if there is nothing of that name."""
@@ -101,6 +117,11 @@ class Store:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
+
+
+def decisions_of(project: str) -> str:
+    """The experiment of a project's comparisons, promotions and votes, apart from the runs that they are about."""
+    return f"{project}-decisions"
 
 
 def connect(uri: str | None, experiment: str) -> Store:

@@ -15,8 +15,8 @@ from typing import Literal
 from tunery.errors import Fault, TrackingError
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef
-from tunery.tracking.run import KIND, PROJECT
-from tunery.tracking.store import Store, refusals
+from tunery.tracking.run import KIND, PROJECT, is_invented
+from tunery.tracking.store import Store, decisions_of, refusals
 
 TABLE = "votes.json"
 _TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow's pages know a table
@@ -51,6 +51,7 @@ class VoteLog:
     def __init__(self, store: Store, ref: ModelRef, project: str) -> None:
         self.store, self.ref, self.project = store, ref, project
         self.run_id: str | None = None
+        self.experiment_id = ""  # of that run
         self._adopted = False  # whether the run is MLflow's, of `mlflow run`
         self._counts: Counter[str] = Counter()
         self._rows: list[dict[str, object]] = []
@@ -108,14 +109,18 @@ class VoteLog:
             tags[VOTED_RUN] = ref.run_id
         if ref.version is not None:
             tags[VOTED_VERSION] = f"{ref.name}/{ref.version}"
-        adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+        name, adopted = f"votes on {ref.ref}", os.environ.pop("MLFLOW_RUN_ID", None)
         if adopted is not None:
             for key, value in tags.items():
                 client.set_tag(adopted, key, value)
             self.run_id, self._adopted = adopted, True
+            made = client.get_run(adopted).info
+            self.experiment_id = str(made.experiment_id)
+            if is_invented(made.run_name):
+                client.update_run(adopted, name=name)
             return adopted
-        experiment = self.store.experiment_id(self.project)
-        run = client.create_run(experiment, tags=redact(registry.resolve_tags(tags)), run_name=f"votes on {ref.ref}")
+        self.experiment_id = self.store.experiment_id(decisions_of(self.project))
+        run = client.create_run(self.experiment_id, tags=redact(registry.resolve_tags(tags)), run_name=name)
         self.run_id = str(run.info.run_id)
         client.set_terminated(self.run_id, "FINISHED")
         return self.run_id

@@ -53,6 +53,14 @@ def test_a_log_gets_one_line_a_trial_with_the_best_and_the_time_left() -> None:
     ]
 
 
+def test_the_finals_count_into_the_time_left() -> None:
+    view, page = log()
+    view.finals(4)
+    view.begin("s", 2, 0)
+    view.trial_ended(row(0, 0.6, seconds=60.0), None)
+    assert "about 5 min 00 s left" in page.getvalue()
+
+
 def test_a_line_says_why_a_trial_gave_no_score() -> None:
     view, page = log(40)
     view.begin("s", 3, 0)

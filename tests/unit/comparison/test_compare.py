@@ -85,6 +85,7 @@ def test_notes_of_the_reading_stand_in_the_report_and_on_the_page_without_markup
 def test_a_runs_name_is_no_markup_in_the_list_of_links() -> None:
     links = compare._links([run(ODD, {"quiz": 0.1}, experiment_id="1")])
     assert f"- [`{ODD}`](#/experiments/1/runs/" in links
+    assert links.rstrip().endswith("?workflowType=machine_learning)")
 
 
 @pytest.mark.parametrize(

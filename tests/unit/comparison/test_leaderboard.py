@@ -9,15 +9,26 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
-from tests.unit.comparison.entries_made import quickstart, run, seeds, valued, with_conditions, without_samples
+from tests.unit.comparison.entries_made import (
+    quickstart,
+    run,
+    score_of,
+    seeds,
+    valued,
+    with_conditions,
+    without_samples,
+)
 
 from tunery.comparison.entries import RunEntry, TaskScore, Votes
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison, LeaderboardRow
+from tunery.comparison.report.columns import answers
 from tunery.comparison.report.conclusions import caveats, conclusions
+from tunery.comparison.report.tables import frame
 from tunery.errors import InputError
 from tunery.records import Score, TaskResult, TaskSettings
 from tunery.statistics.paired import compare_tasks
@@ -33,6 +44,37 @@ def contender(comparison: Comparison, name: str) -> LeaderboardRow:
 @pytest.fixture(scope="module")
 def whole() -> Comparison:
     return rank(quickstart())
+
+
+def choosing(entry: RunEntry, picked: list[str]) -> RunEntry:
+    """The same run on 200 items of which 87 are a "yes", with these answers."""
+    right = pd.Series(["yes"] * 87 + ["no"] * 113)
+    chosen = pd.Series(picked)
+    ids = [f"hans-{number}" for number in range(200)]
+    samples = pd.DataFrame({"item_id": ids, "acc": (chosen == right).astype(float), "chosen": chosen, "right": right})
+    score = score_of("hans", samples)
+    return dataclasses.replace(entry, tasks={"hans": score}, samples={"hans": samples}, base_samples={})
+
+
+def test_a_score_of_one_answer_to_all_items_is_named_with_its_answers() -> None:
+    flipped = choosing(run("flipped", {"hans": 0.0}), ["yes"] * 7 + ["no"] * 80 + ["yes"] * 3 + ["no"] * 110)
+    learned = choosing(run("learned", {"hans": 0.0}), ["yes"] * 60 + ["no"] * 140)
+    found = rank([flipped, learned])
+    told = "hans: flipped answers 'no' to 190 of 200 items and scores 0.585, where always 'no' scores 0.565"
+    sentences = conclusions(found)
+    assert any(told in sentence for sentence in sentences)
+    assert not any("learned answers" in sentence or "learned scores 0.7" in sentence for sentence in sentences)
+    section = answers(found.main)
+    assert section is not None
+    assert ("flipped", "hans (acc)", "0.585", "0.565 (no)", "no 190, yes 10") in section.rows
+    assert frame(found)["hans/acc_majority"].tolist() == pytest.approx([0.565, 0.565])
+
+
+def test_answers_of_all_seeds_are_counted_together() -> None:
+    one, other = (choosing(run("flat", {"hans": 0.0}, seed), ["no"] * 200) for seed in (1, 2))
+    cell = contender(rank([one, other]), "flat").cells["hans"]
+    assert cell.answers is not None
+    assert (cell.answers.chosen, cell.answers.is_one_answer) == ({"no": 400, "yes": 0}, True)
 
 
 def test_seeds_of_a_configuration_are_one_row() -> None:

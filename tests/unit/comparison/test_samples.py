@@ -28,6 +28,14 @@ def test_answers_of_a_run_and_of_its_base_are_paired_by_item(store: Store) -> No
     assert base["acc"].tolist() == list(BASE)
 
 
+def test_the_answers_of_a_multiple_choice_are_named_and_its_texts_let_go(store: Store) -> None:
+    logged(store, choices=("yes", "no"))
+    [entry] = with_answers(store, read(store, Selection())[0])
+    samples = entry.samples["quiz"]
+    assert sorted(samples.columns) == ["acc", "chosen", "item_id", "right"]
+    assert (samples["chosen"].astype(str) == samples["right"].astype(str)).astype(float).tolist() == list(TUNED)
+
+
 def test_a_base_that_was_asked_otherwise_is_not_taken(store: Store) -> None:
     other = replace(result(BASE), settings=TaskSettings("quiz", "2.0", 0, None, True))
     base_scores.keep(store, "key", IDENTITY, other)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.config.fields import dotted_keys, field_at
-from tunery.config.load import load_project
+from tunery.config.load import load_project, project_from
 from tunery.config.project import Project
 from tunery.errors import ConfigError
 
@@ -193,3 +193,24 @@ def test_a_suite_stands_for_its_tasks(write: Write) -> None:
     tasks = load_project(write(MINIMAL + "evaluation: {tasks: [commonsense, piqa]}\n")).evaluation.tasks
     assert tasks.count("piqa") == 1
     assert "boolq" in tasks
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("name: x\nbase:\n\tmodel: builtin:tiny\n", "line 3, column 1"),
+        ("name: x\nbase:\n  model:\tbuiltin:tiny\n", "line 3, column 9"),
+        ("name: x\ndata: {train: [],\t}\n", "line 2, column 18"),
+    ],
+)
+def test_a_tab_is_named_with_its_place(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "project.yaml").write_text(text)
+    with pytest.raises(
+        ConfigError, match=rf"project\.yaml: {place}: a tab, where YAML takes spaces alone\. Put spaces"
+    ):
+        load_project(tmp_path)
+
+
+def test_a_tab_in_an_option_is_named_too() -> None:
+    with pytest.raises(ConfigError, match=r"--adapter: line 1, column 7: a tab, where YAML takes spaces alone"):
+        project_from({}, "here", Path(), [("adapter", "{rank:\t4,\t}")])

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.contamination import find_overlap, words
+from tunery.data.contamination import MANY, Overlap, words
+from tunery.data.contamination import find_overlap as find
 from tunery.records import Conversation, Message
 
 
 def row(number: int, prompt: str, answer: str = "yes") -> Conversation:
     return Conversation((Message("user", prompt), Message("assistant", answer)), f"r:{number}")
+
+
+def find_overlap(rows: list[Conversation], texts: dict[str, list[str]], ngram: int) -> Mapping[str, str]:
+    return find(rows, texts, ngram).found
 
 
 ITEM = "Anna sold forty eight clips in April and then half as many clips again in the month of May"
@@ -76,6 +82,39 @@ def test_an_item_of_five_characters_says_too_little() -> None:
 
 def test_words_beside_characters_stay_words() -> None:
     assert words("GPT-4模型。Two") == ["gpt", "4", "模", "型", "two"]
+
+
+INSTRUCTION = "You are given a premise and a hypothesis; say with yes or no whether the first entails the second:"
+
+
+def test_an_instruction_that_rows_and_items_share_is_no_overlap_and_is_told() -> None:
+    rows = [row(number, f"{INSTRUCTION} the {number} dogs bark") for number in range(1, 31)]
+    items = [f"{INSTRUCTION} the {number} cats sleep" for number in range(40)]
+    assert find(rows, {"hans": items}, 13) == Overlap({}, tuple(f"r:{number}" for number in range(1, 31)))
+
+
+def test_an_instruction_of_one_item_that_many_rows_share_is_no_overlap() -> None:
+    rows = [row(number, f"{INSTRUCTION} the {number} dogs bark") for number in range(MANY + 1)]
+    items = {"hans": [f"{INSTRUCTION} the cats sleep"]}
+    assert find_overlap(rows, items, 13) == {}
+    assert set(find_overlap(rows[1:], items, 13)) == {f"r:{number}" for number in range(1, MANY + 1)}
+
+
+def test_rows_that_hold_the_item_behind_the_shared_instruction_are_found() -> None:
+    rows = [row(number, f"{INSTRUCTION} the {number} dogs bark") for number in range(30)]
+    items = [f"{INSTRUCTION} the {number} cats sleep" for number in range(40)]
+    assert find_overlap([*rows, row(99, items[7])], {"hans": items}, 13) == {"r:99": "hans"}
+
+
+@pytest.mark.parametrize("item", ["what colour is the sky", ITEM])
+def test_an_item_that_one_row_repeats_many_times_is_found_in_all_of_them(item: str) -> None:
+    rows = [row(number, item) for number in range(2 * MANY)]
+    assert len(find_overlap(rows, {"colour": [item]}, 13)) == 2 * MANY
+
+
+def test_a_whole_item_is_found_in_however_many_different_rows() -> None:
+    rows = [row(number, f"{number}: what colour is the sky?") for number in range(2 * MANY)]
+    assert len(find_overlap(rows, {"colour": ["What colour is the sky?"]}, 13)) == 2 * MANY
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6))

@@ -197,6 +197,25 @@ def test_samples_say_what_was_asked_for_and_what_was_answered(load: Any, model: 
     for row in samples.to_dict("records"):
         assert row["prediction"] == options[int(np.argmax(row["loglikelihoods"]))]
         assert row["acc"] == float(row["prediction"] == row["target"])
+        assert (row["options"], row["raw_answers"]) == (list(options), [])
+    assert samples["question"][0] == "Question: which colour has the house 100?\nAnswer:"
+
+
+def test_samples_hold_what_was_written_before_the_filters(load: Any, model: Any, tokenizer: Any) -> None:
+    tasks, evaluation = load("writing", limit=4)
+    samples = score_model(model, tokenizer, tasks, evaluation)["writing"].samples
+    raw = stock(model, tokenizer, load.folder, "writing", False)["samples"]["writing"]
+    first = [one for one in raw if one["filter"] == "whole"][:4]
+    assert [list(row) for row in samples["raw_answers"]] == [one["resps"][0] for one in first]
+    assert samples["question"][1] == "Question: which colour has the house 1?\nAnswer:"
+
+
+def test_samples_of_a_task_that_asks_by_its_options_hold_the_shared_ending(
+    load: Any, model: Any, tokenizer: Any
+) -> None:
+    tasks, evaluation = load("filling")
+    samples = score_model(model, tokenizer, tasks, evaluation)["filling"].samples
+    assert set(samples["question"]) == {"is the colour"}
 
 
 def test_a_metric_that_is_no_mean_has_a_score_but_no_column(load: Any, model: Any, tokenizer: Any) -> None:

@@ -12,7 +12,7 @@ from tests.unit.promotion.conftest import COMMIT, difference
 
 from tunery.config.promotion import PromotionConfig
 from tunery.promotion.gates import BaselineDifference, Evidence, FormScore, decide
-from tunery.records import SCORE, Difference
+from tunery.records import SCORE, ChosenAnswers, Difference
 
 RULES = PromotionConfig(guard={"truthfulqa": -0.01})
 GATES = [
@@ -149,6 +149,27 @@ def test_a_gain_on_a_few_passages_is_not_measured(good: Evidence, passages: int 
         if gate.name == "better than the base"
     ]
     assert (gate.passed, "passages are too few" in gate.reason) == (passed, not passed)
+
+
+def chosen(counts: dict[str, int], low: float) -> ChosenAnswers:
+    return ChosenAnswers("hans", "acc", counts, "no", 0.585, 0.565, difference(0.02, low, 0.08))
+
+
+def test_a_gain_of_one_answer_to_all_items_is_refused_with_the_answers(good: Evidence) -> None:
+    flipped = replace(good, answers=[chosen({"no": 190, "yes": 10}, -0.04)])
+    (gate,) = decide(flipped, RULES).refusals
+    assert gate.name == "no task gets one answer to all items"
+    assert (
+        "the candidate answers 'no' to 190 of 200 items and scores 0.585, where always 'no' scores 0.565" in gate.reason
+    )
+    assert gate.figures == {"hans_majority": 0.565}
+
+
+@pytest.mark.parametrize(("counts", "low"), [({"no": 190, "yes": 10}, 0.001), ({"no": 189, "yes": 11}, -0.04)])
+def test_answers_that_vary_or_surely_beat_the_majority_pass(good: Evidence, counts: dict[str, int], low: float) -> None:
+    decision = decide(replace(good, answers=[chosen(counts, low)]), RULES)
+    assert decision.accepted
+    assert next(gate for gate in decision.gates if gate.figures.get("hans_majority")).reason.startswith("hans: no 1")
 
 
 numbers = st.floats(-1, 1, allow_nan=False)

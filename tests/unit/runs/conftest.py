@@ -27,7 +27,13 @@ def task_result(task: str, right: list[int], stderr: float | None) -> TaskResult
         {
             "item_id": [f"{task}-{n}" for n in range(len(right))],
             "split": ["dev" if n % 2 else "locked" for n in range(len(right))],
+            "target": [("yes", "no")[n % 2] for n in range(len(right))],
+            "options": [["yes", "no"]] * len(right),
             "acc": [float(value) for value in right],
+            # The option at an item's place is right; the other one is chosen where the model is wrong.
+            "loglikelihoods": [
+                [-1.0, -2.0] if (n % 2 == 0) == bool(value) else [-2.0, -1.0] for n, value in enumerate(right)
+            ],
         }
     )
     mean = sum(right) / len(right)

@@ -28,12 +28,18 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return steps
 
 
-def published() -> RunRecord:
+def published(said: list[str] | None = None) -> RunRecord:
     nothing: Any = lambda *_args: None  # noqa: E731
     project: Any = SimpleNamespace(name="small", folder=Path())
     logged: Any = SimpleNamespace(model_id="m-1")
-    tracker: Any = SimpleNamespace(log_provenance=nothing, flush=nothing)
-    observer: Any = SimpleNamespace(show=nothing, step=nothing)
+    tracker: Any = SimpleNamespace(
+        log_provenance=nothing,
+        flush=nothing,
+        run_id="abc",
+        experiment_id="1",
+        store=SimpleNamespace(uri="sqlite:///m.db"),
+    )
+    observer: Any = SimpleNamespace(show=nothing, step=nothing if said is None else said.append)
     identity = BaseIdentity("acme/base", "c0ffee", "none", "float32", "float32", "own")
     record = RunRecord(
         run_id="abc", project="small", identity=identity,
@@ -45,6 +51,18 @@ def published() -> RunRecord:
 def test_a_version_is_registered_after_all_else_and_the_report_names_it(done: list[str]) -> None:
     assert published().model_version == "small/1"
     assert done[-4:] == ["report of None", "register", "report of small/1", "table"]
+
+
+def test_a_training_ends_with_the_places_of_what_it_made_and_the_next_verbs(done: list[str]) -> None:
+    said: list[str] = []
+    published(said)
+    page = "http://127.0.0.1:5000/#/experiments/1/runs/abc?workflowType=machine_learning"
+    assert said == [
+        "registered as models:/small/1",
+        "kept as run abc, with the report in report.md",
+        f"its page: mlflow ui --backend-store-uri sqlite:///m.db, then {page}",
+        "next: tunery chat models:/small/1, or tunery compare --project small",
+    ]
 
 
 def test_a_report_that_cannot_be_written_leaves_no_version(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

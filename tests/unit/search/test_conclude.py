@@ -16,7 +16,6 @@ from tunery.search.conclude import (
     _looked_before,
     _looks,
     _metrics,
-    _version_page,
     failed_for_good,
     store_record,
     stored_record,
@@ -132,7 +131,3 @@ def test_the_studys_own_numbers_hold_what_the_winner_was_chosen_by() -> None:
     assert "winner/dev/score" not in _metrics(
         replace(record(1), objectives=objectives, finalists=[replace(entered[0], dev=())], winner=1)
     )
-
-
-def test_the_page_of_a_version_is_mlflows() -> None:
-    assert _version_page("my model/3") == "#/models/my%20model/versions/3"

@@ -111,6 +111,18 @@ def test_the_run_that_mlflow_made_is_adopted_where_it_is(store: Store, monkeypat
     assert store.client.get_run(made.info.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.parametrize(("given", "name"), [(None, "quickstart: rank=32"), ("big-try-3", "big-try-3")])
+def test_a_run_of_mlflow_run_gets_a_readable_name_unless_somebody_gave_it_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, given: str | None, name: str
+) -> None:
+    made = store.client.create_run("0", run_name=given)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    with open_run(store, "train", "quickstart", run_name="quickstart: rank=32") as run:
+        pass
+    assert store.client.get_run(run.run_id).info.run_name == name
+    assert store.client.get_experiment("0").tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_resuming_goes_on_in_the_same_run_without_repeating_steps(store: Store) -> None:
     first = ended_by(Interrupted("SIGINT", 3, True), store, 1, 2, 3)
     with open_run(store, "train", "quickstart", resume_run_id=first.run_id) as second:

@@ -123,3 +123,15 @@ def _assert_told_soon(uri: str) -> TrackingError:
 
 def _bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
+def test_an_experiment_shows_the_views_for_training_whoever_made_it(store: Store) -> None:
+    own = store.client.get_experiment(store.experiment_id())
+    theirs = store.client.create_experiment("theirs", tags={"mlflow.note.content": "mine"})
+    store.describe_experiment(store.client.get_experiment(theirs))
+    tags = store.client.get_experiment(theirs).tags
+    for found in (own.tags, tags):
+        assert found["mlflow.experimentKind"] == "custom_model_development"
+        assert found["mlflow.experiment.primaryMetric.name"] == "score"
+    assert "tunery.kind" in own.tags["mlflow.note.content"]
+    assert tags["mlflow.note.content"] == "mine"

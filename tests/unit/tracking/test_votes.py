@@ -31,7 +31,7 @@ def logged(store: Store, votes: VoteLog) -> tuple[Any, Any]:
 
 def test_without_a_vote_there_is_no_run(store: Store) -> None:
     VoteLog(store, REF, "quickstart")
-    assert store.client.get_experiment_by_name("quickstart") is None
+    assert store.client.get_experiment_by_name("quickstart-decisions") is None
 
 
 def test_votes_are_counted_and_kept_with_what_they_are_on(store: Store) -> None:
@@ -46,7 +46,7 @@ def test_votes_are_counted_and_kept_with_what_they_are_on(store: Store) -> None:
         "tunery.voted_version": "quickstart/3", "tunery.voted_model": "m-" + "0" * 32,
     }  # fmt: skip
     assert run.info.status == "FINISHED"
-    assert store.client.get_experiment(run.info.experiment_id).name == "quickstart"
+    assert store.client.get_experiment(run.info.experiment_id).name == "quickstart-decisions"
     assert list(table["choice"]) == ["tuned", "tuned", "tie", "base"]
     assert {"prompt", "base", "tuned", "temperature", "top_p", "max_tokens", "seed", "conversation"} <= set(table)
 
@@ -109,7 +109,7 @@ def test_an_artifact_store_that_cannot_be_written_is_told_and_leaves_no_run(
         with pytest.raises(TrackingError, match=r"Permission denied.*Check that it can be written"):
             votes.add(vote("tuned"))
     assert votes.run_id is None
-    assert store.client.search_runs([store.experiment_id("quickstart")]) == []
+    assert store.client.search_runs([store.experiment_id("quickstart-decisions")]) == []
 
 
 def test_under_mlflow_run_its_own_run_takes_the_votes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

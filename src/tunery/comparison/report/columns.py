@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
+from tunery.reporting.answers import chosen, majority
 from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
@@ -45,6 +46,7 @@ def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> 
     found = [
         leaderboard(main, comparison.confidence, narrow, brief),
         scores(main, comparison.confidence),
+        answers(main),
         matrix(main),
         pairs(main, comparison.confidence),
         votes(main, comparison.confidence),
@@ -136,6 +138,19 @@ def _score_text(cell: ScoreCell | None, confidence: float) -> str:
     text = plus_minus(cell.value, cell.spread, 3)
     star = "*" if cell.gain is not None and cell.gain.is_sure(confidence) else ""
     return text if cell.delta is None else f"{text} ({signed(cell.delta, 3)}{star})"
+
+
+def answers(board: Board) -> TableSection | None:
+    """What each configuration chose on the multiple-choice tasks, beside the score of one answer to all items."""
+    rows = tuple(
+        (one.name, _named(board, task), number(cell.value, 3), majority(cell.answers), chosen(cell.answers))
+        for one in board.contenders
+        for task, cell in one.cells.items()
+        if cell.answers is not None
+    )
+    headings = ("configuration", "task", " score", " majority answer", "answers chosen")
+    notes = ("The majority answer is right most often: its score is that of giving it to every item.",)
+    return TableSection("Answers chosen", headings, rows, notes=notes, spare=("task",)) if rows else None
 
 
 def matrix(board: Board) -> TableSection | None:

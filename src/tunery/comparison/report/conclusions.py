@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, TestedPair
+from tunery.reporting.answers import warning
 from tunery.reporting.text import counted, listed, number, p_value, signed
 
 _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind
 _MOST_NOTES = 3  # on single runs, in a terminal
+_BARE = ("", "none", "unknown")  # methods of models that were not trained, as far as is known
 _WHY = "since no error is known"
 
 
@@ -22,6 +24,7 @@ def conclusions(comparison: Comparison) -> list[str]:
     apart = sum(one.seeds for other in comparison.boards[1:] for one in other.contenders) + len(comparison.unranked)
     return [
         *_best(board),
+        *_one_answer(board),
         *_close(board),
         *_better(board, confidence),
         *_on_tasks(board, confidence),
@@ -57,6 +60,21 @@ def _best(board: Board) -> Iterator[str]:
     rivals = [one.name for one in board.contenders[1:] if one.ranks[0] == 1 and one.name not in close]
     if rivals:
         yield f"First place may also belong to {listed(rivals, _MOST_NAMED)}."
+
+
+def _one_answer(board: Board) -> Iterator[str]:
+    """Scores that one answer to all items would reach too; of a base, only that it all but always answers alike."""
+    found = [
+        told
+        for one in board.contenders
+        for cell in one.cells.values()
+        if cell.answers is not None and (cell.answers.is_one_answer or one.first.method not in _BARE)
+        if (told := warning(cell.answers, one.name)) is not None
+    ]
+    yield from found[:_MOST_SENTENCES]
+    more = len(found) - _MOST_SENTENCES
+    if more > 0:
+        yield f"And {counted(more, 'more score')} no better than one answer to all items."
 
 
 def _close(board: Board) -> Iterator[str]:
@@ -131,7 +149,7 @@ def _over_base(board: Board, confidence: float) -> Iterator[str]:
         "Not surely different from the base": [name for name, gain in gains if gain.adjusted > 1 - confidence],
         f"Not tested against the base, {_WHY}": [name for name, gain in gains if math.isnan(gain.adjusted)],
         "No base score on the same items in the same precision": [
-            one.name for one in without if one.first.method not in ("", "none", "unknown")
+            one.name for one in without if one.first.method not in _BARE
         ],
     }
     for words, names in kinds.items():

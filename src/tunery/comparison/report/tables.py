@@ -32,7 +32,6 @@ _LATEX = {
 _NARROWEST_NAME = 16
 _MOST_ROWS = 25  # of a table in a terminal
 _PADDING = 2  # columns of the terminal beside each of the table's
-_PIXELS_PER_INCH = 100  # of a picture on the page
 
 
 # ---- pandas
@@ -42,8 +41,9 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     """One row a configuration: its place, its score and each task's beside the base's, costs, and its runs.
 
     Columns of a task carry the names that runs have in MLflow: `<task>/<metric>`, `base/<task>/<metric>`,
-    `delta/<task>/<metric>`, with `_stderr`, `_low`, `_high`, `_p` (corrected) where they are known. Configurations
-    that were set apart follow with their `reason` and a place on their own board; runs that cannot be ranked come last.
+    `delta/<task>/<metric>`, with `_stderr`, `_low`, `_high`, `_p` (corrected) where they are known, and `_majority`,
+    the score of one answer to all items. Configurations that were set apart follow with their `reason` and a place on
+    their own board; runs that cannot be ranked come last.
     """
     rows = [_row(one, board, number) for number, board in enumerate(comparison.boards) for one in board.contenders]
     rows += [
@@ -79,6 +79,7 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
         key = f"{task}/{found.metric}"
         facts |= {**_measured(key, found), f"base/{key}": found.base, f"delta/{key}": found.delta}
         facts |= _bounds(f"delta/{key}", found)
+        facts |= {f"{key}_majority": found.answers.majority_score} if found.answers else {}
     rate = one.win_rate
     facts |= {} if rate is None else {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
     run_ids = " ".join(run.run_id for run in one.runs)
@@ -211,17 +212,17 @@ def page(comparison: Comparison, figures: Mapping[str, Figure], notes: Sequence[
         conclusions=conclusions(comparison),
         confidence=f"{comparison.confidence:.0%}",
         tables=parts(comparison),
-        pictures=[(name, *_picture(figure)) for name, figure in figures.items()],
+        pictures=[(name, _picture(figure)) for name, figure in figures.items()],
         notes=notes,
     )
     return f"{text}\n"
 
 
-def _picture(figure: Figure) -> tuple[int, str]:
-    """Its width in pixels, and the SVG in base 64: the same bytes every time, with no date and no random ids."""
+def _picture(figure: Figure) -> str:
+    """The SVG in base 64, as wide as its place on the page: the same bytes every time, no date and no random ids."""
     import matplotlib as mpl
 
     written = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "tunery"}):
         figure.savefig(written, format="svg", metadata={"Date": None})
-    return round(figure.get_figwidth() * _PIXELS_PER_INCH), base64.b64encode(written.getvalue()).decode()
+    return base64.b64encode(written.getvalue()).decode()

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from jinja2 import Environment, PackageLoader
 
 from tunery.records import RunRecord, TaskResult
-from tunery.reporting.text import interval, number, p_cell, p_value, plus_minus, signed
+from tunery.reporting.answers import chosen, majority
+from tunery.reporting.text import cell, interval, number, p_cell, p_value, plus_minus, signed
+from tunery.runs.report.answers import answers_by_task, warnings
 from tunery.statistics.paired import TaskDifference, compare_tasks
 from tunery.statistics.significance import CONFIDENCE
 
@@ -24,6 +26,7 @@ def run_report(record: RunRecord) -> str:
         headline = verdict(pairs, record.split)
     else:
         headline = f"{base_verdict(record)} The model has no adapter, so there is no gain to report."
+    answers = answers_by_task(record)
     kind, colon, digits = identity.revision.rpartition(":")
     return _ENVIRONMENT.get_template("report.md.j2").render(
         run=record,
@@ -34,6 +37,13 @@ def run_report(record: RunRecord) -> str:
         items="items" if record.split == "all" else f"{record.split} items",
         confidence=f"{CONFIDENCE:.0%}",
         metrics=list(_metric_rows(record)),
+        answers=answers,
+        warnings=warnings(answers),
+        counts_line_break=_counts_line_break(record),
+        no_first_step=_no_first_step(record),
+        majority=majority,
+        chosen=chosen,
+        cell=cell,
         named=named,
         number=number,
         signed=signed,
@@ -62,6 +72,22 @@ def base_verdict(record: RunRecord) -> str:
     return "Scores: " + ", ".join(f"{task} {number(score.value, 3)}" for task, score in named if score) + "."
 
 
+def _counts_line_break(record: RunRecord) -> bool:
+    """Whether a score may hold the log-likelihood of white space that a chat template writes before an answer."""
+    results = record.tuned or record.base
+    asked = ((results[task], metric) for task, metric in record.shown.items() if task in results)
+    return any(
+        result.settings.chat_template and metric.startswith(("acc_norm", "acc_bytes")) for result, metric in asked
+    )
+
+
+def _no_first_step(record: RunRecord) -> bool:
+    """Whether the first step had a learning rate of 0, which transformers' warm-up begins with."""
+    history = record.trained.history if record.trained else ()
+    rates = [step.values["train/learning_rate"] for step in history if "train/learning_rate" in step.values]
+    return bool(rates) and history[0].step == 1 and rates[0] == 0
+
+
 def _metric_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
     for task, result in (record.tuned or record.base).items():
         for metric in result.scores:
@@ -77,6 +103,6 @@ def named(pair: TaskDifference, record: RunRecord) -> str:
 
 
 def with_error(result: TaskResult | None, metric: str) -> str:
-    """A score with its standard error: "0.8125 ± 0.0195"; without one where none is defined."""
+    """A score with its standard error: "0.8125 ± 0.0195"; without one where none is defined, or no answer varies."""
     score = result.scores.get(metric) if result else None
-    return plus_minus(score.value, score.stderr) if score else "–"
+    return plus_minus(score.value, score.stderr or None) if score else "–"

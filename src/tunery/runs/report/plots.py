@@ -14,7 +14,7 @@ from tunery.reporting.figures import BLUE, GREY, ORANGE, PALE, finish, one_axes
 from tunery.statistics.paired import TaskDifference
 
 _HEIGHT_INCHES, _WIDTH_INCHES = 4.0, 7.0
-_WINDOW = 10  # steps of the running mean
+_REACH = 5  # points on each side of the running mean: one of the points before alone would lag behind a falling loss
 
 
 def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
@@ -22,7 +22,7 @@ def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
     figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
     steps, losses = series(history, "train/loss")
     axes.plot(steps, losses, color=PALE, linewidth=1, label="train/loss")
-    means = [fmean(losses[max(0, end - _WINDOW) : end]) for end in range(1, len(losses) + 1)]
+    means = [fmean(losses[max(0, at - _REACH) : at + _REACH + 1]) for at in range(len(losses))]
     axes.plot(steps, means, color=BLUE, linewidth=2, label="train/loss, running mean")
     steps, losses = series(history, "validation/nll")
     if steps:

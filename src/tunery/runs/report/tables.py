@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tunery.records import RunRecord
 from tunery.reporting.text import interval, number, p_cell, signed
+from tunery.runs.report.answers import TaskAnswers, answers_by_task, warnings
 from tunery.runs.report.markdown import base_verdict, named, verdict, with_error
 from tunery.statistics.paired import TaskDifference, compare_tasks
 
@@ -17,22 +18,24 @@ _SURE = 0.05
 
 
 def run_table(record: RunRecord) -> RenderableType:
-    """Base, tuned and delta a task, then the verdict in one sentence."""
+    """Base, tuned and delta a task, what a reader must know of the answers, then the verdict in one sentence."""
+    answers = answers_by_task(record)
+    told = [Text(sentence, style="yellow") for sentence in warnings(answers)]
     if record.base and not record.tuned:
-        return Group(_own_scores(record), Text(base_verdict(record), style="bold"))
+        return Group(_own_scores(record, answers), *told, Text(base_verdict(record), style="bold"))
     shown, counted = (
         compare_tasks(record.base, record.tuned, tasks, record.split) for tasks in (record.shown, record.primary)
     )
     said = Text(verdict(counted, record.split), style="bold")
-    return Group(_scores(shown, record), said) if shown else said
+    return Group(_scores(shown, record, answers), *told, said) if shown else said
 
 
-def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
+def _scores(pairs: Sequence[TaskDifference], record: RunRecord, answers: Mapping[str, TaskAnswers]) -> Table:
     table = Table(title="Scores beside the base model's own", title_justify="left")
     for name in ("task", "metric"):
         table.add_column(name)
     items = "items" if record.split == "all" else f"{record.split} items"
-    for name in (items, "base", "tuned", "delta", "95% interval", "p"):
+    for name in (items, "base", "tuned", "majority", "delta", "95% interval", "p"):
         table.add_column(name, justify="right")
     for pair in pairs:
         colour = "green" if pair.difference.value > 0 else "red"
@@ -42,6 +45,7 @@ def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
             str(pair.items),
             number(pair.base, 3),
             number(pair.tuned, 3),
+            _majority(answers, pair.task),
             Text(signed(pair.delta, 3), style="dim" if pair.difference.p_value >= _SURE else colour),
             interval(pair.low, pair.high, 3, sign=True),
             p_cell(pair.difference.p_value),
@@ -49,10 +53,15 @@ def _scores(pairs: Sequence[TaskDifference], record: RunRecord) -> Table:
     return table
 
 
-def _own_scores(record: RunRecord) -> Table:
+def _own_scores(record: RunRecord, answers: Mapping[str, TaskAnswers]) -> Table:
     table = Table(title="Scores", title_justify="left")
-    for name in ("task", "metric", "score"):
+    for name in ("task", "metric", "score", "majority"):
         table.add_column(name)
     for task, metric in record.shown.items():
-        table.add_row(Text(task), Text(metric), with_error(record.base.get(task), metric))
+        score = with_error(record.base.get(task), metric)
+        table.add_row(Text(task), Text(metric), score, _majority(answers, task))
     return table
+
+
+def _majority(answers: Mapping[str, TaskAnswers], task: str) -> str:
+    return number(answers[task].either.majority_score if task in answers else None, 3)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 import optuna.visualization as drawn
+from optuna.distributions import IntDistribution
 from optuna.importance import BaseImportanceEvaluator
 from optuna.study import Study
 
 from tunery.records import StudyRecord
-from tunery.reporting.figures import GREY, ORANGE, PALE
+from tunery.reporting.figures import GREY, ORANGE, PALE, room_around
 from tunery.search.report.facts import complete, mean, spread
 from tunery.search.report.pictures import (
     DEV_LOCKED_AXES,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _DARKEST = "rgb(8,48,107)"  # of Optuna's scale
+_MOST_TICKS = 8
 
 
 def history(study: Study, record: StudyRecord, objective: str) -> Figure:
@@ -47,6 +50,8 @@ def history(study: Study, record: StudyRecord, objective: str) -> Figure:
                 marker_size=8,
             )
     _add_own_and_lost(figure, record, objective, names)
+    figure.update_xaxes(**_whole(0, max(names)))
+    _limit(figure, [row.values[objective] for row in complete(record)])
     return _dressed(figure, objective, f"{objective} of each trial", x="trial", y=objective)
 
 
@@ -68,6 +73,20 @@ def _add_own_and_lost(figure: Figure, record: StudyRecord, objective: str, names
     figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
 
 
+def _whole(low: float, high: float) -> dict[str, object]:
+    """Ticks at whole numbers: of few trials, plotly would mark the halves."""
+    return {"tick0": 0, "dtick": max(1, math.ceil((high - low) / _MOST_TICKS)), "tickformat": "d"}
+
+
+def _limit(figure: Figure, values: Sequence[float]) -> None:
+    """End the upright axis at 1 for scores; points on its end are drawn whole."""
+    low, high = room_around(values)
+    for axis in figure.select_yaxes():
+        if axis.overlaying is None:
+            axis.range = [low, high]
+    figure.update_traces(cliponaxis=False, selector={"mode": "markers"})
+
+
 def importances(study: Study, objective: str, evaluator: BaseImportanceEvaluator, heading: str) -> Figure:
     """How much of the objective's variance each setting explains."""
     figure = drawn.plot_param_importances(study, evaluator=evaluator, target_name=objective)
@@ -81,6 +100,17 @@ def slices(study: Study, objective: str) -> Figure:
     figure.update_traces(selector={"name": "Feasible Trial"}, marker_size=8)
     figure.for_each_trace(_darken, selector={"name": "Feasible Trial"})
     figure.update_xaxes(exponentformat="power")
+    _limit(figure, [trial.values[0] for trial in study.trials if trial.values])
+    numbers = [trial.number for trial in study.trials if trial.values]
+    # The colours of one trial alone say nothing.
+    colours = {"colorbar": _whole(min(numbers), max(numbers)), "showscale": len(numbers) > 1}
+    found = {name: one for trial in study.trials for name, one in trial.distributions.items()}
+    for place, trace in enumerate(figure.select_traces(selector={"name": "Feasible Trial"})):
+        trace.marker.update(colours | ({"showscale": False} if place else {}))
+    for axis in figure.select_xaxes():
+        drawn_from = found.get(axis.title.text)
+        if isinstance(drawn_from, IntDistribution) and not drawn_from.log:
+            axis.update(_whole(drawn_from.low, drawn_from.high))
     # Optuna's range of choices ends with those of the feasible trials.
     figure.update_xaxes(selector={"type": "category"}, range=None, autorange=True)
     return _dressed(figure, objective, f"{objective} against each setting")
@@ -125,7 +155,7 @@ def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    ends = score_range(marks)
+    ends = room_around(score_range(marks), 0.15)
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": "#444444"}, name=EQUAL)
     for one, label, colour, size in marks:
         figure.add_scatter(
@@ -133,6 +163,7 @@ def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
             error_y={"array": [spread(one.locked)]}, mode="markers", name=label, marker={"size": size, "color": colour},
             hovertemplate=f"{escape(one.name)}<br>dev %{{x:.4f}}<br>locked %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
+    figure.update_xaxes(range=ends).update_yaxes(range=ends).update_traces(cliponaxis=False)
     return _dressed(figure, "", dev_locked_title(record), *DEV_LOCKED_AXES)
 
 

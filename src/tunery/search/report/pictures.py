@@ -27,6 +27,7 @@ from tunery.reporting.figures import (
     in_unit,
     legend_below,
     one_axes,
+    room_around,
     short_label,
     title,
 )
@@ -67,7 +68,9 @@ def history(study: Study, record: StudyRecord, objective: str) -> Figure:
             place = axes.get_xaxis_transform()
             axes.scatter(numbers, [0.02] * len(numbers), color=colour, marker=marker, transform=place, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(x=0.03, y=0.12)
+    axes.margins(x=0.03)
+    axes.set_ylim(*room_around([row.values[objective] for row in complete(record)], 0.12))
+    good.set_clip_on(False)
     return _dressed(axes, objective, (8.0, 4.0), ("trial", objective), f"{objective} of each trial")
 
 
@@ -106,9 +109,15 @@ def slices(study: Study, objective: str) -> Figure:
             _choice_ticks(axes)
         else:
             _ticks(axes.xaxis, whole=isinstance(found[label], IntDistribution))
+        axes.set_ylim(*room_around([trial.values[0] for trial in study.trials if trial.values]))
+        axes.collections[0].set_clip_on(False)
         in_unit(axes.yaxis, objective)
     figure.suptitle("")
-    figure.axes[-1].set_ylabel("trial")
+    colours = figure.axes[-1]
+    colours.set_ylabel("trial")
+    colours.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if sum(trial.values is not None for trial in study.trials) == 1:
+        colours.remove()  # of one trial alone, the colours say nothing
     title(figure, f"{objective} against each setting; the darker, the later")
     legend_below(figure, list(panels))
     return figure
@@ -184,11 +193,11 @@ def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
         axes.errorbar(
             mean(one.dev), mean(one.locked), xerr=spread(one.dev), yerr=spread(one.locked), color=colour, marker="o",
             markersize=size, markeredgecolor="white", capsize=3, linestyle="none", zorder=2 + place, label=label,
+            clip_on=False,
         )  # fmt: skip
-    low, high = score_range(marks)
-    room = max(0.15 * (high - low), 0.01)
-    axes.axline((low, low), slope=1, color="#444444", linestyle=":", linewidth=1, label=EQUAL, zorder=0)
-    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
+    ends = room_around(score_range(marks), 0.15)
+    axes.axline((ends[0], ends[0]), slope=1, color="#444444", linestyle=":", linewidth=1, label=EQUAL, zorder=0)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
     finish(axes, *DEV_LOCKED_AXES, dev_locked_title(record))
     legend_below(figure, [axes], columns=2)
     return figure

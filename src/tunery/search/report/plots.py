@@ -102,8 +102,9 @@ def _history(study: Study, record: StudyRecord, objective: str) -> StudyFigure |
 def _importances(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     """Shares of the objective's variance, of the settings that every trial has: fANOVA knows no conditional ones."""
     rows = complete(record)
-    settings = any(trial.params for trial in study.get_trials(deepcopy=False))
-    if len(rows) < _FEWEST_FOR_IMPORTANCES or not settings or len({row.values[objective] for row in rows}) == 1:
+    settings = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+    # One setting alone explains all of it: its bar would say nothing.
+    if len(rows) < _FEWEST_FOR_IMPORTANCES or len(settings) < 2 or len({row.values[objective] for row in rows}) == 1:
         return None
     # Not Optuna's default, PED-ANOVA: where a rank of four choices decided alone, it named another setting in 12 of 12
     # studies of 20 and of 40 trials by TPE; fANOVA named the rank in all of them.

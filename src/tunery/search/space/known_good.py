@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tunery.config.fields import nearest, value_at
+from tunery.config.load import yaml_fault
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError, Fault
 from tunery.search.space.parameters import Parameter, kept_at, short_text
@@ -70,7 +71,7 @@ def _from_file(file: Path, faults: list[Fault]) -> Iterator[tuple[str, Mapping[s
         faults.append(Fault(str(file), f"cannot be read ({error.strerror})", advice="Paths start beside project.yaml."))
         return
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        faults.append(Fault(str(file), f"not YAML ({' '.join(str(error).split())})"))
+        faults.append(Fault(str(file), str(yaml_fault(error)).rstrip(".")))
         return
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         advice = "Such as - {adapter.rank: 8, training.learning_rate: 2.0e-4}."

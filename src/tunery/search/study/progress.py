@@ -96,7 +96,11 @@ class StudyProgress:
     def begin(self, study: optuna.Study) -> None:
         """A study begins or is resumed: trials that have ended before are counted, but not shown."""
         self._stopwatch = Stopwatch(study, ELAPSED)
-        self._observer.begin(study.study_name, len(queue.current_trials(study)), self.skip_ended(study))
+        search, total = self._project.search, len(queue.current_trials(study))
+        # The best, and the project's own settings beside them.
+        entered = 1 + min(search.finalists, total - 1) if search.finalists else 0
+        self._observer.finals(entered * search.seeds)
+        self._observer.begin(study.study_name, total, self.skip_ended(study))
 
     def skip_ended(self, study: optuna.Study) -> int:
         """Do not show the trials that have ended by now; how many there are."""

@@ -83,6 +83,8 @@ class Page:
             self.send = gr.Button("Send", variant="primary", scale=1, min_width=80, elem_id="send")
             self.stop = gr.Button("Stop", scale=1, min_width=80, visible=False, elem_id="stop")
             self.fresh = gr.Button("New", scale=1, min_width=80, elem_id="new")
+        if self.pair.examples:
+            gr.Examples([[one] for one in self.pair.examples], self.question, label="Questions it was not trained on")
         with gr.Accordion("Sampling", open=False), gr.Row():
             self.sampling = [
                 gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0 takes the likeliest token", min_width=140),

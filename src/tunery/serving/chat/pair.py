@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # What a decoder writes for bytes that are not a whole character yet.
 _INCOMPLETE = "�"
+_EXAMPLES, _LONGEST_EXAMPLE = 4, 160
+_WRITTEN_OUT = re.compile(r"(system|user|assistant|tool): ")
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class AnswerPair:
     base: Writer
     tuned: Writer
     identity: BaseIdentity  # the base model
-    max_tokens: int  # the default length of an answer
+    max_tokens: int = Sampling.max_tokens  # the default length of an answer
+    examples: tuple[str, ...] = ()  # questions from the validation rows of the tuned model's training
 
     @property
     def name(self) -> str:
@@ -168,7 +172,7 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
     """
     from tunery.evaluation.eval_mode import adapter_off, never_repack
     from tunery.tracking.flavor.rebuild import rebuild, rebuild_base
-    from tunery.tracking.run_facts import project_of
+    from tunery.tracking.run_facts import project_of, read_run
 
     with fetched(ref, store) as (found, folder):
         rebuilt = rebuild(folder, device)
@@ -180,6 +184,11 @@ def load_pair(ref: str, store: Store, device: str = "auto") -> AnswerPair:
     base = Writer(rebuilt.model, tokenizer, template, adapter_off)
     if apart is not None:
         base = Writer(apart.model, apart.tokenizer, template)
-    return AnswerPair(
-        found, project_of(store, found), base, tuned, rebuilt.facts.identity, rebuilt.facts.max_new_tokens
-    )
+    asked = example_questions([row["prompt"] for row in read_run(store, found.run_id).answers if "prompt" in row])
+    return AnswerPair(found, project_of(store, found), base, tuned, rebuilt.facts.identity, examples=asked)
+
+
+def example_questions(prompts: Sequence[str]) -> tuple[str, ...]:
+    """A few of a run's prompts that a person could have typed: short, and not a conversation written out."""
+    typed = [prompt for prompt in prompts if len(prompt) <= _LONGEST_EXAMPLE and not _WRITTEN_OUT.match(prompt)]
+    return tuple(dict.fromkeys(typed))[:_EXAMPLES]

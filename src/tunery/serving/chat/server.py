@@ -101,6 +101,7 @@ def chat(
     check_free(address)
     check_gradio()
     from tunery.serving.chat.pair import load_pair
+    from tunery.tracking.links import where_kept
     from tunery.tracking.store import connect
     from tunery.tracking.votes import VoteLog
 
@@ -117,6 +118,7 @@ def chat(
         stopped.wait()
     if votes.run_id is not None:
         observer.step(f"votes are logged to run {votes.run_id}")
+        observer.step(where_kept(store, votes.experiment_id, votes.run_id))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Form = Literal["adapter", "merged", "hub", "space"]
 
 # MLflow's own files of a logged model; the rest is the adapter or the model, with its tokenizer.
+_SPACE_TOKENS = 256  # default length of an answer: on a free CPU a longer one takes minutes
 _MLFLOW = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "*input_example*", "registered_model_meta")
 # Marks an export, which --overwrite may replace. A config.json would not do: every model's folder has one.
 MARK = "tunery-export.json"
@@ -141,9 +142,16 @@ def _fill(source: ExportedModel, request: ExportRequest, observer: Observer, pla
     else:
         _write_adapter(source, request, place)
     (place / MARK).write_text(json.dumps({"ref": source.ref.ref, "to": request.to, "tunery": __version__}) + "\n")
-    for file in place.rglob("*"):
-        if file.is_file():
-            file.chmod(0o644)  # safetensors lets only the owner read, but a server may run as another user
+    open_to_all(place)
+
+
+def open_to_all(folder: Path) -> None:
+    """Let other users read a folder and all in it: a server may run as one of them.
+
+    A copy of a temporary folder, and files that safetensors writes, are their owner's alone.
+    """
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _write_adapter(source: ExportedModel, request: ExportRequest, place: Path) -> None:
@@ -190,7 +198,7 @@ def _write_space(source: ExportedModel, request: ExportRequest, observer: Observ
         "revision": source.facts.base.revision if base else None,
         "template": source.facts.template,
         "stop_ids": stop_ids(None, AutoTokenizer.from_pretrained(model)),
-        "max_tokens": source.facts.max_new_tokens,
+        "max_tokens": _SPACE_TOKENS,
         "examples": examples([row["prompt"] for row in source.run.answers]),
     }
     observer.step(f"the app offers {len(about['examples'])} held-out prompts as examples; edit them in space.json")

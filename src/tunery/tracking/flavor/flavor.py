@@ -32,17 +32,19 @@ if TYPE_CHECKING:
 FLAVOR_NAME = "tunery"
 FORMAT_VERSION = 1
 _LOADER = "tunery.tracking.flavor.pyfunc"
-# What pyfunc.load_model(uri, model_config={...}) may set; MLflow drops keys that are not listed.
-_SETTINGS = {"device": "auto", "base_folder": ""}
 # What pyfunc.py and the layers below it import. MLflow's own inference would load the model in a subprocess to see.
 _NEEDED = (
     "tunery", "mlflow", "torch", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes", "pydantic",
     "jinja2", "pandas", "lm-eval",
 )  # fmt: skip
+ANSWER_TOKENS = 512
+"""Longest answer, in tokens, of a request that asks for no length, as far as the model's context has room."""
+# What pyfunc.load_model(uri, model_config={...}) may set; MLflow drops keys that are not listed.
+_SETTINGS = {"device": "auto", "base_folder": "", "max_tokens": ANSWER_TOKENS}
 _EXAMPLE = {"messages": [{"role": "user", "content": "Hello!"}]}
 
-# Greedy unless asked otherwise: the same question gets the same answer. 0 tokens stands for the model's own limit:
-# MLflow knows no optional number. max_completion_tokens is what OpenAI's newer clients call max_tokens.
+# Greedy unless asked otherwise: the same question gets the same answer. 0 tokens stands for no length asked for: MLflow
+# knows no optional number. max_completion_tokens is what OpenAI's newer clients call max_tokens.
 DEFAULTS: dict[str, Any] = {
     "max_tokens": 0, "max_completion_tokens": 0, "temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": []
 }  # fmt: skip
@@ -57,7 +59,6 @@ class ModelFacts:
     identity: BaseIdentity
     base_folder: str | None = None  # absolute path of a base that was a local folder, else None
     template: Literal["chat", "plain"] = "chat"  # chat or plain: how prompts become tokens
-    max_new_tokens: int = 256
 
     def section(self) -> dict[str, Any]:
         """As the flavor's section of MLmodel."""
@@ -153,19 +154,22 @@ def _write_environment(folder: Path) -> None:
 
 
 def _signature() -> ModelSignature:
-    """Input columns `messages`, `prompt` and `completion`, and the request's settings as params.
+    """Input columns `messages`, `prompt` and `completion`, and the request's settings as params and as columns.
 
-    The messages follow MLflow's ChatModel, so that `mlflow models serve` takes {"messages": [...], "max_tokens": 64}.
+    The messages follow MLflow's ChatModel, so that `mlflow models serve` takes {"messages": [...], "max_tokens": 64}:
+    its server makes params of such keys. `predict` does not, and drops keys that are no columns: they are columns too.
     A column of prompts gives answers; prompts with a column of completions give log-likelihoods.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.llm import CHAT_MODEL_INPUT_SCHEMA
+    from mlflow.types.schema import AnyType
 
     messages = next(column for column in CHAT_MODEL_INPUT_SCHEMA.inputs if column.name == "messages")
     columns = {"messages": messages.type, "prompt": DataType.string, "completion": DataType.string}
-    inputs = Schema([ColSpec(name=name, type=kind, required=False) for name, kind in columns.items()])
     kinds = {int: DataType.long, float: DataType.double}
+    asked = {name: AnyType() if name == "stop" else kinds[type(value)] for name, value in DEFAULTS.items()}
+    inputs = Schema([ColSpec(name=name, type=kind, required=False) for name, kind in {**columns, **asked}.items()])
     params = [ParamSpec(name, kinds[type(value)], value) for name, value in DEFAULTS.items() if name != "stop"]
     params.append(ParamSpec("stop", DataType.string, DEFAULTS["stop"], shape=(-1,)))
     return ModelSignature(inputs=inputs, params=ParamSchema(params))

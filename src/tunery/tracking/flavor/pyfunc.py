@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import DataError, Fault
 from tunery.records import Message
-from tunery.tracking.flavor.flavor import DEFAULTS
+from tunery.tracking.flavor.flavor import ANSWER_TOKENS, DEFAULTS
 from tunery.tracking.flavor.rebuild import Rebuilt, rebuild
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
-    """MLflow calls this by name, with the model's folder, and `device` and `base_folder` as its user set them."""
+    """MLflow calls this by name, with the folder, and `device`, `base_folder` and `max_tokens` as its user set them."""
     settings = model_config or {}
-    return ServedModel(rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None))
+    rebuilt = rebuild(Path(path), settings.get("device") or "auto", settings.get("base_folder") or None)
+    return ServedModel(rebuilt, int(settings.get("max_tokens") or ANSWER_TOKENS))
 
 
 def check_room(model: Any, prompt: int, answer: int, where: str, advice: str) -> None:
@@ -44,8 +46,9 @@ def _context(model: Any) -> float:
 class ServedModel:
     """Answers and log-likelihoods of a rebuilt model."""
 
-    def __init__(self, rebuilt: Rebuilt) -> None:
-        self.rebuilt = rebuilt
+    def __init__(self, rebuilt: Rebuilt, max_tokens: int = ANSWER_TOKENS) -> None:
+        """`max_tokens` is the longest answer to a request that asks for no length."""
+        self.rebuilt, self._max_tokens = rebuilt, max_tokens
         self._model, self._tokenizer, self._facts = rebuilt.model, rebuilt.loaded.tokenizer, rebuilt.facts
         self._encoded: dict[Any, Any] = {}
         # MLflow's server asks from many threads: the seed is torch's own, and an answer would draw from another's.
@@ -60,7 +63,7 @@ class ServedModel:
 
         Args:
             model_input: Column `messages` (lists of {"role", "content"}), or `prompt` (one user message each), or
-                `prompt` and `completion`.
+                `prompt` and `completion`. A row may hold settings of its own, by the names of `params`.
             params: max_tokens or max_completion_tokens, temperature (0: greedy), top_p, seed, stop (a list:
                 MLflow's server refuses a single text).
 
@@ -76,23 +79,28 @@ class ServedModel:
 
         with self._lock:
             try:
-                return self._predict(model_input, {**DEFAULTS, **(params or {})})
+                return self._predict(model_input, _settings(model_input, params or {}))
             except DataError as error:
                 # MLflow's server answers any other class with a stack trace, in place of the reason.
                 raise MlflowException.invalid_parameter_value(str(error)) from error
 
-    def _predict(self, model_input: pd.DataFrame, settings: Mapping[str, Any]) -> Any:
+    def _predict(self, model_input: pd.DataFrame, settings: Sequence[Mapping[str, Any]]) -> Any:
         columns = set(model_input.columns)
         if {"prompt", "completion"} <= columns:
             pairs = zip(model_input["prompt"], model_input["completion"], strict=True)
             return self.loglikelihoods([(str(before), str(after)) for before, after in pairs])
         if "messages" in columns:
             conversations = [_messages(row) for row in model_input["messages"]]
-            answers, longest = self.answer(conversations, settings), self._longest(conversations, settings)
-            replies = [self._reply(*pair, longest) for pair in zip(conversations, answers, strict=True)]
+            replies = [
+                self._reply(talk, answer, longest)
+                for part, own in _alike(conversations, settings)
+                for longest in [self._longest(part, own)]
+                for talk, answer in zip(part, self.answer(part, own), strict=True)
+            ]
             return replies[0] if len(replies) == 1 else replies
         if "prompt" in columns:
-            return self.answer([[Message("user", str(prompt))] for prompt in model_input["prompt"]], settings)
+            prompts = [[Message("user", str(prompt))] for prompt in model_input["prompt"]]
+            return [answer for part, own in _alike(prompts, settings) for answer in self.answer(part, own)]
         advice = "Send {'messages': [{'role': 'user', 'content': '...'}]}."
         raise DataError("the request", Fault("the columns", "messages, or prompt", sorted(columns), advice))
 
@@ -141,13 +149,13 @@ class ServedModel:
         return encode_prompts(self._tokenizer, [talk], self._facts.template)[0]
 
     def _longest(self, conversations: Sequence[Sequence[Message]], settings: Mapping[str, Any]) -> int:
-        """Tokens of an answer at most: as asked, else the model's own limit as far as the context has room for it."""
+        """Tokens of an answer at most: as asked, else the default as far as the context has room for it."""
         asked = int(settings["max_completion_tokens"] or settings["max_tokens"])
         if asked < 0:
-            raise DataError("the request", Fault("max_tokens", "0, for the model's own limit, or more", asked))
+            raise DataError("the request", Fault("max_tokens", "0, for the default length, or more", asked))
         prompt = max((len(self._prompt_ids(talk)) for talk in conversations), default=0)
         check_room(self._model, prompt, asked or 1, "the request", "Ask less, or set max_tokens.")
-        return asked or int(min(self._facts.max_new_tokens, _context(self._model) - prompt))
+        return asked or int(min(self._max_tokens, _context(self._model) - prompt))
 
     def _reply(self, talk: Sequence[Message], answer: str, longest: int) -> dict[str, Any]:
         """An OpenAI chat completion. Tokens are counted on the text, without the token that ended it."""
@@ -162,6 +170,29 @@ class ServedModel:
             "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": reason}],
             "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
         }
+
+
+def _settings(model_input: pd.DataFrame, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each row's settings: its own where it has any, else the request's, else the defaults."""
+    named = [name for name in DEFAULTS if name in model_input]
+    rows = model_input[named].to_dict("records") if named else [{}] * len(model_input)
+    return [
+        {**DEFAULTS, **params, **{str(key): value for key, value in row.items() if not _is_empty(value)}}
+        for row in rows
+    ]
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _alike(
+    conversations: Sequence[Sequence[Message]], settings: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[list[Sequence[Message]], Mapping[str, Any]]]:
+    """Neighbours with equal settings together: they are answered in batches."""
+    for _, group in groupby(zip(conversations, settings, strict=True), key=lambda pair: repr(pair[1])):
+        pairs = list(group)
+        yield [talk for talk, _ in pairs], pairs[0][1]
 
 
 def _messages(row: Any) -> list[Message]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tunery.records import RunRecord
+from tunery.records import RunRecord, StepMetrics, TaskResult
 from tunery.runs.report.markdown import run_report, with_error
 from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot, series
 from tunery.runs.report.tables import run_table
@@ -47,6 +47,67 @@ def test_a_model_without_an_adapter_shows_its_own_scores(record: RunRecord) -> N
     assert "0.2500 ± 0.0685" in page.getvalue()
 
 
+def flipped(result: TaskResult) -> TaskResult:
+    """The same items, each answered with "no" but for one."""
+    logs = [[-1.0, -2.0]] + [[-2.0, -1.0]] * (len(result.samples) - 1)
+    right = ["yes", *["no"] * (len(logs) - 1)]
+    acc = (result.samples["target"] == right).astype(float)
+    score = dataclasses.replace(result.scores["acc"], value=float(acc.mean()))
+    return dataclasses.replace(
+        result, samples=result.samples.assign(acc=acc, loglikelihoods=logs), scores={"acc": score}
+    )
+
+
+def test_a_model_that_gives_one_answer_is_named_before_its_score(record: RunRecord) -> None:
+    changed = dataclasses.replace(record, tuned={"world_facts": flipped(record.tuned["world_facts"])})
+    told = (
+        "world_facts: the tuned model answers 'no' to 39 of 40 items and scores 0.525, where always 'no' scores 0.500"
+    )
+    page = run_report(changed)
+    assert page.index(told) < page.index("## Scores")
+    assert "| world_facts | `0.500 (no)` | `no 20, yes 20` | `no 39, yes 1` |" in page
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(run_table(changed))
+    assert told in screen.getvalue()
+
+
+def test_a_bare_model_that_gives_one_answer_is_named_too(record: RunRecord) -> None:
+    one = {"world_facts": flipped(record.base["world_facts"])}
+    page = run_report(dataclasses.replace(record, base=one, tuned={}, trained=None, data=None, adapter=None))
+    assert "> world_facts: the model answers 'no' to 39 of 40 items" in page
+    assert "| world_facts | `0.500 (no)` | `no 39, yes 1` |\n" in page
+
+
+def test_the_majority_is_of_the_items_that_the_headline_counts(record: RunRecord) -> None:
+    page = run_report(dataclasses.replace(record, split="locked"))  # every locked item is a "yes"
+    assert "`1.000 (yes)`" in page
+
+
+def test_a_first_step_that_moved_nothing_is_said(record: RunRecord) -> None:
+    assert record.trained is not None
+    for rate, told in ((0.0, True), (1e-4, False)):
+        history = [StepMetrics(1, {"train/learning_rate": rate}), *record.trained.history]
+        page = run_report(dataclasses.replace(record, trained=dataclasses.replace(record.trained, history=history)))
+        assert ("Step 1 moved nothing" in page) == told
+
+
+@pytest.mark.parametrize(
+    ("metric", "chat", "told"), [("acc_norm", True, True), ("acc_norm", False, False), ("acc", True, False)]
+)
+def test_white_space_that_counts_in_acc_norm_is_said_where_it_may(
+    record: RunRecord, metric: str, chat: bool, told: bool
+) -> None:
+    def asked(result: TaskResult) -> TaskResult:
+        scores = {metric: dataclasses.replace(result.scores["acc"], metric=metric)}
+        settings = dataclasses.replace(result.settings, chat_template=chat)
+        samples = result.samples.rename(columns={"acc": metric})
+        return dataclasses.replace(result, settings=settings, scores=scores, samples=samples)
+
+    base, tuned = ({"world_facts": asked(side["world_facts"])} for side in (record.base, record.tuned))
+    page = run_report(dataclasses.replace(record, primary={"world_facts": metric}, base=base, tuned=tuned))
+    assert ("counts as part of every option" in page) == told
+
+
 def test_a_run_without_scores_says_so(record: RunRecord) -> None:
     page = run_report(dataclasses.replace(record, base={}, tuned={}, primary={}))
     assert "**Nothing was scored.**" in page
@@ -58,6 +119,17 @@ def test_a_missing_error_is_left_out_rather_than_zero(record: RunRecord) -> None
     bare = dataclasses.replace(result, scores={"acc": dataclasses.replace(result.scores["acc"], stderr=None)})
     assert with_error(bare, "acc") == "0.8000"
     assert with_error(result, "acc") == "0.8000 ± 0.0641"
+    alike = dataclasses.replace(
+        result, scores={"acc": dataclasses.replace(result.scores["acc"], value=1.0, stderr=0.0)}
+    )
+    assert with_error(alike, "acc") == "1.0000", "equal answers do not prove that the next one is equal"
+
+
+def test_the_running_mean_lies_on_a_falling_loss() -> None:
+    history = [StepMetrics(step, {"train/loss": 10.0 - 0.1 * step}) for step in range(1, 41)]
+    losses, mean = loss_plot(history, 40).axes[0].lines[:2]
+    inside = slice(5, 35)  # near the ends there are points on one side alone
+    assert mean.get_ydata()[inside] == pytest.approx(losses.get_ydata()[inside])
 
 
 def test_the_loss_plot_shows_both_losses(record: RunRecord) -> None:

@@ -400,3 +400,27 @@ def test_optunas_own_verbosity_is_left_as_it_was() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study_figures(study, record)
     assert optuna.logging.get_verbosity() == optuna.logging.WARNING
+
+
+def test_axes_of_scores_end_at_one_and_trials_are_counted_in_whole_numbers() -> None:
+    study, record = synthetic(3)
+    rows = [dataclasses.replace(row, values={"score": 1.0 - row.number / 50}) for row in record.trials]
+    figures = study_figures(study, dataclasses.replace(record, trials=rows))
+    for name in ("history", "slice"):
+        page, picture = figures[name]
+        assert page.layout.yaxis.range[1] == 1.0
+        assert picture.axes[0].get_ylim()[1] == 1.0
+    assert figures["history"].interactive.layout.xaxis.dtick == 1
+    assert figures["slice"].interactive.data[0].marker.colorbar.dtick == 1
+
+
+def test_one_trial_has_no_scale_of_trials_and_one_setting_no_bar() -> None:
+    study, record = synthetic(1)
+    assert study_figures(study, record)["slice"].interactive.data[0].marker.showscale is False
+    study = optuna.create_study(direction="maximize")
+    for number in range(8):
+        study.add_trial(
+            create_trial(value=number / 10, params={"a.b": number / 10}, distributions={"a.b": FloatDistribution(0, 1)})
+        )
+    trials = [TrialRow(n, "complete", {"a.b": n / 10}, {"score": n / 10}, {}, name=str(n)) for n in range(8)]
+    assert "importances" not in study_figures(study, dataclasses.replace(record, trials=trials))

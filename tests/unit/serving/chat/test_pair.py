@@ -16,7 +16,7 @@ from tunery.evaluation.generate import generate
 from tunery.models.adapter import attach_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import Message
-from tunery.serving.chat.pair import Sampling, Writer, together
+from tunery.serving.chat.pair import Sampling, Writer, example_questions, together
 
 TALK = [Message("user", "Which instrument does Mulis Tern play?")]
 SEVERAL = [*TALK, Message("assistant", "The jaw harp."), Message("user", "And what do they eat?")]
@@ -125,3 +125,8 @@ def test_a_model_without_a_cache_gives_the_same_answer(base: LoadedBase, monkeyp
 
     monkeypatch.setattr(base.model, "forward", forgetful)
     assert said(base, Sampling(max_tokens=12)) == expected
+
+
+def test_example_questions_are_a_few_short_ones_that_a_person_could_have_typed() -> None:
+    prompts = ["one?", "system: be kind\nuser: two?", "x" * 1000, "three?", "one?", "four?", "five?", "six?"]
+    assert example_questions(prompts) == ("one?", "three?", "four?", "five?")

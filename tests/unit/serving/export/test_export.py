@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import signal
 import time
 from contextlib import nullcontext
@@ -25,6 +26,7 @@ from tunery.serving.export.export import (
     _say_vllm,
     _stopping_cleanly,
     export,
+    open_to_all,
 )
 from tunery.serving.export.hub import examples, requirements
 from tunery.serving.export.merge import check, distance, reference_answers
@@ -324,3 +326,17 @@ def test_without_tasks_that_load_and_without_prompts_there_is_nothing_to_compare
     tree = {"name": "x", "data": {"train": [{"source": "none"}]}, "evaluation": {"tasks": ["no_such_task_at_all"]}}
     with pytest.raises(RefError, match="no answers to compare on"):
         reference_answers(SimpleNamespace(run_id="a", answers=(), config=tree), tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_was_written_can_be_entered_by_others(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir(mode=0o700)  # as a download is
+
+    def fill(place: Path) -> None:
+        shutil.copytree(tmp_path / "private", place, dirs_exist_ok=True)
+        (place / "model").mkdir(mode=0o700)
+        (place / "model" / "weights").touch(mode=0o600)
+        open_to_all(place)
+
+    write_folder(tmp_path / "out", fill)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "out", *sorted((tmp_path / "out").rglob("*")))]
+    assert modes == [0o755, 0o755, 0o644]

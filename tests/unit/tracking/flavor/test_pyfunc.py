@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import _validate_prediction_input
 
 from tunery.config.model import BaseConfig
 from tunery.evaluation.generate import encode_prompts
 from tunery.models.base import LoadedBase, load_base
 from tunery.records import Message
+from tunery.tracking.flavor.flavor import _signature
 from tunery.tracking.flavor.pyfunc import ServedModel
 from tunery.tracking.flavor.rebuild import Rebuilt
 
@@ -29,8 +31,8 @@ def loaded() -> LoadedBase:
 
 
 def served(loaded: LoadedBase, template: Literal["chat", "plain"] = "chat", own_limit: int = 8) -> ServedModel:
-    facts: Any = SimpleNamespace(template=template, max_new_tokens=own_limit)
-    return ServedModel(Rebuilt(loaded.model, loaded, facts, "small"))
+    facts: Any = SimpleNamespace(template=template)
+    return ServedModel(Rebuilt(loaded.model, loaded, facts, "small"), own_limit)
 
 
 def ask(model: ServedModel, talk: list[Message], **params: Any) -> Any:
@@ -77,6 +79,24 @@ def test_the_length_may_be_asked_for_as_newer_clients_do(loaded: LoadedBase) -> 
     reply = ask(served(loaded), [Message("user", "What comes after 3?")], max_completion_tokens=2)
     assert reply["usage"]["completion_tokens"] <= 2
     assert reply["choices"][0]["finish_reason"] == "length"
+
+
+def test_settings_beside_the_messages_are_honoured_as_mlflow_hands_them_on(loaded: LoadedBase) -> None:
+    turns = [{"role": "user", "content": "What comes after 3?"}]
+    asked, params = _validate_prediction_input(
+        {"messages": turns, "max_tokens": 2, "temperature": 0, "stop": ["zz"]}, None,
+        _signature().inputs, _signature().params,
+    )  # fmt: skip
+    reply = served(loaded).predict(asked, params)
+    assert reply["usage"]["completion_tokens"] == 2
+    assert reply["choices"][0]["finish_reason"] == "length"
+
+
+def test_each_row_may_ask_for_its_own_length(loaded: LoadedBase) -> None:
+    turns = [{"role": "user", "content": "What comes after 3?"}]
+    table = pd.DataFrame({"messages": [turns] * 3, "max_tokens": [1, 3, None]})
+    lengths = [reply["usage"]["completion_tokens"] for reply in served(loaded, own_limit=4).predict(table, {})]
+    assert lengths == [1, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""Which answers base and tuned model chose, task by task, beside the majority answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunery.evaluation.result import restrict
+from tunery.records import ChosenAnswers, RunRecord, TaskResult
+from tunery.reporting.answers import warning
+from tunery.statistics.majority import answers_of
+
+
+@dataclass(frozen=True)
+class TaskAnswers:
+    """Both models' answers to one multiple-choice task; `tuned` is None for a bare model."""
+
+    base: ChosenAnswers | None  # None too where an earlier version kept its answers without the options
+    tuned: ChosenAnswers | None
+
+    @property
+    def either(self) -> ChosenAnswers:
+        """The tuned model's, or the base's: both are beside the same majority answer."""
+        found = self.tuned or self.base
+        assert found is not None, "a task without either is left out"
+        return found
+
+
+def answers_by_task(record: RunRecord) -> dict[str, TaskAnswers]:
+    """The multiple-choice tasks of a run, on the items of its headline."""
+    found = {
+        task: TaskAnswers(*(_answers(side, task, metric, record.split) for side in (record.base, record.tuned)))
+        for task, metric in record.shown.items()
+    }
+    return {task: answers for task, answers in found.items() if answers.base or answers.tuned}
+
+
+def warnings(answers: Mapping[str, TaskAnswers]) -> list[str]:
+    """What a reader must know of the answers: of the model's, and of a base that all but always answers alike."""
+    told: list[str | None] = []
+    for both in answers.values():
+        who = "the model" if both.tuned is None else "the tuned model"
+        told.append(warning(both.either, who))
+        if both.tuned and both.base and both.base.is_one_answer:
+            told.append(warning(both.base, "the base"))
+    return [sentence for sentence in told if sentence is not None]
+
+
+def _answers(results: Mapping[str, TaskResult], task: str, metric: str, split: str) -> ChosenAnswers | None:
+    if task not in results or metric not in results[task].scores:
+        return None
+    result = restrict(results[task], "locked") if split == "locked" else results[task]
+    return answers_of(result, metric) if metric in result.scores else None
