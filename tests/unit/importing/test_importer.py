@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -885,12 +886,17 @@ def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatc
         known[imported.digest] = (imported.name, project)
         return imported.name
 
-    monkeypatch.setattr(importer, "connect", lambda *_: None)
+    monkeypatch.setattr(importer, "connect", lambda *_: SimpleNamespace(experiment_id=lambda: "1"))
+    monkeypatch.setattr(importer, "where_kept", lambda *_: "kept")
     monkeypatch.setattr(importer, "known_imports", lambda _: dict(known))
     monkeypatch.setattr(importer, "keep_import", keep)
     file, observer = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
     assert import_results([file], ImportOptions(), observer, project="first") == ["A", "B"]
-    assert observer.lines[-1] == "2 imported into 'first', 0 were there"
+    assert observer.lines[-3:] == [
+        "2 imported into 'first', 0 were there",
+        "kept",
+        "next: tunery compare --project first",
+    ]
     assert import_results([file], ImportOptions(), observer, project="second") == []
     assert observer.lines[-2:] == [
         "t.csv:3: B is here already, as run B in 'first'",
