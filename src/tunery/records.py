@@ -84,6 +84,7 @@ class DataReport:
     contaminated: Mapping[str, str]  # origins of rows that share an n-gram with an evaluation item -> the item's task
     # Sentences that a person should read: the detected format, a chat template that was added, ...
     notes: tuple[str, ...] = ()
+    max_length: int = 0  # tokens at which rows were cut
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: Mapping[str, int] = field(default_factory=dict)
 

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from tunery.config.section import Count, CountOrZero, Fraction, PositiveNumber, Probability, Section, WrittenOff, key
 
+_USUAL_LENGTH = 1024
+
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "lima", "columns"]
 
 
@@ -95,10 +97,20 @@ class DataConfig(Section):
 
     train: list[SourceConfig] = Field(min_length=1, description="Sources of training rows, mixed by weight.")
     validation: ValidationConfig = key(ValidationConfig(), "Rows used for validation loss and for generations.")
-    max_length: Count = key(1024, "Maximum tokens per sequence; longer ones are truncated at the end and counted.")
+    max_length: Count | Literal["auto"] = key(
+        "auto",
+        "Maximum tokens per sequence; longer ones are truncated at the end and counted. auto: what the base takes, at "
+        "most 1024.",
+    )
     template: Literal["chat", "plain"] = key(
         "chat", "chat: format turns with the chat template; plain: prompt, completion, end token."
     )
     clean: CleanConfig = key(CleanConfig(), "Cleaning steps.")
     decontaminate: DecontaminateConfig = key(DecontaminateConfig(), "Overlap with evaluation items.")
     max_bad_rows: Probability = key(0.01, "The run stops if a larger share of a dataset's rows is unusable.")
+
+    def length(self, taken: int | None) -> int:
+        """max_length in tokens, given how many the base takes; None if that is unknown."""
+        if self.max_length != "auto":
+            return self.max_length
+        return min(_USUAL_LENGTH, taken or _USUAL_LENGTH)

@@ -18,6 +18,7 @@ _RULES: Mapping[str, str] = {
     **dict.fromkeys(("float_parsing", "float_type"), "a number"),
     "finite_number": "a finite number",
     **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("date_type", "date_parsing", "date_from_datetime_parsing"), "a day, such as 2024-07-26"),
     "string_type": "a text",
     "list_type": "a list",
     "dict_type": "a mapping",

@@ -23,8 +23,8 @@ def field_at(section: type[BaseModel], key: str) -> FieldInfo | None:
 
 
 def number_type(field: FieldInfo) -> type[int] | type[float] | None:
-    """Int or float for a field of numbers (unset allowed), None for any other."""
-    kinds = {kind for kind in _types_in(field.annotation) if kind is not type(None)}
+    """Int or float for a field of numbers (unset, or a word such as auto, allowed), None for any other."""
+    kinds = {kind for kind in _types_in(field.annotation) if kind not in (type(None), Literal)}
     if not kinds or not kinds <= {int, float}:
         return None
     return float if float in kinds else int

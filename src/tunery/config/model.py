@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from tunery.config.section import Count, Probability, Section, key
 
@@ -33,6 +34,12 @@ class BaseConfig(Section):
     )
     chat_template: str | None = key(
         None, "Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."
+    )
+    chat_template_arguments: dict[str, JsonValue] = key(
+        {}, "What the chat template is told, in training, scoring and serving alike: {enable_thinking: false}."
+    )
+    chat_template_date: date = key(
+        "2024-07-26", "The day that a chat template is told it is, in training, scoring and serving alike."
     )
     trust_remote_code: bool = key(False, "Allow Python code from the model's repository to run on this machine.")
 

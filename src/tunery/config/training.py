@@ -16,8 +16,10 @@ class TrainingConfig(Section):
     """Steps, learning rate, batches, and which checkpoint is kept."""
 
     method: Literal["sft"] = key("sft", "Supervised fine-tuning.")
-    loss_on: Literal["completion", "assistant", "all"] = key(
-        "completion", "Tokens that the loss covers: the last answer, every assistant turn, or every token."
+    loss_on: Literal["auto", "completion", "assistant", "all"] = key(
+        "auto",
+        "Tokens that the loss covers: the last answer (completion), every assistant turn, or every token. auto: every "
+        "assistant turn, as far as the chat template shows where it is; the last answer if data.template is plain.",
     )
     epochs: PositiveNumber = key(3.0, "Passes over the training rows.")
     max_steps: Count | None = key(None, "Optimizer steps; overrides epochs when set.")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunery.config.data import DataConfig
-from tunery.data.chat_renderer import FOLDED, ChatRenderer, Rendered, Span, TemplateRefuses
-from tunery.data.tokens import Tokeniser, Tokens
+from tunery.data.chat_renderer import ChatRenderer, NothingLearned, Rendered
+from tunery.data.row_log import CUT_AWAY
+from tunery.data.template_text import Span, TemplateRefuses
+from tunery.data.tokens import Tokeniser, Tokens, tokens_taken
+from tunery.data.told import notes_of
 from tunery.data.written_out import written_out
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Drop, Example, Message
+from tunery.records import Conversation, Drop, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-CUT_AWAY = "completion cut away at max_length"
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,12 @@ class Encoded:
     """What became of each conversation, in order."""
 
     results: Sequence[Example | Drop]  # an example, or why there is none
-    refused: Sequence[Drop]  # rows that the chat template does not take; they count as bad
-    notes: Sequence[str]  # what was done to roles that the chat template does not know, and the like
+    told: Mapping[str, Sequence[str]]  # what a person should know of some rows, by names in `told.TOLD`: their origins
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the report."""
+        return notes_of(self.told)
 
 
 def encode_all(
@@ -39,7 +45,7 @@ def encode_all(
     Args:
         tokenizer: Of the base; its chat template is used unless data.template is plain.
         data: max_length and template are used.
-        loss_on: completion (the last assistant turn), assistant (every one) or all tokens.
+        loss_on: training.loss_on.
 
     Raises:
         DataError: When there is no chat template or eos token, or the template does not let answers be found.
@@ -51,47 +57,62 @@ def encode_all(
     tokens = iter(tokenise([each.text for each in rendered if isinstance(each, Rendered)]))
     finish = _Finish(tokenizer, data)
     results: list[Example | Drop] = []
+    told: dict[str, list[str]] = defaultdict(list)
     for conversation, each in zip(conversations, rendered, strict=True):
-        example = each if isinstance(each, Drop) else finish(next(tokens), each.spans)
+        if isinstance(each, Drop):
+            results.append(each)
+            continue
+        example, cut = finish(next(tokens), each)
         results.append(example or Drop(conversation.origin, CUT_AWAY))
-    notes = [FOLDED[name] for name in sorted(renderer.folded)]
-    if finish.eos_added and data.template != "plain":
-        rows = f"{finish.eos_added} rows"
-        notes.append(f"The chat template does not end the last turn: the eos token was added to {rows}.")
-    if shielded := sum(
-        tokenise.has_shield(tokenise.shield(written_out(conversation).messages)) for conversation in conversations
-    ):
-        notes.append(f"{shielded} rows hold the text of a special token; it is encoded as ordinary text.")
-    return Encoded(results, [each for each in rendered if isinstance(each, Drop)], notes)
+        names = {*each.told, *_texts_of_tokens(conversation, tokenise), *(["end cut"] if example and cut else [])}
+        if data.template != "plain" and not each.ended:
+            names.add("eos")
+        for name in names:
+            told[name].append(conversation.origin)
+    return Encoded(results, told)
 
 
 class PlainRenderer:
     """No chat template: everything before the last answer, then the answer.
 
-    `loss_on` is completion or all: there are no marks that would tell earlier answers apart.
+    `loss_on` is completion, auto, which is the same here, or all: there are no marks that would tell earlier answers
+    apart.
     """
 
     def __init__(self, loss_on: str) -> None:
         self.loss_on = loss_on
-        self.folded: set[str] = set()
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
-        """Prompt and completion as they stand, a line break between them only where they would touch."""
-        *before, answer = messages
+    def render(self, conversation: Conversation) -> Rendered:
+        """Prompt and completion as they stand, a line break between them only where they would touch.
+
+        Raises:
+            NothingLearned: When the answer is not to be learned.
+        """
+        *before, answer = written_out(conversation).messages
+        if not answer.learned:
+            raise NothingLearned("nothing to learn: its last answer is marked as not learned")
         prompt = "\n".join(message.content for message in before)
         touching = prompt and not prompt[-1].isspace() and not answer.content[:1].isspace()
-        if touching:
-            self.folded.add("touching")
         text = f"{prompt}\n{answer.content}" if touching else f"{prompt}{answer.content}"
         # The line break is the model's to write: what is asked for an answer later ends with the prompt.
-        return Rendered(text, ((0 if self.loss_on == "all" else len(prompt), len(text)),))
+        span = (0 if self.loss_on == "all" else len(prompt), len(text))
+        return Rendered(text, (span,), told=("touching",) if touching else ())
 
 
 def _render(conversation: Conversation, renderer: PlainRenderer | ChatRenderer, tokenise: Tokeniser) -> Rendered | Drop:
     try:
-        return renderer.render(tokenise.shield(written_out(conversation).messages))
-    except TemplateRefuses as error:
+        return renderer.render(tokenise.shield(conversation))
+    except (TemplateRefuses, NothingLearned) as error:
         return Drop(conversation.origin, str(error))
+
+
+def _texts_of_tokens(conversation: Conversation, tokenise: Tokeniser) -> Iterator[str]:
+    """Whether the row holds the text of a special token, and whether an answer ends in one."""
+    if tokenise.has_shield(tokenise.shield(conversation)):
+        yield "special"
+        answers = (message.content for message in conversation.messages if message.role == "assistant")
+        if any(tokenise.ends_in_token(answer) for answer in answers):
+            yield "own end"
 
 
 class _Finish:
@@ -99,31 +120,26 @@ class _Finish:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, data: DataConfig) -> None:
         self._plain = data.template == "plain"
-        self._max_length = data.max_length
+        self._max_length = data.length(tokens_taken(tokenizer))
         self._eos = tokenizer.eos_token_id
         if self._eos is None:
             raise DataError("tokenizer", Fault("has no eos token", "one is needed, so that the model learns to stop"))
-        self._stops = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
         # BOS where the tokenizer itself puts one before a text, as it will when the model is used.
         bos = [tokenizer.bos_token_id]
         self._bos = bos if self._plain and bos[0] is not None and tokenizer("x")["input_ids"][:1] == bos else []
-        self.eos_added = 0
 
-    def __call__(self, tokens: Tokens, spans: Sequence[Span]) -> Example | None:
-        """The example, or None when no learned token is left after the cut."""
-        trained = _trained(tokens.places, spans)
-        last = max((place for place, learned in enumerate(trained) if learned), default=-1)
+    def __call__(self, tokens: Tokens, rendered: Rendered) -> tuple[Example | None, bool]:
+        """The example, or None when no learned token is left after the cut; and whether learned tokens were cut."""
         ids = [*self._bos, *tokens.ids]
-        trained = [False] * len(self._bos) + trained
-        if last == -1 or self._plain or tokens.ids[last] not in self._stops:
+        trained = [False] * len(self._bos) + _trained(tokens.places, rendered.spans)
+        if not rendered.ended:
             ids.append(self._eos)
             trained.append(True)
-            self.eos_added += 1
-        truncated = len(ids) > self._max_length
-        trained = trained[: self._max_length]
-        if not any(trained):
-            return None
-        return Example(tuple(ids[: self._max_length]), tuple(trained), truncated)
+        kept = trained[: self._max_length]
+        if not any(kept):
+            return None, True
+        example = Example(tuple(ids[: self._max_length]), tuple(kept), len(ids) > self._max_length)
+        return example, any(trained[self._max_length :])
 
 
 def _trained(places: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[bool]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from tunery.config.data import CleanConfig, DataConfig, SourceConfig
 from tunery.data.clean import clean, folded_text
 from tunery.data.contamination import MANY, find_overlap
-from tunery.data.encode import CUT_AWAY, encode_all
+from tunery.data.encode import encode_all
 from tunery.data.formats import to_conversations
 from tunery.data.load import load_rows
-from tunery.data.row_log import RowLog, check_bad_rows
+from tunery.data.row_log import CUT_AWAY, RowLog, check_bad_rows
 from tunery.data.split import held_out, mix
+from tunery.data.tokens import tokens_taken
+from tunery.data.told import notes_of
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, Drop, Example, PreparedData, SourceReport
 
@@ -35,7 +37,7 @@ def prepare(
     """Everything that training and generation need from the data, and a report on every row.
 
     Args:
-        loss_on: training.loss_on: completion, assistant or all.
+        loss_on: training.loss_on.
         folder: The folder of project.yaml.
         tokenizer: Of the base, with a chat template unless data.template is plain.
         evaluation_texts: Task -> texts of its items, for the overlap with training rows.
@@ -49,23 +51,32 @@ def prepare(
     training = _clean(_read(data, data.train, folder, row_log), data.clean, row_log)
     training = _decontaminate(training, data, evaluation_texts, row_log)
     if not training:
-        counts = Counter(drop.reason for drop in row_log.drops).most_common(3)
-        rule = f"every row was dropped ({', '.join(f'{count} {reason}' for reason, count in counts)})"
-        raise DataError(where, Fault("nothing is left to train on", rule, advice="See data.clean."))
+        raise DataError(where, _nothing_left(row_log, "See data.clean."))
 
     training, validation = _split(training, data, folder, row_log)
 
-    kept = _encode(training, data, loss_on, tokenizer, row_log)
-    held = _encode(validation, data, loss_on, tokenizer, row_log)
-    if not kept:
+    length = data.length(tokens_taken(tokenizer))
+    kept, lost = _encode(training, data, loss_on, tokenizer, row_log)
+    held, also_lost = _encode(validation, data, loss_on, tokenizer, row_log)
+    if not kept and all(drop.reason == CUT_AWAY for drop in lost.values()):
         rule = "long enough for some answer: every completion was cut away"
-        raise DataError(where, Fault("data.max_length", rule, data.max_length, "Raise data.max_length."))
-    _note_cut_away(data, row_log)
+        raise DataError(where, Fault("data.max_length", rule, length, "Raise data.max_length."))
+    _check_bad_rows({**lost, **also_lost}, data, row_log)
+    if not kept:
+        raise DataError(where, _nothing_left(row_log, "Mend them."))
+    _note_length(data, tokens_taken(tokenizer), row_log)
+    row_log.notes += notes_of(row_log.told)
 
     order = mix([row.source for row, _ in kept], [source.weight for source in data.train], seed)
     mixed = [kept[place][1] for place in order]
-    report = row_log.report(mixed, len(held), [*kept, *held])
+    report = row_log.report(mixed, len(held), [*kept, *held], length)
     return PreparedData(mixed, [example for _, example in held], [row for row, _ in held], report)
+
+
+def _nothing_left(row_log: RowLog, advice: str) -> Fault:
+    counts = Counter(drop.reason for drop in row_log.drops).most_common(3)
+    rule = f"every row was dropped ({', '.join(f'{count} {reason}' for reason, count in counts)})"
+    return Fault("nothing is left to train on", rule, advice=advice)
 
 
 def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_log: RowLog) -> list[Conversation]:
@@ -153,22 +164,28 @@ def _note_shared_rows(training: Sequence[Conversation], validation: Sequence[Con
 
 def _encode(
     rows: Sequence[Conversation], data: DataConfig, loss_on: str, tokenizer: PreTrainedTokenizerBase, row_log: RowLog
-) -> _Examples:
+) -> tuple[_Examples, dict[Conversation, Drop]]:
+    """Each row with its example, and the rows that have none."""
     encoded = encode_all(rows, tokenizer, data, loss_on)
-    source_of = {row.origin: row.source for row in rows}
+    for name, origins in encoded.told.items():
+        row_log.told[name] += origins
+    pairs = list(zip(rows, encoded.results, strict=True))
+    lost = {row: result for row, result in pairs if isinstance(result, Drop)}
+    row_log.drops += lost.values()
+    return [(row, result) for row, result in pairs if isinstance(result, Example)], lost
+
+
+def _check_bad_rows(lost: Mapping[Conversation, Drop], data: DataConfig, row_log: RowLog) -> None:
+    """Rows without an example are as bad as those that could not be read: too many stop the run."""
     for index, source in enumerate(row_log.sources):
-        own = [drop for drop in encoded.refused if source_of[drop.origin] == index]
+        own = [drop for row, drop in lost.items() if row.source == index]
         if own:
             check_bad_rows(source.source, [*own, *row_log.bad[index]], source.rows_read, data.max_bad_rows)
-    row_log.notes += [note for note in encoded.notes if note not in row_log.notes]
-    row_log.drops += [result for result in encoded.results if isinstance(result, Drop)]
-    return [(row, each) for row, each in zip(rows, encoded.results, strict=True) if isinstance(each, Example)]
 
 
-def _note_cut_away(data: DataConfig, row_log: RowLog) -> None:
-    cut = sum(drop.reason == CUT_AWAY for drop in row_log.drops)
-    read = sum(source.rows_read for source in row_log.sources)
-    if cut > data.max_bad_rows * read:
+def _note_length(data: DataConfig, taken: int | None, row_log: RowLog) -> None:
+    if taken is not None and data.length(taken) > taken:
         row_log.notes.append(
-            f"{cut} of {read} rows lost their whole answer at data.max_length: {data.max_length}. Raise it."
+            f"data.max_length is {data.max_length:,}, but the base was made for {taken:,} tokens at most: what comes "
+            f"later in a row teaches it little. Set data.max_length: {taken}."
         )

@@ -45,7 +45,8 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "changed", f"{rows:,} rows by {step}"
     lengths = (f"{_PERCENT_NAMES.get(at, f'{at} %')} {tokens:,}" for at, tokens in report.token_percentiles.items())
     yield "tokens a row", ", ".join(lengths)
-    cut = f": {_first(report.truncated)}" if report.truncated else ""
+    at = f" at {report.max_length:,} tokens" if report.max_length else ""
+    cut = f"{at}: {_first(report.truncated)}" if report.truncated else ""
     yield "truncated", f"{len(report.truncated):,}{cut}"
     yield "learned tokens", f"{report.target_share:.1%} of all"
     by_task: dict[str, list[str]] = defaultdict(list)
@@ -81,18 +82,23 @@ def _first(origins: Sequence[str]) -> str:
 class Preview:
     """Some training rows as the model sees them; special tokens are shown as they are written.
 
-    Learned tokens are green on a terminal with colour, and between [[ and ]] without.
+    Learned tokens are green on a terminal with colour, and between [[ and ]] without. The report's notes follow.
     """
 
-    rows: Sequence[Sequence[tuple[str, bool, bool]]]
+    rows: Sequence[tuple[str, Sequence[tuple[str, bool, bool]]]]  # what is said of each, and its text in pieces
+    notes: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.rule import Rule
+        from rich.text import Text
 
         colour = console.is_terminal and console.color_system is not None and not console.no_color
-        for number, row in enumerate(self.rows, start=1):
+        for number, (said, row) in enumerate(self.rows, start=1):
             yield Rule(f"row {number} of {len(self.rows)}, learned tokens {'green' if colour else 'in [[ ]]'}")
+            yield Text(said)
             yield self._text(row, colour)
+        for note in self.notes:
+            yield Text(f"note: {note}")
 
     @staticmethod
     def _text(row: Sequence[tuple[str, bool, bool]], colour: bool) -> Text:
@@ -108,9 +114,30 @@ class Preview:
         return text
 
 
-def preview(prepared: PreparedData, tokenizer: PreTrainedTokenizerBase, count: int) -> Preview:
-    """The first `count` training rows, token by token, with learned tokens marked."""
-    return Preview([list(_pieces(example, tokenizer)) for example in prepared.train[:count]])
+_LEARNED = {"completion": "the last answer", "assistant": "every answer", "all": "every token"}
+
+
+def preview(
+    prepared: PreparedData, tokenizer: PreTrainedTokenizerBase, count: int, loss_on: str, template: str
+) -> Preview:
+    """The first `count` training rows, token by token, with learned tokens marked, and the report's notes.
+
+    Args:
+        loss_on: training.loss_on.
+        template: data.template.
+    """
+    meant = {"auto": "completion" if template == "plain" else "assistant"}.get(loss_on, loss_on)
+    what = f"{_LEARNED[meant]} (training.loss_on: {loss_on})"
+    rows = [
+        (_said(example, what, prepared.report.max_length), list(_pieces(example, tokenizer)))
+        for example in prepared.train[:count]
+    ]
+    return Preview(rows, prepared.report.notes)
+
+
+def _said(example: Example, what: str, max_length: int) -> str:
+    cut = f"; cut at data.max_length: {max_length}" if example.truncated else ""
+    return f"learned: {sum(example.trained):,} of {len(example.trained):,} tokens, {what}{cut}"
 
 
 def _pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool, bool]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, DataReport, Drop, Example, SourceReport
 
+CUT_AWAY = "completion cut away at max_length"
 PERCENTILES = (0, 5, 50, 95, 100)
 
 
@@ -28,11 +29,20 @@ class RowLog:
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # sentences that a person should read
+    # What is told of how rows became tokens, by names in `told.TOLD`: the rows' origins.
+    told: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def report(
-        self, train: Sequence[Example], validation: int, kept: Sequence[tuple[Conversation, Example]]
+        self, train: Sequence[Example], validation: int, kept: Sequence[tuple[Conversation, Example]], max_length: int
     ) -> DataReport:
-        """The report, given the examples after mixing, how many are held out, and each row that is used once."""
+        """The report.
+
+        Args:
+            train: Examples after mixing.
+            validation: How many are held out.
+            kept: Each row that is used, once.
+            max_length: Tokens at which rows were cut.
+        """
         lengths = sorted(len(example.input_ids) for example in train)
         rows_kept = Counter(row.source for row, _ in kept)
         # The smallest length that at least so many percent of the rows do not exceed (nearest rank).
@@ -49,6 +59,7 @@ class RowLog:
             target_share=sum(sum(example.trained) for example in train) / sum(lengths),
             contaminated=self.contaminated,
             notes=tuple(self.notes),
+            max_length=max_length,
             unused=self.unused,
         )
 
@@ -70,6 +81,7 @@ def check_bad_rows(source: str, bad: Sequence[Drop], rows: int, allowed: float) 
     rule = f"at most {allowed:.3g} (data.max_bad_rows) of its {rows} rows; {shown}{more}"
     share = len(bad) / rows
     enough = math.ceil(share * 100) / 100
-    mend = f"Mend them, or allow it with data.max_bad_rows: {enough:g}."
+    mend = "Raise data.max_length" if all(drop.reason == CUT_AWAY for drop in bad) else "Mend them"
+    mend = f"{mend}, or allow it with data.max_bad_rows: {enough:g}."
     advice = mend if enough < 1 else "Look at source, format and columns."
     raise DataError(source, Fault("share of bad rows", rule, round(share, 4), advice))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunery.data.written_out import edited, written_out
 from tunery.errors import BaseModelError, Fault
-from tunery.records import Message
+from tunery.records import Conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # One private character replaces one special token; the last plane is private use and practically never in text.
 _FIRST_SHIELD = 0x10E000
+_NO_LIMIT = 10**9  # a tokenizer that knows no limit says 10^30
 _SHIELDED = re.compile(f"[{chr(_FIRST_SHIELD)}-\U0010fffd]")
 
 
@@ -47,12 +49,9 @@ class Tokeniser:
         self._texts = {shield: token for token, shield in self._shields.items()}
         self._special = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
 
-    def shield(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages with a private character for each text of a special token."""
-        return [
-            replace(message, content=self._special.sub(lambda match: self._shields[match[0]], message.content))
-            for message in messages
-        ]
+    def shield(self, conversation: Conversation) -> Conversation:
+        """The conversation with a private character for each text of a special token."""
+        return edited(conversation, lambda text: self._special.sub(lambda match: self._shields[match[0]], text))
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokens of each text; nothing is put before or after."""
@@ -91,9 +90,21 @@ class Tokeniser:
             start = end
         return Tokens(tuple(ids), tuple(places))
 
-    def has_shield(self, messages: Sequence[Message]) -> bool:
-        """Whether `shield` put a private character into some message."""
-        return any(_SHIELDED.search(message.content) for message in messages)
+    def ends_in_token(self, text: str) -> bool:
+        """Whether a text ends in the text of a special token, white space aside."""
+        inner = text.rstrip()
+        return any(inner.endswith(token) for token in self._shields)
+
+    def has_shield(self, conversation: Conversation) -> bool:
+        """Whether `shield` put a private character into some text."""
+        shown = written_out(conversation).messages
+        return any(_SHIELDED.search(message.content) for message in shown)
+
+
+def tokens_taken(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Tokens that the base takes, as its tokenizer says; None if it says nothing."""
+    longest = int(tokenizer.model_max_length)
+    return longest if longest < _NO_LIMIT else None
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase, *, special: bool = False) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def estimate(
     """
     arch = architecture_of(project.base, project.folder)
     counted = Phases(project, arch, device or resolve_device(project.training.device))
-    return _estimate(counted, rows or project.training.micro_batch_size, length or project.data.max_length)
+    return _estimate(counted, rows or project.training.micro_batch_size, length or project.data.length(arch.positions))
 
 
 def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit:
@@ -98,7 +98,7 @@ def largest_fit(project: Project, memory_bytes: int, *, device: str = "") -> Fit
     """
     arch = architecture_of(project.base, project.folder)
     counted = Phases(project, arch, device or resolve_device(project.training.device))
-    own_rows, own_length = project.training.micro_batch_size, project.data.max_length
+    own_rows, own_length = project.training.micro_batch_size, project.data.length(arch.positions)
     longest = arch.positions or _MOST_TOKENS
 
     def fits(rows: int, length: int) -> bool:

@@ -40,6 +40,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     template: Literal["chat", "plain"],
+    tools: Sequence[str] = (),
 ) -> list[str]:
     """Answer each prompt by greedy decoding until the end of the turn.
 
@@ -50,6 +51,7 @@ def generate(
         max_new_tokens: Longest answer, in tokens.
         batch_size: Prompts in one forward pass.
         template: chat: through the chat template, up to the assistant's marker; plain: the contents alone.
+        tools: Of each prompt, the tools that can be called, as a JSON list; empty for none.
 
     Returns:
         Answers without special tokens, in the order of the prompts.
@@ -61,7 +63,7 @@ def generate(
     """
     from tunery.evaluation.finite import finite_logits
 
-    rows = encode_prompts(tokenizer, prompts, template)
+    rows = encode_prompts(tokenizer, prompts, template, tools)
     # Prompts of like length together: the least padding.
     order = sorted(range(len(rows)), key=lambda number: (-len(rows[number]), number))
     stops = stop_ids(model, tokenizer)
@@ -78,7 +80,10 @@ def generate(
 
 
 def encode_prompts(
-    tokenizer: Any, prompts: Sequence[Sequence[Message]], template: Literal["chat", "plain"]
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    template: Literal["chat", "plain"],
+    tools: Sequence[str] = (),
 ) -> list[list[int]]:
     """Token ids of prompts exactly as training saw them: everything before the first learned token of an answer.
 
@@ -86,7 +91,10 @@ def encode_prompts(
         DataError: If the chat template refuses a prompt.
     """
     answer = Message("assistant", "answer")  # any will do: only the text before it is used
-    asked = [Conversation((*prompt, answer), f"prompt {number}") for number, prompt in enumerate(prompts, start=1)]
+    asked = [
+        Conversation((*prompt, answer), f"prompt {number}", tools=described)
+        for number, (prompt, described) in enumerate(zip(prompts, tools or [""] * len(prompts), strict=True), start=1)
+    ]
     data = DataConfig(train=[SourceConfig(source="prompts")], max_length=_UNCUT_TOKENS, template=template)
     results = encode_all(asked, tokenizer, data, loss_on="completion").results
     faults = [f"{result.origin}: {result.reason}" for result in results if isinstance(result, Drop)]

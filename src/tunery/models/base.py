@@ -12,6 +12,7 @@ from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError, first_line
 from tunery.models.chat_template import settle_template, settle_tokenizer, template_hash
 from tunery.models.device import resolve_device, resolve_dtype
+from tunery.models.files import positions, read_config
 from tunery.models.libraries import import_bitsandbytes, quiet_libraries
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.source import BaseFiles, find_base, tokenizer_folder
@@ -100,11 +101,15 @@ def _load_tokenizer(base: BaseConfig, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=base.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=base.trust_remote_code)
     except TuneryError:  # a signal's Interrupted may come at any line
         raise
     except Exception as error:  # files of others: AttributeError and huggingface_hub's own classes were seen
         raise BaseModelError(base.model, f"its tokenizer cannot be loaded ({_first_line(error)}).") from error
+    # Many tokenizers know no limit (10^30), and some one of another model.
+    if longest := positions(read_config(base.model, folder)):
+        tokenizer.model_max_length = longest
+    return tokenizer
 
 
 def _load_weights(base: BaseConfig, files: BaseFiles, **settings: Any) -> Any:

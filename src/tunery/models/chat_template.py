@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, ConfigError, Fault
+from tunery.models.template_settings import fix_settings
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
@@ -49,7 +50,8 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
         chat: Whether conversations are rendered with a template (data.template is chat).
 
     Raises:
-        ConfigError: If the file that base.chat_template names is not there, is no text or is not Jinja.
+        ConfigError: If the file that base.chat_template names is not there, is no text or is not Jinja, or the template
+            does not read one of base.chat_template_arguments.
         BaseModelError: If the base's own template is not Jinja.
     """
     template = settle_tokenizer(tokenizer, base, folder, chat)
@@ -66,6 +68,11 @@ def settle_template(model: Any, tokenizer: Any, base: BaseConfig, folder: Path, 
 
 def settle_tokenizer(tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> ChatTemplate:
     """The tokenizer's half of `settle_template`, for those who need no model."""
+    template = _settle_text(tokenizer, base, folder, chat)
+    return replace(template, notes=(*template.notes, *fix_settings(tokenizer, base)))
+
+
+def _settle_text(tokenizer: Any, base: BaseConfig, folder: Path, chat: bool) -> ChatTemplate:
     notes = _settle_padding(tokenizer)
     if base.chat_template is not None:
         tokenizer.chat_template = _read_template(base.chat_template, folder)

@@ -19,9 +19,10 @@ from tunery.models.device import available_bytes
 _LARGEST_PART = 0.5
 
 
-class ExpandedLinear4bit(Linear4bit):
+class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
     """A 4-bit layer that expands its weight at its first product, and keeps it."""
 
+    compute_type_is_set: bool
     _expanded: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

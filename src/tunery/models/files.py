@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def read_config(
     if not isinstance(config, dict):
         raise BaseModelError(where, f"{name} must hold a mapping. {advice}")
     return config
+
+
+def positions(config: Mapping[str, Any]) -> int | None:
+    """Tokens of the longest sequence that a model's config.json names, or None."""
+    inner = config.get("text_config")
+    for section in (config, inner if isinstance(inner, dict) else {}):
+        for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+            if isinstance(section.get(name), int):
+                return int(section[name])
+    return None
 
 
 def content_hash(folder: Path) -> str:

@@ -46,7 +46,7 @@ def import_bitsandbytes() -> None:
     if "bitsandbytes" in sys.modules or torch.backends.mps.is_available() or torch.xpu.is_available():
         return
     compiler = torch.compile
-    torch.compile = _uncompiled
+    torch.compile = _uncompiled  # type: ignore[assignment]  # of fewer signatures
     try:
         import bitsandbytes  # noqa: F401  # imported for its place in sys.modules
     finally:

@@ -164,7 +164,8 @@ class Resident:
         loss_on, seed = project.training.loss_on, project.training.seed
         drawn = seed if any(source.weight % 1 for source in project.data.train) else None
         base = project.base  # all that decides how it tokenises, whatever its weights are stored as
-        tokens = (base.model, base.revision, base.chat_template, base.trust_remote_code)
+        told = base.model_dump_json(include={"chat_template", "chat_template_arguments", "chat_template_date"})
+        tokens = (base.model, base.revision, told, base.trust_remote_code)
         key = (project.data.model_dump_json(), loss_on, drawn, project.folder, tokens, _task_key(project))
         if key not in self._rows:
             tokenizer = load_tokenizer(base, project.folder, chat=project.data.template == "chat")

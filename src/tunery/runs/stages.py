@@ -7,12 +7,14 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.records import Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
+from tunery.data.written_out import written_out
+from tunery.records import Conversation, Example, Generation, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
 from tunery.runs.observer import Observer
 from tunery.runs.scoring import CheckpointScores, Results
@@ -112,7 +114,7 @@ def train_adapter(
     """
     from tunery.training.fit import earlier_steps, fit
 
-    project, data, training = loaded.project, loaded.rows, loaded.project.training
+    data, training = loaded.rows, loaded.project.training
     # For the progress line; packing makes fewer.
     batches = math.ceil(len(data.train) / (training.micro_batch_size * training.gradient_accumulation_steps))
     steps = training.max_steps or math.ceil(batches * training.epochs)
@@ -133,7 +135,7 @@ def train_adapter(
             loaded.base.tokenizer,
             data,
             training,
-            max_length=project.data.max_length,
+            max_length=data.report.max_length,
             out=work.path,
             report=report,
             score=scores,
@@ -181,13 +183,14 @@ def answers(loaded: Loaded) -> list[str]:
     from tunery.evaluation.generate import generate
 
     evaluation = loaded.project.evaluation
-    prompts = [prompt for prompt, _ in _held_out(loaded)]
-    if not prompts:
+    asked = _held_out(loaded)
+    if not asked:
         return []
     return generate(
         loaded.model,
         loaded.base.tokenizer,
-        prompts,
+        [prompt.messages for prompt, _ in asked],
+        tools=[prompt.tools for prompt, _ in asked],
         max_new_tokens=evaluation.generation.max_new_tokens,
         batch_size=evaluation.batch_size,
         template=loaded.project.data.template,
@@ -198,18 +201,20 @@ def side_by_side(loaded: Loaded, base: list[str], tuned: list[str]) -> list[Gene
     """One row a prompt, for the table in MLflow and the spreadsheet."""
     rows = []
     for (prompt, reference), before, after in zip(_held_out(loaded), base, tuned, strict=True):
-        shown = prompt[0].content if len(prompt) == 1 else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+        turns = written_out(prompt).messages
+        shown = turns[0].content if len(turns) == 1 else "\n".join(f"{m.role}: {m.content}" for m in turns)
         rows.append(Generation(shown, reference, before, after))
     return rows
 
 
-def _held_out(loaded: Loaded) -> list[tuple[tuple[Message, ...], str]]:
-    """Prompts and references: the messages before the assistant's last one, and its text."""
+def _held_out(loaded: Loaded) -> list[tuple[Conversation, str]]:
+    """Prompts and references: the conversation before the assistant's last turn, and its text, calls included."""
     found = []
     for conversation in loaded.rows.validation_conversations[: loaded.project.evaluation.generation.prompts]:
-        messages = conversation.messages
-        last = max(n for n, message in enumerate(messages) if message.role == "assistant")
-        found.append((messages[:last], messages[last].content))
+        last = max(n for n, message in enumerate(conversation.messages) if message.role == "assistant")
+        prompt = replace(conversation, messages=conversation.messages[:last])
+        answer = written_out(replace(conversation, messages=(conversation.messages[last],), tools=""))
+        found.append((prompt, answer.messages[0].content))
     return found
 
 

@@ -163,4 +163,4 @@ def preview_rows(project: Project, count: int) -> RenderableType:
 
     tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
     data = prepare(project.data, project.training.loss_on, project.folder, tokenizer, {}, project.training.seed)
-    return preview(data, tokenizer, count)
+    return preview(data, tokenizer, count, project.training.loss_on, project.data.template)

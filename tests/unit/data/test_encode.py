@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from tunery.config.data import DataConfig
-from tunery.data.encode import CUT_AWAY, Encoded, encode_all
+from tunery.data.encode import Encoded, encode_all
+from tunery.data.row_log import CUT_AWAY
 from tunery.errors import BaseModelError, DataError
 from tunery.records import Conversation, Drop, Example, Message
 
@@ -191,7 +192,7 @@ def test_a_row_that_the_template_still_refuses_is_named(tokenizer: PreTrainedTok
     tokenizer.chat_template = STRICT
     conversation = talk(("assistant", "I begin"), ("user", "q"), ("assistant", "a"))
     encoded = encode_all([conversation, talk(("user", "q"), ("assistant", "a"))], tokenizer, config(), "completion")
-    assert encoded.refused == [Drop("r:1", "the chat template refuses it (roles must alternate)")]
+    assert encoded.results[0] == Drop("r:1", "the chat template refuses it (roles must alternate)")
     assert isinstance(encoded.results[1], Example)
 
 
@@ -215,7 +216,9 @@ def test_a_template_that_writes_earlier_answers_differently_learns_the_last(toke
 
 
 def test_a_template_that_hides_earlier_answers_is_refused_with_what_to_do(tokenizer: PreTrainedTokenizerFast) -> None:
-    tokenizer.chat_template = THOUGHT_IN_LAST
+    tokenizer.chat_template = THOUGHT_IN_LAST.replace(
+        "m['content'] +", "(m['content'] if m['role'] == 'user' or loop.last else '.') +"
+    )
     with pytest.raises(DataError, match=r"training.loss_on: completion"):
         encode(talk(*TWO_TURNS), tokenizer, config(), "assistant")
 
@@ -241,7 +244,7 @@ def test_a_template_without_an_end_of_turn_gets_the_eos_token_and_it_is_said(
     (example,) = encoded.results
     assert isinstance(example, Example)
     assert learned(example, tokenizer) == ["a\n<|im_end|>"]
-    assert encoded.notes == ["The chat template does not end the last turn: the eos token was added to 1 rows."]
+    assert encoded.notes == ["The chat template does not end the last turn: the eos token was added to 1 row (r:1)."]
 
 
 def test_a_template_that_leaves_texts_out_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -264,7 +267,7 @@ def test_the_text_of_a_special_token_is_encoded_as_text(tokenizer: PreTrainedTok
     ] == [2, 2, 0]
     assert learned(example, tokenizer) == ["say </s> twice </s><|im_end|>"]
     assert whole(example, tokenizer) == tokenizer.apply_chat_template(dicts(conversation), tokenize=False)
-    assert any("1 rows hold the text of a special token" in note for note in encoded.notes)
+    assert any("special token is encoded as ordinary text in 1 row (r:1)" in note for note in encoded.notes)
 
 
 # ---- plain

@@ -258,10 +258,34 @@ def test_token_figures_are_those_of_the_training_rows(run: Prepare, write: Write
     assert len(report.truncated) == sum(example.truncated for example in [*prepared.train, *prepared.validation])
 
 
-def test_answers_lost_at_max_length_are_said(run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_rows_that_lost_their_whole_answer_count_as_bad(run: Prepare, write: Write) -> None:
     rows = pairs(10)
     rows[0]["prompt"] = "long " * 100
     write("r.jsonl", rows)
-    report = run("r.jsonl", max_length=60).report
+    with pytest.raises(
+        DataError, match=r"bad rows is 0\.1,.*r\.jsonl:1: completion cut away.*Raise data\.max_length, or"
+    ):
+        run("r.jsonl", max_length=60)
+    report = run("r.jsonl", max_length=60, max_bad_rows=0.1).report
     assert [(drop.origin, drop.reason) for drop in report.drops] == [("r.jsonl:1", "completion cut away at max_length")]
-    assert any("1 of 10 rows lost their whole answer at data.max_length: 60" in note for note in report.notes)
+
+
+def test_bad_rows_of_both_splits_are_counted_together(run: Prepare, write: Write) -> None:
+    rows = [{"prompt": f"{'long ' * 100 * (n < 20)}{n}", "completion": f"answer {n}"} for n in range(100)]
+    write("r.jsonl", rows)
+    with pytest.raises(DataError, match=r"bad rows is 0\.2,"):
+        run("r.jsonl", max_length=60, max_bad_rows=0.19, validation={"fraction": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("taken", "asked", "length", "told"), [(64, "auto", 64, 0), (4096, "auto", 1024, 0), (64, 128, 128, 1)]
+)
+def test_rows_are_cut_at_what_the_base_takes_unless_asked_otherwise_which_is_told(
+    taken: int, asked: int | str, length: int, told: int, run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    write("r.jsonl", [{"prompt": "q", "completion": "word " * 1000}, *pairs(10)])
+    tokenizer.model_max_length = taken
+    prepared = run("r.jsonl", max_length=asked, validation={"fraction": 0.0})
+    assert prepared.report.max_length == max(len(example.input_ids) for example in prepared.train) == length
+    notes = [note for note in prepared.report.notes if f"the base was made for {taken} tokens at most" in note]
+    assert len(notes) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -28,6 +29,7 @@ REPORT = DataReport(
     target_share=0.625,
     contaminated={"qa.xlsx[QA]:8": "hellaswag"},
     notes=("A note.",),
+    max_length=128,
     unused={"qa.xlsx: column 'topic'": 1200},
 )
 
@@ -50,6 +52,7 @@ def test_the_table_tells_what_became_of_the_rows() -> None:
         "1 no answer: qa.xlsx[QA]:123",
         "3 rows by strip_markup",
         "median 40",
+        "1 at 128 tokens: qa.xlsx[QA]:7",
         "62.5% of all",
         "1 rows with items of hellaswag: qa.xlsx[QA]:8",
         "not used",
@@ -62,22 +65,33 @@ def test_the_table_tells_what_became_of_the_rows() -> None:
 def prepared(tokenizer: PreTrainedTokenizerFast, *answers: str) -> PreparedData:
     rows = [Conversation((Message("user", "What is the sky?"), Message("assistant", each)), "r:1") for each in answers]
     config = DataConfig.model_validate({"train": [{"source": "r"}]})
-    examples = encode_all(rows, tokenizer, config, "completion").results
+    examples = encode_all(rows, tokenizer, config, "auto").results
     return PreparedData([each for each in examples if isinstance(each, Example)], [], [], REPORT)
 
 
 def test_without_colour_learned_tokens_stand_between_marks(tokenizer: PreTrainedTokenizerFast) -> None:
-    text = shown(preview(prepared(tokenizer, "Bl\u00fce [b]", "never shown"), tokenizer, 1))
+    text = shown(preview(prepared(tokenizer, "Bl\u00fce [b]", "never shown"), tokenizer, 1, "auto", "chat"))
     assert "<|im_start|>user\nWhat is the sky?<|im_end|>\n<|im_start|>assistant\n[[Bl\u00fce [b]<|im_end|>]]" in text
     assert "never shown" not in text
 
 
 def test_with_colour_learned_tokens_are_green_and_nothing_else_is(tokenizer: PreTrainedTokenizerFast) -> None:
     text = (
-        shown(preview(prepared(tokenizer, "Blue."), tokenizer, 1), terminal=True)
+        shown(preview(prepared(tokenizer, "Blue."), tokenizer, 1, "auto", "chat"), terminal=True)
         .partition("green")[2]
         .split("\n", 1)[1]
     )
     assert "\x1b[32mBlue.\x1b[0m\x1b[1;32m<|im_end|>\x1b[0m" in text
     assert "[[" not in text
     assert "32m" not in text.partition("Blue.")[0].replace("\x1b[32m", "", 1)
+
+
+def test_a_preview_says_what_is_learned_what_was_cut_and_the_reports_notes(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = prepared(tokenizer, "Blue.")
+    (example,) = rows.train
+    cut = dataclasses.replace(rows, train=[dataclasses.replace(example, truncated=True)])
+    text = shown(preview(cut, tokenizer, 1, "auto", "plain"))
+    learned, total = sum(example.trained), len(example.trained)
+    assert f"learned: {learned} of {total} tokens, the last answer (training.loss_on: auto)" in text
+    assert "cut at data.max_length: 128" in text
+    assert "note: A note." in text

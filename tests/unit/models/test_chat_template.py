@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import ConfigError
 from tunery.models.adapter import attach_adapter
-from tunery.models.base import LoadedBase, load_base
+from tunery.models.base import LoadedBase, load_base, load_tokenizer
 
 CHAT = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ona."}]
 
@@ -150,3 +151,20 @@ def test_a_tokenizer_without_padding_gets_some_and_says_which(llama: Path, tmp_p
     loaded = load(tmp_path / "m")
     assert loaded.tokenizer.pad_token_id is not None
     assert any("padding" in note for note in loaded.notes)
+
+
+def test_a_template_that_writes_the_date_is_the_same_template_on_every_day(llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "dated.jinja").write_text(
+        "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    base = BaseConfig(model=str(llama), quantization="none", chat_template="dated.jinja")
+    one, other = (load_base(base, tmp_path, "cpu") for _ in range(2))
+    assert one.tokenizer.apply_chat_template(CHAT, tokenize=False).startswith("26 Jul 2024 00:00:00.000000")
+    assert one.identity == other.identity
+    assert any("always told 2024-07-26" in note for note in one.notes)
+    later = load_base(base.model_copy(update={"chat_template_date": date(2025, 1, 1)}), tmp_path, "cpu")
+    assert later.identity.details["template_sha256"] != one.identity.details["template_sha256"]
+
+
+def test_the_tokenizer_knows_what_the_base_takes(llama: Path) -> None:
+    assert load_tokenizer(BaseConfig(model=str(llama)), llama).model_max_length == 256
