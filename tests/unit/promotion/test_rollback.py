@@ -44,7 +44,7 @@ def test_a_rollback_without_a_champion_leaves_no_previous(small: Store, is_versi
         small.client.delete_registered_model_alias("small", "champion")
     told = Told()
     assert rollback("small", told, tracking_uri=small.uri) == 1
-    assert told.lines[-1] == "models:/small@champion is small/1 again, no version is previous"
+    assert "models:/small@champion is small/1 again, no version is previous" in told.lines
     assert aliases_of(small) == {"champion": 1}
     with pytest.raises(RefError, match="no version has the alias `previous`"):
         rollback("small", told, tracking_uri=small.uri)
