@@ -51,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end(message: str, code: int) -> None:
+    from tunery.reporting.text import visible
     from tunery.tracking.redact import redact
 
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(redact(message), err=True)
+    click.echo(visible(redact(message)), err=True)
     sys.exit(code)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _StudyStopped(Interrupted):
-    """A study is resumed by the same command; a trial's own error speaks of --resume, an option of `tunery train`."""
+    """A study is resumed by the same command, which a trial's own error does not say."""
 
     def __init__(self, study: str, stopped: Interrupted | KeyboardInterrupt) -> None:
         # Outside of training a signal comes as KeyboardInterrupt: Python's own, or "stopped by SIGHUP".

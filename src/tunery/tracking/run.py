@@ -222,7 +222,8 @@ def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
     if run is None:
         recent = recent_runs(store, "attributes.status != 'FINISHED'")
         known = ", ".join(f"{run.info.run_id} ({run.info.status})" for run in recent)
-        raise RefError(where, Fault("no such run", f"known are {known or 'none that could be resumed'}"))
+        there = f"known are {known or 'none that could be resumed'}"
+        raise RefError(where, Fault("no such run", there, advice=store.where))
     if run.info.lifecycle_stage == "deleted":
         raise RefError(where, f"the run was deleted. Bring it back first: mlflow runs restore --run-id {run_id}")
     if run.info.status == "FINISHED" and kind not in _EXTENDED:

@@ -70,6 +70,11 @@ class Store:
     experiment: str  # name of the experiment for new runs; made when the first run needs it
     client: MlflowClient
 
+    @property
+    def where(self) -> str:
+        """Which store was read, for somebody who does not find what they look for; without credentials."""
+        return f"Read was {redact(self.uri)}; MLFLOW_TRACKING_URI names another store."
+
     def experiment_id(self, name: str | None = None) -> str:
         """Id of the experiment, made if it is not there; two processes at once get the same one.
 
