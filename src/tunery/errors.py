@@ -90,6 +90,10 @@ class TrackingError(InputError):
     """The MLflow store does not answer, or refuses the request."""
 
 
+class StoreAway(TrackingError):
+    """The MLflow store does not answer now; it may soon."""
+
+
 class StorageError(InputError):
     """The disk is full or cannot be written."""
 
@@ -187,7 +191,8 @@ class Interrupted(RunStopped):
     def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
         self.signal_name, self.step = signal_name, step
         kept = "no checkpoint was written yet, so it cannot be resumed"
-        kept = "a checkpoint was kept; resume with --resume" if resumable else kept
+        again = "the same command goes on from its checkpoint (`tunery train`: with --resume RUN_ID)"
+        kept = again if resumable else kept
         super().__init__(f"stopped by {signal_name} at optimizer step {step}: {kept}")
 
 

@@ -157,6 +157,7 @@ class TaskSettings:
     # Digest of how the task asks and marks, which lm-eval's result files also give; "" if unknown. `version` takes it
     # in, with much that only a loaded task knows.
     prompt: str = ""
+    members: str = ""  # versions of a group's tasks, which may change while the group's own stays; "" of a task
 
 
 @dataclass(frozen=True)

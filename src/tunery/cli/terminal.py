@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from tunery.records import StepMetrics
+from tunery.reporting.text import visible
 from tunery.runs.observer import Observer
 
 _LOG_COLUMNS = 110  # Width without a terminal: no score wraps.
@@ -18,12 +21,20 @@ _QUIET_SECONDS = 30.0  # A log gets a line at least this often.
 _PLAIN_LINES = 10  # A log file gets about this many lines of training instead of a progress bar.
 
 
+class _SafeConsole(Console):
+    """A console whose terminal obeys nothing that stands in a text: names of runs are other people's."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 class Terminal(Observer):
     """Prints to stdout; the progress bar is drawn only on a real terminal, a log gets plain lines."""
 
     def __init__(self, console: Console | None = None) -> None:
         width = None if sys.stdout.isatty() else _LOG_COLUMNS
-        self.console = console or Console(file=sys.stdout, width=width, highlight=False)
+        self.console = console or _SafeConsole(file=sys.stdout, width=width, highlight=False)
         self._progress: Progress | None = None
         self._last_line, self._last_time = 0, time.monotonic()
 

@@ -13,6 +13,7 @@ import click
 from tunery import __version__
 from tunery.cli.chat import chat
 from tunery.cli.compare import compare
+from tunery.cli.doctor import doctor
 from tunery.cli.estimate import estimate
 from tunery.cli.evaluate import evaluate
 from tunery.cli.export import export
@@ -20,6 +21,7 @@ from tunery.cli.import_ import import_
 from tunery.cli.promote import history, promote, rollback
 from tunery.cli.train import train
 from tunery.cli.tune import tune
+from tunery.cli.ui import ui
 from tunery.errors import TuneryError
 from tunery.openmp import wait_briefly
 
@@ -30,7 +32,7 @@ def commands() -> None:
     """Fine-tune language models, score them against their base, and keep the adapter that earned it."""
 
 
-for verb in (train, tune, evaluate, compare, promote, rollback, history, export, chat, estimate, import_):
+for verb in (train, tune, evaluate, compare, promote, rollback, history, export, chat, estimate, import_, ui, doctor):
     commands.add_command(verb)
 
 
@@ -49,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end(message: str, code: int) -> None:
+    from tunery.reporting.text import visible
     from tunery.tracking.redact import redact
 
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(redact(message), err=True)
+    click.echo(visible(redact(message)), err=True)
     sys.exit(code)

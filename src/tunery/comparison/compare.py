@@ -215,7 +215,7 @@ def _record(
             for one in entries
         ]
         tracker.log_dict({"runs": runs}, "compared_runs.json")
-        tracker.log_provenance(collect())
+        tracker.log_provenance(collect(diff="names"))
         settings = {"selection": str(selection), "confidence": options.confidence, "seed": options.seed}
         tracker.log_params({f"compare.{name}": value for name, value in settings.items()})
         return tracker.run_id, where_kept(store, tracker.experiment_id, tracker.run_id)

@@ -85,6 +85,7 @@ def _conditions(text: str, locked: bool) -> Mapping[str, str]:
     known = {
         "version": version.partition("+")[0],
         "settings": version.partition("+")[2],
+        "members": logged.get("members"),
         "prompt": logged.get("prompt"),
         "few_shot": logged.get("few_shot"),
         "limit": ("all" if logged["limit"] is None else logged["limit"]) if "limit" in logged else None,

@@ -165,6 +165,7 @@ def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
     phrases = {
         "metric": f"scored by {this}, the main board by {that}",
         "version": f"task version {this}, the main board's is {that}",
+        "members": f"versions {this} of its tasks, the main board's are {that}",
         "few_shot": f"asked with {examples}, the main board with {that}",
         "split": f"scored on {this} items, the main board on {that} items",
         "limit": f"only the first {this} items, the main board {f'the first {that}' if that.isdigit() else 'all'}",

@@ -109,8 +109,15 @@ def _named(store: Store, selection: Selection) -> dict[str, Run]:
     missing = [run_id for run_id in wanted if run_id not in found]
     if missing:
         recent = ", ".join(run.info.run_id for run in search_runs(store, FINISHED, limit=5)) or "none"
-        raise RefError("compare", [Fault(f"there is no run {one!r}", f"latest are {recent}") for one in missing])
+        raise RefError("compare", [_missing(store, run_id, recent) for run_id in missing])
     return {run_id: found[run_id] for run_id in wanted}
+
+
+def _missing(store: Store, run_id: str, recent: str) -> Fault:
+    """Why a run that was named is not found: it was deleted, or is of another store."""
+    if store.found(store.client.get_run, run_id) is not None:
+        return Fault(f"run {run_id} was deleted", advice=f"Restore it first: mlflow runs restore --run-id {run_id}")
+    return Fault(f"there is no run {run_id!r}", f"latest are {recent}", advice=store.where)
 
 
 def _searched(store: Store, chosen: Selection) -> Iterator[Run]:
@@ -148,13 +155,13 @@ def nothing_found(store: Store, selection: Selection) -> InputError:
         for run in search_runs(store, is_tagged("tunery.kind", kind), FINISHED):
             kinds[kind] += 1
             projects[run.data.tags.get("tunery.project", "none")] += 1
-    advice = "The store holds no finished run. Train one, or bring results in with tunery import."
+    advice = f"The store holds no finished run. Train one, or bring results in with tunery import. {store.where}"
     if kinds:
         there, of = (
             ", ".join(f"{name} ({count})" for name, count in found.most_common(_LISTED)) for found in (kinds, projects)
         )
         places = ", ".join(sorted(experiments(store))[:_LISTED])
-        advice = f"There are: {there}; of projects: {of}; in experiments: {places}."
+        advice = f"There are: {there}; of projects: {of}; in experiments: {places}. {store.where}"
     return InputError(f"compare {selection}", Fault("no finished run with a score matches", advice=advice))
 
 

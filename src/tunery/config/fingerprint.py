@@ -8,7 +8,7 @@ import json
 from tunery.config.project import Project, resolved
 
 # Where a run is kept, how it is shown, or how much memory it takes does not change what it computes.
-_NOT_DECISIVE = ("search", "promotion", "name")
+_NOT_DECISIVE = ("search", "promotion", "tracking", "name")
 _BASE_NOT_DECISIVE = ("weights",)
 
 

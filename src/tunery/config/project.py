@@ -15,6 +15,7 @@ from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.config.promotion import PromotionConfig
 from tunery.config.search import SearchConfig
 from tunery.config.section import Section, key
+from tunery.config.tracking import TrackingConfig
 from tunery.config.training import TrainingConfig
 from tunery.errors import Fault
 
@@ -40,6 +41,7 @@ class Project(Section):
     evaluation: EvaluationConfig = key(EvaluationConfig(), "How it is scored.")
     search: SearchConfig = key(SearchConfig(), "How its settings are searched.")
     promotion: PromotionConfig | None = key(None, "What a champion must show; without it nothing is promoted.")
+    tracking: TrackingConfig = key(TrackingConfig(), "What MLflow is told beside the results.")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
     _overridden: tuple[str, ...] = PrivateAttr(default=())
 

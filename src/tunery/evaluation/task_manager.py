@@ -6,7 +6,8 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Where items lie (ours are hashed themselves), and the few-shot number, which TaskSettings holds.
 _APART = ("dataset_kwargs", "custom_dataset", "num_fewshot")
 _PLACE = "config_source"  # the YAML's absolute path, which would be another version on every machine
+# lm-eval writes a partial function of a task (mmlu_pro has them) with its address, which every process has another of.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # What decides how an item is asked and marked, and what lm-eval writes beside its results.
 _ASKING = (
     "doc_to_text", "doc_to_target", "doc_to_choice", "description", "target_delimiter", "gen_prefix", "output_type",
@@ -41,7 +44,7 @@ def task_version(task: Any, own: OwnTask | None, *, guarded: bool = False) -> st
     for key, value in settings.items():
         if isinstance(value, Mapping) and _PLACE in value:
             settings[key] = {name: inner for name, inner in value.items() if name != _PLACE}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=_named).encode())
+    digest = hashlib.sha256(_text(settings).encode())
     if guarded:
         digest.update(b"no item is its own example")
     if own is not None:
@@ -79,7 +82,22 @@ def prompt_digest(settings: Mapping[str, Any]) -> str:
         settings: A task's `dump_config()`, or its entry among the `configs` of a result file.
     """
     asking = {key: settings[key] for key in _ASKING if settings.get(key) not in (None, "", [], {})}
-    return hashlib.sha256(json.dumps(asking, sort_keys=True, default=_named).encode()).hexdigest()[:12]
+    return hashlib.sha256(_text(asking).encode()).hexdigest()[:12]
+
+
+def members_prompt(digests: Iterable[str]) -> str:
+    """One digest for how a group's tasks ask and mark, from `prompt_digest` of each."""
+    return hashlib.sha256(json.dumps(sorted(set(digests))).encode()).hexdigest()[:12]
+
+
+def members_version(versions: Iterable[str]) -> str:
+    """The versions of a group's tasks, each once, without our hashes: a group keeps its own when they change."""
+    return ", ".join(sorted({version.partition("+")[0] for version in versions}))
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    """Settings as JSON, the same in every process."""
+    return _ADDRESS.sub("", json.dumps(settings, sort_keys=True, default=_named))
 
 
 def _named(value: object) -> str:

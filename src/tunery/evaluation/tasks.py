@@ -25,7 +25,16 @@ from tunery.evaluation.task_files import (
     unknown_task,
     without_hub,
 )
-from tunery.evaluation.task_manager import full_manager, group_version, own_manager, prompt_digest, quiet, task_version
+from tunery.evaluation.task_manager import (
+    full_manager,
+    group_version,
+    members_prompt,
+    members_version,
+    own_manager,
+    prompt_digest,
+    quiet,
+    task_version,
+)
 from tunery.records import TaskSettings
 
 
@@ -210,7 +219,15 @@ def _settings(
             versions = [(leaf, settings[leaf].version) for leaf in leaf_names]
             version = group_version(groups.get(name), versions, own.get(name))
             shots = max((settings[leaf].few_shot for leaf in leaf_names), default=0)
-            settings[name] = TaskSettings(name, version, shots, evaluation.limit, chat_template)
+            settings[name] = TaskSettings(
+                name,
+                version,
+                shots,
+                evaluation.limit,
+                chat_template,
+                prompt=members_prompt(settings[leaf].prompt for leaf in leaf_names),
+                members=members_version(version for _, version in versions),
+            )
     return settings
 
 

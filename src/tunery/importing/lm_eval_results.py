@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, InputError
-from tunery.evaluation.samples import items_digest
-from tunery.evaluation.task_manager import prompt_digest
 from tunery.evaluation.tasks import column_name
 from tunery.importing.csv_table import LOWER
+from tunery.importing.lm_eval_conditions import conditions
+from tunery.importing.lm_eval_groups import below, children, leaves
+from tunery.importing.lm_eval_model import ScoredModel, scored_model
 from tunery.importing.lm_eval_samples import sample_files, sample_frame, together
 from tunery.importing.store import ImportedRun, ImportedTask, digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ADAPTER_ARGUMENTS = ("peft", "delta")
+# Not scores: words, counts, and what `--predict_only` writes instead of a score, 999.
+_NO_METRICS = ("alias", "name", "samples", "sample_len", "sample_count", "bypass")
 _NEVER = 2**40  # seconds: no date; a store's milliseconds would overflow
 
 
@@ -38,28 +41,27 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
     Raises:
         InputError: If it holds no score, or one that is no number.
     """
-    samples = sample_files(file)
+    samples, groups, model = sample_files(file), children(tree), scored_model(tree)
     frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
-    tasks = {name: _task(name, tree, frames) for name in tree["results"] if _numbers(_part(tree["results"], name))}
+    scored = [name for name in tree["results"] if _scores(_part(tree["results"], name))]
+    tasks = {name: _task(name, tree, groups, frames) for name in scored}
     _refuse_bad(file, tree, tasks)
-    arguments = _arguments(tree["config"].get("model_args"))
-    model = str(tree.get("model_name") or arguments.get("pretrained") or arguments.get("model") or "unknown")
-    adapter = next((arguments[key] for key in _ADAPTER_ARGUMENTS if key in arguments), None)
-    base = str(arguments.get("pretrained", model))
+    # The outermost group that has a score stands for all below it, however deep: they are part of it already.
+    parts = {one for name in scored for one in below(name, groups)}
     texts, date = [path.read_bytes() for path in samples.values()], tree.get("date")
     return ImportedRun(
-        name=_short_name(adapter or model),
+        name=model.name,
         digest=digest_of(tree, *texts),
         source=file.name,
-        base=base,
+        base=model.base,
         # A result file does not say what kind of adapter it was.
-        method="none" if adapter is None else "adapter",
-        base_revision="" if adapter is not None else str(tree["config"].get("model_sha") or ""),
-        tasks=tasks,
-        settings={"model": model, **_model_settings(tree, arguments)},
+        method="none" if model.adapter is None else "adapter",
+        base_revision=model.revision,
+        tasks={name: replace(task, counts=name not in parts) for name, task in tasks.items()},
+        settings=model.settings,
         metrics=_seconds(tree),
         time_ms=int(date * 1000) if isinstance(date, int | float) and 0 < date < _NEVER else 0,
-        note=_note(tree, tasks),
+        note=_note(tree, tasks, groups, model),
     )
 
 
@@ -80,97 +82,75 @@ def _refuse_bad(file: Path, tree: Mapping[str, Any], tasks: Mapping[str, Importe
 # ---- scores
 
 
-def _task(name: str, tree: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]) -> ImportedTask:
-    row = tree["results"][name]
-    keys = {key: key.partition(",") for key in _numbers(row)}
-    filters = len({filter_name for _, _, filter_name in keys.values()})
-    values: dict[str, float] = {}
-    stderrs: dict[str, float] = {}
-    for key, (plain, _, filter_name) in keys.items():
-        column = column_name(plain, filter_name, filters)
-        values[column] = float(row[key])
-        error = _number(row.get(f"{plain}_stderr,{filter_name}"))
-        if error is not None:
-            stderrs[column] = error
-    metric = _first_metric(name, tree, values)
-    leaves = _leaves(name, tree)
+def _task(
+    name: str, tree: Mapping[str, Any], groups: Mapping[str, Sequence[str]], frames: Mapping[str, pd.DataFrame]
+) -> ImportedTask:
+    scores, tasks = _scores(_part(tree["results"], name)), leaves(name, groups)
+    filters = len({filter_name for _, filter_name in scores})
+    values = {column_name(*key, filters): value for key, (value, _) in scores.items()}
+    stderrs = {column_name(*key, filters): error for key, (_, error) in scores.items() if error is not None}
+    metric = _first_metric(tasks, tree, values)
     told = {key: higher for key, higher in _part(_part(tree, "higher_is_better"), name).items() if higher is not None}
     higher = [key for key in values if told.get(key.partition(".")[0], LOWER.search(key) is None)]
+    samples = together(tasks, frames)
     return ImportedTask(
         metric=metric,
         values={key: value for key, value in values.items() if key == metric or math.isfinite(value)},
-        stderrs=stderrs,
-        conditions=_conditions(name, tree, leaves, frames),
-        samples=together(leaves, frames),
+        stderrs={} if _is_wrong(name, tree, groups) else stderrs,
+        conditions=conditions(name, tree, tasks, samples),
+        samples=samples,
         lower_is_better=frozenset(values.keys() - set(higher)),
-        # Leaf tasks of a group that is there too are part of its score already.
-        counts=not any(name in _leaves(group, tree) for group in _part(tree, "group_subtasks") if group != name),
     )
 
 
-def _numbers(row: Mapping[str, Any]) -> list[str]:
-    """Keys of the scores: "acc,none", not "acc_stderr,none" and not "sample_len"."""
-    return [
-        key
-        for key, value in row.items()
-        if "," in key and not key.partition(",")[0].endswith("_stderr") and _number(value, finite=False) is not None
-    ]
+def _scores(row: Mapping[str, Any]) -> dict[tuple[str, str], tuple[float, float | None]]:
+    """Value and standard error of each metric and filter.
+
+    A key is "acc,none" beside "acc_stderr,none"; before 0.4 it was "acc" beside "acc_stderr", without a filter.
+    """
+    old = "alias" not in row and not any("," in key for key in row)
+    keys = {key: ((key, "none") if old else tuple(key.split(",", 1))) for key in row if old or "," in key}
+    return {
+        (metric, filter_name): (
+            value,
+            _number(row.get(f"{metric}_stderr" if old else f"{metric}_stderr,{filter_name}")),
+        )
+        for key, (metric, filter_name) in keys.items()
+        if metric not in _NO_METRICS and not metric.endswith("_stderr")
+        if (value := _number(row[key], finite=False)) is not None
+    }
 
 
 def _number(value: object, *, finite: bool = True) -> float | None:
-    """A number, or None for lm-eval's "N/A" and " "."""
+    """A number, or None for what lm-eval writes where there is none: "N/A" and " "."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) or not finite else None
 
 
-def _first_metric(name: str, tree: Mapping[str, Any], values: Mapping[str, float]) -> str:
-    """The first that the task itself names, as `evaluation.primary` has it by default."""
-    listed = _part(_part(tree, "configs"), name).get("metric_list") or []
+def _first_metric(tasks: Sequence[str], tree: Mapping[str, Any], values: Mapping[str, float]) -> str:
+    """The first that the task itself names, as `evaluation.primary` has it by default; a group's tasks name it.
+
+    lm-eval 0.4.2 to 0.4.4 wrote a group's metrics in an order that changed from run to run.
+    """
+    listed = [entry for task in tasks for entry in _part(_part(tree, "configs"), task).get("metric_list") or []]
     order = [str(entry.get("metric")) for entry in listed if isinstance(entry, dict)]
     named = (column for metric in order for column in values if column.partition(".")[0] == metric)
     return next(named, next(iter(values)))
 
 
-def _leaves(name: str, tree: Mapping[str, Any]) -> list[str]:
-    below = _part(tree, "group_subtasks").get(name) or []
-    return [leaf for child in below for leaf in _leaves(child, tree)] if below else [name]
+def _is_wrong(name: str, tree: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> bool:
+    """Whether this is the error of a group from lm-eval 0.4.0 or 0.4.1, where mmlu had 0.1186 instead of 0.0040."""
+    return "group_subtasks" not in tree and bool(groups.get(name))
 
 
-# ---- what must agree
-
-
-def _conditions(
-    name: str, tree: Mapping[str, Any], leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]
-) -> dict[str, object]:
-    config = _part(tree, "configs").get(name)
-    chat: bool | str | None = None  # older files name no template at all
-    if "chat_template" in tree:
-        chat = bool(tree["chat_template"])
-        if chat and _part(tree, "n-shot").get(name) and tree.get("fewshot_as_multiturn") is False:
-            chat = "true, solved examples in one turn"  # ours are turns of their own
-    limit, version = tree["config"].get("limit"), _part(tree, "versions").get(name)
-    known: dict[str, object] = {
-        "version": None if version is None else str(version),
-        "few_shot": _part(tree, "n-shot").get(name),
-        "limit": int(limit) if isinstance(limit, float) and limit.is_integer() and limit > 1 else limit,
-        "chat_template": chat,
-        "prompt": prompt_digest(config) if config else None,
-        "system_prompt": tree.get("system_instruction_sha"),
-        "count": _count(name, tree, leaves),
-    }
-    samples = together(leaves, frames)
-    known |= {} if samples is None else {"items": items_digest(samples["item_id"]), "count": len(samples)}
-    return {key: value for key, value in known.items() if value is not None or key == "limit"}
-
-
-def _count(name: str, tree: Mapping[str, Any], leaves: Sequence[str]) -> int | None:
-    counts: list[Any] = [_part(_part(tree, "n-samples"), leaf).get("effective") for leaf in leaves]
-    return sum(counts) if counts and all(isinstance(count, int) for count in counts) else None
-
-
-def _note(tree: Mapping[str, Any], tasks: Mapping[str, ImportedTask]) -> str:
-    """What a reader must know: items that were left out, and answers that are missing."""
+def _note(
+    tree: Mapping[str, Any],
+    tasks: Mapping[str, ImportedTask],
+    groups: Mapping[str, Sequence[str]],
+    model: ScoredModel,
+) -> str:
+    """What a reader must know: items that were left out, answers that are missing, and what was not believed."""
     numbers = _part(tree, "n-samples")
     short = [
         f"{name} on {found['effective']} of {found['original']} items"
@@ -178,29 +158,17 @@ def _note(tree: Mapping[str, Any], tasks: Mapping[str, ImportedTask]) -> str:
         if (found := _part(numbers, name)).get("original") and (found.get("effective") or math.inf) < found["original"]
     ]
     bare = [name for name, task in tasks.items() if task.samples is None]
+    wrong = [name for name in tasks if _is_wrong(name, tree, groups)]
     notes = [f"Scored {', '.join(short)}."] if short else []
     notes += [f"Without samples: {', '.join(bare)}."] if bare else []
+    notes += [f"Without the errors of {', '.join(wrong)}: lm-eval 0.4.0 and 0.4.1 got those of groups wrong."] * bool(
+        wrong
+    )
+    notes += ["The file tells only which server answered, not which model: name it with --base."] * model.is_served
     return " ".join(notes)
 
 
-# ---- the model
-
-
-def _arguments(told: object) -> dict[str, Any]:
-    """model_args as a mapping; lm-eval writes "a=b,c=d" or a mapping."""
-    if isinstance(told, Mapping):
-        return dict(told)
-    pairs = (part.partition("=") for part in str(told or "").split(",") if "=" in part)
-    return {key.strip(): value for key, _, value in pairs}
-
-
-def _model_settings(tree: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
-    known = {key: str(value) for key, value in arguments.items() if key != "pretrained"}
-    bits = "nf4" if arguments.get("bnb_4bit_quant_type") == "nf4" else "fp4"
-    four, eight = (str(arguments.get(f"load_in_{number}bit")).lower() in ("true", "1") for number in (4, 8))
-    known["quantization"] = bits if four else "int8" if eight else "none"
-    known["lm_eval"] = str(tree.get("lm_eval_version", ""))
-    return known
+# ---- the rest
 
 
 def _seconds(tree: Mapping[str, Any]) -> dict[str, float]:
@@ -208,11 +176,6 @@ def _seconds(tree: Mapping[str, Any]) -> dict[str, float]:
         return {"evaluation_seconds": float(tree["total_evaluation_time_seconds"])}
     except (KeyError, TypeError, ValueError):
         return {}
-
-
-def _short_name(model: str) -> str:
-    """A hub id as it is; of a path its last part."""
-    return Path(model).name if model.startswith((".", "/", "~")) or model.count("/") > 1 else model
 
 
 def _part(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -112,8 +112,7 @@ def write_model(model: Any, place: Path) -> None:
 def _storage_error(folder: Path, error: OSError) -> StorageError:
     fault = f"cannot be written ({error.strerror or error}). Check the folder's rights."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "Free space, then run the same command (`tunery train` with --resume RUN_ID)."
-        fault = f"the disk is full; nothing was replaced. {advice}"
+        fault = "the disk is full; nothing was replaced. Free space, then run the same command."
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
         fault = "something else came there in the meantime; nothing was replaced. Name another folder."
     return StorageError(str(folder), fault)

@@ -12,7 +12,7 @@ from tunery.errors import Overtaken, Refused
 from tunery.promotion.candidate import Candidate, find_candidate
 from tunery.promotion.gates import decide
 from tunery.promotion.measure import Measured, measure
-from tunery.promotion.record import finish_interrupted, log_verdict, timestamp, user_name, version_tags
+from tunery.promotion.record import end_killed, finish_interrupted, log_verdict, timestamp, user_name, version_tags
 from tunery.promotion.report import Verdict, verdict_table
 from tunery.runs.observer import Observer
 
@@ -59,6 +59,7 @@ def promote(
     candidate = find_candidate(ref, project, overrides, store)
     if not dry_run:
         finish_interrupted(candidate.name, store, observer)
+        end_killed(candidate.name, store, observer)
     before = current_aliases(store, candidate.name)
     if candidate.version is not None and candidate.version == before.champion:
         observer.step(f"{candidate.label} is already the champion: nothing to do")
@@ -90,7 +91,7 @@ def _recorded(
 
     with open_run(store, "promotion", candidate.name, run_name=run_name or f"promote {candidate.label}") as tracker:
         observer.step(f"run {tracker.run_id}")
-        provenance = collect(candidate.project.folder)
+        provenance = collect(candidate.project.folder, candidate.project.tracking.diff)
         tracker.log_config(resolved(candidate.project), fingerprint(candidate.project))
         tracker.log_provenance(provenance)
         measured = measure(candidate, before.champion, store, observer)

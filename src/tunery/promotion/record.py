@@ -34,6 +34,15 @@ def finish_interrupted(name: str, store: Store, observer: Observer) -> None:
         )
 
 
+def end_killed(name: str, store: Store, observer: Observer) -> None:
+    """End the runs of earlier promotions of the model whose processes were killed."""
+    from tunery.tracking.abandoned import close, open_runs
+
+    for run in open_runs(store, "promotion", name):
+        if run.abandoned:
+            observer.step(f"the promotion of run {run.run_id} was killed earlier: it is {close(store, run)} now")
+
+
 def log_verdict(candidate: Candidate, before: Aliases, verdict: Verdict, tracker: Tracker) -> None:
     """Log the decision, its evidence and its rules to the promotion's run."""
     from tunery.promotion.store import log_decision

@@ -39,7 +39,9 @@ def rollback(
     before = current_aliases(store, name)
     back = before.previous
     if back is None or back == before.champion:
-        raise RefError(name, Fault("there is nothing to go back to", "no version has the alias `previous`"))
+        told = "no version has the alias `previous`"
+        told = told if back is None else f"{version_name(name, back)} has both aliases, `champion` and `previous`"
+        raise RefError(name, Fault("there is nothing to go back to", told))
     check_files(f"models:/{name}/{back}", store)
     with open_run(store, "promotion", name, run_name=run_name or f"rollback to {name}/{back}") as tracker:
         at = timestamp()

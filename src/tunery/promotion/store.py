@@ -19,7 +19,7 @@ from tunery.tracking.places import moved
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef, gone, resolve
 from tunery.tracking.run import KIND, Tracker
-from tunery.tracking.search import is_tagged, search_runs
+from tunery.tracking.search import equals, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tunery.tracking.search import Run
 
 MODEL, VERSION, DECISION = "tunery.promotion.model", "tunery.promotion.version", "tunery.promotion.decision"
+# A registered model's name may be changed; when it was made stays, so that it keeps its promotions.
+MADE_AT = "tunery.promotion.model_made_at"
 CHAMPION, REASON, BY = "tunery.promotion.rival", "tunery.promotion.reason", "tunery.promotion.by"
 EVIDENCE = "evidence.json"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -56,20 +58,31 @@ class Promotion:
 
 
 def promotions(store: Store, name: str) -> list[Promotion]:
-    """Every decided promotion of a registered model, oldest first, from all experiments.
+    """Every decided promotion of a registered model, whatever it was called then, oldest first, from all experiments.
 
     Raises:
         TrackingError: If the store does not answer.
     """
-    runs = search_runs(store, is_tagged(MODEL, name), f"tags.`{DECISION}` != ''")
-    return sorted(map(_promotion, runs), key=lambda one: (one.moment, one.started_ms))
+    made_at, decided = _made_at(store, name), f"tags.`{DECISION}` != ''"
+    named = search_runs(store, is_tagged(MODEL, name), decided)
+    renamed = search_runs(store, is_tagged(MADE_AT, made_at), decided) if made_at else ()
+    # Not those of another model that had the name before.
+    found = {run.info.run_id: run for run in (*named, *renamed) if run.data.tags.get(MADE_AT, made_at) == made_at}
+    return sorted(map(_promotion, found.values()), key=lambda one: (one.moment, one.started_ms))
+
+
+def _made_at(store: Store, name: str) -> str | None:
+    """When a registered model was made, in milliseconds; None if it is not there."""
+    model = store.found(store.client.get_registered_model, name)
+    return None if model is None else str(model.creation_timestamp)
 
 
 def log_decision(
     tracker: Tracker, tags: Mapping[str, object], metrics: Mapping[str, float], evidence: Mapping[str, Any], page: str
 ) -> None:
     """Log a decision to the promotion's run: tags, metrics, evidence.json and the page, all before an alias moves."""
-    tracker.tag(**tags)
+    made_at = _made_at(tracker.store, str(tags[MODEL]))
+    tracker.tag(**tags, **({} if made_at is None else {MADE_AT: made_at}))
     tracker.log_metrics(metrics)
     tracker.log_dict(evidence, EVIDENCE)
     tracker.set_description(page)
@@ -170,7 +183,8 @@ def _run(ref: str, run_id: str, store: Store) -> Run:
     try:
         return store.client.get_run(run_id)
     except MlflowException as error:
-        raise RefError(ref, Fault(f"there is no run {run_id!r}", f"what can be promoted: {_REFERENCES}")) from error
+        fault = Fault(f"there is no run {run_id!r}", f"what can be promoted: {_REFERENCES}", advice=store.where)
+        raise RefError(ref, fault) from error
 
 
 def _study(name: str, store: Store) -> Run:
@@ -178,8 +192,8 @@ def _study(name: str, store: Store) -> Run:
     named = [run for run in found if name in (run.info.run_name, run.data.tags.get("tunery.study"))]
     if not named:
         known = ", ".join(dict.fromkeys(str(run.info.run_name) for run in found)) or "none"
-        fault = Fault(f"no study of this name (there are: {known})", f"what can be promoted: {_REFERENCES}")
-        raise RefError(name, fault)
+        missing = f"no study of this name (there are: {known})"
+        raise RefError(name, Fault(missing, f"what can be promoted: {_REFERENCES}", advice=store.where))
     return named[0]
 
 
@@ -196,7 +210,7 @@ def _with_version(model: ModelRef, store: Store) -> ModelRef:
     if model.version is not None or model.run_id is None:
         return model
     with refusals(store.uri):
-        versions = store.client.search_model_versions(f"run_id = '{model.run_id}'")
+        versions = store.client.search_model_versions(equals("run_id", model.run_id))
     ours = [version for version in versions if str(version.source).endswith(model.model_id)]
     newest = max(ours, key=lambda version: int(version.creation_timestamp), default=None)
     return model if newest is None else replace(model, name=str(newest.name), version=int(newest.version))

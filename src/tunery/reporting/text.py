@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tunery.config.units import format_bytes
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What a spreadsheet program takes for the beginning of a formula. Source: OWASP, CSV injection.
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+# Control characters, but line break and tab, and marks that turn the direction of what follows: as signs.
+_SIGNS: dict[int, int | str] = {
+    **{sign: 0x2400 + sign for sign in range(0x20) if chr(sign) not in "\n\t"},
+    **dict.fromkeys([*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\N{REPLACEMENT CHARACTER}"),
+}
 _LONGEST_REASON = 140  # characters; the trial's run has the whole text
 
 
@@ -137,6 +148,24 @@ def code(text: str) -> str:
 def cell(text: str) -> str:
     """Text as Markdown code in a table's cell, which a bar would end."""
     return code(text).replace("|", "\\|")
+
+
+def visible(text: str) -> str:
+    """Text for a terminal that obeys none of it: an escape character in a run's name is shown as ␛."""
+    return text.translate(_SIGNS)
+
+
+def csv_text(table: pd.DataFrame, float_format: str | None = None) -> str:
+    """A table as CSV in which no text of other people's is a formula: such a text begins with an apostrophe."""
+    safe = table.apply(lambda column: column.map(_no_formula) if column.dtype.kind == "O" else column)
+    return str(safe.rename(columns=_no_formula).to_csv(index=False, float_format=float_format, lineterminator="\n"))
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\n")  # the writer does not quote a carriage return, and readers end the row there
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def linked(text: str, name: str | None, link: Callable[[str], str]) -> str:

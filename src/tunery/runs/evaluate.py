@@ -77,5 +77,5 @@ def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -
         tracker.tag(**{EVALUATED_MODEL: found.model_id})
     log_scores(project, record, tracker, found.model_id)
     log_plots(record, tracker)
-    tracker.log_provenance(collect(project.folder))
+    tracker.log_provenance(collect(project.folder, project.tracking.diff))
     finish(record, tracker)

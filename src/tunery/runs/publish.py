@@ -42,7 +42,7 @@ def publish(
         }
         tracker.log_metrics({f"adapter/{name}": count for name, count in counts.items()})
         tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")
-    tracker.log_provenance(collect(project.folder))
+    tracker.log_provenance(collect(project.folder, project.tracking.diff))
 
     finish(record, tracker)
     tracker.flush()

@@ -77,7 +77,7 @@ def base_key(identity: BaseIdentity, settings: TaskSettings) -> str:
     ignored = {"license", "details"} | ({"model"} if identity.revision.startswith("sha256:") else set())
     base = {key: value for key, value in asdict(identity).items() if key not in ignored}
     base |= {key: identity.details[key] for key in _DECIDING_DETAILS if key in identity.details}
-    task = {key: value for key, value in asdict(settings).items() if key != "prompt"}  # part of the version
+    task = {key: value for key, value in asdict(settings).items() if key not in ("prompt", "members")}  # in the version
     canonical = json.dumps({"base": base, "task": task}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
-from tunery.errors import Interrupted
+from tunery.errors import Interrupted, StorageError
 from tunery.records import RunRecord
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
@@ -77,7 +77,7 @@ def train(
             if resume and checkpoint is None:
                 observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
             return _train(project, resident, tracker, observer, work, checkpoint)
-        except (Interrupted, KeyboardInterrupt) as stopped:
+        except (Interrupted, KeyboardInterrupt, StorageError) as stopped:
             with suppress(OSError):  # a closed terminal takes no more text, and the run must still end as KILLED
                 observer.step(f"run {tracker.run_id}: {str(stopped) or 'interrupted'}")
                 observer.step(f"to resume it: the same command with --resume {tracker.run_id}")

@@ -20,6 +20,7 @@ from tunery.config.fingerprint import json_digest
 from tunery.config.project import Project
 from tunery.errors import RunStopped
 from tunery.records import Finalist, StudyRecord
+from tunery.reporting.text import csv_text
 from tunery.runs.scoring import locked_base, score_locked
 from tunery.search.checks import pruner_note
 from tunery.search.finals import finalists, seeded, winner_among
@@ -236,7 +237,7 @@ def _publish(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> None
         tracker.tag(**{"tunery.winner": str(record.winner)})
     with TemporaryDirectory(prefix="tunery-") as place:
         csv = Path(place) / "trials.csv"
-        trials_table(record).to_csv(csv, index=False)
+        csv.write_text(csv_text(trials_table(record)), encoding="utf-8")
         tracker.log_artifact(csv)
     figures = study_figures(study, record)
     for name, figure in figures.items():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Interrupted, RunStopped
+from tunery.errors import ConfigError, Interrupted, RunStopped, StoreAway
 from tunery.records import StudyRecord
 from tunery.runs.cache import Resident
 from tunery.runs.train import check_project
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _StudyStopped(Interrupted):
-    """A study is resumed by the same command; a trial's own error speaks of --resume, an option of `tunery train`."""
+    """A study is resumed by the same command, which a trial's own error does not say."""
 
     def __init__(self, study: str, stopped: Interrupted | KeyboardInterrupt) -> None:
         # Outside of training a signal comes as KeyboardInterrupt: Python's own, or "stopped by SIGHUP".
@@ -128,7 +128,7 @@ def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Ex
             raise _StudyStopped(study.study_name, error) from error
         raise
     finally:
-        with suppress(*storage.unreachable_errors()):  # must not hide why the study ends
+        with suppress(StoreAway, *storage.unreachable_errors()):  # must not hide why the study ends
             if session.one_host:
                 _requeue_abandoned(session, died=False)  # if a second Ctrl-C left no time to
             end_abandoned_runs(storage.related_studies(study), session.store, session.parent, one_host=session.one_host)

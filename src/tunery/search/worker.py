@@ -23,6 +23,7 @@ from tunery.errors import (
     RunHeld,
     RunStopped,
     StorageError,
+    StoreAway,
     TrackingError,
     TuneryError,
 )
@@ -32,6 +33,7 @@ from tunery.search.sampling.pruners import prune_metric, rung_value
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.progress import SECONDS, Stopwatch, StudyProgress
+from tunery.tracking.store import wait_until_back
 
 if TYPE_CHECKING:
     from tunery.tracking.store import Store
@@ -77,7 +79,7 @@ class Worker:
 
         Raises:
             Interrupted, KeyboardInterrupt: If the process was asked to stop; the trial waits for another worker.
-            TrackingError, StorageError: If there is nowhere to write to; likewise.
+            TrackingError, StorageError: If there is nowhere to write to, also after minutes; likewise.
         """
         silent_since: dict[int, float] = {}
         study._pop_waiting_trial_id = functools.partial(queue.pop_earliest, study)  # type: ignore[method-assign]
@@ -111,6 +113,11 @@ class Worker:
             self._give_up(trial, "killed", str(error))
             time.sleep(_SECONDS_TO_RELEASE)
             raise _Failed("killed") from None
+        except StoreAway as error:  # MLflow's database restarts, say: the trial goes on when it is back
+            # Counted as a retry: a store that answers, but never to this request, must not be asked for ever.
+            self._give_up(trial, "killed", str(error), died=True)
+            wait_until_back(self.store)
+            raise _Failed("killed") from None
         except TuneryError as error:
             # The next trial would meet the same: a store is unreachable, or the project as declared is at fault.
             own = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL and isinstance(error, InputError)
@@ -127,10 +134,10 @@ class Worker:
         finally:
             self.stopwatch.note()
 
-    def _give_up(self, trial: optuna.Trial, failure: str, reason: str) -> None:
+    def _give_up(self, trial: optuna.Trial, failure: str, reason: str, *, died: bool = False) -> None:
         """Leave the trial to another worker, with what it has cost so far."""
         self.stopwatch.note()
-        queue.add_successor(trial.study, trial.storage.get_trial(trial._trial_id), died=False)
+        queue.add_successor(trial.study, trial.storage.get_trial(trial._trial_id), died=died)
         _store_failure(trial, failure, reason)
 
     def _time_is_up(self) -> bool:

@@ -103,6 +103,7 @@ def check_model(store: Store, name: str) -> None:
         with refusals(store.uri):
             known = ", ".join(sorted(model.name for model in store.client.search_registered_models(max_results=20)))
         told = f"no registered model of this name. There are: {known or 'none yet'}. Name a project or its folder."
+        told = f"{told} {store.where}"
         raise RefError(name, told)
 
 
@@ -197,6 +198,8 @@ def _carry_out(store: Store, name: str, move: AliasMove) -> bool:
             return False
         if version is not None:
             store.client.set_registered_model_alias(name, alias, str(version))
+        elif getattr(_aliases(store.client.get_registered_model(name)), alias) is not None:
+            store.client.delete_registered_model_alias(name, alias)
     _keep_evidence(store, name, move)
     if _is_pending(store, name, move):
         store.client.delete_registered_model_tag(name, PENDING)

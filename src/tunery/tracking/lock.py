@@ -7,17 +7,14 @@ back off, but never both hold the lock: the one that reads last sees both tags.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from uuid import uuid4
 
 from tunery.errors import TrackingError
+from tunery.tracking.process import has_ended, this_process
 from tunery.tracking.redact import redact
 from tunery.tracking.store import Store
 
@@ -44,14 +41,14 @@ def _acquire(store: Store, name: str) -> str:
     until = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < until:
         mine = f"{LOCK_TAG}{uuid4().hex}"  # a new name each time: a name that stays is a dead holder
-        store.client.set_registered_model_tag(name, mine, json.dumps({"host": _host(), "pid": os.getpid()}))
+        store.client.set_registered_model_tag(name, mine, this_process())
         tags = store.client.get_registered_model(name).tags
         others = {key: owner for key, owner in tags.items() if key.startswith(LOCK_TAG) and key != mine}
         if not others:
             return mine
         _release(store, name, mine)
         for key, owner in others.items():
-            if _is_dead(owner) or time.monotonic() - seen.setdefault(key, time.monotonic()) > LEASE_SECONDS:
+            if has_ended(owner) or time.monotonic() - seen.setdefault(key, time.monotonic()) > LEASE_SECONDS:
                 _release(store, name, key)
         time.sleep(random.uniform(*_PAUSE_SECONDS))
     told = f"other processes have been moving the aliases of {name} for minutes. Try again."
@@ -63,20 +60,3 @@ def _release(store: Store, name: str, tag: str) -> None:
 
     with suppress(MlflowException):  # already deleted, or the store is away: others drop the tag after the lease
         store.client.delete_registered_model_tag(name, tag)
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether the holder ran on this host and has ended; unknown for another host."""
-    import psutil
-
-    try:
-        holder = json.loads(owner)
-        return holder["host"] == _host() and not psutil.pid_exists(int(holder["pid"]))
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _host() -> str:
-    """This host and its namespace of process ids: two containers may share a host name."""
-    space = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {os.readlink(space) if space.exists() else ''}".strip()

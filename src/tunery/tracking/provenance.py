@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _LONGEST_DIFF_CHARACTERS = 2_000_000
 _GIT_SECONDS = 10
+Diff = Literal["full", "names", "off"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Provenance:
     commit: str | None  # git commit of the working folder, None outside a repository
     # Whether tracked files differ from the commit or untracked ones are there; None outside a repository.
     dirty: bool | None
-    diff: str  # `git diff HEAD`, then the names of untracked files
+    diff: str | None  # as tracking.diff says: `git diff HEAD` and untracked names, names alone, or None
     packages: str  # one `name==version` a line, as pip freeze has it
     hardware: dict[str, Any]
     command: tuple[str, ...]
@@ -43,23 +44,29 @@ class Provenance:
             "provenance/hardware.json": json.dumps(self.hardware, indent=2) + "\n",
             "provenance/command.json": json.dumps(list(self.command), indent=2) + "\n",
         }
-        return {**texts, "provenance/dirty.diff": self.diff} if self.dirty else texts
+        return {**texts, "provenance/dirty.diff": self.diff} if self.dirty and self.diff is not None else texts
 
 
-def collect(folder: Path | None = None) -> Provenance:
-    """Look at this process: its packages, machine, command, and the git repository of a folder or the working one."""
+def collect(folder: Path | None = None, diff: Diff = "full") -> Provenance:
+    """Look at this process: its packages, machine, command, and the git repository of a folder or the working one.
+
+    `diff` is the project's tracking.diff: how much is kept of changes that are not committed.
+    """
     place = folder or Path.cwd()
     commit = _git(place, "rev-parse", "HEAD")
     status = _git(place, "status", "--porcelain") if commit else None
     dirty = None if status is None else bool(status)
-    diff = ""
-    if status:
-        diff = _git(place, "diff", "HEAD") or ""
-        if len(diff) > _LONGEST_DIFF_CHARACTERS:
-            diff = f"{diff[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(diff)} characters"
-        untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
-        diff += "\n" + "".join(f"# untracked: {name}\n" for name in untracked)
-    return Provenance(commit, dirty, diff, _packages(), _hardware(), tuple(sys.argv))
+    changes = _changes(place, status, names_only=diff == "names") if status and diff != "off" else None
+    return Provenance(commit, dirty, changes, _packages(), _hardware(), tuple(sys.argv))
+
+
+def _changes(folder: Path, status: str, *, names_only: bool) -> str:
+    """What differs from the commit: the diff or the names of its files, then the names of untracked files."""
+    changes = _git(folder, "diff", "HEAD", *(["--name-status"] if names_only else [])) or ""
+    if len(changes) > _LONGEST_DIFF_CHARACTERS:
+        changes = f"{changes[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(changes)} characters"
+    untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
+    return changes + "\n" + "".join(f"# untracked: {name}\n" for name in untracked)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -9,50 +9,25 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
+from tunery.tracking.secret_literals import MASK, Syntax, is_secret
+from tunery.tracking.secret_names import Speaks, speaks_of_secret
+from tunery.tracking.secret_shapes import mask_shapes
+from tunery.tracking.secret_values import mask_values, syntax_of
+
 Tree = TypeVar("Tree")
 
-MASK = "[redacted]"
-
-# Environment variables whose value is a secret. The end of the name decides: AWS_WEB_IDENTITY_TOKEN_FILE is a path.
-_SECRET_VARIABLE = re.compile(
-    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$", re.IGNORECASE
-)
-# Keys of a tree whose value is a secret. Not every `_token`: eos_token and pad_token are words of a vocabulary.
-_SECRET_KEY = re.compile(
-    r"(?:^|[_.\-])(?:password|passwd|passphrase|secret|client_secret|api_?key|private_key|secret_access_key|"
-    r"(?:hf|access|auth|bearer|refresh|api|hub)_token|authorization)$",
-    re.IGNORECASE,
-)
 # Shorter values would blank out ordinary words.
 _SHORTEST_SECRET = 6
-
-_PATTERNS = re.compile(
-    "|".join(
-        [
-            r"(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
-            # user:password@, the password with a slash or an at sign too. On the web a port is none: host:5000/a@b.
-            r"(?P<scheme>\b(?:(?P<web>https?)|(?!https?://)[a-z][a-z0-9+.\-]*)://)"
-            r"(?:[^\s/@:\"'<>]*:(?(web)(?!\d+[/?#]))[^\s\"'<>]*@|[^\s/\"'<>?#]+@)",
-            r"(?P<query>[?&;](?:[\w\-]*(?:token|password|passwd|secret|api_?key|signature|credential)|sig)=)[^&;\s\"'<>]+",
-            r"(?P<assign>\b[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)=)[^\s\"']+",
-            r"(?P<option>--[\w\-.]*(?:[\-_]token|password|passwd|secret|api[\-_]?key)[= ])[^\s\"']+",
-            r"(?P<header>\b(?:bearer|basic)\s+)[A-Za-z0-9+/._~\-]{16,}=*",
-            r"(?:hf|api_org)_[A-Za-z0-9]{16,}",  # Hugging Face
-            r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",  # AWS access key id
-            r"(?P<aws>aws_(?:secret_access_key|session_token)\W{1,4})[A-Za-z0-9/+=]{16,}",
-            # GitHub, GitLab, Slack, OpenAI, Databricks
-            r"\b(?:gh[oprsu]_|github_pat_|glpat-|xox[abposr]-|sk-|dapi)[A-Za-z0-9_\-]{16,}",
-        ]
-    ),
-    re.IGNORECASE | re.DOTALL,
-)
+_FILE_OF_DIFF = re.compile(r"^(?=diff --git )", re.MULTILINE)
+_SCRIPT = re.compile(r"(<script\b.*?</script>)", re.DOTALL | re.IGNORECASE)
 
 
 def redact(tree: Tree) -> Tree:
     """The same text or tree with every secret replaced by `[redacted]`.
 
-    Secrets are values of environment variables named like one (HF_TOKEN, MLFLOW_TRACKING_PASSWORD), credentials in
-    URIs, known token shapes, and values under keys named like one. Numbers, dates and other leaves pass unchanged.
+    Secrets are values of environment variables named like one (HF_TOKEN, PGPASSWORD), credentials in URIs, tokens known
+    by their shape, and what stands under a key or to the right of a name that speaks of one: in code, settings,
+    commands and headers. Of a diff, each file is read in its own syntax. Dates and other leaves pass unchanged.
 
     Args:
         tree: A text, or mappings, lists and tuples of texts, nested at will.
@@ -95,10 +70,10 @@ def guard_logs() -> None:
 
 def _redact(tree: Any, secrets: re.Pattern[str] | None) -> Any:
     if isinstance(tree, str):
-        return _PATTERNS.sub(_mask_but_prefix, secrets.sub(MASK, tree) if secrets else tree)
+        return _redact_text(secrets.sub(MASK, tree) if secrets else tree)
     if isinstance(tree, Mapping):
         return {
-            _redact(key, secrets): MASK if _is_secret(key, value) else _redact(value, secrets)
+            _redact(key, secrets): _redact_value(value, speaks_of_secret(str(key)), secrets)
             for key, value in tree.items()
         }
     if type(tree) in (list, tuple):
@@ -106,20 +81,35 @@ def _redact(tree: Any, secrets: re.Pattern[str] | None) -> Any:
     return tree
 
 
-def _is_secret(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, str) and value != "" and bool(_SECRET_KEY.search(key))
+def _redact_value(value: Any, speaks: Speaks | None, secrets: re.Pattern[str] | None) -> Any:
+    """The value of a key: texts, and texts in lists, are masked if the key speaks of a secret."""
+    if speaks is not None and isinstance(value, str) and is_secret(value, speaks):
+        return MASK
+    if speaks is not None and type(value) in (list, tuple):
+        return type(value)(_redact_value(entry, speaks, secrets) for entry in value)
+    return _redact(value, secrets)
 
 
-def _mask_but_prefix(match: re.Match[str]) -> str:
-    if match["scheme"]:
-        return f"{match['scheme']}{MASK}@"
-    prefix = match["query"] or match["assign"] or match["option"] or match["header"] or match["aws"] or ""
-    return f"{prefix}{MASK}"
+def _redact_text(text: str) -> str:
+    text = mask_shapes(text)
+    if text.startswith("diff --git "):
+        return "".join(mask_values(part, _syntax_in_diff(part)) for part in _FILE_OF_DIFF.split(text))
+    if "<script" in text:  # libraries of a page: masking a text of theirs breaks it
+        parts = _SCRIPT.split(text)
+        return "".join(part if number % 2 else mask_values(part) for number, part in enumerate(parts))
+    return mask_values(text)
+
+
+def _syntax_in_diff(part: str) -> Syntax:
+    header = part.split("\n", 1)[0]  # diff --git a/train.py b/train.py
+    return syntax_of(header.rstrip('"'))
 
 
 def _environment_secrets() -> re.Pattern[str] | None:
     values = {
-        value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name)
+        value
+        for name, value in os.environ.items()
+        if len(value) >= _SHORTEST_SECRET and speaks_of_secret(name) in (Speaks.SURELY, Speaks.OF_A_TOKEN)
     }
     values |= {quote(value, safe="") for value in values}
     if not values:

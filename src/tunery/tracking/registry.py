@@ -18,7 +18,7 @@ from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
 from tunery.tracking.places import moved
 from tunery.tracking.redact import first_line, redact
 from tunery.tracking.run import Tracker
-from tunery.tracking.search import recent_runs
+from tunery.tracking.search import equals, recent_runs
 from tunery.tracking.store import Store, refusals
 
 _FORMS = "models:/<name>@<alias>, models:/<name>/<version>, models:/<model id> or runs:/<run id>"
@@ -166,7 +166,7 @@ def resolve(ref: str, store: Store) -> ModelRef:
     if _MODEL_ID.fullmatch(rest):
         model = store.found(store.client.get_logged_model, rest)
         if model is None:
-            raise RefError(ref, Fault(f"there is no logged model {rest}", _inventory(store, "")))
+            raise RefError(ref, Fault(f"there is no logged model {rest}", _inventory(store, ""), advice=store.where))
         return ModelRef(ref, rest, model.source_run_id)
     return _of_version(ref, rest, store)
 
@@ -213,7 +213,8 @@ def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
     run = store.found(store.client.get_run, run_id)
     if run is None:
         known = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in recent_runs(store)) or "none"
-        raise RefError(ref, Fault(f"there is no run {run_id!r}", f"latest of {store.experiment!r}: {known}"))
+        latest = f"latest of {store.experiment!r}: {known}"
+        raise RefError(ref, Fault(f"there is no run {run_id!r}", latest, advice=store.where))
     outputs = run.outputs.model_outputs if run.outputs is not None else []
     if not outputs:
         status, kind = run.info.status, run.data.tags.get("tunery.kind", "unknown")
@@ -240,7 +241,7 @@ def _of_version(ref: str, rest: str, store: Store) -> ModelRef:
         version = store.found(store.client.get_model_version, name, number)
         missing = f"there is no version {number} of {name!r}"
     if version is None:
-        raise RefError(ref, Fault(missing, _inventory(store, name)))
+        raise RefError(ref, Fault(missing, _inventory(store, name), advice=store.where))
     # The SQL store fills ModelVersion.model_id only when it makes a version; the source always names the model.
     model_id = str(version.source).removeprefix("models:/")
     if not _MODEL_ID.fullmatch(model_id):
@@ -255,7 +256,7 @@ def _inventory(store: Store, name: str) -> str:
         if name not in models:
             known = ", ".join(sorted(models)) or "none yet"
             return f"registered models: {known}. {nearest(name, list(models))}".strip().rstrip(".")
-        versions = store.client.search_model_versions(f"name = '{name}'", max_results=_LISTED)
+        versions = store.client.search_model_versions(equals("name", name), max_results=_LISTED)
         numbers = ", ".join(str(number) for number in sorted(int(version.version) for version in versions)) or "none"
         # aliases are only told by get_registered_model, not by the search
         aliases = store.client.get_registered_model(name).aliases

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tunery.errors import Fault, InputError, Interrupted, Pruned, RefError, RunStopped, TrackingError
+from tunery.errors import Fault, InputError, Interrupted, Pruned, RefError, RunStopped, StoreAway
+from tunery.tracking.process import this_process
 from tunery.tracking.redact import first_line, guard_logs, redact
 from tunery.tracking.runlog import RunLog
 from tunery.tracking.search import recent_runs
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 KIND, PROJECT, CONTINUED = "tunery.kind", "tunery.project", "tunery.continued_as"
 FAILURE, ERROR, PRUNED = "tunery.failure", "tunery.error", "tunery.pruned"
+# Who works on the run: a process that was killed leaves it RUNNING.
+PROCESS = "tunery.process"
 EVALUATED_MODEL = "tunery.evaluated_model"
 
 # More trials can always be asked of a study.
@@ -50,7 +53,7 @@ def open_run(
         parent: Run id of the run that this one belongs to: a trial's study.
         tags: Of the run from its first moment, so that it is found even if its process dies in the next.
     """
-    tags = {KIND: kind, PROJECT: project_name, **(tags or {})}
+    tags = {KIND: kind, PROJECT: project_name, PROCESS: this_process(), **(tags or {})}
     return Tracker(store, kind, project_name, resume_run_id, run_name, parent, tags)
 
 
@@ -182,7 +185,7 @@ class Tracker(RunLog):
         kept = f"The adapter is not lost: it lies in {self.adapter_folder}."
         adapter = "No adapter was written yet." if self.adapter_folder is None else kept
         fault = Fault(told, advice=f"Points of the curves are in {self.queue.folder}. {adapter}")
-        failure = TrackingError(f"run {self.run_id} at {redact(self.store.uri)}", fault)
+        failure = StoreAway(f"run {self.run_id} at {redact(self.store.uri)}", fault)
         if error is None:
             raise failure
         error.add_note(str(failure))
@@ -219,7 +222,8 @@ def check_resume(store: Store, run_id: str, kind: str, project: str) -> Run:
     if run is None:
         recent = recent_runs(store, "attributes.status != 'FINISHED'")
         known = ", ".join(f"{run.info.run_id} ({run.info.status})" for run in recent)
-        raise RefError(where, Fault("no such run", f"known are {known or 'none that could be resumed'}"))
+        there = f"known are {known or 'none that could be resumed'}"
+        raise RefError(where, Fault("no such run", there, advice=store.where))
     if run.info.lifecycle_stage == "deleted":
         raise RefError(where, f"the run was deleted. Bring it back first: mlflow runs restore --run-id {run_id}")
     if run.info.status == "FINISHED" and kind not in _EXTENDED:

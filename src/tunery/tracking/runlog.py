@@ -288,7 +288,7 @@ class RunLog:
             if key in self._known_params and self._known_params[key] != entities.param_text(value)
         ]
         if changed:
-            raise ConfigError(f"--resume {self.run_id}", changed, "Undo the change, or start a new run.")
+            raise ConfigError(f"run {self.run_id}, to be resumed", changed, "Undo the change, or start a new run.")
         self.log_params(params)
 
 

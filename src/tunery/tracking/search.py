@@ -70,7 +70,7 @@ def runs_by_id(store: Store, run_ids: Sequence[str]) -> dict[str, Run]:
         return {}
     places = list(experiments(store).values())
     chunks = (run_ids[first : first + _IDS_A_FILTER] for first in range(0, len(run_ids), _IDS_A_FILTER))
-    filters = (f"attributes.run_id IN ({', '.join(repr(str(run_id)) for run_id in chunk)})" for chunk in chunks)
+    filters = (f"attributes.run_id IN ({', '.join(map(quoted, chunk))})" for chunk in chunks)
     found = chain.from_iterable(search_runs(store, one, within=places) for one in filters)
     return {run.info.run_id: run for run in found}
 
@@ -106,8 +106,28 @@ def is_tagged(tag: str, value: str) -> str:
     """
     if "`" in tag:
         raise InputError("--tag", Fault("the name", "one without a backquote, which MLflow's filters cannot hold", tag))
-    key = f"tags.`{tag}`"
-    if "'" in value and '"' in value:  # the filter's strings have no escape for their quote
-        raise InputError(key, Fault("the value", "one without both kinds of quotes", value))
+    return equals(f"tags.`{tag}`", value)
+
+
+def equals(key: str, value: str) -> str:
+    """The clause `key = 'value'` of any of MLflow's filters.
+
+    Raises:
+        InputError: If the filter cannot hold the value.
+    """
+    try:
+        return f"{key} = {quoted(value)}"
+    except ValueError as error:
+        raise InputError(key, Fault("the value", "one without both kinds of quotes", value)) from error
+
+
+def quoted(value: str) -> str:
+    """A text as MLflow's filters take it. Their strings have no escape for their own quote.
+
+    Raises:
+        ValueError: If it has both kinds of quotes.
+    """
+    if "'" in value and '"' in value:
+        raise ValueError(f"both kinds of quotes in {value!r}")
     quote = '"' if "'" in value else "'"
-    return f"{key} = {quote}{value}{quote}"
+    return f"{quote}{value}{quote}"

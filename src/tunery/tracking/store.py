@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from tunery.errors import Fault, TrackingError
+from tunery.errors import Fault, StoreAway, TrackingError
 from tunery.tracking.redact import first_line, guard_logs, redact
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ _QUIET = {
 }
 
 PATIENCE_SECONDS = 4.0
+# How long a study waits for a store that went away.
+UNATTENDED_SECONDS = 300.0
+# A database that restarts, and a request that a server did not answer.
+_AWAY = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR")
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3.
@@ -64,6 +69,11 @@ class Store:
     uri: str  # tracking URI, absolute where it is a file
     experiment: str  # name of the experiment for new runs; made when the first run needs it
     client: MlflowClient
+
+    @property
+    def where(self) -> str:
+        """Which store was read, for somebody who does not find what they look for; without credentials."""
+        return f"Read was {redact(self.uri)}; MLFLOW_TRACKING_URI names another store."
 
     def experiment_id(self, name: str | None = None) -> str:
         """Id of the experiment, made if it is not there; two processes at once get the same one.
@@ -133,9 +143,7 @@ def connect(uri: str | None, experiment: str) -> Store:
     """
     for name, value in {**_PATIENCE, **_QUIET}.items():
         os.environ.setdefault(name, value)
-    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if (database := sqlite_file(address)) is not None:
-        address = f"sqlite:///{database}"  # absolute: a later change of folder must not open another database
+    address = store_address(uri)
     _check_connection(address)
 
     import mlflow
@@ -147,6 +155,19 @@ def connect(uri: str | None, experiment: str) -> Store:
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)  # the registry sets up its own tables
     return Store(uri=address, experiment=experiment, client=client)
+
+
+def store_address(uri: str | None) -> str:
+    """The store that is meant: as given, else MLFLOW_TRACKING_URI, else ./mlflow.db; absolute where it is a file."""
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    # A later change of folder must not open another database.
+    return address if (database := sqlite_file(address)) is None else f"sqlite:///{database}"
+
+
+def is_there(address: str) -> bool:
+    """Whether a store is anything but a file that nobody has made yet, which `connect` would make."""
+    file = sqlite_file(address)
+    return file is None or file.is_file()
 
 
 @contextmanager
@@ -165,7 +186,27 @@ def refusals(uri: str) -> Iterator[None]:
         elif error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
             told = f"access denied ({text})"
             advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        elif error.error_code in _AWAY:
+            raise StoreAway(redact(uri), Fault(told, advice=advice)) from error
         raise _unusable(uri, told, advice) from error
+
+
+def wait_until_back(store: Store) -> None:
+    """Return when the store answers; for work that nobody watches.
+
+    Raises:
+        StoreAway: If it has not answered for minutes.
+    """
+    until = time.monotonic() + UNATTENDED_SECONDS
+    while True:
+        try:
+            with refusals(store.uri):
+                store.client.search_experiments(max_results=1)
+            return
+        except StoreAway:
+            if time.monotonic() > until:
+                raise
+        time.sleep(1.0)
 
 
 def _set_up_once(uri: str) -> AbstractContextManager[object]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import Literal
 
 from tunery.errors import Fault, TrackingError
-from tunery.tracking.entities import redact_frame
 from tunery.tracking.redact import redact
 from tunery.tracking.registry import ModelRef
 from tunery.tracking.run import KIND, PROJECT, is_invented
 from tunery.tracking.store import Store, decisions_of, refusals
 
 TABLE = "votes.json"
+_TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow's pages know a table
 VOTED_RUN, VOTED_VERSION, VOTED_MODEL = "tunery.voted_run", "tunery.voted_version", "tunery.voted_model"
 
 Choice = Literal["base", "tie", "tuned"]
@@ -53,7 +54,8 @@ class VoteLog:
         self.experiment_id = ""  # of that run
         self._adopted = False  # whether the run is MLflow's, of `mlflow run`
         self._counts: Counter[str] = Counter()
-        self._lock = Lock()  # several people may vote at once, and MLflow's tables are read, extended and written
+        self._rows: list[dict[str, object]] = []
+        self._lock = Lock()  # several people may vote at once, and the table is written whole each time
 
     def add(self, vote: Vote) -> dict[str, int]:
         """Log a vote, and count all votes of the session so far: votes/wins, votes/ties, votes/losses.
@@ -72,16 +74,18 @@ class VoteLog:
             return {name: self._counts[name] for name in _METRICS.values()}
 
     def _write(self, vote: Vote) -> Counter[str]:
-        import pandas as pd
         from mlflow.entities import Metric
 
         run_id = self.run_id or self._begin()
         counts, now = self._counts + Counter([_METRICS[vote.choice]]), int(time.time() * 1000)
         metrics = [Metric(name, float(counts[name]), now, counts.total()) for name in _METRICS.values()]
-        row = {**asdict(vote), **vote.settings, "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}
-        table = pd.DataFrame([row]).drop(columns="settings")
-        self.store.client.log_table(run_id, redact_frame(table), TABLE)
+        known = {key: value for key, value in asdict(vote).items() if key != "settings"}
+        row = {**known, **vote.settings, "time": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+        rows = [*self._rows, {key: redact(value) for key, value in row.items()}]
+        # Not log_table: it reads the table back to extend it, and pandas then takes '007' for 7 and '3.10' for 3.1.
+        self.store.client.log_dict(run_id, _table(rows), TABLE)
         self.store.client.log_batch(run_id, metrics=metrics)
+        self._rows = rows
         return counts
 
     def _drop_empty(self) -> None:
@@ -99,7 +103,8 @@ class VoteLog:
         from mlflow.tracking.context import registry
 
         client, ref = self.store.client, self.ref
-        tags = {KIND: "votes", PROJECT: self.project, VOTED_MODEL: ref.model_id}
+        tables = json.dumps([{"path": TABLE, "type": "table"}])
+        tags = {KIND: "votes", PROJECT: self.project, VOTED_MODEL: ref.model_id, _TABLES: tables}
         if ref.run_id is not None:
             tags[VOTED_RUN] = ref.run_id
         if ref.version is not None:
@@ -119,3 +124,9 @@ class VoteLog:
         self.run_id = str(run.info.run_id)
         client.set_terminated(self.run_id, "FINISHED")
         return self.run_id
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Rows as MLflow keeps a table: pandas' orientation "split"."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return {"columns": columns, "data": [[row.get(key) for key in columns] for row in rows]}

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
+import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from tunery.cli import verbs
 from tunery.cli.terminal import Terminal
+from tunery.errors import InputError
 from tunery.records import StepMetrics
 
 
@@ -14,6 +20,31 @@ def test_brackets_in_a_name_are_printed_as_they_are() -> None:
     page = io.StringIO()
     Terminal(Console(file=page, width=80)).step("loading [/x] and rows[i].jsonl")
     assert "loading [/x] and rows[i].jsonl" in page.getvalue()
+
+
+def test_no_control_character_of_a_name_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[31mred\x1b]0;title\x07 \x08\x9b1m \u202eback"
+    terminal = Terminal()
+    terminal.step(name)
+    terminal.show(Text(name))
+    table = Table("name")
+    table.add_row(Text(name))
+    terminal.show(table)
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("\x1b\x07\x08\x9b\u202e")
+    assert shown.count("␛[31mred") == 3
+
+
+def test_no_control_character_of_an_error_reaches_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise InputError("a\x1b[2Jb.json", "is not there")
+
+    monkeypatch.setattr(verbs.commands, "main", fail)
+    with pytest.raises(SystemExit):
+        verbs.main([])
+    assert "a␛[2Jb.json" in capsys.readouterr().err
 
 
 def test_a_log_gets_about_ten_lines_of_training() -> None:

@@ -35,6 +35,13 @@ def test_runs_that_agree_stand_on_one_board() -> None:
     assert not unranked
 
 
+def test_groups_of_one_version_whose_tasks_have_others_are_set_apart() -> None:
+    versions = {"a": "3.0", "b": "3.0", "odd": "3.1"}
+    runs = [with_conditions(run(name, GAINS), "world_facts", members=told) for name, told in versions.items()]
+    groups, _ = group_runs(runs)
+    assert groups[1].reason == "world_facts: versions 3.1 of its tasks, the main board's are 3.0"
+
+
 @pytest.mark.parametrize(
     ("conditions", "reason"),
     [

@@ -103,8 +103,16 @@ def test_a_reference_that_is_none_is_refused(ref: str) -> None:
 
 def test_a_run_that_is_not_there_is_told_with_the_latest(store: Store) -> None:
     run_id = logged(store)
-    with pytest.raises(RefError, match=run_id):
+    with pytest.raises(RefError, match=run_id) as raised:
         read(store, selected(["0" * 32]))
+    assert f"Read was {store.uri}" in str(raised.value)
+
+
+def test_a_run_that_was_deleted_is_told_with_the_way_back(store: Store) -> None:
+    run_id = logged(store)
+    store.client.delete_run(run_id)
+    with pytest.raises(RefError, match=rf"run {run_id} was deleted\. Restore it first: mlflow runs restore"):
+        read(store, selected([run_id]))
 
 
 def test_what_projects_and_studies_are_called_is_known(store: Store) -> None:

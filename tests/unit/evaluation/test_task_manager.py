@@ -12,7 +12,7 @@ from lm_eval.config.group import AggMetricConfig
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import TaskError
 from tunery.evaluation import task_manager
-from tunery.evaluation.task_manager import group_version
+from tunery.evaluation.task_manager import group_version, task_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
 from tunery.records import TaskSettings
 
@@ -32,6 +32,15 @@ def test_other_tasks_of_the_same_versions_are_another_version_of_a_group() -> No
 
 def test_another_tag_of_tasks_of_the_same_versions_has_another_version() -> None:
     assert group_version(None, [("arc", "1.0")], None) != group_version(None, [("piqa", "1.0")], None)
+
+
+def test_the_address_of_a_function_is_no_part_of_a_tasks_version() -> None:
+    # lm-eval writes a partial function, as mmlu_pro's tasks have, with its address: another one in every process.
+    def version(address: str) -> str:
+        text = f"functools.partial(<function ask at {address}>, including_answer=False)"
+        return task_version(SimpleNamespace(VERSION=3.1, dump_config=lambda: {"doc_to_text": text}), None)
+
+    assert version("0x7f2b3c4d5e60") == version("0x7F2B3C4D5E61")
 
 
 def test_another_weighting_is_another_version_of_a_group() -> None:

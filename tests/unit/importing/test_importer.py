@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tunery.errors import InputError
 from tunery.evaluation.items import item_id
 from tunery.importing import importer
 from tunery.importing.importer import ImportOptions, import_results, read_results
-from tunery.importing.store import ImportedRun
+from tunery.importing.store import ImportedRun, metric_values
 from tunery.runs.observer import Observer
 
 DATE = "2026-11-21T15-41-08.760945"
@@ -195,6 +196,245 @@ def test_leaf_tasks_of_a_group_do_not_count_beside_it(tmp_path: Path) -> None:
     }
     [found] = read(write_lm_eval(tmp_path, samples=False, results=results, group_subtasks={"isles": ["east", "west"]}))
     assert {name: task.counts for name, task in found.tasks.items()} == {"isles": True, "east": False, "west": False}
+
+
+def counting(found: ImportedRun) -> set[str]:
+    return {name for name, task in found.tasks.items() if task.counts}
+
+
+def rows(**scores: float | str) -> dict[str, Any]:
+    """Results by task; a text stands where a group has no score."""
+    return {
+        name: {"alias": name, " ": " "} if isinstance(value, str) else {"acc,none": value, "alias": name}
+        for name, value in scores.items()
+    }
+
+
+# As real files have it: mmlu > 4 groups > 57 tasks, and Open LLM Leaderboard 2, whose outermost group has no score.
+@pytest.mark.parametrize(
+    ("results", "groups", "expected", "score"),
+    [
+        (
+            rows(top=0.4, sub=0.2, sub2=0.8, a=0.1, b=0.3, c=0.8),
+            {"top": ["sub", "sub2"], "sub": ["a", "b"], "sub2": ["c"]},
+            {"top"},
+            0.4,
+        ),
+        (
+            rows(board=" ", sub=0.2, a=0.1, b=0.3, ifeval=0.8, pro=0.9),
+            {"board": ["sub", "ifeval", "pro"], "sub": ["a", "b"]},
+            {"sub", "ifeval", "pro"},
+            (0.2 + 0.8 + 0.9) / 3,
+        ),
+        (
+            rows(board="N/A", middle=" ", sub=0.2, a=0.1, b=0.3, c=0.8),
+            {"board": ["middle"], "middle": ["sub", "c"], "sub": ["a", "b"]},
+            {"sub", "c"},
+            0.5,
+        ),
+        (rows(top=0.4, middle=" ", a=0.3, b=0.5), {"top": ["middle"], "middle": ["a", "b"]}, {"top"}, 0.4),
+    ],
+)
+def test_the_outermost_group_with_a_number_decides_the_score(
+    tmp_path: Path, results: dict[str, Any], groups: dict[str, list[str]], expected: set[str], score: float
+) -> None:
+    [found] = read(write_lm_eval(tmp_path, samples=False, results=results, group_subtasks=groups))
+    assert counting(found) == expected
+    assert metric_values(found)["score"] == pytest.approx(score)
+
+
+def test_a_file_of_lm_eval_0_3_has_no_filters_no_groups_and_one_few_shot_number_for_all(tmp_path: Path) -> None:
+    tree = {
+        "results": {
+            "arc_challenge": {"acc": 0.25, "acc_stderr": 0.01, "acc_norm": 0.5, "acc_norm_stderr": 0.02},
+            "wikitext": {"word_perplexity": 12.5, "byte_perplexity": 1.5},
+        },
+        "versions": {"arc_challenge": 0, "wikitext": 1},
+        "config": {
+            "model": "hf-causal-experimental", "model_args": "pretrained=acme/base,use_accelerate=True",
+            "num_fewshot": 25, "limit": None, "bootstrap_iters": 100000, "description_dict": {},
+        },
+    }  # fmt: skip
+    [found] = read(saved(tmp_path, tree))
+    task = found.tasks["arc_challenge"]
+    assert (found.base, found.method, counting(found)) == ("acme/base", "none", {"arc_challenge", "wikitext"})
+    assert (task.values, task.stderrs) == ({"acc": 0.25, "acc_norm": 0.5}, {"acc": 0.01, "acc_norm": 0.02})
+    assert task.conditions == {"version": "0", "few_shot": 25, "limit": None, "chat_template": False}
+    assert not found.tasks["wikitext"].higher_is_better
+
+
+def test_groups_of_lm_eval_0_4_0_are_read_from_the_indentation_of_their_names(tmp_path: Path) -> None:
+    results = {
+        name: {"acc,none": value, "acc_stderr,none": error, "alias": alias}
+        for name, alias, value, error in (
+            ("mmlu", "mmlu", 0.4, 0.1186),
+            ("mmlu_stem", " - stem", 0.3, 0.1175),
+            ("mmlu_algebra", "  - algebra", 0.3, 0.04),
+            ("mmlu_other", " - other", 0.5, 0.1007),
+            ("mmlu_law", "  - law", 0.5, 0.05),
+            ("piqa", "piqa", 0.7, 0.01),
+        )
+    }
+    tree = lm_eval_tree(results=results)
+    for key in ("group_subtasks", "n-samples", "higher_is_better", "chat_template", "lm_eval_version"):
+        del tree[key]
+    [found] = read(saved(tmp_path, tree))
+    assert counting(found) == {"mmlu", "piqa"}
+    # Its errors of groups were 30 times the right ones.
+    assert [name for name, task in found.tasks.items() if not task.stderrs] == ["mmlu", "mmlu_stem", "mmlu_other"]
+    assert "Without the errors of mmlu, mmlu_stem, mmlu_other" in found.note
+    assert found.tasks["piqa"].conditions["chat_template"] is False
+
+
+def test_the_metric_of_a_group_is_the_one_that_its_tasks_name_first(tmp_path: Path) -> None:
+    # lm-eval 0.4.2 wrote a group's metrics in the order of a set.
+    results = {"ai2_arc": {"acc_norm,none": 0.6, "acc,none": 0.5}, "arc_easy": {"acc,none": 0.5, "acc_norm,none": 0.6}}
+    configs = {"arc_easy": {"task": "arc_easy", "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}]}}
+    changes = {"results": results, "configs": configs, "group_subtasks": {"ai2_arc": ["arc_easy"]}}
+    [found] = read(write_lm_eval(tmp_path, samples=False, **changes))
+    assert found.tasks["ai2_arc"].metric == "acc"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"alias": "quiz", " ": " "},
+        {"alias": "quiz", " ,none": " "},
+        {"acc,none": "N/A", "acc_stderr,none": "N/A"},
+        {"acc,none": None},
+        {"bypass,none": 999, "bypass_stderr,none": "N/A"},
+        {"sample_len": 4, "sample_count": {"acc,none": 4}},
+        {"samples": 4},
+    ],
+)
+def test_what_lm_eval_writes_where_there_is_no_score_is_no_score(tmp_path: Path, row: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="holds no score"):
+        read(write_lm_eval(tmp_path, samples=False, results={"quiz": row}))
+
+
+BACKENDS: list[tuple[str, object, tuple[str, str, str, str | None]]] = [
+    ("hf", "pretrained=acme/base,peft=someone/lora", ("someone/lora", "acme/base", "adapter", "none")),
+    ("hf", {"pretrained": "acme/base", "peft": None}, ("acme/base", "acme/base", "none", "none")),
+    ("hf", "pretrained=acme/base,peft=None", ("acme/base", "acme/base", "none", "none")),
+    ("hf", "pretrained=acme/base,delta=acme/delta", ("acme/delta", "acme/base", "adapter", "none")),
+    ("hf", '{"pretrained": "acme/base", "load_in_8bit": true}', ("acme/base", "acme/base", "none", "int8")),
+    ("hf", "pretrained=acme/base,autogptq=True", ("acme/base", "acme/base", "none", "gptq")),
+    ("hf", "pretrained=acme/base,gguf_file=base.Q4_K_M.gguf", ("acme/base", "acme/base", "none", "gguf")),
+    ("vllm", "pretrained=acme/base,enable_lora=True,lora_local_path=/runs/my-lora", (
+        "my-lora", "acme/base", "adapter", "none",
+    )),
+    ("vllm", "pretrained=acme/base,quantization=awq", ("acme/base", "acme/base", "none", "awq")),
+    ("sglang", "pretrained=acme/base,lora_paths=someone/lora", ("someone/lora", "acme/base", "adapter", "none")),
+    ("steered", "pretrained=acme/base,steer_path=vectors.pt", ("vectors.pt", "acme/base", "adapter", "none")),
+    ("local-completions", "model=acme/base,base_url=http://localhost:8000/v1/completions", (
+        "acme/base", "acme/base", "none", None,
+    )),
+    ("openai-completions", "model=davinci-002", ("davinci-002", "davinci-002", "none", None)),
+    ("gpt3", "engine=davinci", ("davinci", "davinci", "none", None)),
+    ("nemo_lm", "path=/models/base.nemo", ("base.nemo", "/models/base.nemo", "none", None)),
+    ("megatron_lm", {"load": "/models/megatron"}, ("megatron", "/models/megatron", "none", None)),
+    ("watsonx_llm", "model_id=ibm/granite", ("ibm/granite", "ibm/granite", "none", None)),
+    ("gguf", "base_url=http://localhost:8000", ("http://localhost:8000", "http://localhost:8000", "none", None)),
+    ("acme/base", None, ("acme/base", "acme/base", "none", None)),
+    ("HFLM", None, ("unknown", "unknown", "none", None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("backend", "told", "expected"), BACKENDS)
+def test_every_backend_names_its_base_and_adapter_in_its_own_way(
+    tmp_path: Path, backend: str, told: object, expected: tuple[str, str, str, str | None]
+) -> None:
+    config = {"model": backend, "model_args": told, "limit": None}
+    # Where lm-eval knows no name it makes one up.
+    [found] = read(write_lm_eval(tmp_path, samples=False, config=config, model_name="wise-heron-1f3a"))
+    assert (found.name, found.base, found.method, found.settings.get("quantization")) == expected
+
+
+def test_a_model_of_which_only_the_server_is_known_is_told(tmp_path: Path) -> None:
+    config = {"model": "gguf", "model_args": "base_url=http://localhost:8000", "limit": None}
+    [found] = read(write_lm_eval(tmp_path, samples=False, config=config))
+    assert "not which model: name it with --base" in found.note
+
+
+@pytest.mark.parametrize(
+    ("backend", "template", "expected"),
+    [
+        ("hf", "{{ messages }}", True), ("hf", None, False), ("hf", "", False),
+        ("local-chat-completions", "", True), ("local-completions", "", False),
+    ],
+)  # fmt: skip
+def test_a_server_that_chats_asks_through_its_own_template(
+    tmp_path: Path, backend: str, template: str | None, expected: bool
+) -> None:
+    config = {"model": backend, "model_args": "model=acme/base", "limit": None}
+    [found] = read(write_lm_eval(tmp_path, samples=False, config=config, chat_template=template))
+    assert found.tasks["world_facts"].conditions["chat_template"] is expected
+
+
+def grouped(folder: Path, leaf: float, text: str = "{{q}}", **changes: Any) -> dict[str, object]:
+    """Conditions of a group whose own version is always 2.0, as that of mmlu_pro is."""
+    folder.mkdir(exist_ok=True)
+    tree = {
+        "results": {"pro": {"acc,none": 0.5}, "pro_law": {"acc,none": 0.5}},
+        "group_subtasks": {"pro": ["pro_law"]},
+        "configs": {"pro_law": {"task": "pro_law", "doc_to_text": text}},
+        "versions": {"pro": 2.0, "pro_law": leaf},
+        "n-shot": {"pro_law": 5},
+    }
+    [found] = read(write_lm_eval(folder, samples=False, **{**tree, **changes}))
+    return dict(found.tasks["pro"].conditions)
+
+
+def test_a_group_is_set_apart_when_its_tasks_changed_though_its_own_version_did_not(tmp_path: Path) -> None:
+    # mmlu_pro is 2.0 in every lm-eval; its tasks are 2.1 in 0.4.9, 3.0 in 0.4.10 and 3.1 from 0.4.12 on.
+    old, new = grouped(tmp_path / "old", 3.0), grouped(tmp_path / "new", 3.1)
+    assert (old.pop("members"), new.pop("members")) == ("3.0", "3.1")
+    assert old == new
+    assert (old["version"], old["few_shot"]) == ("2.0", 5)
+    assert grouped(tmp_path / "asked", 3.1, "Q: {{q}}")["prompt"] != new["prompt"]
+
+
+@pytest.mark.parametrize("told", ["N/A", None, "Yaml"])
+def test_a_version_that_is_none_says_nothing(tmp_path: Path, told: str | None) -> None:
+    found = grouped(tmp_path, 1.0, versions={"pro": told, "pro_law": told})
+    assert not {"version", "members"} & set(found)
+
+
+def test_a_function_of_a_task_is_the_same_prompt_at_every_address(tmp_path: Path) -> None:
+    texts = [f"functools.partial(<function ask at {place}>, answer=False)" for place in ("0x7f01", "0x7f02")]
+    first, second = (grouped(tmp_path / text[-20:-16], 3.1, text)["prompt"] for text in texts)
+    assert first == second
+
+
+TEST_ONLY = {"test_split": "test"}
+FIRST = {**TEST_ONLY, "fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}}
+
+
+@pytest.mark.parametrize(
+    ("splits", "release", "shots", "is_apart"),
+    [
+        (TEST_ONLY, "0.4.13", 5, True),
+        (TEST_ONLY, "0.4.13", 0, False),
+        ({**TEST_ONLY, "training_split": "train"}, "0.4.13", 5, False),
+        ({**TEST_ONLY, "fewshot_split": "test"}, "0.4.11", 5, False),
+        ({**TEST_ONLY, "fewshot_config": {"samples": [{}]}}, "0.4.13", 5, False),
+        ({"validation_split": "validation"}, "0.4.13", 5, False),
+        ({"validation_split": "validation", "fewshot_split": "validation"}, "0.4.13", 5, True),
+        (FIRST, "0.4.9.2", 5, False),
+        (FIRST, "0.4.10", 5, True),
+        (FIRST, "0.4.12", 5, True),
+        (FIRST, "0.4.13", 5, False),
+    ],
+)
+def test_scores_with_items_in_their_own_prompts_are_set_apart(
+    tmp_path: Path, splits: dict[str, Any], release: str, shots: int, is_apart: bool
+) -> None:
+    config = {"task": "quiz", "doc_to_text": "{{q}}", **splits}
+    changes = {"configs": {"quiz": config}, "versions": {"quiz": 1.0}, "n-shot": {"quiz": shots}}
+    results = {"quiz": {"acc,none": 0.5}}
+    [found] = read(write_lm_eval(tmp_path, samples=False, results=results, lm_eval_version=release, **changes))
+    apart = "1.0 where an item may stand in its own prompt"
+    assert found.tasks["quiz"].conditions["version"] == (apart if is_apart else "1.0")
 
 
 def test_several_filters_have_a_metric_each_as_in_our_own_runs(tmp_path: Path) -> None:
@@ -646,12 +886,17 @@ def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatc
         known[imported.digest] = (imported.name, project)
         return imported.name
 
-    monkeypatch.setattr(importer, "connect", lambda *_: None)
+    monkeypatch.setattr(importer, "connect", lambda *_: SimpleNamespace(experiment_id=lambda: "1"))
+    monkeypatch.setattr(importer, "where_kept", lambda *_: "kept")
     monkeypatch.setattr(importer, "known_imports", lambda _: dict(known))
     monkeypatch.setattr(importer, "keep_import", keep)
     file, observer = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
     assert import_results([file], ImportOptions(), observer, project="first") == ["A", "B"]
-    assert observer.lines[-1] == "2 imported into 'first', 0 were there"
+    assert observer.lines[-3:] == [
+        "2 imported into 'first', 0 were there",
+        "kept",
+        "next: tunery compare --project first",
+    ]
     assert import_results([file], ImportOptions(), observer, project="second") == []
     assert observer.lines[-2:] == [
         "t.csv:3: B is here already, as run B in 'first'",

@@ -1,4 +1,4 @@
-"""The user who decided, on machines that know their name and on those that do not."""
+"""The user who decided, and earlier promotions that were killed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import getpass
 import os
 
 import pytest
+from tests.unit.tracking.test_abandoned import ended_process, left_running
 
-from tunery.promotion.record import user_name
+from tunery.promotion.record import end_killed, user_name
+from tunery.runs.observer import Observer
+from tunery.tracking.process import this_process
+from tunery.tracking.store import Store
 
 
 def test_who_decided_is_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +26,11 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch, erro
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     assert user_name() == f"uid {os.getuid()}"
+
+
+def test_a_promotion_ends_what_a_killed_one_left_running_and_leaves_a_living_one(store: Store) -> None:
+    killed = left_running(store, ended_process(), kind="promotion")
+    living = left_running(store, this_process(), kind="promotion")
+    end_killed("quickstart", store, Observer())
+    status = {run_id: store.client.get_run(run_id).info.status for run_id in (killed, living)}
+    assert status == {killed: "KILLED", living: "RUNNING"}

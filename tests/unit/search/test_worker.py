@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
-from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, TrackingError
+from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, StoreAway, TrackingError
 from tunery.records import StepMetrics
 from tunery.search import worker
 from tunery.search.space.space import QUEUE_KEY
@@ -94,6 +94,22 @@ def test_a_run_that_its_old_worker_still_holds_is_waited_for(study: optuna.Study
     work(study, failing(1, RunHeld("run x", "held"), once=True))
     assert {trial.state for trial in queue.current_trials(study).values()} == {TrialState.COMPLETE}
     assert queue.retries(queue.current_trials(study)[1]) == 0
+
+
+def test_a_trial_goes_on_when_mlflow_is_back(study: optuna.Study, work: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+    monkeypatch.setattr("tunery.search.worker.wait_until_back", waited.append)
+    work(study, failing(1, StoreAway("postgresql://db", "MLflow: connection refused"), once=True))
+    assert {trial.state for trial in queue.current_trials(study).values()} == {TrialState.COMPLETE}
+    assert (len(waited), queue.retries(queue.current_trials(study)[1])) == (1, 1)
+
+
+def test_a_store_that_never_answers_one_request_does_not_keep_a_study_for_ever(
+    study: optuna.Study, work: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunery.search.worker.wait_until_back", lambda store: None)
+    work(study, failing(1, StoreAway("http://server", "MLflow: 500")))
+    assert queue.current_trials(study)[1].state == TrialState.FAIL
 
 
 def test_a_trial_says_that_it_is_trained(study: optuna.Study, make: MakeProject) -> None:

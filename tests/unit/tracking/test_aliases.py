@@ -113,6 +113,14 @@ def test_the_evidence_of_an_earlier_promotion_is_replaced_not_mixed(model: Store
     assert tags == {"tunery.promotion": "accepted", "tunery.project": "old"}
 
 
+def test_an_alias_that_a_move_leaves_to_nobody_is_taken_away(model: Store) -> None:
+    model.client.delete_registered_model_alias(NAME, "champion")  # by hand, in MLflow's pages
+    before = current_aliases(model, NAME)
+    move_aliases(model, NAME, replace(wanted(model), before=before, after=Aliases(1, before.champion), tags={}))
+    assert aliases_of(model) == {"champion": 1}
+    assert current_aliases(model, NAME) == Aliases(1, None)
+
+
 def test_the_first_champion_has_none_before_it(store: Store) -> None:
     store.client.create_registered_model(NAME)
     store.client.create_model_version(NAME, "s3://nowhere")

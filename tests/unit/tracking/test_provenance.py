@@ -40,6 +40,16 @@ def test_a_changed_tree_keeps_its_diff_and_names_untracked_files(repository: Pat
     assert collect(repository).tags["tunery.git_dirty"] == "true"
 
 
+def test_a_project_may_keep_the_names_of_changed_files_alone_or_nothing(repository: Path) -> None:
+    (repository / "a.txt").write_text("two\n")
+    (repository / "new.txt").write_text("three\n")
+    names = collect(repository, "names")
+    assert names.artifacts()["provenance/dirty.diff"] == "M\ta.txt\n# untracked: new.txt\n"
+    nothing = collect(repository, "off")
+    assert "provenance/dirty.diff" not in nothing.artifacts()
+    assert nothing.tags["tunery.git_dirty"] == "true"
+
+
 def test_outside_a_repository_nothing_is_claimed(tmp_path: Path) -> None:
     found = collect(tmp_path)
     assert (found.commit, found.dirty, found.tags) == (None, None, {})

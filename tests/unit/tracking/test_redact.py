@@ -3,10 +3,12 @@ from __future__ import annotations
 import io
 import logging
 import string
+import time
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.unit.tracking.planted import ORDINARY, PLANTED, SHAPES
 
 from tunery.tracking.redact import MASK, RedactingFilter, redact
 
@@ -16,6 +18,12 @@ words = st.text(string.ascii_lowercase + " .,\n", max_size=20)
 passwords = st.text(LETTERS + "!$&*+,;=._~-/@:", min_size=6, max_size=30).filter(
     lambda text: any(c.isalpha() for c in text[:3])
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _detectors_loaded() -> None:
+    """The first text loads detect-secrets: a second, which hypothesis would take for a slow example."""
+    redact("any text at all")
 
 
 @given(before=words, token=st.text(LETTERS, min_size=20, max_size=40), after=words)
@@ -64,6 +72,7 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
         "write to someone@example.com",
         "the secret of good bread is time",
         "{'eos_token': '<|im_end|>'}",
+        'prompt_template: "Secret: {secret}\\nAnswer: {answer}"',
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
@@ -90,6 +99,63 @@ def test_known_shapes_of_secrets_are_taken_out(text: str, secret: str) -> None:
 def test_values_under_keys_that_name_a_secret_are_taken_out_and_numbers_stay() -> None:
     tree = {"hf_token": "abc", "password": "x", "eos_token": "<|im_end|>", "rank": 16, "rate": 0.5, "none": None}
     assert redact(tree) == {**tree, "hf_token": MASK, "password": MASK}
+
+
+SECRET = "Zq7xhunter2"
+FORMS = [(file, line.replace("@@", SECRET)) for file, lines in PLANTED.items() for line in lines]
+
+
+def test_at_least_sixty_forms_are_planted() -> None:
+    assert len(FORMS) + len(SHAPES) >= 60
+
+
+@pytest.mark.parametrize(("file", "line"), FORMS)
+def test_no_planted_secret_is_left_in_a_diff_or_in_a_text(file: str, line: str) -> None:
+    added = "\n".join(f"+{part}" for part in line.split("\n"))
+    diff = redact(f"diff --git a/{file} b/{file}\n--- a/{file}\n+++ b/{file}\n@@ -0,0 +1 @@\n{added}\n")
+    for clean in (diff, redact(line)):
+        assert SECRET not in clean
+        assert "hunter2" not in clean
+        assert "73910284" not in clean
+        assert MASK in clean
+        assert redact(clean) == clean
+
+
+@pytest.mark.parametrize("token", SHAPES)
+def test_a_token_that_is_known_by_its_shape_is_taken_out_of_a_sentence(token: str) -> None:
+    assert redact(f"see {token} now") == f"see {MASK} now"
+
+
+def test_a_diff_of_ordinary_training_code_stays_as_it_is() -> None:
+    assert redact(ORDINARY) == ORDINARY
+
+
+def test_only_the_secret_of_a_line_is_taken_out() -> None:
+    line = 'login(token="abc123", name="model")  # of the hub'
+    assert redact(line) == f'login(token="{MASK}", name="model")  # of the hub'
+    assert redact(f"storage: postgresql://me:{SECRET}@db:5432/x") == f"storage: postgresql://{MASK}@db:5432/x"
+
+
+def test_the_library_of_a_page_stays_and_its_text_does_not() -> None:
+    script = '<script>a={accesstoken:{valType:"string",dflt:"none"},password:"text"}</script>'
+    assert redact(f"{script}<p>password=hunter22</p>") == f"{script}<p>password={MASK}</p>"
+
+
+def test_an_address_whose_slash_a_path_swallowed_loses_its_password() -> None:
+    assert redact("looked in /home/me/https:/me:hunter22@host/rows") == f"looked in /home/me/https:/{MASK}@host/rows"
+
+
+@pytest.mark.parametrize("name", ["PGPASSWORD", "DB_PASS", "GITLAB_TOKEN", "SMTP_PASSWD", "AZURE_STORAGE_KEY"])
+def test_more_names_of_variables_are_those_of_secrets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "swordfish-9")
+    assert redact("it is swordfish-9") == f"it is {MASK}"
+
+
+def test_a_text_of_megabytes_takes_seconds() -> None:
+    began = time.process_time()
+    redact(ORDINARY * 200)
+    redact("aB3/" * 250_000)
+    assert time.process_time() - began < 20
 
 
 def test_a_log_line_and_its_traceback_lose_their_secrets() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tunery.errors import TrackingError
-from tunery.tracking.store import Store, connect
+from tunery.errors import StoreAway, TrackingError
+from tunery.tracking.store import Store, connect, wait_until_back
 
 
 def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
@@ -123,6 +123,34 @@ def _assert_told_soon(uri: str) -> TrackingError:
 
 def _bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
+def test_work_that_nobody_watches_waits_until_the_store_is_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    answers: list[MlflowException | None] = [MlflowException("refused", "TEMPORARILY_UNAVAILABLE"), None]
+
+    def ask(**_: object) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(store.client, "search_experiments", ask)
+    wait_until_back(store)
+    assert answers == []
+
+
+def test_a_store_that_stays_away_ends_the_waiting_with_its_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def refuse(**_: object) -> None:
+        raise MlflowException("connection refused", "TEMPORARILY_UNAVAILABLE")
+
+    monkeypatch.setattr(store.client, "search_experiments", refuse)
+    monkeypatch.setattr("tunery.tracking.store.UNATTENDED_SECONDS", -1.0)
+    with pytest.raises(StoreAway, match="connection refused"):
+        wait_until_back(store)
 
 
 def test_an_experiment_shows_the_views_for_training_whoever_made_it(store: Store) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +60,19 @@ def test_votes_at_the_same_time_are_all_kept(store: Store) -> None:
     assert len(store.client.search_runs([run.info.experiment_id])) == 1
 
 
+def test_answers_stay_as_they_were_cast_whatever_is_cast_later(store: Store, tmp_path: Path) -> None:
+    votes = VoteLog(store, REF, "quickstart")
+    cast = [("007", "008"), ("3.1", "3.10"), ("3", "3.00"), ("2020-01-01", "NaN"), ("", "true")]
+    for base, tuned in cast:
+        votes.add(replace(vote("tie"), base=base, tuned=tuned))
+        assert votes.run_id is not None
+        kept = json.loads(Path(store.client.download_artifacts(votes.run_id, TABLE, str(tmp_path))).read_text("utf-8"))
+        columns = [kept["columns"].index(side) for side in ("base", "tuned")]
+        seen = [tuple(row[column] for column in columns) for row in kept["data"]]
+        assert seen == cast[: len(seen)]
+    assert len(seen) == len(cast)
+
+
 def test_secrets_in_a_question_are_not_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijklmnopqrst")
     votes = VoteLog(store, REF, "quickstart")
@@ -74,7 +90,7 @@ def test_a_store_that_refuses_is_told_and_the_vote_not_counted(store: Store, mon
         raise MlflowException("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.client, "log_table", refuse)
+        patch.setattr(store.client, "log_dict", refuse)
         with pytest.raises(TrackingError, match="away"):
             votes.add(vote("tuned"))
     assert votes.add(vote("tie")) == {"votes/wins": 0, "votes/ties": 1, "votes/losses": 0}
@@ -89,7 +105,7 @@ def test_an_artifact_store_that_cannot_be_written_is_told_and_leaves_no_run(
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.client, "log_table", refuse)
+        patch.setattr(store.client, "log_dict", refuse)
         with pytest.raises(TrackingError, match=r"Permission denied.*Check that it can be written"):
             votes.add(vote("tuned"))
     assert votes.run_id is None

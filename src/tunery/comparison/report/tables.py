@@ -19,7 +19,7 @@ from rich.text import Text
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import TableSection, parts
 from tunery.comparison.report.conclusions import conclusions
-from tunery.reporting.text import cell, counted
+from tunery.reporting.text import cell, counted, csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,7 +114,7 @@ def pairs_frame(comparison: Comparison) -> pd.DataFrame:
 
 def csv(table: pd.DataFrame) -> str:
     """A frame as CSV."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return csv_text(table, float_format="%.6g")
 
 
 # ---- terminal

@@ -24,6 +24,7 @@ _NOT_SEARCHED: Mapping[str, str] = {
     "name": "it names the experiment",
     "search": "it is how trials are chosen and judged",
     "promotion": "it is how a champion is chosen",
+    "tracking": "it decides what is kept of the code, not what is learned",
     "evaluation": "every trial is asked the same questions in the same way",
     "data.validation": "validation loss would not be comparable between trials",
     "training.seed": "trials differ by their settings, not by a hidden seed; search.seeds trains finalists with others",

@@ -43,7 +43,8 @@ def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]]
         that trials read.
     """
     search = resolved(project)["search"]
-    settings = {key: value for key, value in resolved(project).items() if key not in ("name", "search", "promotion")}
+    apart = ("name", "search", "promotion", "tracking")
+    settings = {key: value for key, value in resolved(project).items() if key not in apart}
     described = {
         "space": search["space"],
         "objectives": [[metric, direction] for metric, direction in search["objectives"].items()],

@@ -43,7 +43,7 @@ def study_run(study: optuna.Study, store: Store, project: Project, name: str, *,
         if not described:
             tracker.log_config(resolved(project), fingerprint(project), first=True)
             tracker.tag(**{"tunery.project_folder": str(project.folder.absolute())})
-            tracker.log_provenance(collect(project.folder))
+            tracker.log_provenance(collect(project.folder, project.tracking.diff))
             study.set_user_attr(STUDY_RUN, tracker.run_id)  # last: after a kill all of it is done again
         tracker.accept_resume()
         try:

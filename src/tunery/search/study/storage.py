@@ -17,6 +17,7 @@ import optuna
 from tunery.config.fingerprint import json_digest
 from tunery.errors import Fault, RefError, StorageError
 from tunery.runs.workdir import exclusive
+from tunery.search.study.patient import PatientStorage, database_reason
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def open_storage(url: str) -> BaseStorage:
     engine = {"connect_args": {"timeout": 60}} if is_one_host(url) else {"pool_pre_ping": True}
     for left in reversed(range(5)):
         try:
-            return optuna.storages.RDBStorage(
+            return PatientStorage(
                 url, engine_kwargs=engine, heartbeat_interval=beat, grace_period=None if beat is None else 2 * beat
             )
         except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
@@ -130,6 +131,8 @@ def storage_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except StorageError:
+        raise  # says itself which storage, and why
     except unreachable_errors() as error:
         raise StorageError(redact(url), f"{_why(error, url)} Run the same command to resume the study.") from error
 
@@ -139,7 +142,7 @@ def unreachable_errors() -> tuple[type[Exception], ...]:
     import grpc
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (SQLAlchemyError, optuna.exceptions.StorageInternalError, grpc.RpcError)
+    return (SQLAlchemyError, optuna.exceptions.StorageInternalError, StorageError, grpc.RpcError)
 
 
 def _with_driver(url: str) -> str:
@@ -158,7 +161,7 @@ def _with_driver(url: str) -> str:
 
 
 def _why(error: Exception, url: str) -> str:
-    reason = " ".join(redact(str(getattr(error, "orig", None) or error)).split())[:300]
+    reason = database_reason(error)
     check = "path, and that its folder can be written" if is_one_host(url) else "address, and that the server runs"
     return f"the study's storage cannot be used ({reason}). Check the {check}."
 

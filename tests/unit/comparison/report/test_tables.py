@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+from csv import reader as csv_reader
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,19 @@ def test_latex_is_the_golden_one(comparison: Comparison) -> None:
 
 def test_csv_is_the_golden_one(comparison: Comparison) -> None:
     assert csv(frame(comparison)) == (GOLDEN / "comparison.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_other_peoples_names_are_no_formulas_in_csv(name: str) -> None:
+    found = rank([run(name, {name: 0.2}, data=name), run("x", {name: 0.3})])
+    cells = [cell for table in (frame(found), pairs_frame(found)) for row in csv_rows(csv(table)) for cell in row]
+    number = re.compile(r"[-+]?[\d.]+(e-?\d+)?")
+    assert [cell for cell in cells if cell.startswith(tuple("=+-@\t\r")) and not number.fullmatch(cell)] == []
+    assert "'" + name.replace("\r", "\n") in cells
+
+
+def csv_rows(text: str) -> list[list[str]]:
+    return list(csv_reader(io.StringIO(text, newline="")))
 
 
 def test_the_terminal_shows_the_golden_tables(comparison: Comparison) -> None:
