@@ -117,11 +117,13 @@ def test_every_choice_may_be_written_without_quotes(write: Write) -> None:
     keys = {key: field_at(Project, key) for key in dotted_keys(Project)}
     choices = [(key, choice) for key, field in keys.items() if field for choice in get_args(field.annotation)]
     unlike = [(key, choice) for key, choice in choices if isinstance(choice, str) and yaml.safe_load(choice) != choice]
-    assert unlike == [("data.decontaminate.action", "off")]
-    project = load_project(write(MINIMAL.replace("data: {", "data: {decontaminate: {action: off}, ")))
-    assert project.data.decontaminate.action == "off"
-    overridden = load_project(write(MINIMAL), [("data.decontaminate.action", "off")])
-    assert overridden.data.decontaminate.action == "off"
+    assert sorted(unlike) == [("data.decontaminate.action", "off"), ("tracking.diff", "off")]
+    project = load_project(
+        write(MINIMAL.replace("data: {", "data: {decontaminate: {action: off}, ") + "tracking: {diff: off}\n")
+    )
+    assert (project.data.decontaminate.action, project.tracking.diff) == ("off", "off")
+    overridden = load_project(write(MINIMAL), [("data.decontaminate.action", "off"), ("tracking.diff", "off")])
+    assert (overridden.data.decontaminate.action, overridden.tracking.diff) == ("off", "off")
 
 
 # ---- overrides

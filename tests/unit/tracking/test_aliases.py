@@ -29,6 +29,7 @@ from tunery.tracking.aliases import (
     move_aliases,
     shortened,
 )
+from tunery.tracking.process import host
 from tunery.tracking.store import _PATIENCE, Store, connect
 
 NAME = "small"
@@ -306,7 +307,7 @@ def test_nobody_stands_anywhere_in_a_model_that_is_not_there(store: Store) -> No
 
 def test_the_flag_of_a_process_that_is_dead_does_not_hold_others_up(model: Store, monkeypatch: Any) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 3600.0)
-    gone = json.dumps({"host": lock._host(), "pid": 2**22 + 1})
+    gone = json.dumps({"host": host(), "pid": 2**22 + 1})
     model.client.set_registered_model_tag(NAME, f"{lock.LOCK_TAG}gone", gone)
     with lock.model_lock(model, NAME):
         assert len(tags_of(model)) == 1
@@ -370,5 +371,5 @@ def test_what_a_killed_process_left_is_finished_at_once(model: Store, monkeypatc
 
 
 def test_the_place_of_the_flags_is_this_host_and_its_space_of_processes() -> None:
-    assert lock._host() == lock._host()
-    assert not Path("/proc/self/ns/pid").exists() or "pid:[" in lock._host()
+    assert host() == host()
+    assert not Path("/proc/self/ns/pid").exists() or "pid:[" in host()
