@@ -62,7 +62,7 @@ def test_overrides_change_the_estimate(bare_place: Place) -> None:
     [
         (["--memory", "lots"], "--memory is 'lots', but must be an amount of memory"),
         (["--memory"], "--memory"),
-        (["--base", "./nowhere"], "a folder that holds a model, a hub id (owner/name), or builtin:tiny"),
+        (["--base", "./nowhere"], "a folder that holds a model, a .gguf file, a hub id (owner/name), or builtin:tiny"),
         (["--base", "someone/not-cached"], "in the local cache when the Hugging Face Hub cannot be reached"),
         (["--base", "builtin:tinny"], "Did you mean 'builtin:tiny'?"),
         (["--project", "nowhere"], "no such project"),

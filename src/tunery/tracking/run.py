@@ -148,7 +148,8 @@ class Tracker(RunLog):
 
     def _resume(self, run_id: str, adopted: str | None) -> Run:
         run, client = check_resume(self.store, run_id, self.kind, self.project), self.store.client
-        why = {key: value for key, value in run.data.tags.items() if key in (FAILURE, ERROR)}
+        # A resume that is refused leaves them as they were.
+        why = {key: value for key, value in run.data.tags.items() if key in (FAILURE, ERROR, PROCESS)}
         self._former = RunEnd(run.info.status, why, run.info.end_time)
         forget_failure(self.store, run)
         client.update_run(run_id, status="RUNNING")

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tunery.config.tracking import TrackingConfig
 from tunery.records import BaseIdentity, RunRecord, Score, TaskResult, TaskSettings
 from tunery.runs import publish
 
@@ -30,7 +31,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def published(said: list[str] | None = None) -> RunRecord:
     nothing: Any = lambda *_args: None  # noqa: E731
-    project: Any = SimpleNamespace(name="small", folder=Path())
+    project: Any = SimpleNamespace(name="small", folder=Path(), tracking=TrackingConfig())
     logged: Any = SimpleNamespace(model_id="m-1")
     tracker: Any = SimpleNamespace(
         log_provenance=nothing,
