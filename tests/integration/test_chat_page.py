@@ -17,6 +17,7 @@ from tests.integration.test_chat import chromium_page
 from tunery.errors import DataError, TrackingError
 
 pytestmark = pytest.mark.slow
+EXAMPLE = "Which tower is the tallest?"
 
 
 @dataclass
@@ -82,7 +83,8 @@ def served() -> Iterator[tuple[str, Words, Words, Votes]]:
 
     base, tuned, votes = Words("b"), Words("t"), Votes()
     identity = SimpleNamespace(model="acme/base")
-    pair: Any = SimpleNamespace(name="small/1", base=base, tuned=tuned, identity=identity, max_tokens=64)
+    settings: Any = {"name": "small/1", "identity": identity, "max_tokens": 64, "examples": (EXAMPLE,)}
+    pair: Any = SimpleNamespace(base=base, tuned=tuned, **settings)
     with _served(Page(pair, votes), Address(port=free_port())) as address:  # type: ignore[arg-type]
         yield address, base, tuned, votes
 
@@ -167,3 +169,11 @@ def test_two_visitors_have_conversations_of_their_own(shown: Shown, served: tupl
     other.goto(served[0])
     other.wait_for_selector("#question textarea")
     assert "Mine?" not in other.inner_text("#left")
+
+
+def test_an_example_is_put_into_the_question(shown: Shown) -> None:
+    shown.page.get_by_text(EXAMPLE).first.click()
+    shown.page.wait_for_function(
+        "text => document.querySelector('#question textarea').value === text",
+        arg=EXAMPLE,
+    )
