@@ -8,7 +8,7 @@ from contextlib import contextmanager
 _PATIENCE_SECONDS = 10.0
 
 
-def unreachable() -> str | None:
+def unreachable(patience_seconds: float = _PATIENCE_SECONDS) -> str | None:
     """Why the Hub cannot be reached, None if it answers, whatever it says."""
     import httpx2
     from huggingface_hub import constants, get_session
@@ -16,7 +16,7 @@ def unreachable() -> str | None:
     if constants.is_offline_mode():
         return "HF_HUB_OFFLINE is set"
     try:
-        get_session().head(constants.ENDPOINT, timeout=_PATIENCE_SECONDS)
+        get_session().head(constants.ENDPOINT, timeout=patience_seconds)
     except httpx2.TransportError as error:
         return f"{constants.ENDPOINT}: {type(error).__name__}"
     return None

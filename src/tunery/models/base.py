@@ -12,7 +12,7 @@ from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault, OutOfMemory, TuneryError, first_line
 from tunery.models.chat_template import settle_template, settle_tokenizer, template_hash
 from tunery.models.device import resolve_device, resolve_dtype
-from tunery.models.files import positions, read_config
+from tunery.models.files import first_few, positions, read_config
 from tunery.models.libraries import import_bitsandbytes, quiet_libraries
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.source import BaseFiles, find_base, tokenizer_folder
@@ -20,8 +20,6 @@ from tunery.records import BaseIdentity
 
 if TYPE_CHECKING:
     import torch
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,9 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     tokenizer = _load_tokenizer(base, files.folder)
     weights_folder = files.folder if files.gguf is None else files.gguf.weights(dtype)
     model = _load_weights(base, weights_folder, dtype=dtype, device_map={"": device}, quantization_config=quantization)
-    notes = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base))
+    notes = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base, device, compute_dtype))
     template = settle_template(model, tokenizer, base, folder, chat)
     model.requires_grad_(False).eval()
-    weights = _settle_weights(model, base, device, compute_dtype)
     # The name that adapters record: the project's, not the place in a cache.
     model.config._name_or_path = model.name_or_path = base.model
     identity = BaseIdentity(
@@ -80,7 +77,6 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
             "parameters": int(model.num_parameters()),
             "double_quantization": base.double_quantization and base.quantization == "nf4",
             "template_sha256": template_hash(tokenizer),
-            "weights": weights,
             **({} if files.gguf is None else {"dequantised_from": files.gguf.stored_as}),
         },
     )
@@ -153,11 +149,10 @@ def _check_complete(name: str, model: Any, report: Mapping[str, Any]) -> None:
         ],
     }
     faults = []
-    for rule, unsorted in found.items():
-        if keys := sorted(unsorted):
-            more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    for rule, keys in found.items():
+        if keys:
             advice = "Copy config.json and the weights anew, from the same model."
-            faults.append(Fault("base.model", rule.format(", ".join(keys[:_SHOWN]) + more), name, advice))
+            faults.append(Fault("base.model", rule.format(first_few(keys)), name, advice))
     if faults:
         raise BaseModelError(name, faults)
 
@@ -175,22 +170,17 @@ def _dequantised(base: BaseConfig, files: BaseFiles, dtype: torch.dtype) -> tupl
     )
 
 
-def _mend_quantisation(model: Any, base: BaseConfig) -> tuple[str, ...]:
+def _mend_quantisation(model: Any, base: BaseConfig, device: str, dtype: torch.dtype) -> tuple[str, ...]:
     if base.quantization == "int8" and fused_experts(model):
         return ("fused experts stay unquantised under int8; nf4 quantises them",)
     if base.quantization != "nf4":
         return ()
-    keep_cpu_layout(model)
-    experts = quantize_experts(model, base.double_quantization)
-    return (f"{experts} fused expert parameters quantised to nf4",) if experts else ()
-
-
-def _settle_weights(model: Any, base: BaseConfig, device: str, dtype: torch.dtype) -> str:
-    if base.quantization != "nf4":
-        return "as they are"
     from tunery.models.expanded import settle_weights
 
-    return settle_weights(model, base.weights, device, dtype)
+    keep_cpu_layout(model)
+    experts = quantize_experts(model, base.double_quantization)
+    told = (f"{experts} fused expert parameters quantised to nf4",) if experts else ()
+    return (*told, *settle_weights(model, base.weights, device, dtype))
 
 
 def _first_line(error: BaseException) -> str:

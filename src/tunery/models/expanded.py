@@ -13,6 +13,7 @@ from bitsandbytes.nn import Linear4bit
 from bitsandbytes.nn.modules import fix_4bit_weight_quant_state_from_module
 from torch.nn import functional
 
+from tunery.config.units import format_bytes
 from tunery.models.device import available_bytes
 
 # Room for activations, optimizer and whatever else the machine does: `auto` takes no more of the free memory.
@@ -45,19 +46,25 @@ class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has 
 
 def settle_weights(
     model: Any, wanted: Literal["auto", "packed", "expanded"], device: str, dtype: torch.dtype
-) -> Literal["packed", "expanded"]:
+) -> tuple[str, ...]:
     """Have the 4-bit layers of a model keep their weights expanded, if that is wanted and there is memory for it.
 
     Args:
         wanted: base.weights. `expanded` takes all that is free; `auto` takes half, and on a CPU alone: on a card memory
             is what people choose 4 bits for.
         device, dtype: Where the weights lie, and the type they are computed in.
+
+    Returns:
+        Sentences for a person: that there is no room for what was asked for.
     """
     layers = [module for module in model.modules() if type(module) is Linear4bit]
     part = {"auto": _LARGEST_PART if device == "cpu" else 0.0, "packed": 0.0, "expanded": 1.0}[wanted]
     needed = sum(layer.in_features * layer.out_features for layer in layers) * dtype.itemsize
-    if not layers or not part or needed > part * available_bytes(device):
-        return "packed"
-    for layer in layers:
-        layer.__class__ = ExpandedLinear4bit
-    return "expanded"
+    free = available_bytes(device)
+    if part and needed <= part * free:
+        for layer in layers:
+            layer.__class__ = ExpandedLinear4bit
+    elif wanted == "expanded":
+        sizes = f"{format_bytes(needed)}, and {format_bytes(free)} are free"
+        return (f"base.weights: expanded needs {sizes}: they stay packed, which is slower and computes the same",)
+    return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +142,9 @@ def _is_pickle(path: Path) -> bool:
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") + 8 <= path.stat().st_size:
         return False
     return len(start) > 2 and start[0] == 0x80 and start[1] in range(2, 6)  # PROTO, and a protocol's number
+
+
+def first_few(names: Iterable[str], shown: int = 3) -> str:
+    """Names for a message, in order of the alphabet: "a, b, c and 7 more"."""
+    known = sorted(names)
+    return ", ".join(known[:shown]) + (f" and {len(known) - shown} more" if len(known) > shown else "")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tunery.errors import BaseModelError, Fault
+from tunery.models.files import first_few
 
 # Divisors of the rotary frequencies: how llama.cpp writes the long-context scaling of Llama 3.1 and later.
 _ROPE_DIVISORS = "rope_freqs.weight"
 _FOLDER = "Name a folder or a hub id with the model's safetensors instead."
-_SHOWN = 3
 _CONTROL = 3  # a token's type: matched whole, never cut into pieces
 
 # Their text is split as GPT-2's, which is what transformers does with a name that it does not know.
@@ -103,7 +103,7 @@ def check_weights(model: str, path: Path, loaded: Any, report: Mapping[str, Any]
         "a file whose weights transformers reads: {} have no place": unread,
     }
     faults = [
-        Fault("base.model", rule.format(_listed(names)), model, _FOLDER) for rule, names in found.items() if names
+        Fault("base.model", rule.format(first_few(names)), model, _FOLDER) for rule, names in found.items() if names
     ]
     if faults:
         raise BaseModelError(model, faults)
@@ -219,11 +219,6 @@ def _whole_tokens(own: Mapping[str, Any], special: Mapping[str, Any]) -> Iterabl
     for place, (token, kind) in enumerate(zip(own["tokens"], kinds, strict=False)):
         if token in named or (kind == _CONTROL and len(token) > 1 and token in template):
             yield token, place
-
-
-def _listed(names: Iterable[str]) -> str:
-    known = sorted(names)
-    return ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
 
 
 # Settings that transformers leaves to its defaults: what they must be for the model to be the file's.

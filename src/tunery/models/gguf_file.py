@@ -179,9 +179,7 @@ class GgufFile:
             yield
         except (TuneryError, OSError):
             raise
-        except (
-            Exception
-        ) as error:  # files of others: ValueError, KeyError, NotImplementedError and struct.error were seen
+        except Exception as error:  # files of others: KeyError, NotImplementedError and struct.error were seen
             reason = first_line(error).rstrip(".")[:200]
             rule = f"a GGUF file that transformers can read ({reason})"
             raise BaseModelError(self.model, Fault("base.model", rule, self.model, _ADVICE)) from error

@@ -113,16 +113,10 @@ def _installation() -> Iterator[tuple[str, str]]:
 
 
 def _network() -> str:
-    import requests
+    from tunery.data.hub import unreachable
 
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return "not asked: HF_HUB_OFFLINE is set, so hub models and datasets come from the cache alone"
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    try:
-        requests.head(address, timeout=_NETWORK_SECONDS)
-    except requests.RequestException as error:
-        return f"{redact(address)} does not answer ({type(error).__name__}): hub models must be in the cache"
-    return f"{redact(address)} answers"
+    why = unreachable(_NETWORK_SECONDS)
+    return "the Hub answers" if why is None else f"no Hub ({redact(why)}): its models and datasets come from the cache"
 
 
 def _moment(milliseconds: int) -> str:

@@ -25,9 +25,9 @@ def version_link(version: str) -> str:
 def where_kept(store: Store, experiment_id: str, run_id: str) -> str:
     """One line that leads a person to a run: its page at a server, or the command that opens a database and the page.
 
-    >>> kept at http://host:5000/#/experiments/1/runs/ab?workflowType=machine_learning
-    >>> kept in sqlite:////home/me/mlflow.db: mlflow ui --backend-store-uri sqlite:////home/me/mlflow.db, then
-    ... http://127.0.0.1:5000/#/experiments/1/runs/ab?workflowType=machine_learning
+    its page: http://host:5000/#/experiments/1/runs/ab?workflowType=machine_learning
+    its page: mlflow ui --backend-store-uri sqlite:////home/me/mlflow.db, then
+        http://127.0.0.1:5000/#/experiments/1/runs/ab?workflowType=machine_learning
     """
     address, page = redact(store.uri), run_link(experiment_id, run_id)
     if address.startswith(("http://", "https://")):

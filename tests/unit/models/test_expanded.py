@@ -88,14 +88,18 @@ def test_memory_decides(llama: Path, monkeypatch: pytest.MonkeyPatch, weights: s
     monkeypatch.setattr(expanded, "available_bytes", lambda device: int(needed * free))
     loaded = base(llama, weights)
     assert set(layers(loaded.model)) == {kind}
-    assert loaded.identity.details["weights"] == ("expanded" if kind is ExpandedLinear4bit else "packed")
+    told = any("base.weights: expanded needs" in note for note in loaded.notes)
+    assert told == (weights == "expanded" and kind is Linear4bit)  # only who asked for it is told that it cannot be
 
 
-def test_on_a_card_only_who_asks_for_it_spends_memory(llama: Path) -> None:
+def test_on_a_card_only_who_asks_for_it_spends_memory(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = base(llama, "packed").model
-    assert expanded.settle_weights(model, "auto", "cuda", torch.bfloat16) == "packed"
+    monkeypatch.setattr(expanded, "available_bytes", lambda device: 2**40)
+    assert expanded.settle_weights(model, "auto", "cuda", torch.bfloat16) == ()
     assert set(layers(model)) == {Linear4bit}
 
 
 def test_unquantised_weights_are_as_they_are(llama: Path) -> None:
-    assert base(llama, "expanded", quantization="none").identity.details["weights"] == "as they are"
+    loaded = base(llama, "expanded", quantization="none")
+    assert layers(loaded.model) == []
+    assert not any("base.weights" in note for note in loaded.notes)

@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 
 import pytest
-import requests
 from rich.console import Console
 from tests.unit.tracking.test_abandoned import ELSEWHERE, ended_process, left_running
 
 from tunery.cli.terminal import Terminal
+from tunery.data import hub
 from tunery.errors import RunHeld, TrackingError
 from tunery.runs.doctor import doctor
 from tunery.runs.workdir import WorkFolder
@@ -19,11 +19,7 @@ from tunery.tracking.store import Store
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise requests.ConnectionError
-
-    monkeypatch.setattr(requests, "head", refuse)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "unreachable", lambda _seconds: "https://huggingface.co: ConnectError")
     monkeypatch.setenv("TUNERY_HOME", str(tmp_path / "home"))
 
 
@@ -35,7 +31,13 @@ def shown(uri: str, *, mend: bool = False) -> str:
 
 def test_the_table_says_device_versions_extras_store_and_network(store: Store) -> None:
     text = shown(store.uri)
-    for part in ("cpu, fp32", "mlflow 3", "extra chat", f"{store.uri} answers", "does not answer (ConnectionError)"):
+    for part in (
+        "cpu, fp32",
+        "mlflow 3",
+        "extra chat",
+        f"{store.uri} answers",
+        "no Hub (https://hugg",
+    ):
         assert part in text
     assert "no run stands RUNNING" in text
 
