@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from tunery.config.data import CleanConfig, DataConfig, SourceConfig
 from tunery.data.clean import clean, folded_text
 from tunery.data.contamination import MANY, find_overlap
-from tunery.data.encode import encode_all
-from tunery.data.formats import to_conversations
-from tunery.data.load import load_rows
+from tunery.data.layouts.convert import to_conversations
+from tunery.data.reading.load import load_rows
+from tunery.data.rendering.encode import encode_all
+from tunery.data.rendering.tokens import tokens_taken
+from tunery.data.rendering.told import notes_of
 from tunery.data.row_log import CUT_AWAY, RowLog, check_bad_rows
 from tunery.data.split import held_out, mix
-from tunery.data.tokens import tokens_taken
-from tunery.data.told import notes_of
 from tunery.errors import DataError, Fault
 from tunery.records import Conversation, Drop, Example, PreparedData, SourceReport
 

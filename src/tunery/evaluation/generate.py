@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any, Literal
 
 from tunery.config.data import DataConfig, SourceConfig
-from tunery.data.encode import encode_all
+from tunery.data.rendering.encode import encode_all
 from tunery.errors import DataError
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.records import Conversation, Drop, Example, Message

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
-from tunery.data.hub import asked_once
+from tunery.data.reading.hub import asked_once
 from tunery.errors import Fault, TaskError, TuneryError
 from tunery.evaluation.few_shot import FEW_SHOT_SEED
 from tunery.evaluation.items import Leaf

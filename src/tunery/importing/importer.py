@@ -10,7 +10,7 @@ from pathlib import Path
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
 from tunery.importing.csv_table import read_table
-from tunery.importing.lm_eval_results import is_lm_eval, read_lm_eval
+from tunery.importing.lm_eval.results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
 from tunery.importing.store import ImportedRun, NotAResultFile, digest_of, keep_import, known_imports, store_faults
 from tunery.runs.observer import Observer

@@ -11,7 +11,7 @@ from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
 from tunery.errors import BaseModelError, Fault
 from tunery.models.files import check_names, check_remote_code, check_stored_bits, content_hash, license_of, read_config
-from tunery.models.gguf_file import SUFFIX, GgufFile
+from tunery.models.gguf.file import SUFFIX, GgufFile
 
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).parent

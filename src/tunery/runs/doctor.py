@@ -113,7 +113,7 @@ def _installation() -> Iterator[tuple[str, str]]:
 
 
 def _network() -> str:
-    from tunery.data.hub import unreachable
+    from tunery.data.reading.hub import unreachable
 
     why = unreachable(_NETWORK_SECONDS)
     return "the Hub answers" if why is None else f"no Hub ({redact(why)}): its models and datasets come from the cache"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
-from tunery.data.written_out import written_out
+from tunery.data.rendering.written_out import written_out
 from tunery.records import Conversation, Example, Generation, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
 from tunery.runs.observer import Observer

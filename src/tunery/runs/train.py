@@ -143,7 +143,7 @@ def check_project(project: Project) -> None:
         InputError: If data is missing, the base cannot be loaded, a task is unknown, or the device cannot do what is
             asked of it.
     """
-    from tunery.data.load import check_sources
+    from tunery.data.reading.load import check_sources
     from tunery.evaluation.tasks import check_tasks
     from tunery.models.device import check_device
     from tunery.models.quantize import check_quantization

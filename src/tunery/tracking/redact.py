@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
-from tunery.tracking.secret_literals import MASK, Syntax, is_secret
-from tunery.tracking.secret_names import Speaks, speaks_of_secret
-from tunery.tracking.secret_shapes import mask_shapes
-from tunery.tracking.secret_values import mask_values, syntax_of
+from tunery.tracking.secrets.literals import MASK, Syntax, is_secret
+from tunery.tracking.secrets.names import Speaks, speaks_of_secret
+from tunery.tracking.secrets.shapes import mask_shapes
+from tunery.tracking.secrets.values import mask_values, syntax_of
 
 Tree = TypeVar("Tree")
 

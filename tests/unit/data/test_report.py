@@ -9,7 +9,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from tunery.config.data import DataConfig
-from tunery.data.encode import encode_all
+from tunery.data.rendering.encode import encode_all
 from tunery.data.report import preview, table
 from tunery.records import Conversation, DataReport, Drop, Example, Message, PreparedData, SourceReport
 

@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tunery.config.data import DataConfig, SourceConfig
-from tunery.data.encode import encode_all
-from tunery.data.formats import to_conversations
-from tunery.data.load import load_rows
+from tunery.data.layouts.convert import to_conversations
+from tunery.data.reading.load import load_rows
+from tunery.data.rendering.encode import encode_all
 from tunery.records import Example
 
 Row = Mapping[str, Any]

@@ -170,7 +170,7 @@ def test_imported_items_have_the_names_that_our_own_runs_give_them(tmp_path: Pat
     ],
 )
 def test_targets_get_the_type_that_lm_eval_gave_them(config: dict[str, Any], text: str, native: object) -> None:
-    from tunery.importing.lm_eval_samples import _target
+    from tunery.importing.lm_eval.samples import _target
 
     assert _target({"doc": {"golden": 1}, "target": text}, config) == native
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.unit.tracking.test_abandoned import ELSEWHERE, ended_process, left_running
 
 from tunery.cli.terminal import Terminal
-from tunery.data import hub
+from tunery.data.reading import hub
 from tunery.errors import RunHeld, TrackingError
 from tunery.runs.doctor import doctor
 from tunery.runs.workdir import WorkFolder

@@ -14,7 +14,7 @@ from tunery.config.data import SourceConfig
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.config.search import Dimension
-from tunery.data.load import all_sources, locate
+from tunery.data.reading.load import all_sources, locate
 from tunery.errors import ConfigError, DataError
 from tunery.evaluation.task_files import OWN_FOLDER, TaskYaml, own_tasks, task_folders
 from tunery.search.sampling.pruners import prune_metric, prunes

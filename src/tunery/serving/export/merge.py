@@ -161,7 +161,7 @@ def loglikelihoods(
 
 def _encoded(tokenizer: Any, answers: Sequence[Answer], template: Literal["chat", "plain"]) -> list[Example]:
     from tunery.config.data import DataConfig, SourceConfig
-    from tunery.data.encode import encode_all
+    from tunery.data.rendering.encode import encode_all
 
     asked = [
         Conversation((Message("user", question), Message("assistant", answer)), f"item {number}")

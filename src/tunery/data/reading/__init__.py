@@ -1,0 +1,1 @@
+"""Files, saved datasets and the Hub: rows as they are written."""

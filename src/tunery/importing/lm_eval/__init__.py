@@ -1,0 +1,1 @@
+"""lm-eval's result files, of every version and backend."""
