@@ -35,7 +35,8 @@ class Conversation:
     # spreadsheet program shows; otherwise the row counted from 1.
     origin: str
     source: int = 0  # index of the source in the project's list
-    tools: str = ""  # descriptions of the tools that can be called, as a JSON list
+    # The tools that can be called, as a JSON list of OpenAI's form: {"type": "function", "function": {...}}.
+    tools: str = ""
 
 
 @dataclass(frozen=True)

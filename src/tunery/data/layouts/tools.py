@@ -50,9 +50,9 @@ def tools_of(row: Fields) -> str:
 def _described(tool: object) -> Mapping[str, Any]:
     if isinstance(tool, str):
         (tool,) = _listed(tool, "a tool is not described in JSON") or [None]
-    if not isinstance(tool, Mapping):
+    if not isinstance(tool, Mapping) or not isinstance(tool.get("function", tool), Mapping):
         raise UnusableRow("a tool is not described by a JSON object")
-    return {"type": "function", "function": tool} if "name" in tool and "function" not in tool else tool
+    return tool if "function" in tool else {"type": "function", "function": tool}
 
 
 def _listed(value: Any, fault: str) -> Sequence[Any]:

@@ -66,19 +66,8 @@ def words_of_calls(message: Message) -> list[str]:
 
 
 def tool_list(tools: str) -> list[dict[str, Any]] | None:
-    """Tools as chat templates take them, {"type": "function", "function": {...}} each; None if they are none of that.
-
-    Args:
-        tools: A JSON list, each entry in that form or the inner one.
-    """
-    try:
-        listed = json.loads(tools) if tools else []
-    except ValueError:
-        return None
-    if not isinstance(listed, list) or not listed or not all(isinstance(tool, dict) for tool in listed):
-        return None
-    wrapped = [tool if "function" in tool else {"type": "function", "function": tool} for tool in listed]
-    return wrapped if all(isinstance(tool["function"], dict) for tool in wrapped) else None
+    """A conversation's tools as chat templates take them; None where there are none."""
+    return json.loads(tools) if tools else None
 
 
 def edited(conversation: Conversation, edit: Callable[[str], str]) -> Conversation:
