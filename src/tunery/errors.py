@@ -190,9 +190,8 @@ class Interrupted(RunStopped):
 
     def __init__(self, signal_name: str, step: int, resumable: bool) -> None:
         self.signal_name, self.step = signal_name, step
-        kept = "no checkpoint was written yet, so it cannot be resumed"
-        again = "the same command goes on from its checkpoint (`tunery train`: with --resume RUN_ID)"
-        kept = again if resumable else kept
+        # How to go on is the verb's to say: a run is resumed by its id, a study by the same command.
+        kept = "a checkpoint was written" if resumable else "no checkpoint was written yet, so it cannot be resumed"
         super().__init__(f"stopped by {signal_name} at optimizer step {step}: {kept}")
 
 

@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         assert code == -number
     else:
         assert code == 1
-        assert "--resume" in (place.folder / "err.log").read_text()
+        assert f"--resume {run.info.run_id}" in (place.folder / "err.log").read_text()
         assert (run.info.status, run.data.tags["tunery.failure"]) == ("KILLED", "killed")
     assert len(losses(place, run.info.run_id)) < STEPS
 

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(2)
     except TuneryError as error:
-        _end(str(error), error.exit_code)
+        # Notes: how a stopped run is resumed, and what could not be sent to a store that was away.
+        _end("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
 
 
 def _end(message: str, code: int) -> None:

@@ -77,9 +77,11 @@ def train(
             if resume and checkpoint is None:
                 observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
             return _train(project, resident, tracker, observer, work, checkpoint)
-        except (Interrupted, KeyboardInterrupt, StorageError) as stopped:
+        except (Interrupted, StorageError) as stopped:
+            stopped.add_note(f"To resume it: the same command with --resume {tracker.run_id}")
+            raise
+        except KeyboardInterrupt:  # outside of training, and click ends it in a word of its own
             with suppress(OSError):  # a closed terminal takes no more text, and the run must still end as KILLED
-                observer.step(f"run {tracker.run_id}: {str(stopped) or 'interrupted'}")
                 observer.step(f"to resume it: the same command with --resume {tracker.run_id}")
             raise
 
