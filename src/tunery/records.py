@@ -88,6 +88,8 @@ class DataReport:
     max_length: int = 0  # tokens at which rows were cut
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: Mapping[str, int] = field(default_factory=dict)
+    # Rows that the project does not ask for, by source and key (`where`, `sample`).
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,9 @@ def _training_faults(project: Project) -> Iterator[Fault]:
     if data.template == "plain" and training.loss_on == "assistant":
         rule = "completion or all when data.template is plain"
         yield Fault("training.loss_on", rule, "assistant", "A plain row has one answer.")
+    if data.separator is not None and data.template == "chat":
+        rule = "unset when data.template is chat: the template separates turns"
+        yield Fault("data.separator", rule, data.separator, "Or set data.template: plain.")
     if base.quantization == "int8" and training.device in ("cpu", "mps"):
         rule = "nf4 or none unless training.device is cuda or auto: LLM.int8() needs a CUDA GPU"
         yield Fault("base.quantization", rule, "int8", "Use nf4.")

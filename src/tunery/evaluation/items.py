@@ -64,6 +64,18 @@ class Leaf:
         """
         return draw(self.task, self.documents)
 
+    @cached_property
+    def join(self) -> str | None:
+        """White space between a prompt's last word and the first of an option that follows it; None if the task's
+        options do not follow its prompts."""
+        document = self.documents[0] if self.documents else None
+        choices = self.choices(document) if document is not None else []
+        text = self.task.doc_to_text(document) if choices else None
+        if not isinstance(text, str):
+            return None
+        option = f"{self.task.get_config('target_delimiter')}{choices[0]}"
+        return text[len(text.rstrip()) :] + option[: len(option) - len(option.lstrip())]
+
     def choices(self, document: Any) -> list[str]:
         """Options of a multiple-choice document, or nothing."""
         has_options = self.task.OUTPUT_TYPE == "multiple_choice" and self.task.get_config("doc_to_choice") is not None

@@ -71,6 +71,12 @@ class Tasks:
         """What each leaf task's documents ask, for decontamination."""
         return {name: list(leaf.texts) for name, leaf in self.leaves.items()}
 
+    def joins(self) -> dict[str, str]:
+        """White space between prompt and scored answer of each leaf task that scores given answers without a chat
+        template."""
+        found = {} if self.chat_template else {name: leaf.join for name, leaf in self.leaves.items()}
+        return {name: join for name, join in found.items() if join is not None}
+
     def counting(self, evaluation: EvaluationConfig) -> dict[str, str]:
         """The metric of each task that counts towards the run's score."""
         return {name: self.primary[name] for name in (evaluation.primary or self.names)}
