@@ -10,6 +10,7 @@ from tunery.config.data import RowSource
 from tunery.config.fields import nearest
 from tunery.data.layouts.beside import completed
 from tunery.data.layouts.detect import (
+    ANSWERS,
     COMPLETION,
     INPUT,
     INSTRUCTION,
@@ -104,7 +105,7 @@ def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     # Pairs of preferences are taken only where the project names the format: then the chosen answer is meant.
     chosen = CHOSEN if source.format != "auto" else ()
     if found.turns:
-        return _turns(found, chosen)
+        return _turns(found, (*ANSWERS, *chosen))
     prompts, answers = ((INSTRUCTION, INPUT), OUTPUT) if found.format == "alpaca" else ((PROMPT,), COMPLETION)
     answers = (*answers, *chosen)
     if not (spelled(rows.columns, prompts[0]) and spelled(rows.columns, answers)):
@@ -120,14 +121,14 @@ def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     return turns_of
 
 
-def _turns(found: Detected, chosen: Sequence[str]) -> _Turns:
+def _turns(found: Detected, answers: Sequence[str]) -> _Turns:
     def turns_of(row: Fields) -> Sequence[Any]:
-        """The turns of a column, and the chosen answer where they end before it."""
+        """The turns of a column, and the answer beside them where they end before it."""
         turns = dialogue(row.get(found.turns), found.turns)
         turns = alternating(turns) if found.format == "lima" else turns
-        if not row.names(chosen) or not ends_with_question(turns):
+        if not row.names(answers) or not ends_with_question(turns):
             return turns
-        return [*turns, *turns_in(row.find(chosen), "assistant")]
+        return [*turns, *turns_in(row.find(answers), "assistant")]
 
     return turns_of
 

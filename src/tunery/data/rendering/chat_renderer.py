@@ -17,6 +17,7 @@ from tunery.records import Conversation, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_PROBE = "probe0probe"
 _END_LIKE = re.compile(r"(^|[^a-z])(end|eot|eos|im_end|eom)([^a-z]|$)|^</s>$", re.IGNORECASE)
 
 
@@ -177,9 +178,11 @@ class ChatRenderer:
 
     def _begin(self, talk: Conversation, place: int, text: str) -> int | None:
         if place == 0:
-            # There is nothing to render before the first turn: its header ends where its text begins.
-            found = text.find(talk.messages[0].content.strip())
-            return found if found >= 0 else None
+            # There is nothing to render before the first turn: its header ends where its text begins. The words of a
+            # greeting may stand before that, in the template's own system text: another text shows where it is.
+            probe = replace(talk.messages[0], content=_PROBE, reasoning="")
+            header, shown, _ = self._template(replace(talk, messages=(probe, *talk.messages[1:]))).partition(_PROBE)
+            return len(header) if shown and text.startswith(header) else None
         before = self._asked(talk, place)
         return len(before) if before and text.startswith(before) and len(before) < len(text) else None
 
@@ -200,9 +203,9 @@ class ChatRenderer:
 
     def _own_end(self) -> str | None:
         """The token that the template writes after an answer."""
-        talk = Conversation((Message("user", "?"), Message("assistant", "probe0probe")), "probe")
+        talk = Conversation((Message("user", "?"), Message("assistant", _PROBE)), "probe")
         try:
-            after = self._template(talk).rpartition("probe0probe")[2].lstrip()
+            after = self._template(talk).rpartition(_PROBE)[2].lstrip()
         except TemplateRefuses:
             return None
         return next((token for token in self._specials if after.startswith(token)), None)

@@ -291,6 +291,18 @@ def test_every_answer_is_learned_by_default(tokenizer: PreTrainedTokenizerFast) 
     assert shown(encoded(row(*TWO), tokenizer, PLAIN_CHAT), tokenizer)[1] == ["first<|im_end|>", "second<|im_end|>"]
 
 
+@pytest.mark.parametrize("greeting", ["assistant", "Hello", "I"])
+def test_of_a_row_that_begins_with_the_assistant_no_word_of_the_template_is_learned(
+    greeting: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    begin = "<|im_start|>system\nI am a helpful assistant. Say Hello.<|im_end|>\n"
+    template = begin.replace("\n", "{{ '\\n' }}") + str(tokenizer.chat_template)
+    talk = row(Message("assistant", greeting), Message("user", "q"), Message("assistant", "a"))
+    text, learned = shown(encoded(talk, tokenizer, template), tokenizer)
+    assert text.startswith(f"{begin}<|im_start|>assistant\n{greeting}<|im_end|>")
+    assert learned == [f"{greeting}<|im_end|>", "a<|im_end|>"]
+
+
 def test_an_earlier_answer_that_is_written_otherwise_than_the_last_is_found(tokenizer: PreTrainedTokenizerFast) -> None:
     _, learned = shown(encoded(row(*TWO), tokenizer, QWEN3), tokenizer)
     assert learned == ["first<|im_end|>", "<think>\n\n</think>\n\nsecond<|im_end|>"]
