@@ -37,8 +37,8 @@ class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has 
         return functional.linear(x.to(dtype), self._weight_in(dtype), bias).to(x.dtype)
 
     def _weight_in(self, dtype: torch.dtype) -> torch.Tensor:
-        packed, kept = self._expanded or (None, None)
-        if kept is None or packed is not self.weight or kept.dtype != dtype or kept.device != self.weight.device:
+        kept = self._expanded[1] if self._expanded and self._expanded[0] is self.weight else None
+        if kept is None or kept.dtype != dtype or kept.device != self.weight.device:
             fix_4bit_weight_quant_state_from_module(self)
             with torch.no_grad():
                 kept = dequantize_4bit(self.weight.data, self.weight.quant_state).to(dtype)
