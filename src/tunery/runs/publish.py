@@ -28,7 +28,6 @@ def publish(
 ) -> RunRecord:
     """Log scores, answers, plots and the report, then register the adapter as the project's next version."""
     from tunery.runs.report.tables import run_table
-    from tunery.tracking.provenance import collect
     from tunery.tracking.registry import register
 
     log_scores(project, record, tracker, logged.model_id)
@@ -42,7 +41,6 @@ def publish(
         }
         tracker.log_metrics({f"adapter/{name}": count for name, count in counts.items()})
         tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")
-    tracker.log_provenance(collect(project.folder, project.tracking.diff))
 
     finish(record, tracker)
     tracker.flush()

@@ -114,13 +114,16 @@ def _train(
     checkpoint: Path | None,
 ) -> RunRecord:
     from tunery.data.report import table
+    from tunery.tracking.provenance import collect
 
+    provenance = collect(project.folder, project.tracking.diff)  # now: files may be changed while it trains
     log_settings(project, tracker)
     loaded = resident.load(project, _reported_splits(project), observer)
     observer.show(table(loaded.rows.report))
     for note in loaded.base.notes:
         observer.step(note)
     log_inputs(loaded, tracker)
+    tracker.log_provenance(provenance)
 
     observer.step("scoring the base, unless its scores are stored already")
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
