@@ -93,6 +93,18 @@ class DataReport:
 
 
 @dataclass(frozen=True)
+class AskedItems:
+    """What a project's tasks ask, as far as the data stage looks at it; by leaf task."""
+
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what each item asks
+    # White space between prompt and scored answer, of tasks that score given answers without a chat template.
+    joins: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Sequence[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # of sets of answers: (prompt, reference)
+
+
+@dataclass(frozen=True)
 class PreparedData:
     """Everything that training and generation need from the data stage."""
 
