@@ -88,10 +88,14 @@ def train(
 
 def readable_name(project: Project) -> str:
     """The project's name, and what was laid over its file: "quickstart: rank=32, seed=1"."""
+    from tunery.tracking.redact import redact
+
     settings = flatten(resolved(project))
     laid = [(key, value) for key, value in settings.items() if _is_below(key, project.overridden)]
     said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in laid)
-    return f"{project.name}: {said}"[:_LONGEST_NAME] if said else project.name
+    return (
+        redact(f"{project.name}: {said}")[:_LONGEST_NAME] if said else project.name
+    )  # --search.storage has a password
 
 
 def _is_below(key: str, keys: Sequence[str]) -> bool:
