@@ -88,6 +88,20 @@ class DataReport:
     max_length: int = 0  # tokens at which rows were cut
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: Mapping[str, int] = field(default_factory=dict)
+    # Rows that the project does not ask for, by source and key (`where`, `sample`).
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AskedItems:
+    """What a project's tasks ask, as far as the data stage looks at it; by leaf task."""
+
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what each item asks
+    # White space between prompt and scored answer, of tasks that score given answers without a chat template.
+    joins: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Sequence[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # of sets of answers: (prompt, reference)
 
 
 @dataclass(frozen=True)

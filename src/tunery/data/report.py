@@ -41,6 +41,8 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "validation rows", f"{report.validation_rows:,}"
     for reason, drops in _by_reason(report.drops).items():
         yield "dropped", f"{len(drops):,} {reason}: {_first([drop.origin for drop in drops])}"
+    for what, rows in report.left_out.items():
+        yield "left out", f"{rows:,} rows of {what}"
     for step, rows in report.changed.items():
         yield "changed", f"{rows:,} rows by {step}"
     lengths = (f"{_PERCENT_NAMES.get(at, f'{at} %')} {tokens:,}" for at, tokens in report.token_percentiles.items())

@@ -51,7 +51,7 @@ def _task_names(project: Project) -> list[str]:
     from tunery.evaluation.task_files import own_tasks, task_folders
 
     own = own_tasks(task_folders(project.evaluation, project.folder))
-    names = list(project.evaluation.tasks)
+    names = project.evaluation.names
     for name in names:  # grows while it is read: groups hold groups
         names += [member for member in own[name].members if member not in names] if name in own else []
     return names

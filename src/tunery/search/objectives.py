@@ -163,7 +163,7 @@ def _unknown(section: str, metric: str, known: Collection[str]) -> Fault:
 def _metric_faults(section: str, metric: str, project: Project, task_names: Collection[str]) -> Iterator[Fault]:
     by_task = _BY_TASK.fullmatch(metric)
     if metric in _SCORES:
-        if not project.evaluation.tasks:
+        if not project.evaluation.names:
             advice = "Name a task in evaluation.tasks, or set search.objectives: {validation/nll: minimize}."
             yield Fault(f"{section} names {metric!r}, but evaluation.tasks is empty", advice=advice)
     elif metric == "validation/nll":

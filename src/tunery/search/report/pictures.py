@@ -61,7 +61,8 @@ def history(study: Study, record: StudyRecord, objective: str) -> Figure:
     last = max(row.number for row in record.trials)
     for line in axes.lines:
         known = np.isfinite(line.get_ydata()).any()
-        line.set_data(*until(last, line.get_xdata(), line.get_ydata()))
+        numbers, best = (np.asarray(part).tolist() for part in line.get_data())
+        line.set_data(*until(last, numbers, best))
         line.set(label="best so far" if known else "_", drawstyle="steps-post", color=ORANGE, alpha=1, zorder=1)
     for row in complete(record)[:1]:
         if row.number == 0:
@@ -135,7 +136,7 @@ def slices(study: Study, objective: str) -> Figure:
 def parallel(study: Study, objective: str, heading: str) -> Figure:
     """Every complete trial as a line through its values and settings; a setting that it lacks is None."""
     axes = drawn.plot_parallel_coordinate(study, target_name=objective)
-    lines = axes.collections[0]
+    lines: Any = axes.collections[0]
     lines.set_cmap(f"{COLOURS}_r" if lines.get_cmap().name == "Blues" else COLOURS)  # the darker, the better
     lines.set_linewidth(1.4)
     if any(style[1] is not None for style in lines.get_linestyles()):
