@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +66,7 @@ class SourceReport:
     rows_kept: int
     weight: float
     digest: str
+    role: Literal["training", "validation"] = "training"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tunery.config.data import CleanConfig, DataConfig, SourceConfig, cell_text
 from tunery.data.clean import clean, folded_text
@@ -94,7 +94,8 @@ def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_l
             raise DataError(source.source, Fault("has no rows", "a dataset must have at least one"))
         check_bad_rows(source.source, converted.bad, rows.rows_wanted, data.max_bad_rows)
         _remember_classes(rows, source, row_log)
-        seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest)
+        role: Literal["training", "validation"] = "training" if index < len(data.train) else "validation"
+        seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest, role)
         row_log.sources.append(seen)
         row_log.places.append(rows.place)
         row_log.wanted.append(rows.rows_wanted)
