@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +66,7 @@ class SourceReport:
     rows_kept: int
     weight: float
     digest: str
+    role: Literal["training", "validation"] = "training"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,18 @@ class DataReport:
     unused: Mapping[str, int] = field(default_factory=dict)
     # Rows that the project does not ask for, by source and key (`where`, `sample`).
     left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AskedItems:
+    """What a project's tasks ask, as far as the data stage looks at it; by leaf task."""
+
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what each item asks
+    # White space between prompt and scored answer, of tasks that score given answers without a chat template.
+    joins: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Sequence[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # of sets of answers: (prompt, reference)
 
 
 @dataclass(frozen=True)

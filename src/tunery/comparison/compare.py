@@ -39,6 +39,7 @@ class CompareOptions:
     tested: int = MOST_TESTED
     curves: bool = True  # whether loss curves are read
     out: Path | None = None  # folder for the tables, the page and the plots
+    answers: Path | None = None  # .xlsx file for the answers of all configurations, side by side
     record: bool = True  # whether the comparison becomes a run in MLflow
     run_name: str | None = None  # name of that run
 
@@ -51,9 +52,12 @@ def compare_runs(
     Raises:
         InputError: If nothing matches, or nothing can be ranked; nothing was written then.
     """
+    from tunery.comparison.book import check_path, write_answers
     from tunery.comparison.report.tables import terminal
     from tunery.tracking.store import connect
 
+    if options.answers is not None:
+        check_path(options.answers)
     store = connect(tracking_uri, EXPERIMENT)
     selection = split_at_commas(store, selection)
     observer.step(f"reading {selection}")
@@ -65,6 +69,9 @@ def compare_runs(
         observer.show(table)
     for note in notes:
         observer.step(note)
+    if options.answers is not None:
+        tasks = write_answers(store, comparison, options.answers)
+        observer.step(f"answers written to {options.answers}: {', '.join(tasks)}")
     if options.out is None and not options.record:
         observer.step("not kept; --out FOLDER writes the whole report")
         return comparison

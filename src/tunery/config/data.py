@@ -43,7 +43,7 @@ class SampleConfig(Section):
     )
 
 
-class SourceConfig(Section):
+class RowSource(Section):
     """One dataset: a hub id, a folder saved by `datasets`, or a json, jsonl, csv, parquet or xlsx file."""
 
     source: str = Field(
@@ -65,10 +65,6 @@ class SourceConfig(Section):
         {}, "Values that a row must have to be used, by column: {label: [0, 2]}."
     )
     labels: dict[str, str] = key({}, 'Texts that stand for the values of the completion column: {0: "Yes", 2: "No"}.')
-    sample: SampleConfig | None = key(None, "How many of the rows are trained on; unset: all.")
-    weight: PositiveNumber = key(
-        1.0, "How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
-    )
 
     @model_validator(mode="after")
     def _columns_are_complete(self) -> Self:
@@ -89,6 +85,15 @@ class SourceConfig(Section):
     def _keys_are_texts(cls, labels: object) -> object:
         """YAML reads the keys 0 and true as a number and a truth value; cells are compared as texts."""
         return {cell_text(cell): text for cell, text in labels.items()} if isinstance(labels, dict) else labels
+
+
+class SourceConfig(RowSource):
+    """A dataset of rows to train on, or to validate on."""
+
+    sample: SampleConfig | None = key(None, "How many of the rows are trained on; unset: all.")
+    weight: PositiveNumber = key(
+        1.0, "How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
+    )
 
 
 class ValidationConfig(Section):

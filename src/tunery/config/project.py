@@ -80,7 +80,7 @@ def _adapter_faults(project: Project) -> Iterator[Fault]:
 
 def _training_faults(project: Project) -> Iterator[Fault]:
     training, base, data = project.training, project.base, project.data
-    without_tasks, name_one = not project.evaluation.tasks, "Name a task in evaluation.tasks."
+    without_tasks, name_one = not project.evaluation.names, "Name a task in evaluation.tasks."
     if training.keep_best_by == "score" and without_tasks:
         rule = "validation/nll or last when evaluation.tasks is empty"
         yield Fault("training.keep_best_by", rule, "score", name_one)
@@ -109,7 +109,7 @@ def _training_faults(project: Project) -> Iterator[Fault]:
 
 
 def _evaluation_faults(project: Project) -> Iterator[Fault]:
-    tasks = project.evaluation.tasks
+    tasks = project.evaluation.names
     known = ", ".join(sorted(tasks)) or "none"
     for name in project.evaluation.primary:
         if name not in tasks:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tunery.config.data import CleanConfig, DataConfig, SourceConfig, cell_text
 from tunery.data.clean import clean, folded_text
@@ -21,7 +21,7 @@ from tunery.data.row_log import CUT_AWAY, RowLog, check_bad_rows
 from tunery.data.sample import draw
 from tunery.data.split import held_out, mix
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Drop, Example, PreparedData, SourceReport
+from tunery.records import AskedItems, Conversation, Drop, Example, PreparedData, SourceReport
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,9 +34,8 @@ def prepare(
     loss_on: str,
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
-    evaluation_texts: Mapping[str, Sequence[str]],
+    asked: AskedItems,
     seed: int,
-    evaluation_joins: Mapping[str, str] | None = None,
 ) -> PreparedData:
     """Everything that training and generation need from the data, and a report on every row.
 
@@ -44,24 +43,23 @@ def prepare(
         loss_on: training.loss_on.
         folder: The folder of project.yaml.
         tokenizer: Of the base, with a chat template unless data.template is plain.
-        evaluation_texts: Task -> texts of its items, for the overlap with training rows.
+        asked: What the project's tasks ask, for the overlap with training rows.
         seed: training.seed; seeds the draw of rows by weight or by sample, and nothing else.
-        evaluation_joins: Task -> white space between its prompts and the answers that it scores, for rows without a
-            chat template; see `Tasks.joins`.
 
     Raises:
-        DataError: When a source cannot be read, has too many bad rows, or nothing is left to train on.
+        DataError: When a source cannot be read, has too many bad rows, nothing is left to train on, or rows are items
+            of a set of answers.
     """
     row_log = RowLog()
     where = ", ".join(source.source for source in data.train)
     training = _clean(_read(data, data.train, folder, row_log), data.clean, row_log)
-    training = _decontaminate(training, data, evaluation_texts, row_log)
+    training = _decontaminate(training, data, asked, row_log)
     if not training:
         raise DataError(where, _nothing_left(row_log, "See data.clean."))
 
     training, validation = _split(training, data, folder, row_log)
     training = _sample(training, data, seed, row_log)
-    _note_joins(training, data, evaluation_joins or {}, row_log)
+    _note_joins(training, data, asked.joins, row_log)
 
     length = data.length(tokens_taken(tokenizer))
     kept, lost = _encode(training, data, loss_on, tokenizer, row_log)
@@ -96,7 +94,8 @@ def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_l
             raise DataError(source.source, Fault("has no rows", "a dataset must have at least one"))
         check_bad_rows(source.source, converted.bad, rows.rows_wanted, data.max_bad_rows)
         _remember_classes(rows, source, row_log)
-        seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest)
+        role: Literal["training", "validation"] = "training" if index < len(data.train) else "validation"
+        seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest, role)
         row_log.sources.append(seen)
         row_log.places.append(rows.place)
         row_log.bad.append(converted.bad)
@@ -132,12 +131,12 @@ def _clean(conversations: Sequence[Conversation], config: CleanConfig, row_log: 
 
 
 def _decontaminate(
-    conversations: list[Conversation], data: DataConfig, texts: Mapping[str, Sequence[str]], row_log: RowLog
+    conversations: list[Conversation], data: DataConfig, asked: AskedItems, row_log: RowLog
 ) -> list[Conversation]:
     rule = data.decontaminate
     if rule.action == "off":
         return conversations
-    overlap = find_overlap(conversations, texts, rule.ngram)
+    overlap = find_overlap(conversations, asked.texts, rule.ngram)
     found = overlap.found
     row_log.contaminated.update(found)
     if overlap.shared:
@@ -145,10 +144,47 @@ def _decontaminate(
             f"{len(overlap.shared)} rows have only words in common with evaluation items that more than {MANY} rows or "
             f"items share, such as an instruction: not counted as overlap. The first is {overlap.shared[0]}."
         )
+    items = _items_among(conversations, asked.references)
     if rule.action == "report":
+        _refuse_items(items)
         return conversations
     row_log.drops += [Drop(origin, f"contaminated: holds words of an item of {task}") for origin, task in found.items()]
-    return [conversation for conversation in conversations if conversation.origin not in found]
+    row_log.drops += [Drop(row, f"contaminated: an item of {task}") for row, task in items.items() if row not in found]
+    return [row for row in conversations if row.origin not in found and row.origin not in items]
+
+
+def _items_among(
+    conversations: Sequence[Conversation], references: Mapping[str, Sequence[tuple[str, str]]]
+) -> dict[str, str]:
+    """Origin -> set of answers, of rows with an item's prompt and its very reference."""
+    items = {(_folded(prompt), _folded(answer)): task for task, pairs in references.items() for prompt, answer in pairs}
+    found = {}
+    for conversation in conversations if items else ():
+        *before, answer = (message.content for message in conversation.messages)
+        task = items.get((_folded("\n".join(before)), _folded(answer)))
+        if task is not None:
+            found[conversation.origin] = task
+    return found
+
+
+def _refuse_items(items: Mapping[str, str]) -> None:
+    """Such a row is no overlap of words: the model would learn what is scored."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for origin, task in items.items():
+        rows[task].append(origin)
+    advice = "Set data.decontaminate: {action: drop} to leave them out, or {action: off} to train on them."
+    faults = [
+        Fault(
+            f"{len(found)} training rows are items of {task}, reference included", ", ".join(found[:3]), advice=advice
+        )
+        for task, found in rows.items()
+    ]
+    if faults:
+        raise DataError("data.train", faults)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _split(

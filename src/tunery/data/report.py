@@ -36,7 +36,9 @@ def table(report: DataReport) -> Table:
 def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
     for source in report.sources:
         weight = "" if source.weight == 1.0 else f", weight {source.weight:g}"
-        yield source.source, f"{source.format}, {source.rows_read:,} rows read, {source.rows_kept:,} kept{weight}"
+        role = ", for validation" if source.role == "validation" else ""
+        kept = f"{source.rows_read:,} rows read, {source.rows_kept:,} kept"
+        yield source.source, f"{source.format}, {kept}{weight}{role}"
     yield "training rows", f"{report.train_rows:,} with {report.train_tokens:,} tokens"
     yield "validation rows", f"{report.validation_rows:,}"
     for reason, drops in _by_reason(report.drops).items():

@@ -55,6 +55,11 @@ class Leaf:
         """What each document asks, the text that training rows must not repeat."""
         return [self._text(document) for document in self.documents]
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """What each document asks, and its right answer."""
+        return list(zip(self.texts, self.targets, strict=True))
+
     @cached_property
     def few_shot(self) -> FewShot:
         """The examples that each document is shown with.

@@ -170,9 +170,7 @@ class Resident:
         key = (project.data.model_dump_json(), loss_on, drawn, project.folder, tokens, _task_key(project))
         if key not in self._rows:
             tokenizer = load_tokenizer(base, project.folder, chat=project.data.template == "chat")
-            self._rows[key] = prepare(
-                project.data, loss_on, project.folder, tokenizer, tasks.texts(), seed, tasks.joins()
-            )
+            self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.asked(), seed)
         return self._rows[key]
 
     def give_back(self, project: Project, model: Any) -> None:

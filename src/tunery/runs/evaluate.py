@@ -41,6 +41,7 @@ def evaluate(
         InputError: If the reference, the settings or the tasks cannot be used.
     """
     from tunery.runs.report.tables import run_table
+    from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
@@ -56,6 +57,7 @@ def evaluate(
     store = replace(store, experiment=found.project.name)
     with open_run(store, "evaluation", found.project.name, run_name=run_name or f"evaluate {ref}") as tracker:
         observer.step(f"run {tracker.run_id}: scoring on {', '.join(loaded.tasks.names)}")
+        tracker.log_provenance(collect(found.project.folder, found.project.tracking.diff))
         before = base_scores(loaded, store)
         after = own_scores(loaded) if found.adapted else {}
         record = run_record(loaded, tracker.run_id, before, after, found.split)
@@ -67,7 +69,6 @@ def evaluate(
 
 
 def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -> None:
-    from tunery.tracking.provenance import collect
     from tunery.tracking.run import EVALUATED_MODEL
 
     project = found.project
@@ -78,5 +79,4 @@ def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -
         tracker.tag(**{EVALUATED_MODEL: found.model_id})
     log_scores(project, record, tracker, found.model_id)
     log_plots(record, tracker)
-    tracker.log_provenance(collect(project.folder, project.tracking.diff))
     finish(record, tracker)

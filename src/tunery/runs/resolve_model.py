@@ -261,7 +261,7 @@ def _checked(settings: Project) -> Project:
     """Check the tasks before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
     from tunery.evaluation.tasks import check_tasks
 
-    if not settings.evaluation.tasks:
+    if not settings.evaluation.names:
         fault = Fault("evaluation.tasks", "at least one task", [], "Try --evaluation.tasks '[world_facts]'.")
         raise ConfigError(settings.name, fault)
     check_tasks(settings.evaluation, settings.folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted, StorageError
-from tunery.records import RunRecord
+from tunery.records import AskedItems, RunRecord
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
@@ -116,13 +116,16 @@ def _train(
     checkpoint: Path | None,
 ) -> RunRecord:
     from tunery.data.report import table
+    from tunery.tracking.provenance import collect
 
+    provenance = collect(project.folder, project.tracking.diff)  # now: files may be changed while it trains
     log_settings(project, tracker)
     loaded = resident.load(project, _reported_splits(project), observer)
     observer.show(table(loaded.rows.report))
     for note in loaded.base.notes:
         observer.step(note)
     log_inputs(loaded, tracker)
+    tracker.log_provenance(provenance)
 
     fit = base_fit(loaded, tracker)
     for sentence in fit_sentences(fit, project.base.model):
@@ -169,5 +172,7 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     from tunery.models.base import load_tokenizer
 
     tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
-    data = prepare(project.data, project.training.loss_on, project.folder, tokenizer, {}, project.training.seed)
+    data = prepare(
+        project.data, project.training.loss_on, project.folder, tokenizer, AskedItems(), project.training.seed
+    )
     return preview(data, tokenizer, count, project.training.loss_on, project.data.template)

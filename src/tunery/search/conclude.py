@@ -128,7 +128,7 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     from tunery.evaluation.result import headline
 
     project, resident, store = worker.project, worker.resident, worker.store
-    if not project.evaluation.tasks:
+    if not project.evaluation.names:
         return record
     worker.progress.phase("scoring the finalists and the base on locked items")
     looks = _looks(study, record.finalists)

@@ -113,8 +113,9 @@ class RunLog:
 
     def log_dataset(self, report: DataReport) -> None:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
-        self._deliver("dataset inputs", partial(self._link_datasets, entities.training_inputs(report)))
-        self.tag(**{"tunery.datasets": ", ".join(entities.dataset_name(source) for source in report.sources)})
+        self._deliver("dataset inputs", partial(self._link_datasets, entities.data_inputs(report)))
+        trained_on = (source for source in report.sources if source.role == "training")
+        self.tag(**{"tunery.datasets": ", ".join(map(entities.dataset_name, trained_on))})
         self.log_metrics({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
 

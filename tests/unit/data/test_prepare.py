@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tunery.config.data import DataConfig
 from tunery.data.prepare import prepare
 from tunery.errors import DataError
-from tunery.records import PreparedData
+from tunery.records import AskedItems, PreparedData
 
 Write = Callable[[str, Any], Path]
 Prepare = Callable[..., PreparedData]
@@ -27,11 +27,12 @@ def run(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Prepare:
         seed: int = 0,
         loss_on: str = "completion",
         joins: Mapping[str, str] | None = None,
+        references: Mapping[str, Sequence[tuple[str, str]]] | None = None,
         **settings: Any,
     ) -> PreparedData:
         sources = [{"source": each} if isinstance(each, str) else each for each in train]
         data = DataConfig.model_validate({"train": sources, **settings})
-        return prepare(data, loss_on, tmp_path, tokenizer, texts or {}, seed, joins)
+        return prepare(data, loss_on, tmp_path, tokenizer, AskedItems(texts or {}, joins or {}, references or {}), seed)
 
     return run_prepare
 
@@ -123,6 +124,21 @@ def test_a_sample_of_a_validation_source_is_the_same_for_every_seed(run: Prepare
     first, second = (run("r.jsonl", validation=own, seed=seed).validation_conversations for seed in (0, 1))
     assert len(first) == 6
     assert first == second
+
+
+def test_rows_that_are_items_of_a_set_of_answers_stop_unless_the_project_says_what_to_do(
+    run: Prepare, write: Write
+) -> None:
+    write("r.jsonl", pairs(20))
+    items = {"references": {"exam": [("Question  3", "answer 3"), ("question 4", "another answer")]}}
+    with pytest.raises(DataError) as raised:
+        run("r.jsonl", **items)
+    text = str(raised.value)
+    assert "1 training rows are items of exam, reference included: r.jsonl:4" in text
+    assert "data.decontaminate: {action: drop}" in text
+    dropped = run("r.jsonl", decontaminate={"action": "drop"}, **items).report.drops
+    assert [(drop.origin, drop.reason) for drop in dropped] == [("r.jsonl:4", "contaminated: an item of exam")]
+    assert run("r.jsonl", decontaminate={"action": "off"}, **items).report.sources[0].rows_kept == 20
 
 
 def test_overlap_is_told_of_rows_that_are_used(run: Prepare, write: Write) -> None:

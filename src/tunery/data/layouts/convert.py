@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunery.config.data import SourceConfig
+from tunery.config.data import RowSource
 from tunery.config.fields import nearest
 from tunery.data.layouts.beside import completed
 from tunery.data.layouts.detect import (
@@ -48,7 +48,7 @@ class Converted:
     notes: Sequence[str] = ()  # what was detected, and anything else that a person should read
 
 
-def to_conversations(rows: Rows, source: SourceConfig, index: int) -> Converted:
+def to_conversations(rows: Rows, source: RowSource, index: int) -> Converted:
     """Turn the rows of a source, the project's `index`-th, into conversations.
 
     Where `source.columns` names columns, these are read and no others; else also system text, tools, history, reasoning
@@ -84,9 +84,7 @@ def to_conversations(rows: Rows, source: SourceConfig, index: int) -> Converted:
     return Converted(found.format, conversations, bad, rows.blank, unwanted, cut, unread.counts(), notes)
 
 
-def _notes(
-    rows: Rows, source: SourceConfig, label: str | None, unwanted: Sequence[Drop], unread: Unread
-) -> Iterator[str]:
+def _notes(rows: Rows, source: RowSource, label: str | None, unwanted: Sequence[Drop], unread: Unread) -> Iterator[str]:
     if label:
         marked = f"{len(unwanted)} of {len(rows.rows)} rows, where it is false, are not learned."
         yield f"{rows.source}: column {label!r} says which answers are wanted: {marked}"
@@ -101,7 +99,7 @@ def _notes(
 # ---- one reader a format
 
 
-def _reader(found: Detected, rows: Rows, source: SourceConfig) -> _Turns:
+def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     if found.columns:
         return _columns(found.columns, rows, source)
     # Pairs of preferences are taken only where the project names the format: then the chosen answer is meant.
@@ -135,7 +133,7 @@ def _turns(found: Detected, answers: Sequence[str]) -> _Turns:
     return turns_of
 
 
-def _columns(columns: Mapping[str, str], rows: Rows, source: SourceConfig) -> _Turns:
+def _columns(columns: Mapping[str, str], rows: Rows, source: RowSource) -> _Turns:
     named = {f"columns.{role}": column for role, column in columns.items()}
     template = parse_template(source.prompt_template or "")
     named |= {f"prompt_template's {{{column}}}": column for column in template.columns}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunery.config.data import SourceConfig
+from tunery.config.data import RowSource
 from tunery.data.layouts.fields import CONTEXT, REJECTED, UnusableRow, folded, spelled
 from tunery.data.layouts.messages import dialogue, is_turn
 from tunery.data.layouts.preferences import has_pairs, refuse_pairs
@@ -34,7 +34,7 @@ class Detected:
     notes: Sequence[str] = ()  # what it was recognised by
 
 
-def format_of(rows: Rows, source: SourceConfig) -> Detected:
+def format_of(rows: Rows, source: RowSource) -> Detected:
     """The format that the project names, or the one that the columns show.
 
     Raises:

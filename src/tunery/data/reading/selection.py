@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tunery.config.data import SourceConfig, cell_text
+from tunery.config.data import RowSource, SourceConfig, cell_text
 from tunery.config.fields import nearest
 from tunery.data.reading.rows import Row, Rows, is_blank
 from tunery.errors import DataError, Fault
@@ -14,7 +14,7 @@ from tunery.errors import DataError, Fault
 _SHOWN = 5
 
 
-def select(rows: Rows, source: SourceConfig) -> Rows:
+def select(rows: Rows, source: RowSource) -> Rows:
     """The rows that have the values of `source.where`, with the texts of `source.labels` in the completion's column.
 
     Raises:
@@ -33,11 +33,11 @@ def select(rows: Rows, source: SourceConfig) -> Rows:
     return replace(rows, rows=wanted, unwanted=len(rows.rows) - len(wanted))
 
 
-def _missing_columns(rows: Rows, source: SourceConfig) -> Iterator[Fault]:
+def _missing_columns(rows: Rows, source: RowSource) -> Iterator[Fault]:
     named = {f"where.{column}": column for column in source.where}
     if source.labels and source.columns is not None:
         named["columns.completion"] = source.columns["completion"]
-    if source.sample is not None and source.sample.balanced is not None:
+    if isinstance(source, SourceConfig) and source.sample is not None and source.sample.balanced is not None:
         named["sample.balanced"] = source.sample.balanced
     rule = f"one of the columns: {', '.join(rows.columns)}"
     for key, column in named.items():
@@ -45,12 +45,12 @@ def _missing_columns(rows: Rows, source: SourceConfig) -> Iterator[Fault]:
             yield Fault(key, rule, column, nearest(column, rows.columns))
 
 
-def _is_wanted(row: Row, source: SourceConfig) -> bool:
+def _is_wanted(row: Row, source: RowSource) -> bool:
     values = ((row.values.get(column), texts) for column, texts in source.where.items())
     return all(cell_text(value) in map(cell_text, texts) for value, texts in values)
 
 
-def _nothing_wanted(rows: Rows, source: SourceConfig) -> Fault:
+def _nothing_wanted(rows: Rows, source: RowSource) -> Fault:
     found = (f"{column!r} is {_common(rows, column)}" for column in source.where)
     return Fault("where", f"one that some row fits: {'; '.join(found)}", source.where)
 
@@ -61,7 +61,7 @@ def _common(rows: Rows, column: str) -> str:
     return ", ".join(f"{text!r} in {count} rows" for text, count in counts.most_common(_SHOWN)) + more
 
 
-def _labelled(name: str, rows: list[Row], column: str, source: SourceConfig) -> list[Row]:
+def _labelled(name: str, rows: list[Row], column: str, source: RowSource) -> list[Row]:
     cells = [row.values.get(column) for row in rows]
     unknown = Counter(cell_text(cell) for cell in cells if not is_blank(cell) and cell_text(cell) not in source.labels)
     if unknown:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tunery.data.rendering.roles import fold
+from tunery.data.rendering.roles import fold, with_repeats_joined
 from tunery.data.rendering.template_text import Span, TemplateRefuses, TemplateText, count, holds
 from tunery.data.rendering.tokens import added_tokens
 from tunery.data.rendering.written_out import Part, parts_of, without, words_of, words_of_calls, written_out
@@ -78,8 +78,7 @@ class ChatRenderer:
         expressed = self._expressed(conversation)
         talk, told = fold(expressed, self._template)
         told |= {f"{part} as text" for part in {*parts_of(conversation)} - {*parts_of(expressed)}}
-        text = self._template(talk)
-        learned = self._learned(talk, text, told)
+        talk, text, learned = self._placed(talk, told)
         told |= self._seen(talk, text, learned)
         spans = tuple(learned.values())
         if self.loss_on == "all":
@@ -115,6 +114,20 @@ class ChatRenderer:
         return bool(more) and all(more) and (part == "tools" or all(holds(text, result) for result in results))
 
     # ---- where the assistant speaks
+
+    def _placed(self, talk: Conversation, told: set[str]) -> tuple[Conversation, str, dict[int, Span]]:
+        """The conversation as text, with what is learned of it; turns of one role in a row as one if that is needed."""
+        text, also = self._template(talk), set[str]()
+        try:
+            learned = self._learned(talk, text, also)
+        except DataError:  # Qwen 3 writes an answer otherwise than it asked for it where another follows
+            joined = with_repeats_joined(talk)
+            if joined == talk:
+                raise
+            talk, text, also = joined, self._template(joined), {"repeated"}
+            learned = self._learned(talk, text, also)
+        told |= also
+        return talk, text, learned
 
     def _learned(self, talk: Conversation, text: str, told: set[str]) -> dict[int, Span]:
         """The characters of each answer that is learned, by its place in the conversation."""

@@ -291,6 +291,19 @@ def test_every_answer_is_learned_by_default(tokenizer: PreTrainedTokenizerFast) 
     assert shown(encoded(row(*TWO), tokenizer, PLAIN_CHAT), tokenizer)[1] == ["first<|im_end|>", "second<|im_end|>"]
 
 
+def test_two_answers_in_a_row_are_one_where_the_template_writes_the_first_otherwise_than_alone(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    found = encoded(
+        row(Message("user", "What is the sky?"), Message("assistant", "Grey."), Message("assistant", "Or blue.")),
+        tokenizer,
+        QWEN3,
+    )
+    _, learned = shown(found, tokenizer)
+    assert learned == ["<think>\n\n</think>\n\nGrey.\n\nOr blue.<|im_end|>"]
+    assert any("turns of one role in a row" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("greeting", ["assistant", "Hello", "I"])
 def test_of_a_row_that_begins_with_the_assistant_no_word_of_the_template_is_learned(
     greeting: str, tokenizer: PreTrainedTokenizerFast
