@@ -71,7 +71,8 @@ def logged(
         tracker.log_inputs({"base": "c0ffee", "data.train": "d1"})
         tracker.tag(**{"tunery.datasets": "facts.jsonl", **(tags or {})})
         tracker.log_scores(before, tuned, score=tuned[task].scores["acc"].value)
-        tracker.log_metrics({"train_seconds": 7.0, "train_rows": 90})
+        tracker.log_metrics({"train_seconds": 7.0})
+        tracker.log_constants({"train_rows": 90})
         tracker.log_tasks(tuned, asked={task: "acc"}, counted=[task], split=split)
         if samples:
             tracker.log_samples(tuned)

@@ -213,8 +213,6 @@ def _record(
         tracker.log_table(frame(comparison), "comparison.json")
         for name, figure in report.figures.items():
             tracker.log_figure(figure, f"plots/{name}.png")
-        ranked = len(comparison.main.contenders)
-        tracker.log_metrics({"runs": len(entries), "boards": len(comparison.boards), "ranked": ranked})
         tracker.tag(**{"tunery.compared": ", ".join(entry.run_id for entry in entries)})
         runs = [
             {"run_id": one.run_id, "experiment_id": one.experiment_id, "name": one.name, "kind": one.kind}
@@ -223,8 +221,13 @@ def _record(
         ]
         tracker.log_dict({"runs": runs}, "compared_runs.json")
         tracker.log_provenance(collect(diff="names"))
+        counts = {
+            "runs": len(entries),
+            "boards": len(comparison.boards),
+            "ranked": len(comparison.main.contenders),
+        }
         settings = {"selection": str(selection), "confidence": options.confidence, "seed": options.seed}
-        tracker.log_params({f"compare.{name}": value for name, value in settings.items()})
+        tracker.log_params({f"compare.{name}": value for name, value in (settings | counts).items()})
         return tracker.run_id, where_kept(store, tracker.experiment_id, tracker.run_id)
 
 

@@ -34,12 +34,7 @@ def publish(
     log_answers(record, generations, tracker)
     log_plots(record, tracker)
     if (facts := record.adapter) is not None:
-        counts = {
-            "trainable_parameters": facts.trainable_parameters,
-            "total_parameters": facts.total_parameters,
-            "modules": len(facts.modules),
-        }
-        tracker.log_metrics({f"adapter/{name}": count for name, count in counts.items()})
+        tracker.log_constants({"total_parameters": facts.total_parameters, "adapted_modules": len(facts.modules)})
         tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")
 
     finish(record, tracker)
