@@ -185,7 +185,8 @@ class TaskResult:
     # One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf, where a group
     # has several), passage (a name for the text that several items ask about), question, target, prediction, one column
     # a metric (its value on the item), raw_answers (what was written before the filters, one text a repeat; empty where
-    # nothing is written), options (texts of a multiple choice), loglikelihoods (one an option; empty for generation).
+    # nothing is written), options (texts of a multiple choice), loglikelihoods (one an option; empty for generation),
+    # and cut_tokens (that the prompt lost at its beginning) of a task that lost some.
     samples: pd.DataFrame
     primary: str = ""  # the metric that counts towards the run's score
 
