@@ -33,9 +33,7 @@ def gemma3() -> RealModel:
 def trained(gemma3: RealModel, place: Place) -> Place:
     """Version 1, of two steps, and its adapter's folder; every row has a system text."""
     (place.folder / "gemma.jinja").write_text(TEMPLATE, encoding="utf-8")
-    turns = {"system": "Answer in a sentence.", "user": "What comes after 4?", "assistant": "It is 5."}
-    row = {"messages": [{"role": role, "content": text} for role, text in turns.items()]}
-    (place.folder / "rows.jsonl").write_text(f"{json.dumps(row)}\n" * 8, encoding="utf-8")
+    (place.folder / "rows.jsonl").write_text("".join(map(row, range(24))), encoding="utf-8")
     write_task(place)
     place.project(
         base={
@@ -57,6 +55,11 @@ def trained(gemma3: RealModel, place: Place) -> Place:
     said(place.tunery("train", "--project", "."))
     said(place.tunery("export", "models:/small/1", "--to", "adapter", "--out", "adapter"))
     return place
+
+
+def row(number: int) -> str:
+    turns = {"system": "Answer in a sentence.", "user": f"What comes after {number}?", "assistant": f"{number + 1}."}
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns.items()]}) + "\n"
 
 
 def write_task(place: Place) -> None:
@@ -86,7 +89,7 @@ def write_task(place: Place) -> None:
 
 def test_a_preview_says_where_the_system_text_went(trained: Place) -> None:
     text = said(trained.tunery("train", "--project", ".", "--preview", "1"))
-    assert "does not know the role system: system text is put before the first user turn in 8 rows" in text
+    assert "does not know the role system: system text is put before the first user turn in 24 rows" in text
     assert "Answer in a sentence." in text
     assert "<end_of_turn>" in text
 
