@@ -272,6 +272,26 @@ class BaseIdentity:
 
 
 @dataclass(frozen=True)
+class BaseFit:
+    """How well a base predicts the training answers before anything is trained, in nats a learned token."""
+
+    nll: float  # of the answers
+    entropy: float  # of its own predictions at the same tokens: what text that it wrote itself would take on average
+    vocabulary: int  # tokens that it chooses among
+    tokens: int  # learned tokens of the rows that were looked at
+
+    @property
+    def guessing(self) -> float:
+        """What choosing every token at random would take: ln of the vocabulary."""
+        return math.log(self.vocabulary)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the answers take more than half of what guessing would: no text that the base was trained on."""
+        return self.nll > self.guessing / 2
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything that a run's report shows; plain values, so that the report is a pure function of it."""
 
@@ -293,6 +313,7 @@ class RunRecord:
     notes: Sequence[str] = ()
     # The metric that is shown of each task that was asked for; empty: those of `primary`.
     asked: Mapping[str, str] = field(default_factory=dict)
+    fit: BaseFit | None = None  # of the base to the training answers, if this run trained
 
     @property
     def shown(self) -> Mapping[str, str]:

@@ -48,10 +48,11 @@ def evaluate(
 
     store = connect(tracking_uri, "evaluation" if project is None else load_project(project, overrides).name)
     observer.step(f"loading {ref}")
-    found = load_evaluated_model(ref, project, overrides, store)
+    resident = Resident()
+    found = load_evaluated_model(ref, project, overrides, store, resident)
     for note in found.notes:
         observer.step(note)
-    tasks = Resident().tasks(found.project)
+    tasks = resident.tasks(found.project)
     loaded = Loaded(found.project, found.base, tasks, found.model, own_tokenizer=found.tokenizer)
     # In the experiment of the run that trained the model: a project's experiment holds all that is known of its models.
     store = replace(store, experiment=found.project.name)

@@ -12,6 +12,8 @@ from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted, StorageError
 from tunery.records import AskedItems, RunRecord
+from tunery.reporting.base_fit import fit_sentences
+from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
@@ -88,10 +90,14 @@ def train(
 
 def readable_name(project: Project) -> str:
     """The project's name, and what was laid over its file: "quickstart: rank=32, seed=1"."""
+    from tunery.tracking.redact import redact
+
     settings = flatten(resolved(project))
     laid = [(key, value) for key, value in settings.items() if _is_below(key, project.overridden)]
     said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in laid)
-    return f"{project.name}: {said}"[:_LONGEST_NAME] if said else project.name
+    return (
+        redact(f"{project.name}: {said}")[:_LONGEST_NAME] if said else project.name
+    )  # --search.storage has a password
 
 
 def _is_below(key: str, keys: Sequence[str]) -> bool:
@@ -125,6 +131,9 @@ def _train(
     log_inputs(loaded, tracker)
     tracker.log_provenance(provenance)
 
+    fit = base_fit(loaded, tracker)
+    for sentence in fit_sentences(fit, project.base.model):
+        observer.step(sentence)
     observer.step("scoring the base, unless its scores are stored already")
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
@@ -138,7 +147,7 @@ def _train(
     generations = side_by_side(loaded, base_answers, tuned_answers)
     split: Split = "locked" if project.training.keep_best_by == "score" else "all"
     record = run_record(tuned, tracker.run_id, before, after, split, trained, generations)
-    return publish(project, replace(record, data=loaded.rows.report), generations, logged, tracker, observer)
+    return publish(project, replace(record, data=loaded.rows.report, fit=fit), generations, logged, tracker, observer)
 
 
 def check_project(project: Project) -> None:

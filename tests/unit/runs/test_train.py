@@ -73,6 +73,7 @@ def test_what_is_wrong_is_known_before_a_model_is_loaded_and_makes_no_run(
         ([], "quickstart"),
         ([("adapter.rank", "32"), ("training.seed", "1")], "quickstart: rank=32, seed=1"),
         ([("data.train.0.source", "other.jsonl")], "quickstart: source=other.jsonl"),
+        ([("search.storage", "postgresql://me:hunter2@db/x")], "quickstart: storage=postgresql://[redacted]@db/x"),
     ],
 )
 def test_a_run_is_named_by_its_project_and_what_was_laid_over_it(
