@@ -13,4 +13,4 @@ def test_cells_of_a_description_are_apart_and_the_rule_stays_one() -> None:
 
 def test_a_long_description_is_cut_where_it_says_so() -> None:
     text = description("x" * 200, rest="report.md", longest=100)
-    assert (len(text), text[-31:]) == (100, "\n\n*The rest is in report.md.*")
+    assert (len(text), text[-29:]) == (100, "\n\n*The rest is in report.md.*")
