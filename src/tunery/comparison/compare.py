@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.comparison.entries import counting
+from tunery.comparison.entries import counting, templates, without_template
 from tunery.comparison.leaderboard import MOST_TESTED, rank
 from tunery.comparison.selection import split_at_commas
 from tunery.errors import Fault, InputError, StorageError
@@ -43,6 +43,7 @@ class CompareOptions:
     answers: Path | None = None  # .xlsx file for the answers of all configurations, side by side
     record: bool = True  # whether the comparison becomes a run in MLflow
     run_name: str | None = None  # name of that run
+    any_template: bool = False  # whether scores through different chat templates are ranked together
 
 
 def compare_runs(
@@ -112,7 +113,11 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
     if len(full) < len(entries):
         notes.append(f"Answers were read of the {len(full)} runs of the best {options.tested} configurations.")
     by_id = {entry.run_id: entry for entry in full}
-    return [by_id.get(entry.run_id, entry) for entry in entries], notes
+    entries = [by_id.get(entry.run_id, entry) for entry in entries]
+    if options.any_template and len(named := templates(entries)) > 1:
+        entries = [without_template(entry) for entry in entries]
+        notes.append(f"Ranked together by --any-template: asked through the chat templates {listed(named)}.")
+    return entries, notes
 
 
 def _without_samples(store: Store, entries: Sequence[RunEntry]) -> tuple[list[str], dict[str, str]]:

@@ -95,9 +95,8 @@ def readable_name(project: Project) -> str:
     settings = flatten(resolved(project))
     laid = [(key, value) for key, value in settings.items() if _is_below(key, project.overridden)]
     said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in laid)
-    return (
-        redact(f"{project.name}: {said}")[:_LONGEST_NAME] if said else project.name
-    )  # --search.storage has a password
+    # Before it is cut: --search.storage may have a password.
+    return redact(f"{project.name}: {said}")[:_LONGEST_NAME] if said else project.name
 
 
 def _is_below(key: str, keys: Sequence[str]) -> bool:

@@ -230,7 +230,13 @@ class RunLog:
         return {point.key: point.value for point in points}
 
     def log_tasks(
-        self, results: Mapping[str, TaskResult], *, asked: Mapping[str, str], counted: Collection[str], split: str
+        self,
+        results: Mapping[str, TaskResult],
+        *,
+        asked: Mapping[str, str],
+        counted: Collection[str],
+        split: str,
+        template: str | None = None,
     ) -> None:
         """Log the conditions of each task as a param task.<name>: what other runs are compared by.
 
@@ -238,9 +244,10 @@ class RunLog:
             asked: The metric of each task that was asked for; leaf tasks of a group are not.
             counted: Tasks that are part of the run's `score`.
             split: Items that the score is computed on: all, dev or locked.
+            template: The chat template that items are asked through, if they are; None if unknown.
         """
         conditions = {
-            task: task_conditions(results[task], metric, counts=task in counted, split=split)
+            task: task_conditions(results[task], metric, counts=task in counted, split=split, template=template)
             for task, metric in asked.items()
             if task in results
         }
