@@ -337,13 +337,14 @@ class TrialRow:
     seconds: float | None = None
     attempts: int = 1  # how often it was started
     name: str = ""  # what differs from the project's settings
+    seed: int | None = None  # of a repeat; None where every trial of the search has the project's own
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration that was trained again with other seeds."""
+    """A configuration that was trained with several seeds."""
 
-    trial: int  # number of the trial that found it
+    trial: int  # number of the trial that found it, or of its first repeat
     name: str
     settings: Mapping[str, object]
     seeds: tuple[int, ...]
@@ -383,3 +384,5 @@ class StudyRecord:
     model_version: str | None = None  # "name/3" of the winner's adapter
     seconds: float = 0.0
     notes: Sequence[str] = ()
+    repeats: int | None = None  # how often each configuration was to be trained; None in a search with finals
+    configurations: Sequence[Finalist] = ()  # of a study with repeats, all of them; the finalists are the best

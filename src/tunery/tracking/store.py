@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import socket
 import sqlite3
 import tempfile
@@ -160,7 +161,8 @@ def _tags_of(experiment: str) -> dict[str, str]:
 def connect(uri: str | None, experiment: str) -> Store:
     """Open a store, which also becomes MLflow's own tracking URI for this process and its children.
 
-    A fresh database is set up once, however many processes open it at the same time.
+    A fresh database is set up once, however many processes open it at the same time, and is there whole or not at all:
+    a process that is killed meanwhile leaves nothing behind that the next could stumble over.
 
     Args:
         uri: Tracking URI; None: MLFLOW_TRACKING_URI, else ./mlflow.db with ./mlruns beside it.
@@ -178,10 +180,9 @@ def connect(uri: str | None, experiment: str) -> Store:
 
     _silence()
     with refusals(address), _set_up_once(address):
+        _make_whole(sqlite_file(address))
         mlflow.set_tracking_uri(address)
-        client = mlflow.MlflowClient(address)
-        client.search_experiments(max_results=1)
-        client.search_registered_models(max_results=1)  # the registry sets up its own tables
+        client = _opened(address)
     return Store(uri=address, experiment=experiment, client=client)
 
 
@@ -246,6 +247,33 @@ def _set_up_once(uri: str) -> AbstractContextManager[object]:
     path = sqlite_file(uri)
     elsewhere = Path(tempfile.gettempdir()) / f"tunery-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     return FileLock(path.with_name(f"{path.name}.lock") if path else elsewhere)
+
+
+def _make_whole(database: Path | None) -> None:
+    """Make a SQLite database that is not there beside its place, where it then appears with all its tables."""
+    if database is None or (database.is_file() and database.stat().st_size > 0):
+        return
+    for left in database.parent.glob(f".{database.name}.*.new"):  # by processes that were killed
+        left.unlink(missing_ok=True)
+    # A name of its own: MLflow keeps a store open by its address, whatever became of the file.
+    unfinished = database.with_name(f".{database.name}.{secrets.token_hex(4)}.new")
+    _opened(f"sqlite:///{unfinished}")
+    os.replace(unfinished, database)
+
+
+def _opened(address: str) -> MlflowClient:
+    """A client of a store whose tables are there."""
+    import sqlalchemy
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(address)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)  # the registry sets up its own tables
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        told = f"its tables cannot be set up ({first_line(error)}): a process that made them may have been killed"
+        raise _unusable(address, told, "If it holds nothing that you need, move the database away.") from error
+    return client
 
 
 def _silence() -> None:
