@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,9 @@ def compare_runs(
         run_id, page = _record(store, comparison, report, entries, options, selection)
         observer.step(f"kept as run {run_id}, with the report in report.md and comparison.html")
         observer.step(page)
+    best = comparison.main.contenders[0].first
+    if best.version is not None:
+        observer.step(f"next: tunery promote {shlex.quote(f'models:/{best.version}')}")
     return comparison
 
 

@@ -83,7 +83,7 @@ def tune(
         if alone:
             delete_untrained(opened, project, name, known, store)
         study = create_or_load(opened, project, name, known, alone=alone)
-        with study_run(study, store, project, options.run_name or name, one_host=alone) as tracker:
+        with study_run(study, store, project, options.run_name or f"study {name}", one_host=alone) as tracker:
             progress = StudyProgress(project, observer)
             session = Session(project, options, study, url, store, tracker.run_id, progress, resident=resident)
             return _tune(session, known, tracker, run)

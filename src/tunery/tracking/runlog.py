@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput, Metric, Run
 
-_LONGEST_NOTE = 8000
 _PARAMS_A_REQUEST = 100
 # What SQLite, PostgreSQL and MySQL say of a row that is there already; and how often it is asked.
 _WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")
@@ -128,9 +127,8 @@ class RunLog:
 
     def set_description(self, markdown: str) -> None:
         """What the MLflow UI shows first; the whole of it is report.md."""
-        note = "\n\n*The rest is in report.md.*"
-        short = markdown if len(markdown) <= _LONGEST_NOTE else f"{markdown[: _LONGEST_NOTE - len(note)]}{note}"
-        self.tag(**{"mlflow.note.content": short})
+        note = entities.description(markdown, rest="report.md", longest=entities.LONGEST_TAG)
+        self.tag(**{"mlflow.note.content": note})
         self.log_text(markdown, "report.md")
 
     def tag(self, **tags: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import secrets
@@ -27,13 +28,33 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 # The UI then shows runs of a model in training, not of an application that calls one.
-_EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+# What the menu Views shows of a project's runs: MLflow's own table has no column of a score.
+_VIEW = {
+    "searchFilter": "tags.`tunery.kind` = 'train'",
+    "orderByKey": "metrics.`score`",
+    "orderByAsc": False,
+    "selectedColumns": [
+        *(f"metrics.`{name}`" for name in ("score", "base/score", "delta/score")),
+        *(f"tags.`tunery.{name}`" for name in ("base", "datasets", "method")),
+    ],
+}
+_PROJECT_TAGS = {
+    **_EXPERIMENT_TAGS,
     "mlflow.experiment.primaryMetric.name": "score",
     "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+    "mlflow.sharedViewState.tunery-scores": json.dumps(
+        {"name": "Trainings by score", "createdAt": 0, "updatedAt": 0, "state": json.dumps(_VIEW)}
+    ),
     "mlflow.note.content": "Runs of tunery. Each has its report as its description. `score` is the mean of the primary "
-    "metrics, and `delta/score` its difference to the base's. Trainings alone: tags.`tunery.kind` = 'train'; other "
-    "kinds are study, trial, evaluation and import; comparison, promotion and votes are in '<project>-decisions'.",
+    "metrics, and `delta/score` its difference to the base's. *Views* (above) has the trainings by score; "
+    "tags.`tunery.kind` tells train, study, trial, evaluation and import apart. Comparisons, promotions and votes are "
+    "in '<project>-decisions'.",
+}
+_DECISIONS_TAGS = {
+    **_EXPERIMENT_TAGS,
+    "mlflow.note.content": "Comparisons, promotions and votes of a project, whose trainings are in the experiment of "
+    "its name. Each has its report as its description.",
 }
 
 # MLflow's own: 7 retries with doubling pauses hold a run up for four minutes each time that a server is away. Points
@@ -92,7 +113,7 @@ class Store:
                 # Beside the database, wherever the process stands; a server decides for itself.
                 place = None if database is None else str(database.parent / "mlruns" / wanted)
                 try:
-                    return str(self.client.create_experiment(wanted, artifact_location=place, tags=_EXPERIMENT_TAGS))
+                    return str(self.client.create_experiment(wanted, artifact_location=place, tags=_tags_of(wanted)))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
@@ -107,7 +128,7 @@ class Store:
     def describe_experiment(self, experiment: Experiment) -> None:
         """Give an experiment that MLflow or a person made the tags that ours have; what it has stays."""
         with refusals(self.uri):
-            for key, value in _EXPERIMENT_TAGS.items():
+            for key, value in _tags_of(experiment.name).items():
                 if key not in experiment.tags:
                     self.client.set_experiment_tag(experiment.experiment_id, key, value)
 
@@ -125,9 +146,16 @@ class Store:
                 raise
 
 
+_DECISIONS = "-decisions"
+
+
 def decisions_of(project: str) -> str:
     """The experiment of a project's comparisons, promotions and votes, apart from the runs that they are about."""
-    return f"{project}-decisions"
+    return f"{project}{_DECISIONS}"
+
+
+def _tags_of(experiment: str) -> dict[str, str]:
+    return _DECISIONS_TAGS if experiment.endswith(_DECISIONS) else _PROJECT_TAGS
 
 
 def connect(uri: str | None, experiment: str) -> Store:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import logging
 import os
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import StoreAway, TrackingError
-from tunery.tracking.store import Store, connect, wait_until_back
+from tunery.tracking.store import Store, connect, decisions_of, wait_until_back
 
 
 def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
@@ -185,3 +186,20 @@ def test_an_experiment_shows_the_views_for_training_whoever_made_it(store: Store
         assert found["mlflow.experiment.primaryMetric.name"] == "score"
     assert "tunery.kind" in own.tags["mlflow.note.content"]
     assert tags["mlflow.note.content"] == "mine"
+
+
+def test_a_projects_experiment_has_a_view_of_its_trainings_by_score_and_decisions_a_word_of_their_own(
+    store: Store,
+) -> None:
+    runs, decisions = (
+        store.client.get_experiment(store.experiment_id(name)).tags for name in ("small", decisions_of("small"))
+    )
+    saved = json.loads(runs["mlflow.sharedViewState.tunery-scores"])
+    view = json.loads(saved["state"])
+    assert {"name": str, "createdAt": int, "state": str}.items() <= {
+        key: type(one) for key, one in saved.items()
+    }.items()
+    assert {"metrics.`score`", "metrics.`delta/score`"} <= set(view["selectedColumns"])
+    assert (view["orderByKey"], view["searchFilter"]) == ("metrics.`score`", "tags.`tunery.kind` = 'train'")
+    assert decisions["mlflow.note.content"].startswith("Comparisons, promotions and votes")
+    assert not any("score" in key or "sharedView" in key for key in decisions)
