@@ -386,4 +386,4 @@ class StudyRecord:
     seconds: float = 0.0
     notes: Sequence[str] = ()
     repeats: int | None = None  # how often each configuration was to be trained; None in a search with finals
-    configurations: Sequence[Finalist] = ()  # of a study with repeats, all of them; the finalists are the best
+    configurations: tuple[Finalist, ...] = ()  # of a study with repeats, all of them; the finalists are the best

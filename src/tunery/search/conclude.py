@@ -114,7 +114,7 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         trials=found,
         finalists=entered,
         repeats=project.search.repeats,
-        configurations=configurations(study, project) if project.search.repeats else (),
+        configurations=tuple(configurations(study, project)) if project.search.repeats else (),
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
