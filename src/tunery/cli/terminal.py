@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -13,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 
 from tunery.records import StepMetrics
+from tunery.reporting.pace import QUIET_SECONDS, listening
 from tunery.reporting.text import visible
 from tunery.runs.observer import Observer
 
 _LOG_COLUMNS = 110  # Width without a terminal: no score wraps.
-_QUIET_SECONDS = 30.0  # A log gets a line at least this often.
 _PLAIN_LINES = 10  # A log file gets about this many lines of training instead of a progress bar.
 
 
@@ -37,11 +38,15 @@ class Terminal(Observer):
         self.console = console or _SafeConsole(file=sys.stdout, width=width, highlight=False)
         self._progress: Progress | None = None
         self._last_line, self._last_time = 0, time.monotonic()
+        self._listening = ExitStack()
 
     def __enter__(self) -> Self:
+        if not self.console.is_terminal:
+            self._listening.enter_context(listening(lambda line: self.console.print(f"  {escape(line)}")))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._listening.close()
         self.end_training()
 
     def step(self, text: str) -> None:
@@ -60,7 +65,7 @@ class Terminal(Observer):
             self._bar(metrics.step, total_steps, loss)
         elif loss is not None:
             now, steps = time.monotonic(), metrics.step - self._last_line
-            if steps >= max(1, total_steps // _PLAIN_LINES) or now - self._last_time >= _QUIET_SECONDS:
+            if steps >= max(1, total_steps // _PLAIN_LINES) or now - self._last_time >= QUIET_SECONDS:
                 self._last_line, self._last_time = metrics.step, now
                 self.console.print(f"  step {metrics.step}/{total_steps}  train/loss {loss:.4f}")
         if validation is not None:

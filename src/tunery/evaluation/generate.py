@@ -11,6 +11,7 @@ from tunery.data.rendering.encode import encode_all
 from tunery.errors import DataError
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.records import Conversation, Drop, Example, Message
+from tunery.reporting.pace import Pace
 
 # Any answer will do: only the text around it is used.
 _ANSWER = "tunery"
@@ -69,6 +70,7 @@ def generate(
     stops = stop_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(stops), 0)
     answers: dict[int, str] = {}
+    pace = Pace("writing answers", len(rows), "prompts")
     with memory_checked("generating", batch_size), undisturbed(model):
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
@@ -76,6 +78,7 @@ def generate(
             written = _answer(model, batch, max_new_tokens, stops, pad, logits_processor=finite_logits(tokenizer))
             texts = tokenizer.batch_decode(written, skip_special_tokens=True)
             answers |= dict(zip(numbers, texts, strict=True))
+            pace.advance(len(numbers))
     return [answers[number] for number in range(len(rows))]
 
 

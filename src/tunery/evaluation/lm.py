@@ -20,12 +20,28 @@ from tunery.evaluation import shared_context
 from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.shared_context import DocumentRow
+from tunery.reporting.pace import Pace
 
 _LOG = logging.getLogger(__name__)
 # Nats a token by which the same text may differ in two batches; 16-bit logits near 20 are off by up to 0.08.
 _TOLERANCE, _TOLERANCE_16_BIT = 1e-3, 0.1
 
 Answer = TypeVar("Answer")
+
+
+class _Answered:
+    """In place of lm-eval's cache, which is told of each answer as soon as there is one."""
+
+    pace: Pace | None = None
+
+    def add_partial(self, *_: object) -> None:
+        """One request is answered."""
+        self.advance(1)
+
+    def advance(self, requests: int) -> None:
+        """Several are answered."""
+        if self.pace is not None:
+            self.pace.advance(requests)
 
 
 class Scorer(HFLM):  # type: ignore[misc]
@@ -66,6 +82,7 @@ class Scorer(HFLM):  # type: ignore[misc]
         # (task, number of the document) -> tokens that its longest prompt lost at its beginning: lm-eval cuts what is
         # longer than the model takes, without a word, and of a few-shot prompt that is the first examples.
         self.cut: dict[tuple[str, int], int] = {}
+        self.cache_hook = self._answered = _Answered()
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write.
@@ -73,7 +90,8 @@ class Scorer(HFLM):  # type: ignore[misc]
         Raises:
             NonFiniteScore: If one is no number.
         """
-        answers = self._apart(requests, self._loglikelihood)
+        with self._paced(requests):
+            answers = self._apart(requests, self._loglikelihood)
         require_finite(requests, [value for value, _ in answers])
         return answers
 
@@ -109,7 +127,8 @@ class Scorer(HFLM):  # type: ignore[misc]
                 rule = f"below {self.max_length}, the tokens that the model takes, so that a prompt has room"
                 raise TaskError(request.task_name, Fault("tokens of its longest answer", rule, most))
             self._note_cut(request, len(self.tok_encode(context)) - (self.max_length - most))
-        return self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
+        with self._paced(requests):
+            return self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
 
     def tok_encode(self, string: str, *args: Any, **options: Any) -> list[int]:
         """Token ids of a text, from memory where it was encoded before."""
@@ -147,6 +166,17 @@ class Scorer(HFLM):  # type: ignore[misc]
         written: torch.Tensor = super()._model_generate(context=context, max_length=max_length, stop=stop, **options)
         return written
 
+    @contextmanager
+    def _paced(self, requests: list[Any]) -> Iterator[None]:
+        tasks = sorted({request.task_name or "texts" for request in requests})
+        items = len({(request.task_name, request.doc_id) for request in requests})
+        what = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+        self._answered.pace = Pace(f"scoring {what}", items, "items", items / max(1, len(requests)))
+        try:
+            yield
+        finally:
+            self._answered.pace = None
+
     def _apart(self, requests: list[Any], answer: Callable[[list[Any]], list[Answer]]) -> list[Answer]:
         """Answers of dev requests and of the others, each split batched separately, in the order of the requests."""
         if not self._dev:
@@ -166,7 +196,7 @@ class Scorer(HFLM):  # type: ignore[misc]
             self._note_cut(request, len(before) + len(after) - (self.max_length + 1))
         documents = [(request.task_name, request.doc_id) for request in requests]
         rows = shared_context.rows_of(documents, [pair[1:] for pair in pairs], self._longest)
-        answers = self._answer(rows) if rows and self._agrees(rows[0]) else {}
+        answers = self._answer(rows, self._answered.advance) if rows and self._agrees(rows[0]) else {}
         alone = [place for place in range(len(pairs)) if place not in answers]
         answers |= zip(alone, self._loglikelihood_tokens([pairs[place] for place in alone]), strict=True)
         return [answers[place] for place in range(len(pairs))]
@@ -188,8 +218,10 @@ class Scorer(HFLM):  # type: ignore[misc]
                 return False
         return True
 
-    def _answer(self, rows: list[DocumentRow]) -> dict[int, tuple[float, bool]]:
-        return shared_context.answer(self.model, rows, self.batch_size, self.device, self.tokenizer.pad_token_id)
+    def _answer(
+        self, rows: list[DocumentRow], done: Callable[[int], None] = lambda _: None
+    ) -> dict[int, tuple[float, bool]]:
+        return shared_context.answer(self.model, rows, self.batch_size, self.device, self.tokenizer.pad_token_id, done)
 
     def _pair(self, context: str, continuation: str) -> tuple[tuple[str, str], list[int], list[int]]:
         """As lm-eval's `loglikelihood`: after nothing, a continuation follows the prefix token."""

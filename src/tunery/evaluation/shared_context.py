@@ -9,7 +9,7 @@ start again after the context, and logits are computed from the context's last t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,14 @@ def rows_of(
     return sorted(rows, key=lambda row: (-row.width, tuple(row.context), tuple(map(tuple, row.options.values()))))
 
 
-def answer(model: Any, rows: Sequence[DocumentRow], batch_size: int, device: Any, padding: int) -> dict[int, Answer]:
+def answer(
+    model: Any,
+    rows: Sequence[DocumentRow],
+    batch_size: int,
+    device: Any,
+    padding: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> dict[int, Answer]:
     """Log-likelihood of each option in nats, and whether greedy decoding would write it, by the place of its request.
 
     Args:
@@ -93,12 +100,15 @@ def answer(model: Any, rows: Sequence[DocumentRow], batch_size: int, device: Any
         batch_size: Requests in one forward pass if each had its own row; a batch holds as many tokens.
         device: Where the model takes its input.
         padding: Id of any token; it is not seen.
+        done: Is told after each batch how many requests it answered.
     """
     answers: dict[int, Answer] = {}
     start = 0
     while start < len(rows):
         count = max(1, batch_size * rows[start].single_width // rows[start].width)
-        answers |= _answer_batch(model, rows[start : start + count], device, padding)
+        batch = _answer_batch(model, rows[start : start + count], device, padding)
+        done(len(batch))
+        answers |= batch
         start += count
     return answers
 

@@ -7,6 +7,7 @@ its files are complete.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +24,8 @@ from tunery.config.project import Project
 from tunery.config.promotion import Form
 from tunery.errors import BaseModelError, NonFiniteScore, OutOfMemory, RefError
 from tunery.records import TaskResult
+from tunery.reporting.pace import is_heard, listen
+from tunery.reporting.text import visible
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -118,8 +121,19 @@ class ScoringProcess:
         fresh = multiprocessing.get_context(_START)
         childs_end, self._parents_end = fresh.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(
-            max_workers=1, mp_context=fresh, initializer=exit_with_parent, initargs=(childs_end,)
+            max_workers=1, mp_context=fresh, initializer=_prepare, initargs=(childs_end, is_heard())
         )
+
+
+def _prepare(pipe: Connection, heard: bool) -> None:
+    exit_with_parent(pipe)
+    if heard:  # this process shares the parent's stdout
+        listen(_say)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"  {visible(line)}\n")
+    sys.stdout.flush()
 
 
 def exit_with_parent(pipe: Connection) -> None:

@@ -14,12 +14,20 @@ from tunery.cli import verbs
 from tunery.cli.terminal import Terminal
 from tunery.errors import InputError
 from tunery.records import StepMetrics
+from tunery.reporting.pace import is_heard
 
 
 def test_brackets_in_a_name_are_printed_as_they_are() -> None:
     page = io.StringIO()
     Terminal(Console(file=page, width=80)).step("loading [/x] and rows[i].jsonl")
     assert "loading [/x] and rows[i].jsonl" in page.getvalue()
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_only_a_log_hears_how_far_long_work_is(on_a_terminal: bool) -> None:
+    with Terminal(Console(file=io.StringIO(), force_terminal=on_a_terminal)):
+        assert is_heard() is not on_a_terminal
+    assert not is_heard()
 
 
 def test_no_control_character_of_a_name_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

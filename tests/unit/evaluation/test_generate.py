@@ -11,6 +11,7 @@ import torch
 from tunery.errors import NonFiniteScore
 from tunery.evaluation.generate import encode_prompts, end_of_turn, generate, stop_ids
 from tunery.records import Message
+from tunery.reporting import pace
 
 PROMPTS = [
     [Message("user", text)]
@@ -28,6 +29,14 @@ def test_a_batch_answers_as_each_prompt_alone(model: Any, tokenizer: Any) -> Non
     alone = [generate(model, tokenizer, [prompt], 12, 1, "chat")[0] for prompt in PROMPTS]
     assert together == alone
     assert len(set(together)) > 1
+
+
+def test_a_log_is_told_how_far_writing_is(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "QUIET_SECONDS", 0.0)
+    said: list[str] = []
+    with pace.listening(said.append):
+        generate(model, tokenizer, PROMPTS, 4, 2, "chat")
+    assert [line.partition(",")[0] for line in said] == ["writing answers: 2 of 4 prompts"]
 
 
 def test_a_model_that_gives_no_numbers_writes_nothing(model: Any, tokenizer: Any) -> None:

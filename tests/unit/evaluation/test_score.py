@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tunery.evaluation.eval_mode import adapter_off, undisturbed
 from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_model
 from tunery.evaluation.tasks import load_tasks
+from tunery.reporting import pace
 
 
 def logs(result: Any) -> list[float]:
@@ -81,6 +83,22 @@ def test_scoring_again_gives_the_same_numbers(load: Any, model: Any, tokenizer: 
     for name in ("many", "writing"):
         assert first[name].scores == second[name].scores
         assert first[name].samples.equals(second[name].samples)
+
+
+@pytest.mark.parametrize("name", ["many", "few", "writing"])
+def test_a_log_is_told_how_far_scoring_is(
+    name: str, load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "QUIET_SECONDS", 0.0)
+    tasks, evaluation = load(name)
+    said: list[str] = []
+    with pace.listening(said.append):
+        items = len(score_model(model, tokenizer, tasks, evaluation)[name].samples)
+    told = [re.fullmatch(rf"scoring {name}: (\d+) of {items} items, about .* left", line) for line in said]
+    done = [int(match[1]) for match in told if match]
+    assert len(done) == len(said) > 0
+    assert done == sorted(done)
+    assert done[-1] < items
 
 
 def test_a_second_scoring_tokenises_nothing(

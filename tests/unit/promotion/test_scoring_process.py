@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from tunery.promotion import scoring_process
 from tunery.promotion.measure import _joined
 from tunery.promotion.scoring_process import FormAnswers, FormJob, ScoringProcess
 from tunery.records import Score, TaskResult, TaskSettings
+from tunery.reporting import pace
 
 PRIMARY = {"quiz": "acc"}
 
@@ -114,3 +116,19 @@ def test_the_base_of_a_model_that_was_trained_in_sixteen_bits_is_scored_once(
     facts: Any = SimpleNamespace(method="lora", identity=SimpleNamespace(quantization=quantization, dtype="bfloat16"))
     process.others(FormJob(Path(), {}, Path(), ""), FormAnswers({"trained": {}}), facts, with_base=True)
     assert calls[0][-1] is asked
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_the_fresh_process_says_how_far_it_is_where_its_parent_is_heard(
+    heard: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe: Any = None
+
+    def work() -> None:
+        scoring_process._prepare(pipe, heard)
+        pace.Pace("scoring facts", 2, "items", clock=lambda: 0.0).advance()
+
+    monkeypatch.setattr(scoring_process, "exit_with_parent", lambda _: None)
+    monkeypatch.setattr(pace, "QUIET_SECONDS", 0.0)
+    copy_context().run(work)
+    assert capsys.readouterr().out == ("  scoring facts: 1 of 2 items, about 0.0 s left\n" if heard else "")

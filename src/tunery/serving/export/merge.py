@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.errors import Fault, InputError, RefError
 from tunery.records import Conversation, Example, Message
+from tunery.reporting.pace import Pace
 
 if TYPE_CHECKING:
     from tunery.tracking.flavor.flavor import ModelFacts
@@ -149,13 +150,16 @@ def loglikelihoods(
     from tunery.evaluation.eval_mode import undisturbed
 
     found = []
+    examples = _encoded(tokenizer, answers, template)
+    pace = Pace("comparing forms of the model", len(examples), "answers")
     with undisturbed(model):
-        for example in _encoded(tokenizer, answers, template):
+        for example in examples:
             ids = torch.tensor([example.input_ids], device=next(model.parameters()).device)
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
             chosen = logits.log_softmax(dim=-1).gather(1, ids[0, 1:, None])[:, 0]
             learned = torch.tensor(example.trained[1:], device=chosen.device)
             found.append([float(value) for value in chosen[learned]])
+            pace.advance()
     return found
 
 
