@@ -23,6 +23,7 @@ def result(
     task: str = "quiz",
     split: tuple[str, ...] | None = None,
     choices: tuple[str, str] | None = None,
+    written: str = "",
 ) -> TaskResult:
     items = [f"item{number}" for number in range(len(values))]
     splits = list(split or ["dev", "locked"] * len(values))[: len(values)]
@@ -30,6 +31,10 @@ def result(
     if choices is not None:  # the first one is right; it is chosen where the value is 1
         logs = [[-1.0, -2.0] if value else [-2.0, -1.0] for value in values]
         samples = samples.assign(target=choices[0], options=[list(choices)] * len(values), loglikelihoods=logs)
+    if written:  # questions and answers as texts
+        texts = [f"{written} {number}" for number in range(len(values))]
+        asked = [f"question {number}" for number in range(len(values))]
+        samples = samples.assign(question=asked, target="right", prediction=texts)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
     scores = {name: Score(task, name, mean, error, len(values)) for name in ("acc", "f1")}
     return TaskResult(TaskSettings(task, "1.0+abc", 0, None, True, "p"), scores, samples, "acc")
@@ -50,9 +55,10 @@ def logged(
     samples: bool = True,
     project: str = "small",
     choices: tuple[str, str] | None = None,
+    written: str = "",
 ) -> str:
     """A run as training leaves it."""
-    tuned, before = {task: result(values, task, choices=choices)}, {task: result(base, task)}
+    tuned, before = {task: result(values, task, choices=choices, written=written)}, {task: result(base, task)}
     config = {
         "base": {"model": "acme/base", "quantization": "none"},
         "adapter": {"method": "lora", "rank": rank},
@@ -65,7 +71,8 @@ def logged(
         tracker.log_inputs({"base": "c0ffee", "data.train": "d1"})
         tracker.tag(**{"tunery.datasets": "facts.jsonl", **(tags or {})})
         tracker.log_scores(before, tuned, score=tuned[task].scores["acc"].value)
-        tracker.log_metrics({"train_seconds": 7.0, "train_rows": 90})
+        tracker.log_metrics({"train_seconds": 7.0})
+        tracker.log_constants({"train_rows": 90})
         tracker.log_tasks(tuned, asked={task: "acc"}, counted=[task], split=split)
         if samples:
             tracker.log_samples(tuned)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +66,7 @@ class SourceReport:
     rows_kept: int
     weight: float
     digest: str
+    role: Literal["training", "validation"] = "training"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,20 @@ class DataReport:
     max_length: int = 0  # tokens at which rows were cut
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: Mapping[str, int] = field(default_factory=dict)
+    # Rows that the project does not ask for, by source and key (`where`, `sample`).
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AskedItems:
+    """What a project's tasks ask, as far as the data stage looks at it; by leaf task."""
+
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what each item asks
+    # White space between prompt and scored answer, of tasks that score given answers without a chat template.
+    joins: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Sequence[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # of sets of answers: (prompt, reference)
 
 
 @dataclass(frozen=True)
@@ -257,6 +272,26 @@ class BaseIdentity:
 
 
 @dataclass(frozen=True)
+class BaseFit:
+    """How well a base predicts the training answers before anything is trained, in nats a learned token."""
+
+    nll: float  # of the answers
+    entropy: float  # of its own predictions at the same tokens: what text that it wrote itself would take on average
+    vocabulary: int  # tokens that it chooses among
+    tokens: int  # learned tokens of the rows that were looked at
+
+    @property
+    def guessing(self) -> float:
+        """What choosing every token at random would take: ln of the vocabulary."""
+        return math.log(self.vocabulary)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the answers take more than half of what guessing would: no text that the base was trained on."""
+        return self.nll > self.guessing / 2
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything that a run's report shows; plain values, so that the report is a pure function of it."""
 
@@ -278,6 +313,7 @@ class RunRecord:
     notes: Sequence[str] = ()
     # The metric that is shown of each task that was asked for; empty: those of `primary`.
     asked: Mapping[str, str] = field(default_factory=dict)
+    fit: BaseFit | None = None  # of the base to the training answers, if this run trained
 
     @property
     def shown(self) -> Mapping[str, str]:

@@ -14,6 +14,11 @@ import pytest
 
 from tests.compared import IDENTITY, logged, result
 from tests.integration.conftest import MakePlace, Place, run
+from tests.integration.test_chat import chromium_page
+from tests.unit.comparison.entries_made import seeds
+from tunery.comparison.leaderboard import rank
+from tunery.comparison.report.plots import figures
+from tunery.comparison.report.tables import page
 from tunery.records import TaskResult
 from tunery.tracking import base_scores
 from tunery.tracking.store import Store, connect
@@ -82,6 +87,23 @@ def test_runs_are_ranked_shown_written_and_kept(filled: Place, store: Store, tmp
     assert (texts - {"comparison.md"}) | {"report.md", "comparison.json", "compared_runs.json", "plots"} <= kept_files
     told = Path(store.client.download_artifacts(kept.info.run_id, "compared_runs.json", str(tmp_path))).read_text()
     assert {one["run_id"] for one in json.loads(told)["runs"]} == compared
+
+
+@pytest.mark.slow
+def test_a_page_with_every_column_fits_1280_pixels_and_is_sorted_by_a_click(tmp_path: Path) -> None:
+    costs = {"train_seconds": 5e3, "peak_memory_bytes": 2.0**34, "trainable_parameters": 4e7, "model_bytes": 1.6e8}
+    tasks = dict.fromkeys(("arc_challenge", "hellaswag", "mmlu_stem", "truthfulqa_mc2", "winogrande", "gsm8k"), 0.2)
+    facts: dict[str, Any] = {"data": "train_filtered.jsonl", "version": "mistral-lima/12", "costs": costs}
+    names = [f"qlora learning_rate=0.0002, rank={rank}, alpha=128" for rank in (16, 32)]
+    comparison = rank([one for name in names for one in seeds(name, tasks, **facts)])
+    (tmp_path / "comparison.html").write_text(page(comparison, figures(comparison)))
+    with chromium_page((tmp_path / "comparison.html").as_uri(), 1280) as shown:
+        wide = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth).length"
+        assert shown.evaluate(wide) == 0
+        places = "[...document.querySelector('tbody').rows].map(row => row.cells[0].textContent)"
+        assert shown.evaluate(places) == ["1", "2"]
+        shown.click("th:has-text('place')")
+        assert shown.evaluate(places) == ["2", "1"]
 
 
 def test_a_notebook_gets_a_table_and_leaves_no_run(filled: Place, store: Store) -> None:

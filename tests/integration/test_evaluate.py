@@ -11,6 +11,7 @@ import pytest
 from tests.integration.conftest import MakePlace, Place
 from tests.integration.test_base_scores import GROUP
 from tunery.errors import ConfigError, RefError
+from tunery.runs.cache import Resident
 from tunery.runs.resolve_model import load_evaluated_model
 from tunery.tracking.registry import download, resolve
 from tunery.tracking.store import Store, connect
@@ -105,14 +106,14 @@ def test_a_model_chosen_on_items_is_scored_on_the_others(trained: Place, store: 
 
 def test_a_downloaded_model_is_known_by_its_run(store: Store, elsewhere: Path) -> None:
     folder = download(resolve("models:/chosen/1", store), elsewhere / "copy", store)
-    found = load_evaluated_model(str(folder), None, [], store)
+    found = load_evaluated_model(str(folder), None, [], store, Resident())
     assert (found.split, found.project.name, found.project.evaluation.tasks) == ("locked", "chosen", ["isles"])
 
 
 def test_another_projects_questions_leave_a_model_what_it_is(trained: Place, store: Store, elsewhere: Path) -> None:
     other = Place(elsewhere)
     other.project(name="other", base={"quantization": "nf4"}, evaluation={"dev_fraction": 1.0})
-    found = load_evaluated_model("models:/chosen/1", str(other.folder), [], store)
+    found = load_evaluated_model("models:/chosen/1", str(other.folder), [], store, Resident())
     settings = found.project
     assert (settings.name, settings.evaluation.tasks) == ("other", ["world_facts"])
     assert (settings.base.quantization, settings.training.keep_best_by) == ("none", "score")
@@ -125,23 +126,23 @@ def test_another_projects_questions_leave_a_model_what_it_is(trained: Place, sto
 )
 def test_an_override_that_would_make_it_another_model_is_refused(store: Store, key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=rf"models:/chosen/1: --{key} is .*, with which the model was trained"):
-        load_evaluated_model("models:/chosen/1", None, [(key, value)], store)
+        load_evaluated_model("models:/chosen/1", None, [(key, value)], store, Resident())
 
 
 def test_an_override_that_agrees_with_the_model_is_taken(store: Store) -> None:
     found = load_evaluated_model(
-        "models:/chosen/1", None, [("base.quantization", "none"), ("adapter.rank", "4")], store
+        "models:/chosen/1", None, [("base.quantization", "none"), ("adapter.rank", "4")], store, Resident()
     )
     assert found.version == "chosen/1"
 
 
 def test_an_adapter_folder_is_scored_on_unquantised_weights(store: Store, tmp_path: Path) -> None:
-    found = load_evaluated_model(str(adapter_folder(store, tmp_path)), None, ASK, store)
+    found = load_evaluated_model(str(adapter_folder(store, tmp_path)), None, ASK, store, Resident())
     assert found.base.identity.quantization == "none"
 
 
 def test_a_bare_model_is_scored_unquantised(store: Store) -> None:
-    assert load_evaluated_model("builtin:tiny", None, ASK, store).base.identity.quantization == "none"
+    assert load_evaluated_model("builtin:tiny", None, ASK, store, Resident()).base.identity.quantization == "none"
 
 
 @pytest.mark.parametrize(("recorded", "loaded"), [("c0ffee", "c0ffee"), ("sha256:c0ffee", "main"), (None, "main")])
@@ -157,11 +158,11 @@ def test_an_adapters_base_is_loaded_at_the_commit_that_it_names(
     folder = adapter_folder(store, tmp_path, base_model_name_or_path="acme/base", revision=recorded)
     monkeypatch.setattr("tunery.models.base.load_base", seen)
     with pytest.raises(Seen, match=f"^{loaded}$"):
-        load_evaluated_model(str(folder), None, ASK, store)
+        load_evaluated_model(str(folder), None, ASK, store, Resident())
 
 
 @pytest.mark.parametrize(("text", "told"), [("{", "not JSON"), ("[1]", "its content is .1., but must be a mapping")])
 def test_a_damaged_adapter_config_is_told(store: Store, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "adapter_config.json").write_text(text)
     with pytest.raises(RefError, match=rf"adapter_config\.json: {told}"):
-        load_evaluated_model(str(tmp_path), None, ASK, store)
+        load_evaluated_model(str(tmp_path), None, ASK, store, Resident())

@@ -70,6 +70,12 @@ def test_scores_stand_beside_the_bases(run: Any) -> None:
     assert "lm_eval/world_facts/acc_stderr" in metrics
 
 
+def test_what_a_run_has_once_is_a_param_and_no_chart(run: Any) -> None:
+    constants = ("train_rows", "trainable_parameters", "total_parameters", "adapted_modules", "model_bytes")
+    assert all(int(run.data.params[name]) > 0 for name in constants)
+    assert not [key for key in run.data.metrics if key.endswith(("_rows", "_parameters", "modules", "model_bytes"))]
+
+
 def test_everything_a_person_judges_by_is_there(client: Any, run: Any) -> None:
     assert {"config", "data", "plots", "samples", "report.md", "generations.json", "generations.xlsx"} <= artifacts(
         client, run

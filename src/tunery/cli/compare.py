@@ -64,6 +64,12 @@ def _several(option: str, field: str, read: Callable[..., Any], metavar: str, te
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for CSV, LaTeX, Markdown, HTML and plots."
 )
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.xlsx",
+    help="Workbook with all answers side by side: a sheet a task, a row a prompt.",
+)
 @click.option("--record/--no-record", default=True, help="Keep the comparison as a run in MLflow.")
 @tracking_option
 @click.option("--run-name", metavar="NAME", help="Name of the comparison in MLflow.")
@@ -74,6 +80,7 @@ def compare(
     seed: int,
     tested: int,
     out: Path | None,
+    answers: Path | None,
     record: bool,
     tracking_uri: str | None,
     run_name: str | None,
@@ -90,6 +97,6 @@ def compare(
     from tunery.comparison.selection import selected
 
     selection = selected((*refs, *runs), **narrowing)
-    options = CompareOptions(confidence, seed, tested, out=out, record=record, run_name=run_name)
+    options = CompareOptions(confidence, seed, tested, out=out, answers=answers, record=record, run_name=run_name)
     with Terminal() as terminal:
         compare_runs(selection, options, terminal, tracking_uri=tracking_uri)

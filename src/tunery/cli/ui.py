@@ -23,7 +23,9 @@ def ui(host: str, port: int, tracking_uri: str | None) -> None:
 
     address = store_address(tracking_uri)
     if address.startswith(("http://", "https://")):
-        click.echo(f"The store is a server; its pages are at {redact(address)}/?workflowType=machine_learning")
+        click.echo(
+            f"The store is a server; its pages are at {redact(address).rstrip('/')}/?workflowType=machine_learning"
+        )
         return
     if not is_there(address):
         advice = "Go to the folder of the runs, or set MLFLOW_TRACKING_URI or --tracking-uri."

@@ -42,6 +42,7 @@ class CompareOptions:
     tested: int = MOST_TESTED
     curves: bool = True  # whether loss curves are read
     out: Path | None = None  # folder for the tables, the page and the plots
+    answers: Path | None = None  # .xlsx file for the answers of all configurations, side by side
     record: bool = True  # whether the comparison becomes a run in MLflow
     run_name: str | None = None  # name of that run
 
@@ -54,11 +55,14 @@ def compare_runs(
     Raises:
         InputError: If nothing matches, or nothing can be ranked; nothing was written then.
     """
+    from tunery.comparison.book import check_path, write_answers
     from tunery.comparison.report.tables import terminal
     from tunery.tracking.store import connect
 
     if options.out is not None:
         check_writable(options.out)
+    if options.answers is not None:
+        check_path(options.answers)
     store = connect(tracking_uri, EXPERIMENT)
     selection = split_at_commas(store, selection)
     observer.step(f"reading {selection}")
@@ -70,6 +74,9 @@ def compare_runs(
         observer.show(table)
     for note in notes:
         observer.step(note)
+    if options.answers is not None:
+        tasks = write_answers(store, comparison, options.answers)
+        observer.step(f"answers written to {options.answers}: {', '.join(tasks)}")
     if options.out is None and not options.record:
         observer.step("not kept; --out FOLDER writes the whole report")
         return comparison
@@ -235,8 +242,6 @@ def _record(
         tracker.log_table(frame(comparison), "comparison.json")
         for name, figure in report.figures.items():
             tracker.log_figure(figure, f"plots/{name}.png")
-        ranked = len(comparison.main.contenders)
-        tracker.log_metrics({"runs": len(entries), "boards": len(comparison.boards), "ranked": ranked})
         tracker.tag(**{"tunery.compared": ", ".join(entry.run_id for entry in entries)})
         runs = [
             {"run_id": one.run_id, "experiment_id": one.experiment_id, "name": one.name, "kind": one.kind}
@@ -245,8 +250,13 @@ def _record(
         ]
         tracker.log_dict({"runs": runs}, "compared_runs.json")
         tracker.log_provenance(collect(diff="names"))
+        counts = {
+            "runs": len(entries),
+            "boards": len(comparison.boards),
+            "ranked": len(comparison.main.contenders),
+        }
         settings = {"selection": str(selection), "confidence": options.confidence, "seed": options.seed}
-        tracker.log_params({f"compare.{name}": value for name, value in settings.items()})
+        tracker.log_params({f"compare.{name}": value for name, value in (settings | counts).items()})
         return tracker.run_id, where_kept(store, tracker.experiment_id, tracker.run_id)
 
 

@@ -7,13 +7,14 @@ import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tunery.comparison.entries import RunEntry, TaskScore, conditions_of, conflicts, repetitions
 from tunery.tracking.entities import entity_name
-from tunery.tracking.scores import TASK_PARAM
+from tunery.tracking.scores import CONSTANTS, TASK_PARAM
 
 if TYPE_CHECKING:
     from tunery.tracking.search import Run
@@ -40,6 +41,15 @@ def metrics_of(run: Run) -> dict[str, float]:
         name: math.copysign(math.inf, value) if abs(value) >= most else value
         for name, value in run.data.metrics.items()
     }
+
+
+def numbers_of(run: Run) -> dict[str, float]:
+    """Metrics, and the counts and sizes that are params now; earlier runs kept them as metrics."""
+    constants = {}
+    for name in CONSTANTS:
+        with suppress(ValueError):  # empty, or of a run that is not ours
+            constants[name] = float(run.data.params.get(name, ""))
+    return metrics_of(run) | constants
 
 
 def _score(task: str, text: str, metrics: Mapping[str, float], bare: bool) -> TaskScore | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunery.comparison.conditions import by_one_metric, is_bare, latest, metrics_of, task_scores, with_evaluations
+from tunery.comparison.conditions import by_one_metric, is_bare, latest, numbers_of, task_scores, with_evaluations
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.reporting.text import settings_text
@@ -52,7 +52,7 @@ def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]
 
 
 def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
-    tags, params, metrics = run.data.tags, run.data.params, metrics_of(run)
+    tags, params, numbers = run.data.tags, run.data.params, numbers_of(run)
     bare, is_import = is_bare(run), tags.get("tunery.kind") == "import"
     settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
     configuration = _configuration(run, settings)
@@ -70,8 +70,8 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
         seed=int(seed) if not bare and re.fullmatch(r"-?\d+", seed) else None,
         tasks=tasks,
         base_revision=sys.intern(tags.get("tunery.base_revision", params.get("input.base", ""))),
-        costs={name: metrics[name] for name in COSTS if name in metrics},
-        train_rows=int(metrics["train_rows"]) if "train_rows" in metrics and not bare else None,
+        costs={name: numbers[name] for name in COSTS if name in numbers},
+        train_rows=int(numbers["train_rows"]) if "train_rows" in numbers and not bare else None,
         version=tags.get("tunery.registered_version"),
         started_ms=int(run.info.start_time or 0),
         notes=tuple(_notes(run)),

@@ -7,14 +7,43 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tunery.config.section import Count, CountOrZero, Fraction, PositiveNumber, Probability, Section, WrittenOff, key
+from tunery.config.section import (
+    Count,
+    CountOrZero,
+    Fraction,
+    PositiveNumber,
+    Probability,
+    Section,
+    Seed,
+    WrittenOff,
+    key,
+)
 
 _USUAL_LENGTH = 1024
+
+
+def cell_text(value: object) -> str:
+    """A cell as a text by which files and project.yaml agree: 2, 2.0 and "2" are one value, as true and "True" are."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return text.lower() if text.lower() in ("true", "false") else text
+
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "lima", "columns"]
 
 
-class SourceConfig(Section):
+class SampleConfig(Section):
+    """So many of a source's rows: 16 rows of a seed contain its 8."""
+
+    rows: Count = Field(description="How many rows are trained on; validation rows are taken out before.")
+    balanced: str | None = key(None, "Column whose values have equally many rows each.")
+    seed: Seed | Literal["training"] = key(
+        "training", "Seeds the draw; training: training.seed, for validation rows 0."
+    )
+
+
+class RowSource(Section):
     """One dataset: a hub id, a folder saved by `datasets`, or a json, jsonl, csv, parquet or xlsx file."""
 
     source: str = Field(
@@ -32,9 +61,10 @@ class SourceConfig(Section):
     prompt_template: str | None = key(
         None, "Builds the prompt from columns: 'Premise: {premise}\\nHypothesis: {hypothesis}'."
     )
-    weight: PositiveNumber = key(
-        1.0, "How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
+    where: dict[str, list[str | int | float | bool]] = key(
+        {}, "Values that a row must have to be used, by column: {label: [0, 2]}."
     )
+    labels: dict[str, str] = key({}, 'Texts that stand for the values of the completion column: {0: "Yes", 2: "No"}.')
 
     @model_validator(mode="after")
     def _columns_are_complete(self) -> Self:
@@ -46,7 +76,24 @@ class SourceConfig(Section):
             raise ValueError("columns must name the column of the prompt, or prompt_template must build it")
         if self.prompt_template is not None and self.columns is None:
             raise ValueError("prompt_template needs columns: {completion: ...} to name the answer")
+        if self.labels and self.columns is None:
+            raise ValueError("labels needs columns: {completion: ...} to name the column of the labels")
         return self
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _keys_are_texts(cls, labels: object) -> object:
+        """YAML reads the keys 0 and true as a number and a truth value; cells are compared as texts."""
+        return {cell_text(cell): text for cell, text in labels.items()} if isinstance(labels, dict) else labels
+
+
+class SourceConfig(RowSource):
+    """A dataset of rows to train on, or to validate on."""
+
+    sample: SampleConfig | None = key(None, "How many of the rows are trained on; unset: all.")
+    weight: PositiveNumber = key(
+        1.0, "How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
+    )
 
 
 class ValidationConfig(Section):
@@ -104,6 +151,11 @@ class DataConfig(Section):
     )
     template: Literal["chat", "plain"] = key(
         "chat", "chat: format turns with the chat template; plain: prompt, completion, end token."
+    )
+    separator: str | None = key(
+        None,
+        "Text between prompt and answer if template is plain; unset: a line break where the two would touch. The model "
+        "learns to write it.",
     )
     clean: CleanConfig = key(CleanConfig(), "Cleaning steps.")
     decontaminate: DecontaminateConfig = key(DecontaminateConfig(), "Overlap with evaluation items.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 
+from tunery.config.data import RowSource
 from tunery.config.section import Count, CountOrZero, Fraction, Section, key
+
+AnswerMetric = Literal["exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "repetition_rate", "semantic"]
 
 # Named lists of lm-eval tasks. leaderboard-v1 is the Open LLM Leaderboard's first edition; commonsense is the
 # eight-task set that LoRA papers report (LLM-Adapters, arXiv:2304.01933).
@@ -33,6 +36,27 @@ class GenerationConfig(Section):
     max_new_tokens: Count = key(128, "Longest answer, in tokens; decoding is greedy.")
 
 
+class AnswersConfig(RowSource):
+    """Prompts that the model answers, scored by how near each answer is to its reference; a task like any other."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the task: {reviews: rougeL} in primary."
+    )
+    metrics: list[AnswerMetric] = Field(
+        min_length=1, description="What is measured of each answer; the first counts unless primary says otherwise."
+    )
+    semantic_model: str | None = key(
+        None, "Folder of a model whose token embeddings the metric semantic compares (BERTScore, arXiv:1904.09675)."
+    )
+    max_new_tokens: Count = key(128, "Longest answer, in tokens; decoding is greedy.")
+
+    @model_validator(mode="after")
+    def _a_model_where_one_is_needed(self) -> Self:
+        if "semantic" in self.metrics and self.semantic_model is None:
+            raise ValueError("the metric semantic needs semantic_model: the folder of an encoder, such as a BERT")
+        return self
+
+
 class EvaluationConfig(Section):
     """lm-eval tasks and text metrics; every score is reported beside the base model's own on the same items."""
 
@@ -40,6 +64,7 @@ class EvaluationConfig(Section):
     primary: dict[str, str] = key(
         {}, "Metric of each task that counts; their mean is the run's score. Empty: each task's first metric."
     )
+    answers: list[AnswersConfig] = key([], "Sets of prompts with references, each a task that is answered in writing.")
     task_folders: list[str] = key(
         [],
         "Folders with more task YAML files, relative to project.yaml; data_files in a YAML file "
@@ -63,3 +88,15 @@ class EvaluationConfig(Section):
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             return names
         return list(dict.fromkeys(task for name in names for task in SUITES.get(name, (name,))))
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that is scored: tasks, then sets of answers."""
+        return [*self.tasks, *(one.name for one in self.answers)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise ValueError(f"{name!r} names two of tasks and answers: give one another name")
+        return self

@@ -80,7 +80,7 @@ def _adapter_faults(project: Project) -> Iterator[Fault]:
 
 def _training_faults(project: Project) -> Iterator[Fault]:
     training, base, data = project.training, project.base, project.data
-    without_tasks, name_one = not project.evaluation.tasks, "Name a task in evaluation.tasks."
+    without_tasks, name_one = not project.evaluation.names, "Name a task in evaluation.tasks."
     if training.keep_best_by == "score" and without_tasks:
         rule = "validation/nll or last when evaluation.tasks is empty"
         yield Fault("training.keep_best_by", rule, "score", name_one)
@@ -100,13 +100,16 @@ def _training_faults(project: Project) -> Iterator[Fault]:
     if data.template == "plain" and training.loss_on == "assistant":
         rule = "completion or all when data.template is plain"
         yield Fault("training.loss_on", rule, "assistant", "A plain row has one answer.")
+    if data.separator is not None and data.template == "chat":
+        rule = "unset when data.template is chat: the template separates turns"
+        yield Fault("data.separator", rule, data.separator, "Or set data.template: plain.")
     if base.quantization == "int8" and training.device in ("cpu", "mps"):
         rule = "nf4 or none unless training.device is cuda or auto: LLM.int8() needs a CUDA GPU"
         yield Fault("base.quantization", rule, "int8", "Use nf4.")
 
 
 def _evaluation_faults(project: Project) -> Iterator[Fault]:
-    tasks = project.evaluation.tasks
+    tasks = project.evaluation.names
     known = ", ".join(sorted(tasks)) or "none"
     for name in project.evaluation.primary:
         if name not in tasks:

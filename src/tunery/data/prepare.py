@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from tunery.config.data import CleanConfig, DataConfig, SourceConfig
+from tunery.config.data import CleanConfig, DataConfig, SourceConfig, cell_text
 from tunery.data.clean import clean, folded_text
 from tunery.data.contamination import MANY, find_overlap
 from tunery.data.layouts.convert import to_conversations
 from tunery.data.reading.load import load_rows
-from tunery.data.rendering.encode import encode_all
+from tunery.data.reading.rows import Rows
+from tunery.data.reading.selection import select
+from tunery.data.rendering.encode import encode_all, plain_joins
 from tunery.data.rendering.tokens import tokens_taken
 from tunery.data.rendering.told import notes_of
 from tunery.data.row_log import CUT_AWAY, RowLog, check_bad_rows
+from tunery.data.sample import draw
 from tunery.data.split import held_out, mix
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Drop, Example, PreparedData, SourceReport
+from tunery.records import AskedItems, Conversation, Drop, Example, PreparedData, SourceReport
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +34,7 @@ def prepare(
     loss_on: str,
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
-    evaluation_texts: Mapping[str, Sequence[str]],
+    asked: AskedItems,
     seed: int,
 ) -> PreparedData:
     """Everything that training and generation need from the data, and a report on every row.
@@ -40,20 +43,23 @@ def prepare(
         loss_on: training.loss_on.
         folder: The folder of project.yaml.
         tokenizer: Of the base, with a chat template unless data.template is plain.
-        evaluation_texts: Task -> texts of its items, for the overlap with training rows.
-        seed: Seeds the draw of rows by weight, and nothing else.
+        asked: What the project's tasks ask, for the overlap with training rows.
+        seed: training.seed; seeds the draw of rows by weight or by sample, and nothing else.
 
     Raises:
-        DataError: When a source cannot be read, has too many bad rows, or nothing is left to train on.
+        DataError: When a source cannot be read, has too many bad rows, nothing is left to train on, or rows are items
+            of a set of answers.
     """
     row_log = RowLog()
     where = ", ".join(source.source for source in data.train)
     training = _clean(_read(data, data.train, folder, row_log), data.clean, row_log)
-    training = _decontaminate(training, data, evaluation_texts, row_log)
+    training = _decontaminate(training, data, asked, row_log)
     if not training:
         raise DataError(where, _nothing_left(row_log, "See data.clean."))
 
     training, validation = _split(training, data, folder, row_log)
+    training = _sample(training, data, seed, row_log)
+    _note_joins(training, data, asked.joins, row_log)
 
     length = data.length(tokens_taken(tokenizer))
     kept, lost = _encode(training, data, loss_on, tokenizer, row_log)
@@ -82,13 +88,14 @@ def _nothing_left(row_log: RowLog, advice: str) -> Fault:
 def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_log: RowLog) -> list[Conversation]:
     conversations: list[Conversation] = []
     for index, source in enumerate(sources, start=len(row_log.sources)):
-        rows = load_rows(source, folder, row_log.places)
+        rows = select(load_rows(source, folder, row_log.places), source)
         converted = to_conversations(rows, source, index)
-        readable = rows.rows_read - len(rows.blank)
-        if readable == 0:
+        if rows.rows_wanted == 0:
             raise DataError(source.source, Fault("has no rows", "a dataset must have at least one"))
-        check_bad_rows(source.source, converted.bad, readable, data.max_bad_rows)
-        seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest)
+        check_bad_rows(source.source, converted.bad, rows.rows_wanted, data.max_bad_rows)
+        _remember_classes(rows, source, row_log)
+        role: Literal["training", "validation"] = "training" if index < len(data.train) else "validation"
+        seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest, role)
         row_log.sources.append(seen)
         row_log.places.append(rows.place)
         row_log.bad.append(converted.bad)
@@ -99,6 +106,14 @@ def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_l
             row_log.changed["cut after the last answer"] += converted.cut
         conversations += converted.conversations
     return conversations
+
+
+def _remember_classes(rows: Rows, source: SourceConfig, row_log: RowLog) -> None:
+    if rows.unwanted:
+        row_log.left_out[f"{source.source}: where"] += rows.unwanted
+    column = source.sample.balanced if source.sample else None
+    if column is not None:
+        row_log.classes.update((row.origin, cell_text(row.values.get(column))) for row in rows.rows)
 
 
 def _clean(conversations: Sequence[Conversation], config: CleanConfig, row_log: RowLog) -> list[Conversation]:
@@ -116,12 +131,12 @@ def _clean(conversations: Sequence[Conversation], config: CleanConfig, row_log: 
 
 
 def _decontaminate(
-    conversations: list[Conversation], data: DataConfig, texts: Mapping[str, Sequence[str]], row_log: RowLog
+    conversations: list[Conversation], data: DataConfig, asked: AskedItems, row_log: RowLog
 ) -> list[Conversation]:
     rule = data.decontaminate
     if rule.action == "off":
         return conversations
-    overlap = find_overlap(conversations, texts, rule.ngram)
+    overlap = find_overlap(conversations, asked.texts, rule.ngram)
     found = overlap.found
     row_log.contaminated.update(found)
     if overlap.shared:
@@ -129,10 +144,47 @@ def _decontaminate(
             f"{len(overlap.shared)} rows have only words in common with evaluation items that more than {MANY} rows or "
             f"items share, such as an instruction: not counted as overlap. The first is {overlap.shared[0]}."
         )
+    items = _items_among(conversations, asked.references)
     if rule.action == "report":
+        _refuse_items(items)
         return conversations
     row_log.drops += [Drop(origin, f"contaminated: holds words of an item of {task}") for origin, task in found.items()]
-    return [conversation for conversation in conversations if conversation.origin not in found]
+    row_log.drops += [Drop(row, f"contaminated: an item of {task}") for row, task in items.items() if row not in found]
+    return [row for row in conversations if row.origin not in found and row.origin not in items]
+
+
+def _items_among(
+    conversations: Sequence[Conversation], references: Mapping[str, Sequence[tuple[str, str]]]
+) -> dict[str, str]:
+    """Origin -> set of answers, of rows with an item's prompt and its very reference."""
+    items = {(_folded(prompt), _folded(answer)): task for task, pairs in references.items() for prompt, answer in pairs}
+    found = {}
+    for conversation in conversations if items else ():
+        *before, answer = (message.content for message in conversation.messages)
+        task = items.get((_folded("\n".join(before)), _folded(answer)))
+        if task is not None:
+            found[conversation.origin] = task
+    return found
+
+
+def _refuse_items(items: Mapping[str, str]) -> None:
+    """Such a row is no overlap of words: the model would learn what is scored."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for origin, task in items.items():
+        rows[task].append(origin)
+    advice = "Set data.decontaminate: {action: drop} to leave them out, or {action: off} to train on them."
+    faults = [
+        Fault(
+            f"{len(found)} training rows are items of {task}, reference included", ", ".join(found[:3]), advice=advice
+        )
+        for task, found in rows.items()
+    ]
+    if faults:
+        raise DataError("data.train", faults)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _split(
@@ -144,6 +196,7 @@ def _split(
         if not validation:
             fault = Fault("nothing is left to validate on", "every row was dropped", advice="See data.clean.")
             raise DataError(own.source, fault)
+        validation = draw(validation, own, row_log.classes, 0)  # the same rows for every training.seed
         _note_shared_rows(training, validation, row_log)
         return training, validation
     places = set(held_out(training, data.validation.fraction))
@@ -151,6 +204,34 @@ def _split(
         row_log.notes.append("No validation rows: fewer than two different rows.")
     kept = [row for place, row in enumerate(training) if place not in places]
     return kept, [row for place, row in enumerate(training) if place in places]
+
+
+def _sample(training: list[Conversation], data: DataConfig, seed: int, row_log: RowLog) -> list[Conversation]:
+    """The rows that are trained on; what is reported of overlap is of these and the validation rows alone."""
+    kept: list[Conversation] = []
+    for index, source in enumerate(data.train):
+        own = [conversation for conversation in training if conversation.source == index]
+        drawn = draw(own, source, row_log.classes, seed)
+        if len(drawn) < len(own):
+            row_log.left_out[f"{source.source}: sample"] += len(own) - len(drawn)
+        kept += drawn
+    left_out = {conversation.origin for conversation in training} - {conversation.origin for conversation in kept}
+    row_log.contaminated = {row: task for row, task in row_log.contaminated.items() if row not in left_out}
+    return kept
+
+
+def _note_joins(training: Sequence[Conversation], data: DataConfig, scored: Mapping[str, str], row_log: RowLog) -> None:
+    """What stands between prompt and answer is part of what is learned, and of what a task scores."""
+    if data.template != "plain":
+        return
+    most = Counter(plain_joins(training, data.separator)).most_common(1)
+    row_log.notes += [
+        f"{count} rows have {trained!r} between prompt and answer, but {task} scores answers after {join!r}: the score "
+        f"may not show what is learned. See data.separator, or target_delimiter in the task's file."
+        for trained, count in most
+        for task, join in scored.items()
+        if join != trained
+    ]
 
 
 def _note_shared_rows(training: Sequence[Conversation], validation: Sequence[Conversation], row_log: RowLog) -> None:

@@ -36,11 +36,15 @@ def table(report: DataReport) -> Table:
 def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
     for source in report.sources:
         weight = "" if source.weight == 1.0 else f", weight {source.weight:g}"
-        yield source.source, f"{source.format}, {source.rows_read:,} rows read, {source.rows_kept:,} kept{weight}"
+        role = ", for validation" if source.role == "validation" else ""
+        kept = f"{source.rows_read:,} rows read, {source.rows_kept:,} kept"
+        yield source.source, f"{source.format}, {kept}{weight}{role}"
     yield "training rows", f"{report.train_rows:,} with {report.train_tokens:,} tokens"
     yield "validation rows", f"{report.validation_rows:,}"
     for reason, drops in _by_reason(report.drops).items():
         yield "dropped", f"{len(drops):,} {reason}: {_first([drop.origin for drop in drops])}"
+    for what, rows in report.left_out.items():
+        yield "left out", f"{rows:,} rows of {what}"
     for step, rows in report.changed.items():
         yield "changed", f"{rows:,} rows by {step}"
     lengths = (f"{_PERCENT_NAMES.get(at, f'{at} %')} {tokens:,}" for at, tokens in report.token_percentiles.items())

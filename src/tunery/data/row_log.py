@@ -28,6 +28,8 @@ class RowLog:
     contaminated: dict[str, str] = field(default_factory=dict)  # origin -> task
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: dict[str, int] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)  # rows that the project does not ask for, by source and key
+    classes: dict[str, str] = field(default_factory=dict)  # origin -> value of the column that sample.balanced names
     notes: list[str] = field(default_factory=list)  # sentences that a person should read
     # What is told of how rows became tokens, by names in `told.TOLD`: the rows' origins.
     told: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -61,6 +63,7 @@ class RowLog:
             notes=tuple(self.notes),
             max_length=max_length,
             unused=self.unused,
+            left_out=dict(self.left_out),
         )
 
 

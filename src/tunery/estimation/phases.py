@@ -100,11 +100,17 @@ class Phases:
             works["scoring"] = self._forward(evaluation.batch_size, items, width + FP32)
         if evaluation.generation.prompts:
             most = min(evaluation.batch_size, evaluation.generation.prompts)
-            one_pass = self._pass(most, length + evaluation.generation.max_new_tokens, masked=most > 1)
-            # Keys and values of every layer, copied as a token is added, and the prompt's forward pass.
-            cache = 2 * self.arch.key_heads * self.arch.head_width * width * len(self.arch.layers)
-            works["generation"] = one_pass.batch.tokens * cache + self._work(one_pass)
+            works["generation"] = self._generation(most, length + evaluation.generation.max_new_tokens)
+        if evaluation.answers:
+            new_tokens = max(one.max_new_tokens for one in evaluation.answers)
+            works["answers"] = self._generation(evaluation.batch_size, length + new_tokens)
         return works
+
+    def _generation(self, rows: int, length: int) -> int:
+        """Keys and values of every layer, copied as a token is added, and the prompt's forward pass."""
+        one_pass = self._pass(rows, length, masked=rows > 1)
+        cache = 2 * self.arch.key_heads * self.arch.head_width * self.how.stream * len(self.arch.layers)
+        return one_pass.batch.tokens * cache + self._work(one_pass)
 
     def _forward(self, rows: int, length: int, copies: int) -> int:
         """A forward pass without gradients: logits of `copies` bytes, after the widest tensors of one layer."""

@@ -55,6 +55,11 @@ class Leaf:
         """What each document asks, the text that training rows must not repeat."""
         return [self._text(document) for document in self.documents]
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """What each document asks, and its right answer."""
+        return list(zip(self.texts, self.targets, strict=True))
+
     @cached_property
     def few_shot(self) -> FewShot:
         """The examples that each document is shown with.
@@ -63,6 +68,18 @@ class Leaf:
             TaskError: If they do not suffice.
         """
         return draw(self.task, self.documents)
+
+    @cached_property
+    def join(self) -> str | None:
+        """White space between a prompt's last word and the first of an option that follows it; None if the task's
+        options do not follow its prompts."""
+        document = self.documents[0] if self.documents else None
+        choices = self.choices(document) if document is not None else []
+        text = self.task.doc_to_text(document) if choices else None
+        if not isinstance(text, str):
+            return None
+        option = f"{self.task.get_config('target_delimiter')}{choices[0]}"
+        return text[len(text.rstrip()) :] + option[: len(option) - len(option.lstrip())]
 
     def choices(self, document: Any) -> list[str]:
         """Options of a multiple-choice document, or nothing."""

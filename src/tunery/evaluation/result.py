@@ -26,7 +26,7 @@ def headline(results: Mapping[str, TaskResult], evaluation: EvaluationConfig) ->
         The mean, or None when no task of the project has a primary score.
     """
     values = []
-    for name in evaluation.primary or evaluation.tasks:
+    for name in evaluation.primary or evaluation.names:
         score = results[name].scores.get(results[name].primary) if name in results else None
         if score is not None:
             values.append(score.value if score.higher_is_better else -score.value)

@@ -12,6 +12,7 @@ from typing import Any
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
 from tunery.data.reading.hub import asked_once
+from tunery.data.reading.load import locate
 from tunery.errors import Fault, TaskError, TuneryError
 from tunery.evaluation.few_shot import FEW_SHOT_SEED
 from tunery.evaluation.items import Leaf
@@ -35,7 +36,7 @@ from tunery.evaluation.task_manager import (
     quiet,
     task_version,
 )
-from tunery.records import TaskSettings
+from tunery.records import AskedItems, TaskSettings
 
 
 @dataclass
@@ -56,7 +57,7 @@ class TokenCache:
 class Tasks:
     """Loaded tasks."""
 
-    names: tuple[str, ...]  # what evaluation.tasks asks for: tasks, groups and tags, in order
+    names: tuple[str, ...]  # what is asked for: tasks, groups and tags, then sets of answers, in order
     chat_template: bool
     settings: Mapping[str, TaskSettings]  # of every leaf task and of every name
     primary: Mapping[str, str]  # the metric of each name that counts, as its scores call it
@@ -64,12 +65,19 @@ class Tasks:
     members: Mapping[str, tuple[str, ...]]  # the leaf tasks of each name
     leaves: Mapping[str, Leaf]  # leaf tasks, by name
     groups: Mapping[str, Any]  # lm-eval's groups, by name
+    answers: tuple[str, ...] = ()  # leaf tasks that are sets of answers
     # Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
     encoded: TokenCache = field(default_factory=TokenCache, repr=False)
 
-    def texts(self) -> dict[str, list[str]]:
-        """What each leaf task's documents ask, for decontamination."""
-        return {name: list(leaf.texts) for name, leaf in self.leaves.items()}
+    def asked(self) -> AskedItems:
+        """What the tasks ask, for the rows that are trained on."""
+        leaves = self.leaves
+        joins = {} if self.chat_template else {name: leaf.join for name, leaf in leaves.items()}
+        return AskedItems(
+            texts={name: list(leaf.texts) for name, leaf in leaves.items()},
+            joins={name: join for name, join in joins.items() if join is not None},
+            references={name: leaves[name].pairs for name in self.answers},
+        )
 
     def counting(self, evaluation: EvaluationConfig) -> dict[str, str]:
         """The metric of each task that counts towards the run's score."""
@@ -88,16 +96,21 @@ class Tasks:
             self,
             leaves={name: leaf for name, leaf in self.leaves.items() if name in needed},
             members=members,
+            answers=tuple(name for name in self.answers if name in needed),
             groups={name: group for name, group in self.groups.items() if name in members},
         )
 
 
 def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
-    """Check the names of evaluation.tasks; our own without loading lm-eval, which takes seconds to index.
+    """Check the names of evaluation.tasks and the sources of evaluation.answers; our own tasks without loading lm-eval,
+    which takes seconds to index.
 
     Raises:
+        DataError: If the file of a set of answers is not there.
         TaskError: If a name is unknown, or a file of our own tasks is not there; all of them at once.
     """
+    for answers in evaluation.answers:
+        locate(answers, folder)
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     absent = list(absent_items(evaluation.tasks, own))
@@ -123,6 +136,7 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
         TaskError: If a task is unknown, its dataset cannot be reached, or it cannot be scored here.
     """
     check_tasks(evaluation, folder)
+    answers = _answers(evaluation, folder)
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     manager = own_manager(folders) if all_own(evaluation.tasks, own) else full_manager(folders)
@@ -133,14 +147,16 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
         for found in loaded
         for name, task in found["tasks"].items()
     }
+    leaves |= {name: Leaf(name, task, evaluation.limit) for name, task in answers.items()}
     groups = {name: group for found in loaded for name, group in found["groups"].items()}
     members = {name: tuple(found["tasks"]) for name, found in zip(evaluation.tasks, loaded, strict=True)}
+    members |= {name: (name,) for name in answers}
     members |= {name: tuple(task.task_name for task in group.get_all_tasks()) for name, group in groups.items()}
     with compiled_once():
         settings = _settings(leaves, members, groups, own, evaluation, chat_template)
     parts = {name: [leaves[leaf] for leaf in members.get(name, (name,))] for name in (*leaves, *members)}
     return Tasks(
-        names=tuple(evaluation.tasks),
+        names=tuple(evaluation.names),
         chat_template=chat_template,
         settings=settings,
         primary={
@@ -150,7 +166,17 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
         members=members,
         leaves=leaves,
         groups=groups,
+        answers=tuple(answers),
     )
+
+
+def _answers(evaluation: EvaluationConfig, folder: Path) -> dict[str, Any]:
+    if not evaluation.answers:
+        return {}
+    from tunery.evaluation.written_answers import WrittenAnswers
+
+    with quiet():
+        return {one.name: WrittenAnswers(one, folder) for one in evaluation.answers}
 
 
 def _load(name: str, manager: Any, silent: str | None) -> Any:

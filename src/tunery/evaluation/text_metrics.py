@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _REPEATED_NGRAM = 4
@@ -40,18 +42,58 @@ def text_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[
         raise ValueError(f"{counts}: there must be one for each")
     if not predictions:
         return {}
-    from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
     values = {
         "exact_match": fmean(normalise(p) == normalise(r) for p, r in zip(predictions, references, strict=True)),
         **_rouge(predictions, references),
-        "bleu": BLEU().corpus_score(predictions, [references]).score / 100,
+        "bleu": corpus_bleu(list(zip(predictions, references, strict=True))),
         "chrf": CHRF().corpus_score(predictions, [references]).score / 100,
         "mean_words": fmean(len(prediction.split()) for prediction in predictions),
         "repetition_rate": fmean(repetition_rate(prediction) for prediction in predictions),
     }
     return {f"generation/{name}": float(value) for name, value in values.items()}
+
+
+def of_answer(prediction: str, reference: str, names: Sequence[str]) -> dict[str, float]:
+    """Metrics of one answer, by the names of `text_metrics` without `generation/`.
+
+    BLEU is that of the sentence, with as many n-gram orders as it has words for; its mean is not the corpus score.
+    """
+    return {name: float(_OF_ANSWER[name](prediction, reference)) for name in names}
+
+
+def corpus_bleu(pairs: Sequence[tuple[str, str]]) -> float:
+    """sacrebleu's corpus BLEU over 100 of (prediction, reference) pairs."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    predictions, references = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return float(BLEU().corpus_score(predictions, [references]).score / 100)
+
+
+def _rouge_of(kind: str) -> Callable[[str, str], float]:
+    return lambda prediction, reference: _rouge_scorer((kind,)).score(reference, prediction)[kind].fmeasure
+
+
+def _sentence_bleu(prediction: str, reference: str) -> float:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return float(BLEU(effective_order=True).sentence_score(prediction, [reference]).score / 100)
+
+
+def _sentence_chrf(prediction: str, reference: str) -> float:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().sentence_score(prediction, [reference]).score / 100)
+
+
+_OF_ANSWER: Mapping[str, Callable[[str, str], float]] = {
+    "exact_match": lambda prediction, reference: normalise(prediction) == normalise(reference),
+    **{kind: _rouge_of(kind) for kind in ("rouge1", "rouge2", "rougeL")},
+    "bleu": _sentence_bleu,
+    "chrf": _sentence_chrf,
+    "repetition_rate": lambda prediction, _: repetition_rate(prediction),
+}
 
 
 def normalise(text: str) -> str:
@@ -68,11 +110,16 @@ def repetition_rate(text: str) -> float:
 
 
 def _rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())
+    scorer = _rouge_scorer(("rouge1", "rouge2", "rougeL"))
     scored = list(map(scorer.score, references, predictions))
     return {kind: fmean(score[kind].fmeasure for score in scored) for kind in scorer.rouge_types}
+
+
+@functools.lru_cache
+def _rouge_scorer(kinds: tuple[str, ...]) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(kinds), tokenizer=_Words())
 
 
 class _Words:

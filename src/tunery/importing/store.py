@@ -20,7 +20,7 @@ from tunery.tracking.entities import entity_name, param_text, redact_frame
 from tunery.tracking.process import this_process
 from tunery.tracking.redact import redact
 from tunery.tracking.run import KIND, PROCESS, PROJECT
-from tunery.tracking.scores import TASK_PARAM, task_params
+from tunery.tracking.scores import CONSTANTS, TASK_PARAM, task_params
 from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 
@@ -149,6 +149,7 @@ def param_values(imported: ImportedRun) -> dict[str, str]:
     # Runs of one configuration differ in their seed; without one, the name is all that tells them apart.
     own |= {"name": imported.name} if imported.name_counts or not own else {}
     values = {f"import.{key}": value for key, value in {**imported.settings, **own}.items()}
+    values |= {name: f"{value:.15g}" for name, value in _constants(imported).items()}
     conditions: dict[str, dict[str, object]] = {}
     for name, task in imported.tasks.items():
         known = {"metric": task.metric, "higher_is_better": task.higher_is_better, "counts": task.counts}
@@ -160,7 +161,7 @@ def param_values(imported: ImportedRun) -> dict[str, str]:
 
 def metric_values(imported: ImportedRun) -> dict[str, float]:
     """Metrics of the run but its curves, by the name that the source gives them."""
-    values = dict(imported.metrics)
+    values = {name: value for name, value in imported.metrics.items() if name not in CONSTANTS}
     for task, result in imported.tasks.items():
         for prefix, numbers, errors in (
             ("lm_eval", result.values, result.stderrs),
@@ -172,7 +173,12 @@ def metric_values(imported: ImportedRun) -> dict[str, float]:
     if counting:  # the mean over the tasks that count, with a minus where less is better
         signed = [task.values[task.metric] * (1 if task.higher_is_better else -1) for task in counting]
         values["score"] = math.fsum(signed) / len(signed)
-    return values | ({} if imported.train_rows is None else {"train_rows": imported.train_rows})
+    return values
+
+
+def _constants(imported: ImportedRun) -> dict[str, float]:
+    known = {**imported.metrics, "train_rows": imported.train_rows}
+    return {name: value for name in CONSTANTS if (value := known.get(name)) is not None}
 
 
 def _metrics(imported: ImportedRun) -> Iterator[Metric]:

@@ -24,7 +24,8 @@ class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has 
     """A 4-bit layer that expands its weight at its first product, and keeps it."""
 
     compute_type_is_set: bool
-    _expanded: torch.Tensor | None = None
+    # With the packed weight that it was made of: merging, and PiSSA's like, put another in its place.
+    _expanded: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As Linear4bit computes it, whose own rule decides on the type."""
@@ -36,11 +37,12 @@ class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has 
         return functional.linear(x.to(dtype), self._weight_in(dtype), bias).to(x.dtype)
 
     def _weight_in(self, dtype: torch.dtype) -> torch.Tensor:
-        kept = self._expanded
+        kept = self._expanded[1] if self._expanded and self._expanded[0] is self.weight else None
         if kept is None or kept.dtype != dtype or kept.device != self.weight.device:
             fix_4bit_weight_quant_state_from_module(self)
             with torch.no_grad():
-                kept = self._expanded = dequantize_4bit(self.weight.data, self.weight.quant_state).to(dtype)
+                kept = dequantize_4bit(self.weight.data, self.weight.quant_state).to(dtype)
+            self._expanded = self.weight, kept
         return kept
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from tunery.config.data import SourceConfig
 from tunery.config.project import Project
 from tunery.config.units import format_bytes
 from tunery.errors import BaseModelError, Fault, Infeasible, Pruned, TaskError
@@ -162,14 +163,14 @@ class Resident:
         from tunery.models.base import load_tokenizer
 
         loss_on, seed = project.training.loss_on, project.training.seed
-        drawn = seed if any(source.weight % 1 for source in project.data.train) else None
+        drawn = seed if any(_is_drawn(source) for source in project.data.train) else None
         base = project.base  # all that decides how it tokenises, whatever its weights are stored as
         told = base.model_dump_json(include={"chat_template", "chat_template_arguments", "chat_template_date"})
         tokens = (base.model, base.revision, told, base.trust_remote_code)
         key = (project.data.model_dump_json(), loss_on, drawn, project.folder, tokens, _task_key(project))
         if key not in self._rows:
             tokenizer = load_tokenizer(base, project.folder, chat=project.data.template == "chat")
-            self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.texts(), seed)
+            self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.asked(), seed)
         return self._rows[key]
 
     def give_back(self, project: Project, model: Any) -> None:
@@ -186,6 +187,11 @@ class Resident:
         if self._base is not None:
             self._base = self._base_key = None
             free_memory()
+
+
+def _is_drawn(source: SourceConfig) -> bool:
+    """Whether training.seed decides which of its rows are used."""
+    return source.weight % 1 > 0 or (source.sample is not None and source.sample.seed == "training")
 
 
 def free_memory() -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "lm-eval", 
 _EXTRAS = {"chat": "gradio", "postgres": "psycopg2", "ray": "ray", "dashboard": "optuna_dashboard"}
 _NETWORK_SECONDS = 4.0
 _RUN_ID = 32  # characters: one that is cut cannot be copied
+# A lock of another machine is not seen on every shared file system (BeeGFS, Lustre): a run that wrote a point since is
+# left alone, whoever holds its lock.
+_RECENT_SECONDS = 600.0
 
 
 def doctor(observer: Observer, *, mend: bool = False, tracking_uri: str | None = None) -> list[OpenRun]:
@@ -91,8 +95,8 @@ def _report_open(found: Sequence[OpenRun], store: Store, observer: Observer, *, 
 
 def _looked_up(run: OpenRun) -> OpenRun:
     """A run of which only its checkpoints on this machine tell: whoever trains it holds their lock."""
-    folder = WorkFolder.of(run.run_id)
-    if run.life is not Life.UNKNOWN or not folder.path.is_dir():
+    folder, is_recent = WorkFolder.of(run.run_id), time.time() - run.last_sign_ms / 1000 < _RECENT_SECONDS
+    if run.life is not Life.UNKNOWN or is_recent or not folder.path.is_dir():
         return run
     try:
         with folder.held():

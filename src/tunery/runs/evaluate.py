@@ -41,20 +41,23 @@ def evaluate(
         InputError: If the reference, the settings or the tasks cannot be used.
     """
     from tunery.runs.report.tables import run_table
+    from tunery.tracking.provenance import collect
     from tunery.tracking.run import open_run
     from tunery.tracking.store import connect
 
     store = connect(tracking_uri, "evaluation" if project is None else load_project(project, overrides).name)
     observer.step(f"loading {ref}")
-    found = load_evaluated_model(ref, project, overrides, store)
+    resident = Resident()
+    found = load_evaluated_model(ref, project, overrides, store, resident)
     for note in found.notes:
         observer.step(note)
-    tasks = Resident().tasks(found.project)
+    tasks = resident.tasks(found.project)
     loaded = Loaded(found.project, found.base, tasks, found.model, own_tokenizer=found.tokenizer)
     # In the experiment of the run that trained the model: a project's experiment holds all that is known of its models.
     store = replace(store, experiment=found.project.name)
     with open_run(store, "evaluation", found.project.name, run_name=run_name or f"evaluate {ref}") as tracker:
         observer.step(f"run {tracker.run_id}: scoring on {', '.join(loaded.tasks.names)}")
+        tracker.log_provenance(collect(found.project.folder, found.project.tracking.diff))
         before = base_scores(loaded, store)
         after = own_scores(loaded) if found.adapted else {}
         record = run_record(loaded, tracker.run_id, before, after, found.split)
@@ -66,7 +69,6 @@ def evaluate(
 
 
 def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -> None:
-    from tunery.tracking.provenance import collect
     from tunery.tracking.run import EVALUATED_MODEL
 
     project = found.project
@@ -77,5 +79,4 @@ def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -
         tracker.tag(**{EVALUATED_MODEL: found.model_id})
     log_scores(project, record, tracker, found.model_id)
     log_plots(record, tracker)
-    tracker.log_provenance(collect(project.folder, project.tracking.diff))
     finish(record, tracker)

@@ -28,21 +28,14 @@ def publish(
 ) -> RunRecord:
     """Log scores, answers, plots and the report, then register the adapter as the project's next version."""
     from tunery.runs.report.tables import run_table
-    from tunery.tracking.provenance import collect
     from tunery.tracking.registry import register
 
     log_scores(project, record, tracker, logged.model_id)
     log_answers(record, generations, tracker)
     log_plots(record, tracker)
     if (facts := record.adapter) is not None:
-        counts = {
-            "trainable_parameters": facts.trainable_parameters,
-            "total_parameters": facts.total_parameters,
-            "modules": len(facts.modules),
-        }
-        tracker.log_metrics({f"adapter/{name}": count for name, count in counts.items()})
+        tracker.log_constants({"total_parameters": facts.total_parameters, "adapted_modules": len(facts.modules)})
         tracker.log_text("\n".join([*facts.modules, ""]), "adapter/modules.txt")
-    tracker.log_provenance(collect(project.folder, project.tracking.diff))
 
     finish(record, tracker)
     tracker.flush()
@@ -110,14 +103,16 @@ def _counted(results: Results, split: str) -> Results:
 
 def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: Tracker) -> None:
     """Log text metrics, and the answers side by side as an MLflow table and as a spreadsheet."""
-    from tunery.evaluation.spreadsheet import write_spreadsheet
+    from tunery.reporting.workbook import write_workbook
 
     if not generations:
         return
     tracker.log_metrics({**record.tuned_text, **{f"base/{name}": value for name, value in record.base_text.items()}})
     tracker.log_generations(generations)
+    headings = ("prompt", "reference", "base", "tuned")
+    rows = [headings, *([getattr(one, heading) for heading in headings] for one in generations)]
     with TemporaryDirectory(prefix="tunery-") as folder:
-        tracker.log_artifact(write_spreadsheet(generations, Path(folder) / "generations.xlsx"))
+        tracker.log_artifact(write_workbook({"generations": rows}, Path(folder) / "generations.xlsx"))
 
 
 def log_plots(record: RunRecord, tracker: Tracker) -> None:

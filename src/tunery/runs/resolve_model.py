@@ -18,6 +18,7 @@ from tunery.errors import BaseModelError, ConfigError, Fault, RefError
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.models.base import LoadedBase
+    from tunery.runs.cache import Resident
     from tunery.tracking.store import Store
 
 _ADAPTER = "adapter_config.json"
@@ -47,42 +48,48 @@ class EvaluatedModel:
     notes: tuple[str, ...] = ()  # what a person should know of how it was loaded
 
 
-def load_evaluated_model(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
-    """Load the model that a reference leads to.
+def load_evaluated_model(
+    ref: str, project: str | None, overrides: Overrides, store: Store, resident: Resident
+) -> EvaluatedModel:
+    """Load the model that a reference leads to, once its tasks are loaded and all else that can be checked is right.
 
     Args:
         ref: models:/name@alias, models:/name/3, runs:/id, an adapter folder, a model folder, a hub id, or builtin:tiny.
         project: A project whose settings are used; by default those of the model's training, else default settings.
         overrides: Laid over these settings.
         store: MLflow's store.
+        resident: Keeps the tasks.
 
     Raises:
         RefError: If the reference leads nowhere.
+        TaskError: If a task or its metric is unknown, or its dataset is out of reach; before a model is loaded.
         BaseModelError: If the model cannot be loaded.
         ConfigError: If the settings cannot be used.
     """
     if ref.startswith(("models:/", "runs:/")):
-        return _logged(ref, project, overrides, store)
+        return _logged(ref, project, overrides, store, resident)
     folder = Path(ref).expanduser()
     if (folder / "MLmodel").is_file():
         from tunery.tracking.flavor.rebuild import run_of
 
-        return _rebuilt(folder, ref, project, overrides, *_origin(store, run_of(folder)))
+        return _rebuilt(folder, ref, project, overrides, resident, *_origin(store, run_of(folder)))
     if (folder / _ADAPTER).is_file():
-        return _adapter(folder, project, overrides)
+        return _adapter(folder, project, overrides, resident)
     overrides = [*overrides, ("base.model", json.dumps(ref))]
     settings = _settings(project, overrides, _default_settings(ref), ref)
+    _check_base(settings)
+    resident.tasks(settings)
     base = _load_base(settings)
     return EvaluatedModel(base.model, base, False, settings)
 
 
-def _logged(ref: str, project: str | None, overrides: Overrides, store: Store) -> EvaluatedModel:
+def _logged(ref: str, project: str | None, overrides: Overrides, store: Store, resident: Resident) -> EvaluatedModel:
     from tunery.tracking.registry import download, resolve
 
     found = resolve(ref, store)
     with TemporaryDirectory(prefix="tunery-") as place:
         folder = download(found, Path(place), store)
-        model = _rebuilt(folder, ref, project, overrides, *_origin(store, found.run_id))
+        model = _rebuilt(folder, ref, project, overrides, resident, *_origin(store, found.run_id))
     version = f"{found.name}/{found.version}" if found.version is not None else None
     return replace(model, version=version, model_id=found.model_id)
 
@@ -99,6 +106,7 @@ def _rebuilt(
     ref: str,
     project: str | None,
     overrides: Overrides,
+    resident: Resident,
     tree: dict[str, Any] | None = None,
     home: Path | None = None,
 ) -> EvaluatedModel:
@@ -116,13 +124,14 @@ def _rebuilt(
     settings = as_trained(tree, ref, home or Path.cwd(), project, overrides)
     split: Split = "locked" if _chosen_on_items(settings) else "all"
     device = settings.training.device
+    resident.tasks(settings)
     rebuilt = rebuild(folder, device)
     # Two models at once if all weights were trained: training needed more, with gradients and optimizer states.
     base = rebuild_base(folder, device) if facts.method == "full" else rebuilt.loaded
     return EvaluatedModel(rebuilt.model, base, True, settings, split)
 
 
-def _adapter(folder: Path, project: str | None, overrides: Overrides) -> EvaluatedModel:
+def _adapter(folder: Path, project: str | None, overrides: Overrides, resident: Resident) -> EvaluatedModel:
     """An adapter that any tool saved; its config names its base, unless a person does."""
     from tunery.models.adapter_files import check_adapter, load_adapter, named_base
 
@@ -136,7 +145,7 @@ def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Evaluat
         project, overrides, _default_settings(str(named), recorded.get("revision") if own_name else None), str(folder)
     )
     check_adapter(folder, settings.base.quantization)
-    base = _base_of_adapter(settings, folder, by_hand)
+    base = _base_of_adapter(settings, folder, by_hand, resident)
     below, notes = _below(settings, base, folder, recorded)
     model = load_adapter(below, folder, by_hand=by_hand)
     other = named_base(base.identity, recorded)
@@ -146,8 +155,10 @@ def _adapter(folder: Path, project: str | None, overrides: Overrides) -> Evaluat
     return EvaluatedModel(model, base, True, settings, tokenizer=tokenizer, notes=notes)
 
 
-def _base_of_adapter(settings: Project, folder: Path, by_hand: bool) -> LoadedBase:
+def _base_of_adapter(settings: Project, folder: Path, by_hand: bool, resident: Resident) -> LoadedBase:
     try:
+        _check_base(settings)
+        resident.tasks(settings)
         return _load_base(settings)
     except BaseModelError as error:
         if by_hand:
@@ -186,6 +197,16 @@ def _read_adapter(file: Path) -> dict[str, Any]:
 def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], where: str) -> Project:
     """The settings to evaluate a model with that tunery did not train."""
     return _checked(load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides))
+
+
+def _check_base(settings: Project) -> None:
+    """Whether this machine can hold the base, and the base is there; nothing is loaded, and no weights downloaded."""
+    from tunery.models.device import resolve_device
+    from tunery.models.quantize import check_quantization
+    from tunery.models.source import check_base
+
+    check_quantization(settings.base, resolve_device(settings.training.device))
+    check_base(settings.base, settings.folder)
 
 
 def _load_base(settings: Project) -> LoadedBase:
@@ -240,7 +261,7 @@ def _checked(settings: Project) -> Project:
     """Check the tasks before a model is loaded: a misspelt task should not cost the loading of 7 billion weights."""
     from tunery.evaluation.tasks import check_tasks
 
-    if not settings.evaluation.tasks:
+    if not settings.evaluation.names:
         fault = Fault("evaluation.tasks", "at least one task", [], "Try --evaluation.tasks '[world_facts]'.")
         raise ConfigError(settings.name, fault)
     check_tasks(settings.evaluation, settings.folder)

@@ -74,12 +74,17 @@ def base_key(identity: BaseIdentity, settings: TaskSettings) -> str:
     limit and template of the task. The license and most details of an identity decide nothing, and neither does the
     name of a folder, whose revision is a hash of its files: one project may say "base", another the absolute path.
     """
-    ignored = {"license", "details"} | ({"model"} if identity.revision.startswith("sha256:") else set())
-    base = {key: value for key, value in asdict(identity).items() if key not in ignored}
-    base |= {key: identity.details[key] for key in _DECIDING_DETAILS if key in identity.details}
+    base = deciding(identity)
     task = {key: value for key, value in asdict(settings).items() if key not in ("prompt", "members")}  # in the version
     canonical = json.dumps({"base": base, "task": task}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def deciding(identity: BaseIdentity) -> dict[str, object]:
+    """All of a base's identity that decides what it answers."""
+    ignored = {"license", "details"} | ({"model"} if identity.revision.startswith("sha256:") else set())
+    base = {key: value for key, value in asdict(identity).items() if key not in ignored}
+    return base | {key: identity.details[key] for key in _DECIDING_DETAILS if key in identity.details}
 
 
 def on_split(results: Results, split: Split) -> dict[str, TaskResult]:

@@ -168,14 +168,14 @@ def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[Mod
         template=project.data.template,
         step=trained.kept_step,
     )
-    costs = {
-        "train_seconds": trained.train_seconds,
-        "peak_memory_bytes": float(trained.peak_memory_bytes),
-        "model_bytes": float(sum(file.stat().st_size for file in trained.folder.glob("*.safetensors"))),
-        "trainable_parameters": float(loaded.adapter.trainable_parameters),
-    }
+    costs = {"train_seconds": trained.train_seconds, "peak_memory_bytes": float(trained.peak_memory_bytes)}
     tracker.log_metrics(costs, model_id=logged.model_id)
-    return logged, costs
+    sizes = {
+        "model_bytes": sum(file.stat().st_size for file in trained.folder.glob("*.safetensors")),
+        "trainable_parameters": loaded.adapter.trainable_parameters,
+    }
+    tracker.log_constants(sizes)
+    return logged, {**costs, **sizes}
 
 
 def answers(loaded: Loaded) -> list[str]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted, StorageError, StoreAway
-from tunery.records import RunRecord
+from tunery.records import AskedItems, RunRecord
+from tunery.reporting.base_fit import fit_sentences
+from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
@@ -116,14 +118,20 @@ def _train(
     checkpoint: Path | None,
 ) -> RunRecord:
     from tunery.data.report import table
+    from tunery.tracking.provenance import collect
 
+    provenance = collect(project.folder, project.tracking.diff)  # now: files may be changed while it trains
     log_settings(project, tracker)
     loaded = resident.load(project, _reported_splits(project), observer)
     observer.show(table(loaded.rows.report))
     for note in loaded.base.notes:
         observer.step(note)
     log_inputs(loaded, tracker)
+    tracker.log_provenance(provenance)
 
+    fit = base_fit(loaded, tracker)
+    for sentence in fit_sentences(fit, project.base.model):
+        observer.step(sentence)
     observer.step("scoring the base, unless its scores are stored already")
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
@@ -137,7 +145,7 @@ def _train(
     generations = side_by_side(loaded, base_answers, tuned_answers)
     split: Split = "locked" if project.training.keep_best_by == "score" else "all"
     record = run_record(tuned, tracker.run_id, before, after, split, trained, generations)
-    return publish(project, replace(record, data=loaded.rows.report), generations, logged, tracker, observer)
+    return publish(project, replace(record, data=loaded.rows.report, fit=fit), generations, logged, tracker, observer)
 
 
 def check_project(project: Project) -> None:
@@ -166,5 +174,7 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     from tunery.models.base import load_tokenizer
 
     tokenizer = load_tokenizer(project.base, project.folder, chat=project.data.template == "chat")
-    data = prepare(project.data, project.training.loss_on, project.folder, tokenizer, {}, project.training.seed)
+    data = prepare(
+        project.data, project.training.loss_on, project.folder, tokenizer, AskedItems(), project.training.seed
+    )
     return preview(data, tokenizer, count, project.training.loss_on, project.data.template)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunery.config.fingerprint import flatten
@@ -19,7 +19,8 @@ from tunery.errors import (
     TaskError,
     TrackingError,
 )
-from tunery.records import Report
+from tunery.records import BaseFit, Report
+from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
@@ -45,6 +46,7 @@ class TrialPlan:
     memory_bytes: int | None = None
     report: Report | None = None  # called with each step's metrics; may raise Pruned or TimedOut
     began: Callable[[str], None] = lambda _: None  # called with the run id, before anything can fail
+    fits: Callable[[BaseFit], None] = lambda _: None  # called with how well its base predicts its training answers
     # Called with the metrics before MLflow has the run as FINISHED: after a crash in between, the trial need not be
     # repeated.
     ended: Callable[[dict[str, float]], None] = lambda _: None
@@ -104,6 +106,9 @@ def _trial(
         # Trials are compared on dev items, and the winner is reported on locked ones.
         loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes)
     log_inputs(loaded, tracker)
+    fit = base_fit(loaded, tracker)
+    if fit is not None:
+        plan.fits(fit)
     before = base_scores(loaded, tracker.store, "dev")
 
     with _blame_settings(plan), resident.adapted(loaded) as tuned:
@@ -112,7 +117,7 @@ def _trial(
         logged, costs = log_trained(tuned, trained, tracker)
         after = measured or own_scores(tuned, "dev")
 
-    record = run_record(tuned, tracker.run_id, before, after, "dev", trained)
+    record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained), fit=fit)
     metrics = log_scores(project, record, tracker, logged.model_id) | costs
     for pair in compare_tasks(record.base, record.tuned, record.shown, "dev"):
         metrics[f"delta/{pair.task}"] = pair.difference.value  # over the base; greater is always better

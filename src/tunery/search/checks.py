@@ -9,7 +9,13 @@ from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.search.objectives import objective_faults
 from tunery.search.sampling.fixed_points import LARGEST_GRID, grid_points, grid_size
-from tunery.search.sampling.pruners import FEWEST_WILCOXON_RUNGS, has_validation, prunes
+from tunery.search.sampling.pruners import (
+    FEWEST_WILCOXON_RUNGS,
+    changes_loss,
+    has_validation,
+    prune_metric,
+    prunes,
+)
 from tunery.search.space.checks import derived_faults, own_value_faults, space_faults
 from tunery.search.space.known_good import known_good
 from tunery.search.space.space import Settings, Space, declared_settings
@@ -51,7 +57,7 @@ def _task_names(project: Project) -> list[str]:
     from tunery.evaluation.task_files import own_tasks, task_folders
 
     own = own_tasks(task_folders(project.evaluation, project.folder))
-    names = list(project.evaluation.tasks)
+    names = project.evaluation.names
     for name in names:  # grows while it is read: groups hold groups
         names += [member for member in own[name].members if member not in names] if name in own else []
     return names
@@ -86,7 +92,12 @@ def pruner_note(project: Project) -> str | None:
         return None
     if not prunes(search):
         return f"no trial is pruned: search.pruner ({search.pruner}) compares by one objective, and there are several"
-    if search.prune_by == "auto" and not project.training.scores_checkpoints and not has_validation(project):
+    if prune_metric(project) is None and (changing := changes_loss(project)):
+        return (
+            f"no trial is pruned: search.space has {changing[0]}, so losses cannot be compared; to prune by score, "
+            "set training.score_checkpoints: true"
+        )
+    if prune_metric(project) is None:
         return f"no trial is pruned: nothing is measured at checkpoints for search.pruner ({search.pruner}) to compare"
     return None
 
@@ -124,6 +135,9 @@ def _pruner_faults(project: Project) -> Iterator[Fault]:
     if search.prune_by == "validation/nll" and not has_validation(project):
         advice = "Set data.validation.fraction above 0."
         yield Fault("search.prune_by", "score when there are no validation rows", "validation/nll", advice)
+    if search.prune_by == "validation/nll" and (changing := changes_loss(project)):
+        rule = f"score or auto when search.space has {changing[0]}, which changes what the loss is a mean of"
+        yield Fault("search.prune_by", rule, "validation/nll", "Set training.score_checkpoints: true.")
     if search.pruner == "wilcoxon" and checkpoints < FEWEST_WILCOXON_RUNGS:
         rule = f"at least {FEWEST_WILCOXON_RUNGS} when search.pruner is wilcoxon: fewer pairs cannot show a difference"
         yield Fault("training.checkpoints", rule, checkpoints, "Raise it, or use hyperband.")

@@ -29,7 +29,7 @@ from tunery.search.report.plots import study_figures, study_page
 from tunery.search.sampling.pruners import prunes
 from tunery.search.session import Session
 from tunery.search.study import queue
-from tunery.search.study.progress import ELAPSED, best_of, rows
+from tunery.search.study.progress import ELAPSED, TOLD, best_of, rows
 from tunery.search.study.storage import CONCLUSIONS, FINALS, load_if_there
 from tunery.search.study.study import create_job_study
 from tunery.search.worker import Worker
@@ -118,6 +118,7 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
         notes=[
             *filter(None, [pruner_note(project)]),
+            *dict.fromkeys(chain.from_iterable(trial.user_attrs.get(TOLD, ()) for trial in study.get_trials(False))),
             *(f"Trial {one.trial} could not win: {one.refused}." for one in entered if one.refused),
         ],
     )
@@ -127,7 +128,7 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     from tunery.evaluation.result import headline
 
     project, resident, store = worker.project, worker.resident, worker.store
-    if not project.evaluation.tasks:
+    if not project.evaluation.names:
         return record
     worker.progress.phase("scoring the finalists and the base on locked items")
     looks = _looks(study, record.finalists)

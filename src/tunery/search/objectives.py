@@ -13,7 +13,7 @@ from tunery.config.project import Project
 from tunery.config.search import SearchConfig
 from tunery.config.units import parse_bytes
 from tunery.errors import ConfigError, Fault, RunStopped
-from tunery.search.sampling.pruners import has_validation
+from tunery.search.sampling.pruners import changes_loss, has_validation
 
 _SCORES = ("score", "base/score", "delta/score")
 _MEASURED = ("train_seconds", "peak_memory_bytes", "model_bytes", "trainable_parameters")
@@ -163,13 +163,16 @@ def _unknown(section: str, metric: str, known: Collection[str]) -> Fault:
 def _metric_faults(section: str, metric: str, project: Project, task_names: Collection[str]) -> Iterator[Fault]:
     by_task = _BY_TASK.fullmatch(metric)
     if metric in _SCORES:
-        if not project.evaluation.tasks:
+        if not project.evaluation.names:
             advice = "Name a task in evaluation.tasks, or set search.objectives: {validation/nll: minimize}."
             yield Fault(f"{section} names {metric!r}, but evaluation.tasks is empty", advice=advice)
     elif metric == "validation/nll":
         if not has_validation(project):
             advice = "Set data.validation.fraction above 0."
             yield Fault(f"{section} names {metric!r}, but there are no validation rows", advice=advice)
+        if changing := changes_loss(project):
+            rule = f"search.space.{changing[0]} changes what the loss is a mean of, so that losses cannot be compared"
+            yield Fault(f"{section} names {metric!r}", rule, advice="Judge by score, or search another key.")
     elif metric in _MEASURED:
         return
     elif by_task is not None and (by_task[3] or by_task[1] == "delta"):

@@ -15,6 +15,7 @@ import optuna
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Infeasible, Interrupted, Pruned, TaskError, TimedOut
 from tunery.records import StepMetrics
+from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.observer import Observer
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
@@ -134,6 +135,7 @@ def _plan(worker: Worker, trial: optuna.Trial, project: Project, name: str, tags
         resume=resume,
         declared=key == OWN_TRIAL,
         began=lambda run_id: trial.set_user_attr(queue.RUN_ID, run_id),
+        fits=lambda fit: worker.progress.tell(trial, fit_sentences(fit, project.base.model)),
         ended=lambda metrics: trial.set_user_attr(queue.METRICS, metrics),
     )
 

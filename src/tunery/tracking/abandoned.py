@@ -43,6 +43,7 @@ class OpenRun:
     parent: str | None
     last_sign_ms: int  # its last point, or its start
     life: Life
+    process: str | None = None  # what its process wrote of itself
 
     @property
     def abandoned(self) -> bool:
@@ -67,10 +68,14 @@ def open_runs(store: Store, kind: str | None = None, project: str | None = None)
 def close(store: Store, run: OpenRun) -> str:
     """End an abandoned run at its last sign of life; its new status.
 
-    KILLED, with the reason as its tags; FINISHED if it is a promotion whose aliases moved.
+    KILLED, with the reason as its tags; FINISHED if it is a promotion whose aliases moved. A run that has ended or was
+    resumed since it was looked at stays as it is.
     """
     with refusals(store.uri):
-        moved = run.kind == "promotion" and APPLIED in store.client.get_run(run.run_id).data.tags
+        now = store.client.get_run(run.run_id)
+        if now.info.status != "RUNNING" or now.data.tags.get(PROCESS) != run.process:
+            return str(now.info.status)
+        moved = run.kind == "promotion" and APPLIED in now.data.tags
         status = "FINISHED" if moved else "KILLED"
         if not moved:
             store.client.set_tag(run.run_id, FAILURE, Interrupted.failure)
@@ -94,4 +99,5 @@ def _open_run(run: Run, now_ms: float) -> OpenRun:
         parent=tags.get(_PARENT),
         last_sign_ms=last,
         life=life,
+        process=tags.get(PROCESS),
     )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "tunery-base-scores"
 KEY = "tunery.base_key"
+FIT_KEY = "tunery.base_fit_key"  # of a run that trained; its own metrics hold the fit
+FIT = ("base/train_nll", "base/train_entropy")
 _RESULT = "result.json"
 _TRIED = 10  # runs of one key that are read before the result counts as lost
 
@@ -82,6 +84,12 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
         finally:
             client.set_terminated(run_id, ends)
     return run_id
+
+
+def find_fit(store: Store, key: str) -> dict[str, float] | None:
+    """The fit of a base to rows by the names in `FIT`, from any run that logged it under this key, or None."""
+    logged = (run.data.metrics for run in search_runs(store, is_tagged(FIT_KEY, key), limit=_TRIED))
+    return next(({name: found[name] for name in FIT} for found in logged if found.keys() >= set(FIT)), None)
 
 
 def _read(store: Store, run: Run) -> TaskResult | None:

@@ -82,11 +82,11 @@ def copied(path: Path, folder: Path) -> Path:
     return Path(shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target))
 
 
-def training_inputs(report: DataReport) -> list[DatasetInput]:
-    """One input a source, with the digest of its content."""
+def data_inputs(report: DataReport) -> list[DatasetInput]:
+    """One input a source, with the digest of its content, in the context training or validation."""
     return [
         _input(
-            "training",
+            source.role,
             dataset_name(source),
             source.digest,
             *(("local", {"uri": source.source}) if _is_file(source.source) else ("hf", {"path": source.source})),

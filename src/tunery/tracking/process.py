@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 from pathlib import Path
 
+_BOOT, _MACHINE, _IDS = Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id"), Path("/proc/self/ns/pid")
+_START = 19  # place of a process's start in /proc/<id>/stat, counted from its state
+
 
 def this_process() -> str:
     """This process's host, id and start, as JSON."""
-    return json.dumps({"host": host(), "pid": os.getpid(), "started": _started(os.getpid())})
+    pid = os.getpid()
+    return json.dumps({"host": host(), "boot": _text(_BOOT), "pid": pid, "started": _started(pid)})
 
 
 def has_ended(written: str | None) -> bool | None:
@@ -22,6 +27,8 @@ def has_ended(written: str | None) -> bool | None:
         known = json.loads(written or "")
         if known["host"] != host():
             return None
+        if known.get("boot", "") != _text(_BOOT):
+            return True
         started, begun = _started(int(known["pid"])), known.get("started")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -29,17 +36,30 @@ def has_ended(written: str | None) -> bool | None:
 
 
 def host() -> str:
-    """This host and its namespace of process ids: two containers may share a host name."""
-    space = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {os.readlink(space) if space.exists() else ''}".strip()
+    """This host and its namespace of process ids: two containers, or two new machines, may share a host name."""
+    machine = hashlib.sha256(f"tunery {_text(_MACHINE)}".encode()).hexdigest()[:8]  # the id itself is confidential
+    return f"{socket.gethostname()} {machine} {os.readlink(_IDS) if _IDS.exists() else ''}".strip()
 
 
 def _started(pid: int) -> float | None:
-    """When a process of this host began, in seconds since 1970; None if there is none, or only its body is left."""
+    """When a process of this host began, in seconds; None if there is none, or only its body is left.
+
+    On Linux since the machine's start: since 1970, it moves whenever the clock is set, and a process that works would
+    pass for another one.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.NoSuchProcess:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        if _BOOT.exists():
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            return int(state[_START]) / os.sysconf("SC_CLK_TCK")
+        return float(process.create_time())
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip() if file.exists() else ""

@@ -62,7 +62,9 @@ def collect(folder: Path | None = None, diff: Diff = "full") -> Provenance:
 
 def _changes(folder: Path, status: str, *, names_only: bool) -> str:
     """What differs from the commit: the diff or the names of its files, then the names of untracked files."""
-    changes = _git(folder, "diff", "HEAD", *(["--name-status"] if names_only else [])) or ""
+    # As git itself writes it: a person's own program would write no diff, and a textconv of sops decrypts secrets.
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv")
+    changes = _git(folder, "diff", *plain, "HEAD", *(["--name-status"] if names_only else [])) or ""
     if len(changes) > _LONGEST_DIFF_CHARACTERS:
         changes = f"{changes[:_LONGEST_DIFF_CHARACTERS]}\n# cut here: the whole diff has {len(changes)} characters"
     untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]

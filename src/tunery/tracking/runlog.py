@@ -105,6 +105,13 @@ class RunLog:
             batch = params[first : first + _PARAMS_A_REQUEST]
             self._deliver("params", partial(self.store.client.log_batch, self.run_id, params=batch))
 
+    def log_constants(self, values: Mapping[str, int]) -> None:
+        """Log numbers that a run has once, such as a count, as params: MLflow draws a chart of each metric.
+
+        What a resumed run holds already stays.
+        """
+        self.log_params({key: value for key, value in values.items() if key not in self._known_params})
+
     def log_provenance(self, provenance: Provenance) -> None:
         """Log commit, uncommitted changes, packages, hardware and command line."""
         self.tag(**provenance.tags)
@@ -113,9 +120,10 @@ class RunLog:
 
     def log_dataset(self, report: DataReport) -> None:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
-        self._deliver("dataset inputs", partial(self._link_datasets, entities.training_inputs(report)))
-        self.tag(**{"tunery.datasets": ", ".join(entities.dataset_name(source) for source in report.sources)})
-        self.log_metrics({"train_rows": report.train_rows})
+        self._deliver("dataset inputs", partial(self._link_datasets, entities.data_inputs(report)))
+        trained_on = (source for source in report.sources if source.role == "training")
+        self.tag(**{"tunery.datasets": ", ".join(map(entities.dataset_name, trained_on))})
+        self.log_constants({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
 
     def set_description(self, markdown: str) -> None:

@@ -12,6 +12,8 @@ from tunery.records import TaskResult
 from tunery.tracking.entities import entity_name
 
 TASK_PARAM = "task."
+# Numbers that a run has once and a comparison shows: params, as MLflow draws a chart of each metric.
+CONSTANTS = ("train_rows", "trainable_parameters", "model_bytes")
 
 
 def score_metrics(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> dict[str, dict[str, float]]:

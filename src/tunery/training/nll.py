@@ -1,4 +1,4 @@
-"""Validation loss: nats per target token, whatever the batch size."""
+"""Nats per target token: the validation loss, whatever the batch size, and what a base makes of rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunery.records import Example
+from tunery.records import BaseFit, Example
 
 if TYPE_CHECKING:
     import torch
@@ -49,21 +49,53 @@ def validation_nll(model: Any, examples: Sequence[Example], *, batch_size: int, 
 
     sums: list[float] = []
     counts: list[int] = []
+    for logits, targets in _predictions(model, examples, batch_size, device):
+        nll = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        sums.append(float(nll.double()))
+        counts.append(len(targets))
+    return token_weighted_nll(sums, counts)
+
+
+def base_fit(model: Any, examples: Sequence[Example], *, batch_size: int, device: str) -> BaseFit:
+    """How well a model predicts the learned tokens of examples, beside how well it predicts its own choices there.
+
+    The entropy of a prediction is the mean of -log p over tokens drawn from it: text that the model wrote itself would
+    take this, without writing any.
+
+    Raises:
+        ValueError: If no row has a target token.
+    """
+    sums: list[float] = []
+    entropies: list[float] = []
+    counts: list[int] = []
+    vocabulary = 0
+    for logits, targets in _predictions(model, examples, batch_size, device):
+        logs = logits.log_softmax(dim=-1)
+        sums.append(-float(logs.gather(1, targets[:, None]).double().sum()))
+        entropies.append(float(logs.exp().mul_(logs).sum(dim=-1).double().sum().neg()))
+        counts.append(len(targets))
+        vocabulary = logits.shape[-1]
+    nll, entropy = token_weighted_nll(sums, counts), token_weighted_nll(entropies, counts)
+    return BaseFit(nll, entropy, vocabulary, sum(counts))
+
+
+def _predictions(
+    model: Any, examples: Sequence[Example], batch_size: int, device: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits in float32 and ids of each batch's target tokens, shape (targets, vocabulary) and (targets,)."""
+    import torch
+
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            for input_ids, attention_mask, labels in _batches(examples, batch_size, device):
+        for input_ids, attention_mask, labels in _batches(examples, batch_size, device):
+            with torch.no_grad():
                 logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-                targets = labels[:, 1:]
-                wanted = targets != -100
-                chosen = logits[:, :-1][wanted].float()  # only the targets' rows are expanded to float32
-                nll = torch.nn.functional.cross_entropy(chosen, targets[wanted], reduction="sum")
-                sums.append(float(nll.double()))
-                counts.append(int(wanted.sum()))
+            targets = labels[:, 1:]
+            wanted = targets != -100
+            yield logits[:, :-1][wanted].float(), targets[wanted]  # only the targets' rows are expanded to float32
     finally:
         model.train(was_training)
-    return token_weighted_nll(sums, counts)
 
 
 def _batches(

@@ -46,7 +46,8 @@ def test_no_store_is_made_where_there_is_none(
     assert (started, list(tmp_path.iterdir())) == ({}, [])
 
 
-def test_a_server_has_pages_of_its_own(started: dict[str, Any]) -> None:
-    answer = CliRunner().invoke(ui, ["--tracking-uri", "http://me:s3cret@host:5000"])
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_server_has_pages_of_its_own(started: dict[str, Any], end: str) -> None:
+    answer = CliRunner().invoke(ui, ["--tracking-uri", f"http://me:s3cret@host:5000{end}"])
     assert "http://[redacted]@host:5000/?workflowType=machine_learning" in answer.output
     assert started == {}

@@ -43,6 +43,15 @@ def test_a_run_is_read_with_its_score_base_conditions_and_costs(store: Store) ->
     }  # fmt: skip
 
 
+def test_counts_and_sizes_are_read_from_params_and_from_the_metrics_of_earlier_runs(store: Store) -> None:
+    earlier, now = logged(store, seed=0), logged(store, seed=1)
+    for name, value in {"trainable_parameters": 512, "model_bytes": 4096}.items():
+        store.client.log_metric(earlier, name, value)
+        store.client.log_param(now, name, value)
+    sizes = {"trainable_parameters": 512.0, "model_bytes": 4096.0}
+    assert [entry.costs for entry in read(store, Selection())[0]] == [{"train_seconds": 7.0, **sizes}] * 2
+
+
 def test_runs_that_differ_in_their_seed_alone_are_one_configuration(store: Store) -> None:
     logged(store, seed=0)
     logged(store, seed=1)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tunery.config.data import DataConfig
 from tunery.data.prepare import prepare
 from tunery.errors import DataError
-from tunery.records import PreparedData
+from tunery.records import AskedItems, PreparedData
 
 Write = Callable[[str, Any], Path]
 Prepare = Callable[..., PreparedData]
@@ -26,11 +26,13 @@ def run(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Prepare:
         texts: Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
         loss_on: str = "completion",
+        joins: Mapping[str, str] | None = None,
+        references: Mapping[str, Sequence[tuple[str, str]]] | None = None,
         **settings: Any,
     ) -> PreparedData:
         sources = [{"source": each} if isinstance(each, str) else each for each in train]
         data = DataConfig.model_validate({"train": sources, **settings})
-        return prepare(data, loss_on, tmp_path, tokenizer, texts or {}, seed)
+        return prepare(data, loss_on, tmp_path, tokenizer, AskedItems(texts or {}, joins or {}, references or {}), seed)
 
     return run_prepare
 
@@ -92,6 +94,77 @@ def test_rows_that_are_not_wanted_and_columns_that_nobody_reads_are_in_the_repor
         ("r.jsonl:1", "label is false: not a wanted answer")
     ]
     assert report.unused == {"r.jsonl: column 'topic'": 19}
+
+
+def test_rows_by_value_with_texts_for_labels_and_a_balanced_sample(
+    run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    write("nli.jsonl", [{"q": f"question {n}", "label": n % 3, "part": "a"} for n in range(90)])
+    source = {
+        "source": "nli.jsonl",
+        "columns": {"prompt": "q", "completion": "label"},
+        "where": {"label": [0, 2]},
+        "labels": {0: "Yes", 2: "No"},
+        "sample": {"rows": 8, "balanced": "label"},
+    }
+    prepared = run(source, validation={"fraction": 0.2}, template="plain", separator=" ")
+    texts = decoded(prepared, tokenizer)
+    assert [text.count(" Yes") - text.count(" No") for text in texts].count(1) == 4
+    assert len(texts) == 8
+    assert len(prepared.validation) == 12  # of all that have the values, so that every sample has the same
+    assert prepared.report.left_out == {"nli.jsonl: where": 30, "nli.jsonl: sample": 40}
+    assert prepared.report.sources[0].rows_read == 90
+    assert not any("touch" in note for note in prepared.report.notes)
+
+
+def test_a_sample_of_a_validation_source_is_the_same_for_every_seed(run: Prepare, write: Write) -> None:
+    write("r.jsonl", pairs(4))
+    write("v.jsonl", pairs(40, "another"))
+    own = {"source": {"source": "v.jsonl", "sample": {"rows": 6}}}
+    first, second = (run("r.jsonl", validation=own, seed=seed).validation_conversations for seed in (0, 1))
+    assert len(first) == 6
+    assert first == second
+
+
+def test_rows_that_are_items_of_a_set_of_answers_stop_unless_the_project_says_what_to_do(
+    run: Prepare, write: Write
+) -> None:
+    write("r.jsonl", pairs(20))
+    items = {"references": {"exam": [("Question  3", "answer 3"), ("question 4", "another answer")]}}
+    with pytest.raises(DataError) as raised:
+        run("r.jsonl", **items)
+    text = str(raised.value)
+    assert "1 training rows are items of exam, reference included: r.jsonl:4" in text
+    assert "data.decontaminate: {action: drop}" in text
+    dropped = run("r.jsonl", decontaminate={"action": "drop"}, **items).report.drops
+    assert [(drop.origin, drop.reason) for drop in dropped] == [("r.jsonl:4", "contaminated: an item of exam")]
+    assert run("r.jsonl", decontaminate={"action": "off"}, **items).report.sources[0].rows_kept == 20
+
+
+def test_overlap_is_told_of_rows_that_are_used(run: Prepare, write: Write) -> None:
+    write("r.jsonl", pairs(20))
+    items = {"exam": [f"question {n}" for n in range(20)]}
+    report = run({"source": "r.jsonl", "sample": {"rows": 4}}, texts=items, decontaminate={"ngram": 2}).report
+    assert len(report.contaminated) == 4 + report.validation_rows
+
+
+@pytest.mark.parametrize(
+    ("separator", "prompt", "told"),
+    [(None, "question", True), (" ", "question", False), (None, "question ", False), ("\n", "question", True)],
+)
+def test_answers_that_a_task_scores_after_other_white_space_are_told(
+    separator: str | None, prompt: str, told: bool, run: Prepare, write: Write
+) -> None:
+    write("r.jsonl", [{"prompt": f"{n} {prompt}", "completion": f"answer {n}"} for n in range(20)])
+    report = run("r.jsonl", template="plain", separator=separator, joins={"exam": " "}).report
+    assert (
+        any(
+            "18 rows have '\\n' between prompt and answer, but exam scores answers after ' '" in note
+            for note in report.notes
+        )
+        is told
+    )
+    assert not any("exam" in note for note in run("r.jsonl", joins={"exam": " "}).report.notes)
 
 
 def test_rows_that_differ_in_their_calls_alone_are_different(run: Prepare, write: Write) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tunery.evaluation.items import item_ids, passages_of
+import pytest
+
+from tunery.evaluation.items import Leaf, item_ids, passages_of
 from tunery.evaluation.task_manager import prompt_digest, task_version
 
 SETTINGS = {"doc_to_text": "{{question}}", "output_type": "multiple_choice", "metric_list": [{"metric": "acc"}]}
@@ -44,3 +46,31 @@ def test_documents_without_a_shared_text_have_no_passages() -> None:
     assert passages_of([{"passage": "a"}, {"passage": "b"}]) == []
     assert passages_of([{"passage": "a"}, {"passage": "a"}, {"question": "x"}]) == []
     assert passages_of(["text with the word context", "another"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "option", "join"),
+    [
+        ("Q?", " ", "Yes", " "),
+        ("Q? ", "", "Yes", " "),
+        ("Q?\nA:", "", " Yes", " "),
+        ("Q?", "\n\n", "Yes", "\n\n"),
+        (3, " ", "a", None),
+    ],
+)
+def test_the_white_space_before_an_option_is_the_prompts_the_delimiters_and_its_own(
+    text: object, delimiter: str, option: str, join: str | None
+) -> None:
+    task = SimpleNamespace(
+        OUTPUT_TYPE="multiple_choice",
+        eval_docs=[{}],
+        doc_to_text=lambda _: text,
+        doc_to_choice=lambda _: [option, "No"],
+        get_config={"target_delimiter": delimiter, "doc_to_choice": "x"}.get,
+    )
+    assert Leaf("t", task, None).join == join
+
+
+def test_a_task_whose_answers_are_written_has_no_join() -> None:
+    task = SimpleNamespace(OUTPUT_TYPE="generate_until", eval_docs=[{}])
+    assert Leaf("t", task, None).join is None

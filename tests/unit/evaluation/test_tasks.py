@@ -151,7 +151,7 @@ def test_the_limit_keeps_the_first_documents(load: Any) -> None:
 
 def test_texts_are_what_the_documents_ask(load: Any) -> None:
     tasks, _ = load("few")
-    assert tasks.texts()["few"][0] == "Question: which colour has the house 100?\nAnswer:"
+    assert tasks.asked().texts["few"][0] == "Question: which colour has the house 100?\nAnswer:"
 
 
 def test_a_change_of_an_item_changes_the_version_of_our_task(tmp_path: Path, write_task: WriteTask) -> None:

@@ -1,18 +1,12 @@
-"""Text metrics and the spreadsheet of generations."""
+"""Text metrics of written answers."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openpyxl import load_workbook
 
-from tunery.errors import StorageError
-from tunery.evaluation.spreadsheet import write_spreadsheet
 from tunery.evaluation.text_metrics import normalise, repetition_rate, text_metrics
-from tunery.records import Generation
 
 NAMES = {
     f"generation/{name}"
@@ -96,35 +90,3 @@ def test_the_repetition_rate_counts_4_grams_that_came_before(text: str, rate: fl
 @given(st.text(max_size=200))
 def test_the_repetition_rate_lies_between_0_and_1(text: str) -> None:
     assert 0 <= repetition_rate(text) < 1
-
-
-def test_text_that_looks_like_a_formula_stays_text(tmp_path: Path) -> None:
-    path = write_spreadsheet([Generation("=1+1", "=HYPERLINK(1)", "+x", "@x")], tmp_path / "out" / "generations.xlsx")
-    cells = next(iter(load_workbook(path)["generations"].iter_rows(min_row=2)))
-    assert [cell.value for cell in cells] == ["=1+1", "=HYPERLINK(1)", "+x", "@x"]
-    assert [cell.data_type for cell in cells] == ["s"] * 4
-
-
-def test_control_characters_that_the_format_forbids_are_shown_as_replaced(tmp_path: Path) -> None:
-    path = write_spreadsheet([Generation("a\x00b", "c\x1bd", "line\nbreak\ttab", "ok")], tmp_path / "g.xlsx")
-    row = next(iter(load_workbook(path)["generations"].iter_rows(min_row=2, values_only=True)))
-    assert row == ("a\ufffdb", "c\ufffdd", "line\nbreak\ttab", "ok")
-
-
-def test_the_sheet_has_a_frozen_heading_wrapped_text_and_wide_columns(tmp_path: Path) -> None:
-    sheet = load_workbook(write_spreadsheet([Generation("p", "r", "b", "t")], tmp_path / "g.xlsx"))["generations"]
-    assert [cell.value for cell in sheet[1]] == ["prompt", "reference", "base", "tuned"]
-    assert sheet.freeze_panes == "A2"
-    assert all(cell.alignment.wrap_text for cell in sheet[2])
-    assert sheet.column_dimensions["A"].width > 30
-
-
-def test_a_text_longer_than_a_cell_is_cut(tmp_path: Path) -> None:
-    path = write_spreadsheet([Generation("x" * 40_000, "r", "b", "t")], tmp_path / "g.xlsx")
-    assert len(load_workbook(path)["generations"]["A2"].value) == 32_767
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"g\.xlsx.*cannot be written"):
-        write_spreadsheet([], tmp_path / "file" / "g.xlsx")

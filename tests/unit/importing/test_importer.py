@@ -192,6 +192,22 @@ def test_samples_of_another_date_are_not_taken(tmp_path: Path) -> None:
     assert read(later)[0].tasks["world_facts"].samples is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"n-samples": {"world_facts": {"original": 400, "effective": 400}}}, "they are 4 of 400 items"),
+        ({"results": {"world_facts": {"alias": "world_facts", "acc,none": 0.9}}}, "their acc is 0.5000, not 0.9000"),
+    ],
+)
+def test_samples_that_the_score_was_not_made_of_are_not_taken(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    [found] = read(write_lm_eval(tmp_path, **changes))
+    assert found.tasks["world_facts"].samples is None
+    assert "items" not in found.tasks["world_facts"].conditions
+    assert f"Its samples of world_facts are of something else: {why}." in found.note
+
+
 def test_leaf_tasks_of_a_group_do_not_count_beside_it(tmp_path: Path) -> None:
     results = {
         "isles": {"acc,none": 0.5, "alias": "isles"},

@@ -18,6 +18,7 @@ from tunery.evaluation.samples import items_digest
 from tunery.importing import store as import_store
 from tunery.importing.store import ImportedRun, ImportedTask, keep_import, known_imports
 from tunery.tracking import search
+from tunery.tracking.scores import CONSTANTS
 from tunery.tracking.store import Store
 
 
@@ -51,6 +52,15 @@ def test_an_import_is_found_by_its_digest(store: Store) -> None:
     assert (run.info.status, run.info.start_time) == ("FINISHED", 1_700_000_000_000)
     assert run.data.tags["tunery.kind"] == "import"
     assert run.data.metrics["score"] == 0.25
+
+
+def test_counts_and_sizes_of_an_import_are_params_that_a_comparison_reads(store: Store) -> None:
+    costs = {"train_seconds": 3.0, "trainable_parameters": 9175040.0, "model_bytes": 36.5}
+    run = store.client.get_run(keep_import(store, imported(metrics=costs), "imports"))
+    shown = {name: run.data.params.get(name) for name in CONSTANTS}
+    assert shown == {"train_rows": "70", "trainable_parameters": "9175040", "model_bytes": "36.5"}
+    assert not set(CONSTANTS) & set(run.data.metrics), "MLflow would draw a chart of each"
+    assert (only(store).costs, only(store).train_rows) == (costs, 70)
 
 
 def test_an_import_reads_back_as_an_entry(store: Store) -> None:

@@ -51,6 +51,20 @@ def test_losses_and_logits_are_the_same_to_the_last_bit(llama: Path, adapter: di
     assert torch.equal(kept[1], packed[1])
 
 
+def test_a_weight_that_was_merged_into_is_expanded_anew(llama: Path) -> None:
+    logits = []
+    for weights in ("packed", "expanded"):
+        model = attach_adapter(base(llama, weights), AdapterConfig(), seed=0).model
+        with torch.no_grad():
+            for parameter in (one for name, one in model.named_parameters() if "lora_B" in name):
+                parameter.add_(0.1)
+            before = model(input_ids=TOKENS).logits  # expanded here
+            model.merge_adapter()
+            logits.append(model(input_ids=TOKENS).logits)
+        assert not torch.equal(logits[-1], before)
+    assert torch.equal(logits[1], logits[0])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_16_bit_products_agree_to_their_rounding(llama: Path, dtype: str) -> None:
     logits = []

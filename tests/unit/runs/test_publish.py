@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tunery.config.tracking import TrackingConfig
 from tunery.records import BaseIdentity, RunRecord, Score, TaskResult, TaskSettings
 from tunery.runs import publish
 
@@ -24,17 +23,15 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(publish, name, note(name))
     monkeypatch.setattr(publish, "finish", lambda record, _tracker: steps.append(f"report of {record.model_version}"))
     monkeypatch.setattr("tunery.tracking.registry.register", note("register", 1))
-    monkeypatch.setattr("tunery.tracking.provenance.collect", note("collect"))
     monkeypatch.setattr("tunery.runs.report.tables.run_table", note("table"))
     return steps
 
 
 def published(said: list[str] | None = None) -> RunRecord:
     nothing: Any = lambda *_args: None  # noqa: E731
-    project: Any = SimpleNamespace(name="small", folder=Path(), tracking=TrackingConfig())
+    project: Any = SimpleNamespace(name="small", folder=Path())
     logged: Any = SimpleNamespace(model_id="m-1")
     tracker: Any = SimpleNamespace(
-        log_provenance=nothing,
         flush=nothing,
         run_id="abc",
         experiment_id="1",

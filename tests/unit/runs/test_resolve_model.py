@@ -11,6 +11,7 @@ import torch
 from tests.unit.models.conftest import write_llama
 
 from tunery.errors import BaseModelError
+from tunery.runs.cache import Resident
 from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
 from tunery.tracking.store import Store
 
@@ -59,7 +60,7 @@ def save(base: Path, folder: Path, *, added: int = 0, recorded: dict[str, Any] |
 
 
 def found(folder: Path, store: Store, *more: tuple[str, str]) -> EvaluatedModel:
-    return load_evaluated_model(str(folder), None, [*ASK, *more], store)
+    return load_evaluated_model(str(folder), None, [*ASK, *more], store, Resident())
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_a_projects_base_under_another_name_says_how_to_take_it(llama: Path, tmp
         "data: {train: [{source: none}], template: plain}\nevaluation: {tasks: [world_facts]}\n"
     )
     with pytest.raises(BaseModelError, match=r"trained on: acme/llama at .* another name, say so: give --base\.model"):
-        load_evaluated_model(str(tmp_path / "adapter"), str(tmp_path), [], store)
+        load_evaluated_model(str(tmp_path / "adapter"), str(tmp_path), [], store, Resident())
 
 
 def test_a_base_whose_weights_are_known_to_be_others_is_refused_by_hand_too(

@@ -79,3 +79,13 @@ def test_a_run_is_named_by_its_project_and_what_was_laid_over_it(
     folder: Path, overrides: Sequence[tuple[str, str]], name: str
 ) -> None:
     assert readable_name(load_project(folder, overrides)) == name
+
+
+def test_what_the_run_comes_from_is_looked_at_before_it_trains(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr("tunery.tracking.provenance.collect", lambda *_: looked.append("code"))
+    with pytest.raises(AssertionError, match="the base was loaded"):
+        train(load_project(folder, []), Observer(), tracking_uri=store.uri)
+    assert looked == ["code"]

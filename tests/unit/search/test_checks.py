@@ -146,6 +146,28 @@ def test_a_loss_needs_validation_rows(make: MakeProject) -> None:
     assert "but there are no validation rows" in faults(project)
 
 
+@pytest.mark.parametrize(
+    "searched",
+    [
+        "training.loss_on: {choices: [completion, all]}",
+        "data.clean.keep: {choices: [a-z, A-Z]}",
+        "data.max_length: {choices: [64, 128]}",
+        "data.template: {choices: [chat, plain]}",
+        "base.model: {choices: ['builtin:tiny', other]}",
+    ],
+)
+def test_losses_over_different_tokens_judge_no_trial(make: MakeProject, searched: str) -> None:
+    key = searched.partition(":")[0]
+    by_loss = make(f"{{{RATE}, {searched}}}", search__objectives="{validation/nll: minimize}")
+    assert f"search.space.{key} changes what the loss is a mean of" in faults(by_loss)
+    bounded = make(f"{{{RATE}, {searched}}}", search__constraints="{validation/nll: '<= 2'}")
+    assert f"search.space.{key} changes what the loss is a mean of" in faults(bounded)
+    pruned = make(f"{{{RATE}, {searched}}}", search__prune_by="validation/nll")
+    assert f"score or auto when search.space has {key}" in faults(pruned)
+    unscored = make(f"{{{RATE}, {searched}}}", training__score_checkpoints="false")
+    assert "set training.score_checkpoints: true" in (pruner_note(unscored) or "")
+
+
 def test_cmaes_needs_a_range(make: MakeProject) -> None:
     assert "choices only" in faults(make(f"{{{RANK}}}", search__sampler="cmaes"))
 

@@ -3,6 +3,8 @@
 # The file that the lines are in, and the lines.
 PLANTED: dict[str, list[str]] = {
     "train.py": [
+        'user, password = "me", "@@"',
+        'kennwort = "@@"',
         'api_key = "@@"',
         "password = '@@'",
         'token="@@"',
@@ -95,6 +97,7 @@ PLANTED: dict[str, list[str]] = {
         "curl 'https://api.example/rows?api_key=@@&page=2'",
         "tool --db-password @@ --rank 8",
         "tool --hub-token=@@",
+        "hf auth login --token @@9z",
         "sshpass -p @@ ssh me@host",
         "mysql -u root -p@@ runs",
         "set -x HF_TOKEN @@",
@@ -106,7 +109,10 @@ PLANTED: dict[str, list[str]] = {
     "app.properties": ["spring.datasource.password=@@", "db.passwd = @@"],
     "web.config": ["<password>@@</password>", '<add key="DbPassword" value="@@" />'],
     ".npmrc": ["//registry.npmjs.org/:_authToken=@@"],
-    ".netrc": ["machine api.example login me password @@"],
+    ".netrc": ["machine api.example login me password @@", "machine api.example\n  login me\n  password @@"],
+    "users.sql": ["CREATE USER me WITH PASSWORD '@@';", "ALTER USER me IDENTIFIED BY '@@';"],
+    "main.rs": ['let api_key: &str = "@@";', 'const PASSWORD: &\'static str = "@@";'],
+    "id.ppk": ["PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 2\n@@\nAAAA"],
     ".pgpass": ["db.example:5432:runs:me:@@"],
     "Program.cs": ['var clientSecret = "@@";', 'options.Password => "@@"'],
     "main.go": ['apiKey := "@@"'],
@@ -131,6 +137,8 @@ SHAPES = [
     "AIzaSyA-abcdefghijklmnopqrstuvwxyz01234",
     "pypi-AgEIcHlwaS5vcmc" + "a" * 70,
     "-----BEGIN OPENSSH PRIVATE KEY-----\n+b3BlbnNzaC1rZXk\n+AAAA\n+-----END OPENSSH PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\\n" + "MIIEpAIBAAKCAQEA" * 4,  # in a program's text, and cut off
+    "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQ",
     "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----",
 ]
 
@@ -172,6 +180,8 @@ index 1111111..2222222 100644
 +    return tokenizer(text, truncation=True)["input_ids"]
 +columns = ["token", "label", "secret_santa"]
 +parser.add_argument("--hub-token", help="token of the hub")
++if "-----BEGIN RSA PRIVATE KEY" in text and not text.rstrip().endswith("PRIVATE KEY-----"):
++    raise ValueError("tokenizer --token 5, or --token '<eos>'")
 +commit = "49a01fb7e1c05a7d2c3b9fd1a0c4c7c1e8d2f3a4"
 +digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 diff --git a/projects/a/project.yaml b/projects/a/project.yaml

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
-from tunery.tracking import abandoned
+from tunery.tracking import abandoned, process
 from tunery.tracking.abandoned import Life, close, open_runs
 from tunery.tracking.process import has_ended, host, this_process
 from tunery.tracking.run import PROCESS, open_run
@@ -42,6 +44,26 @@ def test_a_process_is_known_by_host_id_and_start() -> None:
     assert mine["host"] == host()
 
 
+def test_a_process_works_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = this_process()
+    start = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: start + 3600)  # as Linux tells it after that
+    assert has_ended(mine) is False
+
+
+def test_a_process_from_before_the_machine_was_started_again_has_ended() -> None:
+    mine = json.loads(this_process())
+    assert has_ended(json.dumps({**mine, "boot": "another"})) is True
+
+
+def test_machines_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "machine-id").write_text("another\n")
+    mine = this_process()
+    monkeypatch.setattr(process, "_MACHINE", tmp_path / "machine-id")
+    assert has_ended(mine) is None
+    assert "another" not in host()
+
+
 @pytest.mark.parametrize("written", [None, "", "no json", "[]", '{"pid": 1}', ELSEWHERE])
 def test_of_a_process_elsewhere_nothing_is_claimed(written: str | None) -> None:
     assert has_ended(written) is None
@@ -65,6 +87,19 @@ def test_a_run_whose_process_was_killed_is_closed_at_its_last_sign_of_life(store
     assert (kept.info.status, kept.info.end_time) == ("KILLED", sign + 10_000)
     assert kept.data.tags["tunery.failure"] == "killed"
     assert open_runs(store) == []
+
+
+@pytest.mark.parametrize("since", ["FINISHED", "RUNNING"])
+def test_a_run_that_ended_or_was_resumed_since_it_was_looked_at_is_left_alone(store: Store, since: str) -> None:
+    run_id = left_running(store, ended_process())
+    (run,) = open_runs(store)
+    if since == "FINISHED":
+        store.client.set_terminated(run_id)
+    else:
+        store.client.set_tag(run_id, PROCESS, this_process())
+    assert close(store, run) == since
+    kept = store.client.get_run(run_id)
+    assert (kept.info.status, "tunery.failure" in kept.data.tags) == (since, False)
 
 
 def test_a_run_of_another_host_is_abandoned_only_when_it_has_been_silent_for_a_day(

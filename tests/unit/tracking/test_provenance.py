@@ -40,6 +40,21 @@ def test_a_changed_tree_keeps_its_diff_and_names_untracked_files(repository: Pat
     assert collect(repository).tags["tunery.git_dirty"] == "true"
 
 
+def test_the_diff_is_gits_own_whatever_a_person_has_set(repository: Path) -> None:
+    (repository / ".git" / "info" / "attributes").write_text("*.txt diff=sops\n")
+    for key, value in (
+        ("color.ui", "always"),
+        ("diff.external", "echo"),
+        ("diff.sops.textconv", "sed s/^/decrypted-/"),
+    ):
+        subprocess.run(["git", "-C", str(repository), "config", key, value], check=True)
+    (repository / "a.txt").write_text("two\n")
+    diff = collect(repository).artifacts()["provenance/dirty.diff"]
+    assert diff.startswith("diff --git a/a.txt b/a.txt")
+    assert "\n-one\n+two" in diff
+    assert "decrypted" not in diff
+
+
 def test_a_project_may_keep_the_names_of_changed_files_alone_or_nothing(repository: Path) -> None:
     (repository / "a.txt").write_text("two\n")
     (repository / "new.txt").write_text("three\n")

@@ -130,6 +130,18 @@ def test_a_diff_of_ordinary_training_code_stays_as_it_is() -> None:
     assert redact(ORDINARY) == ORDINARY
 
 
+def test_code_that_looks_for_a_private_key_hides_nothing_behind_it() -> None:
+    code = 'diff --git a/a.py b/a.py\n+if "-----BEGIN RSA PRIVATE KEY-----" in text:\n+    raise ValueError(name)\n'
+    assert redact(code) == code.replace("-----BEGIN RSA PRIVATE KEY-----", MASK)
+    assert redact(f"{code}diff --git a/b.py b/b.py\n+rank = 8\n").endswith("+rank = 8\n")
+
+
+def test_a_private_key_of_which_a_diff_has_the_end_alone_is_taken_out() -> None:
+    lines = " MIIEpAIBAAKCAQEAu1SU1LfVLPHCozMx\n+AQABo4IBdzCCAXMwDQYJ\n -----END RSA PRIVATE KEY-----\n"
+    header = "diff --git a/id b/id\n@@ -9,3 +9,3 @@\n"
+    assert redact(header + lines) == f"{header}{MASK}\n"
+
+
 def test_only_the_secret_of_a_line_is_taken_out() -> None:
     line = 'login(token="abc123", name="model")  # of the hub'
     assert redact(line) == f'login(token="{MASK}", name="model")  # of the hub'

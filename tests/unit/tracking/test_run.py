@@ -200,11 +200,13 @@ def test_no_secret_reaches_a_param_tag_description_or_artifact(
 
 def test_datasets_are_inputs_of_the_run_with_their_digests(store: Store) -> None:
     source = SourceReport("data/rows.jsonl", "alpaca", 10, 9, 1.0, "sha256:" + "ab" * 32)
-    report = DataReport((source,), (), {}, 8, 1, 100, {"50": 12}, (), 0.5, {})
+    held_out = SourceReport("held.csv", "columns", 5, 5, 1.0, "cd" * 16, "validation")
+    report = DataReport((source, held_out), (), {}, 8, 1, 100, {"50": 12}, (), 0.5, {})
     with open_run(store, "train", "quickstart") as tracker:
         tracker.log_dataset(report)
     kept = store.client.get_run(tracker.run_id)
-    [found] = kept.inputs.dataset_inputs
+    found, validated = sorted(kept.inputs.dataset_inputs, key=lambda one: one.dataset.name, reverse=True)
+    assert {tag.key: tag.value for tag in validated.tags} == {"mlflow.data.context": "validation"}
     assert (found.dataset.name, found.dataset.digest) == ("rows.jsonl", "ab" * 18)
     assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "training"}
     assert kept.data.tags["tunery.datasets"] == "rows.jsonl"

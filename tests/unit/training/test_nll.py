@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.records import Example
-from tunery.training.nll import target_labels, token_weighted_nll, validation_nll
+from tunery.training.nll import base_fit, target_labels, token_weighted_nll, validation_nll
 
 
 def by_hand(model: Any, rows: list[Example]) -> float:
@@ -82,3 +82,18 @@ def test_labels_keep_learned_tokens_but_never_the_first(tokens: list[tuple[int, 
     labels = target_labels(Example(tuple(t for t, _ in tokens), tuple(kept for _, kept in tokens)))
     assert labels[0] == -100
     assert labels[1:] == [token if kept else -100 for token, kept in tokens[1:]]
+
+
+def test_the_fit_of_a_base_is_its_loss_beside_the_entropy_of_its_predictions(bench: Any) -> None:
+    made = bench()
+    rows = made.data.train
+    found = base_fit(made.model, rows, batch_size=3, device="cpu")
+    entropies = []
+    for row in rows:
+        with torch.no_grad():
+            chances = made.model(torch.tensor([row.input_ids])).logits[0].double().softmax(-1)
+        places = [place - 1 for place in range(1, len(row.input_ids)) if row.trained[place]]
+        entropies += [-math.fsum(p * math.log(p) for p in chances[place].tolist() if p > 0) for place in places]
+    assert found.nll == pytest.approx(by_hand(made.model, rows), abs=1e-5)
+    assert found.entropy == pytest.approx(sum(entropies) / len(entropies), abs=1e-5)
+    assert (found.tokens, found.vocabulary) == (len(entropies), made.model.config.vocab_size)

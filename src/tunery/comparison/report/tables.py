@@ -207,15 +207,21 @@ def page(comparison: Comparison, figures: Mapping[str, Figure], notes: Sequence[
     """The whole comparison in one file, the conclusions on top; a click on a heading sorts its table."""
     board = comparison.main
     templates = Environment(loader=PackageLoader("tunery.comparison", "report"), autoescape=True)
+    templates.filters["unbroken"] = _unbroken
     text = templates.get_template("page.html.j2").render(
         title=f"{counted(len(board.contenders), 'configuration')} on {counted(len(board.tasks), 'task')}",
         conclusions=conclusions(comparison),
         confidence=f"{comparison.confidence:.0%}",
         tables=parts(comparison),
-        pictures=[(name, _picture(figure)) for name, figure in figures.items()],
+        pictures=[(name, _picture(figure), *map(float, figure.get_size_inches())) for name, figure in figures.items()],
         notes=notes,
     )
     return f"{text}\n"
+
+
+def _unbroken(text: str) -> str:
+    """A number on one line with its unit; what follows it, to its interval's other end, may be on the next."""
+    return re.sub(r" (?!to |± |\()", "\N{NO-BREAK SPACE}", text)
 
 
 def _picture(figure: Figure) -> str:

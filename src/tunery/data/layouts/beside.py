@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tunery.data.layouts.fields import HISTORY, MEDIA, REASONING, SYSTEM, Fields, UnusableRow
+from tunery.data.layouts.fields import HISTORY, MEDIA, SYSTEM, Fields, UnusableRow, reasoning_of
 from tunery.data.layouts.messages import alternating, dialogue, read_turns, text_of, with_system
 from tunery.data.layouts.tools import tools_of
 from tunery.records import Message
@@ -47,6 +47,6 @@ def _history(row: Fields) -> Sequence[Any]:
 def _with_reasoning(messages: list[Message], row: Fields) -> list[Message]:
     """The messages with the row's reasoning before the last answer, unless that has some of its own."""
     last = next((place for place in reversed(range(len(messages))) if messages[place].role == "assistant"), None)
-    if last is not None and not messages[last].reasoning and (reasoning := row.find(REASONING, str)):
-        messages[last] = replace(messages[last], reasoning=reasoning)
+    if last is not None and not messages[last].reasoning:
+        messages[last] = replace(messages[last], reasoning=reasoning_of(row, messages[last].content))
     return messages

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunery.config.data import SourceConfig
+from tunery.config.data import RowSource
 from tunery.config.fields import nearest
 from tunery.data.layouts.beside import completed
 from tunery.data.layouts.detect import (
+    ANSWERS,
     COMPLETION,
     INPUT,
     INSTRUCTION,
@@ -47,7 +48,7 @@ class Converted:
     notes: Sequence[str] = ()  # what was detected, and anything else that a person should read
 
 
-def to_conversations(rows: Rows, source: SourceConfig, index: int) -> Converted:
+def to_conversations(rows: Rows, source: RowSource, index: int) -> Converted:
     """Turn the rows of a source, the project's `index`-th, into conversations.
 
     Where `source.columns` names columns, these are read and no others; else also system text, tools, history, reasoning
@@ -83,9 +84,7 @@ def to_conversations(rows: Rows, source: SourceConfig, index: int) -> Converted:
     return Converted(found.format, conversations, bad, rows.blank, unwanted, cut, unread.counts(), notes)
 
 
-def _notes(
-    rows: Rows, source: SourceConfig, label: str | None, unwanted: Sequence[Drop], unread: Unread
-) -> Iterator[str]:
+def _notes(rows: Rows, source: RowSource, label: str | None, unwanted: Sequence[Drop], unread: Unread) -> Iterator[str]:
     if label:
         marked = f"{len(unwanted)} of {len(rows.rows)} rows, where it is false, are not learned."
         yield f"{rows.source}: column {label!r} says which answers are wanted: {marked}"
@@ -100,13 +99,13 @@ def _notes(
 # ---- one reader a format
 
 
-def _reader(found: Detected, rows: Rows, source: SourceConfig) -> _Turns:
+def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     if found.columns:
         return _columns(found.columns, rows, source)
     # Pairs of preferences are taken only where the project names the format: then the chosen answer is meant.
     chosen = CHOSEN if source.format != "auto" else ()
     if found.turns:
-        return _turns(found, chosen)
+        return _turns(found, (*ANSWERS, *chosen))
     prompts, answers = ((INSTRUCTION, INPUT), OUTPUT) if found.format == "alpaca" else ((PROMPT,), COMPLETION)
     answers = (*answers, *chosen)
     if not (spelled(rows.columns, prompts[0]) and spelled(rows.columns, answers)):
@@ -122,19 +121,19 @@ def _reader(found: Detected, rows: Rows, source: SourceConfig) -> _Turns:
     return turns_of
 
 
-def _turns(found: Detected, chosen: Sequence[str]) -> _Turns:
+def _turns(found: Detected, answers: Sequence[str]) -> _Turns:
     def turns_of(row: Fields) -> Sequence[Any]:
-        """The turns of a column, and the chosen answer where they end before it."""
+        """The turns of a column, and the answer beside them where they end before it."""
         turns = dialogue(row.get(found.turns), found.turns)
         turns = alternating(turns) if found.format == "lima" else turns
-        if not row.names(chosen) or not ends_with_question(turns):
+        if not row.names(answers) or not ends_with_question(turns):
             return turns
-        return [*turns, *turns_in(row.find(chosen), "assistant")]
+        return [*turns, *turns_in(row.find(answers), "assistant")]
 
     return turns_of
 
 
-def _columns(columns: Mapping[str, str], rows: Rows, source: SourceConfig) -> _Turns:
+def _columns(columns: Mapping[str, str], rows: Rows, source: RowSource) -> _Turns:
     named = {f"columns.{role}": column for role, column in columns.items()}
     template = parse_template(source.prompt_template or "")
     named |= {f"prompt_template's {{{column}}}": column for column in template.columns}

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunery.config.data import SourceConfig
+from tunery.config.data import RowSource
 from tunery.data.layouts.fields import CONTEXT, REJECTED, UnusableRow, folded, spelled
 from tunery.data.layouts.messages import dialogue, is_turn
 from tunery.data.layouts.preferences import has_pairs, refuse_pairs
+from tunery.data.layouts.rivals import rival_of
 from tunery.data.reading.rows import Row, Rows, is_blank
 from tunery.errors import DataError, Fault
 
@@ -17,7 +18,7 @@ from tunery.errors import DataError, Fault
 INSTRUCTION, INPUT, OUTPUT = ("instruction",), ("input", "context"), ("output", "response")
 PROMPT, COMPLETION = ("prompt",), ("completion",)
 _PROMPTS = ("question", "prompt", "query", "instruction", "input", "problem", "user", "human")
-_ANSWERS = ("answer", "response", "output", "completion", "solution", "reply", "assistant", "generation")
+ANSWERS = ("answer", "response", "output", "completion", "solution", "reply", "assistant", "generation")
 _USUAL = ("messages", "conversations")
 # A list of texts is a conversation under these names alone: anywhere else it may be options, tags or steps.
 _DIALOGUES = (*_USUAL, "conversation", "dialog", "dialogue", "turns", "utterances", "chat", "data")
@@ -33,7 +34,7 @@ class Detected:
     notes: Sequence[str] = ()  # what it was recognised by
 
 
-def format_of(rows: Rows, source: SourceConfig) -> Detected:
+def format_of(rows: Rows, source: RowSource) -> Detected:
     """The format that the project names, or the one that the columns show.
 
     Raises:
@@ -56,12 +57,14 @@ def _detect(rows: Rows) -> Detected:
     usual = [column for column in _USUAL if column in turns]
     if usual:
         first = dialogue(first_value(rows.rows, usual[0]), usual[0])
-        if not (has_pairs(rows) and ends_with_question(first)):
-            return _of_turns(rows, usual[0], turns)
+        asks = ends_with_question(first)
+        if not (has_pairs(rows) and asks):
+            return _of_turns(rows, usual[0], turns, spelled(rows.columns, ANSWERS) if asks else ())
     # Before other columns of turns: TRL's prompt and completion may themselves be lists of messages.
     for name, needed in (("alpaca", (INSTRUCTION, OUTPUT)), ("prompt-completion", (PROMPT, COMPLETION))):
         found = [spelled(rows.columns, names)[:1] for names in needed]
         if all(found):
+            _refuse_rivals(rows, name)
             return Detected(name, notes=[_note(rows, name, f"columns {' and '.join(repr(each[0]) for each in found)}")])
     if has_pairs(rows):
         raise refuse_pairs(rows, turns)
@@ -107,9 +110,10 @@ _SEEN = {
 }
 
 
-def _of_turns(rows: Rows, column: str, turns: Mapping[str, str]) -> Detected:
+def _of_turns(rows: Rows, column: str, turns: Mapping[str, str], answers: Sequence[str] = ()) -> Detected:
     name = turns[column]
-    return Detected(name, column, notes=[_note(rows, name, f"column {column!r} ({_SEEN[name]})")])
+    beside = f", with the last answer in {answers[0]!r}" if answers else ""
+    return Detected(name, column, notes=[_note(rows, name, f"column {column!r} ({_SEEN[name]}){beside}")])
 
 
 def ends_with_question(turns: Sequence[Any]) -> bool:
@@ -118,13 +122,27 @@ def ends_with_question(turns: Sequence[Any]) -> bool:
     return isinstance(last, Mapping) and str(last.get("role", last.get("from"))).casefold() in ("user", "human")
 
 
+def _refuse_rivals(rows: Rows, name: str) -> None:
+    """Refuse a further column that can be the prompt or the answer: only a person knows which one is meant."""
+    alpaca = name == "alpaca"
+    for role, read, names in (
+        ("prompt", (*INSTRUCTION, *INPUT) if alpaca else PROMPT, _PROMPTS),
+        ("completion", OUTPUT if alpaca else COMPLETION, ANSWERS),
+    ):
+        own = spelled(rows.columns, read)
+        if rival := rival_of(rows.rows, own, spelled(rows.columns, set(names) - set(read))):
+            rule = f"{own[0]!r} and {rival!r} can both be the {role}"
+            advice = f"Set format: {name} to leave {rival!r} out, or columns, with a prompt_template to join both."
+            raise DataError(rows.source, Fault("format cannot be detected", rule, advice=advice))
+
+
 def _note(rows: Rows, name: str, seen: str) -> str:
     return f"{rows.source}: format {name}, detected from {seen}."
 
 
 def _pair(rows: Rows) -> Detected | None:
     """Columns such as Question and Answer, where nothing else could be meant."""
-    prompts, answers = spelled(rows.columns, _PROMPTS), spelled(rows.columns, _ANSWERS)
+    prompts, answers = spelled(rows.columns, _PROMPTS), spelled(rows.columns, ANSWERS)
     if not prompts or not answers:
         return None
     for role, found in (("prompt", prompts), ("completion", answers)):
@@ -166,6 +184,6 @@ def _dialogue_column(name: str, rows: Rows) -> str:
 def suggest(columns: Sequence[str]) -> str:
     """What to write in project.yaml for these columns, filled in where their names tell which is which."""
     prompt, completion = (
-        (spelled(columns, names) or ["<column>"])[0] for names in ((*_PROMPTS, "text"), (*_ANSWERS, "label"))
+        (spelled(columns, names) or ["<column>"])[0] for names in ((*_PROMPTS, "text"), (*ANSWERS, "label"))
     )
     return f"Set columns: {{prompt: {prompt}, completion: {completion}}}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tunery.data.reading.rows import Unreadable, is_blank
@@ -16,6 +16,8 @@ REASONING = (
     *("reasoningcontent", "reasoning", "reasoningtext", "thinking", "thought", "thoughts", "think"),
     *("chainofthought", "complexcot", "cot"),
 )
+# Nemotron's rows say under `reasoning` whether their answer thinks, not what.
+_SWITCHES = {"on", "off", "true", "false", "yes", "no", "none", "auto", "low", "medium", "high", "minimal", "default"}
 LEARNED = ("weight", "train", "training", "trainable", "loss")
 PARTLY_LEARNED = ("traindetail", "trainingdetail")
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
@@ -61,13 +63,16 @@ class Fields:
         """Names that hold a value and are spelled in one of these ways; they do not count as read."""
         return spelled(list(self.values), spellings)
 
-    def find(self, spellings: Collection[str], kind: type = object) -> Any:
-        """The value of this kind whose name is spelled in one of these ways, or None.
+    def find(self, spellings: Collection[str], is_meant: Callable[[Any], bool] = lambda _: True) -> Any:
+        """The value whose name is spelled in one of these ways, or None.
+
+        Args:
+            is_meant: Values that it is false of are passed over, and count as not read.
 
         Raises:
             UnusableRow: When several are, with values that differ.
         """
-        names = [name for name in self.names(spellings) if isinstance(self.values[name], kind)]
+        names = [name for name in self.names(spellings) if is_meant(self.values[name])]
         values = [self.get(name) for name in names]
         if any(value != values[0] for value in values):
             raise UnusableRow(f"{' and '.join(map(repr, names))} mean the same and differ")
@@ -76,6 +81,14 @@ class Fields:
     def unread(self) -> list[str]:
         """Names with a value that was not asked for."""
         return list(self._unread)
+
+
+def reasoning_of(fields: Fields, answer: str) -> str:
+    """The reasoning in a row or a turn, before its answer; the empty text where the answer brings its own."""
+    if "</think>" in answer:
+        fields.find(REASONING, lambda value: isinstance(value, str) and value.strip() in answer)  # said already
+        return ""
+    return fields.find(REASONING, lambda value: isinstance(value, str) and folded(value) not in _SWITCHES) or ""
 
 
 def folded(name: str) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tunery.data.layouts.fields import LEARNED, PARTLY_LEARNED, REASONING, Fields, UnusableRow, flag
+from tunery.data.layouts.fields import LEARNED, PARTLY_LEARNED, Fields, UnusableRow, flag, reasoning_of
 from tunery.data.layouts.tools import calls_in, calls_of
 from tunery.data.reading.rows import NOT_UNICODE, is_blank, is_unicode
 from tunery.records import Message
@@ -117,7 +117,7 @@ def _message(turn: Fields, number: int, is_last: bool) -> Message | None:
         content = ""
     if not content.strip() and not calls:
         raise UnusableRow("no answer" if is_last else f"turn {number} (assistant) is blank")
-    return Message(role, content if content.strip() else "", learned, turn.find(REASONING, str) or "", calls)
+    return Message(role, content if content.strip() else "", learned, reasoning_of(turn, content), calls)
 
 
 def _first(turn: Fields, *keys: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tunery.config.data import SourceConfig
+from tunery.config.data import RowSource
 from tunery.data.reading.readers import read_csv, read_json, read_jsonl
 from tunery.data.reading.rows import Numbered
 
@@ -19,7 +19,7 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _CHANGING = ("field", "encoding", "names", "column_names", "header", "skiprows", "nrows", "skip_blank_lines", "comment")
 
 
-def rows_as_written(source: SourceConfig, found: Dataset) -> tuple[list[Numbered], str] | None:
+def rows_as_written(source: RowSource, found: Dataset) -> tuple[list[Numbered], str] | None:
     """The rows of a split of JSON or CSV files, read as the same files here are, and a hash of the files.
 
     `datasets` makes times of dates, 7 of "007" and nothing of "NA".

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.config.data import DataConfig, SourceConfig
+from tunery.config.data import DataConfig, RowSource, SourceConfig
 from tunery.data.prompt_template import parse_template
 from tunery.data.reading.as_written import rows_as_written
 from tunery.data.reading.hub import asked_once
@@ -30,7 +30,7 @@ _Read = tuple[str, Iterable[Numbered], str]
 """What origins begin with, the rows, and a digest of them."""
 
 
-def load_rows(source: SourceConfig, folder: Path, places: Sequence[str] = ()) -> Rows:
+def load_rows(source: RowSource, folder: Path, places: Sequence[str] = ()) -> Rows:
     """Read every row of a source.
 
     Args:
@@ -85,7 +85,7 @@ def all_sources(data: DataConfig) -> list[SourceConfig]:
     return [*data.train, *([own] if own else [])]
 
 
-def locate(source: SourceConfig, folder: Path) -> Path | None:
+def locate(source: RowSource, folder: Path) -> Path | None:
     """The file or folder of a source; None for a hub dataset.
 
     Raises:
@@ -103,7 +103,7 @@ def locate(source: SourceConfig, folder: Path) -> Path | None:
     return path
 
 
-def _check_type(source: SourceConfig, path: Path) -> None:
+def _check_type(source: RowSource, path: Path) -> None:
     suffix = path.suffix.lower()
     if path.is_dir():
         if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
@@ -115,7 +115,7 @@ def _check_type(source: SourceConfig, path: Path) -> None:
         raise DataError(source.source, Fault("sheet", "unset: only a spreadsheet has sheets", source.sheet))
 
 
-def _read_file(path: Path, source: SourceConfig) -> tuple[str, Iterable[Numbered], str, list[str]]:
+def _read_file(path: Path, source: RowSource) -> tuple[str, Iterable[Numbered], str, list[str]]:
     """What origins begin with, the rows, a digest of them, and what a person should know of how they were read."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     # The path as the project wrote it, or the name alone of an absolute one: reports must not reveal home folders.
@@ -130,7 +130,7 @@ def _read_file(path: Path, source: SourceConfig) -> tuple[str, Iterable[Numbered
     return place, reader(path), digest, []
 
 
-def _read_folder(folder: Path, source: SourceConfig) -> _Read:
+def _read_folder(folder: Path, source: RowSource) -> _Read:
     import datasets
 
     try:
@@ -144,7 +144,7 @@ def _read_folder(folder: Path, source: SourceConfig) -> _Read:
     return folder.name, *_numbered(found)
 
 
-def _read_hub(source: SourceConfig) -> _Read:
+def _read_hub(source: RowSource) -> _Read:
     import datasets
 
     with asked_once() as silent:
@@ -168,7 +168,7 @@ def _numbered(dataset: Dataset) -> tuple[Iterable[Numbered], str]:
     return enumerate(rows, start=1), str(dataset._fingerprint)[:32]
 
 
-def _hub_fault(error: Exception, source: SourceConfig) -> Fault:
+def _hub_fault(error: Exception, source: RowSource) -> Fault:
     """The fault in the project's words; datasets tells its failures apart by their texts only."""
     text = _reason(error)
     lowered = text.lower()

@@ -12,6 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,24 @@ def decode(content: bytes, where: str) -> str:
     """The text of a file; a byte that is not UTF-8 becomes a lone surrogate.
 
     Raises:
-        DataError: When the file is UTF-16 or UTF-32, as its first bytes say.
+        DataError: When the file is UTF-16 or UTF-32, as its first bytes say, or none of these.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
         raise DataError(where, Fault("not UTF-8", "the file is UTF-16 or UTF-32", advice="Save it as UTF-8."))
+    # Rows of UTF-16 without its mark would be learned, with a zero after each letter.
+    if b"\x00" in content.partition(b"\n")[0]:
+        rule = "its first line holds a zero byte: UTF-16, compressed, or damaged"
+        raise DataError(where, Fault("not a text", rule, advice="Save it as UTF-8."))
     return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="surrogateescape")
 
 
 def read_jsonl(file: Path) -> Iterator[Numbered]:
-    """One JSON object a line; numbers are line numbers."""
-    return _json_lines(decode(file.read_bytes(), str(file)))
+    """One JSON object a line, numbered by lines; or a list of objects, numbered by rows."""
+    text = decode(file.read_bytes(), str(file))
+    if text.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            return ((n, _object(entry)) for n, entry in enumerate(json.loads(text), start=1))
+    return _json_lines(text)
 
 
 def _json_lines(text: str) -> Iterator[Numbered]:

@@ -39,11 +39,17 @@ class Rows:
     columns: Sequence[str]  # every column that some row has, in order of appearance
     digest: str  # 32 hexadecimal digits: SHA-256 of the file, or the fingerprint that `datasets` gives a dataset
     notes: Sequence[str] = ()  # what a person should know of how it was read
+    unwanted: int = 0  # rows that the project leaves out by their values
 
     @property
     def rows_read(self) -> int:
         """Rows of the source, whatever became of them."""
-        return len(self.rows) + len(self.unreadable) + len(self.blank)
+        return len(self.rows) + len(self.unreadable) + len(self.blank) + self.unwanted
+
+    @property
+    def rows_wanted(self) -> int:
+        """Rows that are meant to be used, unreadable ones among them."""
+        return len(self.rows) + len(self.unreadable)
 
 
 Numbered = tuple[int, Mapping[str, Any] | str]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tunery.data.rendering.roles import fold
+from tunery.data.rendering.roles import fold, with_repeats_joined
 from tunery.data.rendering.template_text import Span, TemplateRefuses, TemplateText, count, holds
 from tunery.data.rendering.tokens import added_tokens
 from tunery.data.rendering.written_out import Part, parts_of, without, words_of, words_of_calls, written_out
@@ -17,6 +17,7 @@ from tunery.records import Conversation, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_PROBE = "probe0probe"
 _END_LIKE = re.compile(r"(^|[^a-z])(end|eot|eos|im_end|eom)([^a-z]|$)|^</s>$", re.IGNORECASE)
 
 
@@ -77,8 +78,7 @@ class ChatRenderer:
         expressed = self._expressed(conversation)
         talk, told = fold(expressed, self._template)
         told |= {f"{part} as text" for part in {*parts_of(conversation)} - {*parts_of(expressed)}}
-        text = self._template(talk)
-        learned = self._learned(talk, text, told)
+        talk, text, learned = self._placed(talk, told)
         told |= self._seen(talk, text, learned)
         spans = tuple(learned.values())
         if self.loss_on == "all":
@@ -114,6 +114,20 @@ class ChatRenderer:
         return bool(more) and all(more) and (part == "tools" or all(holds(text, result) for result in results))
 
     # ---- where the assistant speaks
+
+    def _placed(self, talk: Conversation, told: set[str]) -> tuple[Conversation, str, dict[int, Span]]:
+        """The conversation as text, with what is learned of it; turns of one role in a row as one if that is needed."""
+        text, also = self._template(talk), set[str]()
+        try:
+            learned = self._learned(talk, text, also)
+        except DataError:  # Qwen 3 writes an answer otherwise than it asked for it where another follows
+            joined = with_repeats_joined(talk)
+            if joined == talk:
+                raise
+            talk, text, also = joined, self._template(joined), {"repeated"}
+            learned = self._learned(talk, text, also)
+        told |= also
+        return talk, text, learned
 
     def _learned(self, talk: Conversation, text: str, told: set[str]) -> dict[int, Span]:
         """The characters of each answer that is learned, by its place in the conversation."""
@@ -177,9 +191,11 @@ class ChatRenderer:
 
     def _begin(self, talk: Conversation, place: int, text: str) -> int | None:
         if place == 0:
-            # There is nothing to render before the first turn: its header ends where its text begins.
-            found = text.find(talk.messages[0].content.strip())
-            return found if found >= 0 else None
+            # There is nothing to render before the first turn: its header ends where its text begins. The words of a
+            # greeting may stand before that, in the template's own system text: another text shows where it is.
+            probe = replace(talk.messages[0], content=_PROBE, reasoning="")
+            header, shown, _ = self._template(replace(talk, messages=(probe, *talk.messages[1:]))).partition(_PROBE)
+            return len(header) if shown and text.startswith(header) else None
         before = self._asked(talk, place)
         return len(before) if before and text.startswith(before) and len(before) < len(text) else None
 
@@ -200,9 +216,9 @@ class ChatRenderer:
 
     def _own_end(self) -> str | None:
         """The token that the template writes after an answer."""
-        talk = Conversation((Message("user", "?"), Message("assistant", "probe0probe")), "probe")
+        talk = Conversation((Message("user", "?"), Message("assistant", _PROBE)), "probe")
         try:
-            after = self._template(talk).rpartition("probe0probe")[2].lstrip()
+            after = self._template(talk).rpartition(_PROBE)[2].lstrip()
         except TemplateRefuses:
             return None
         return next((token for token in self._specials if after.startswith(token)), None)

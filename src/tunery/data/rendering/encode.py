@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def encode_all(
         BaseModelError: When the tokenizer cannot tell where tokens are in the text.
     """
     tokenise = Tokeniser(tokenizer)
-    renderer = PlainRenderer(loss_on) if data.template == "plain" else ChatRenderer(tokenizer, loss_on)
+    renderer = PlainRenderer(loss_on, data.separator) if data.template == "plain" else ChatRenderer(tokenizer, loss_on)
     rendered = [_render(conversation, renderer, tokenise) for conversation in conversations]
     tokens = iter(tokenise([each.text for each in rendered if isinstance(each, Rendered)]))
     finish = _Finish(tokenizer, data)
@@ -75,15 +76,18 @@ def encode_all(
 class PlainRenderer:
     """No chat template: everything before the last answer, then the answer.
 
-    `loss_on` is completion, auto, which is the same here, or all: there are no marks that would tell earlier answers
-    apart.
+    Args:
+        loss_on: completion, auto, which is the same here, or all: there are no marks that would tell earlier answers
+            apart.
+        separator: Between prompt and answer; None: a line break, only where they would touch.
     """
 
-    def __init__(self, loss_on: str) -> None:
+    def __init__(self, loss_on: str, separator: str | None = None) -> None:
         self.loss_on = loss_on
+        self.separator = separator
 
     def render(self, conversation: Conversation) -> Rendered:
-        """Prompt and completion as they stand, a line break between them only where they would touch.
+        """Prompt and completion as they stand, with what separates them.
 
         Raises:
             NothingLearned: When the answer is not to be learned.
@@ -92,11 +96,28 @@ class PlainRenderer:
         if not answer.learned:
             raise NothingLearned("nothing to learn: its last answer is marked as not learned")
         prompt = "\n".join(message.content for message in before)
-        touching = prompt and not prompt[-1].isspace() and not answer.content[:1].isspace()
-        text = f"{prompt}\n{answer.content}" if touching else f"{prompt}{answer.content}"
-        # The line break is the model's to write: what is asked for an answer later ends with the prompt.
+        touching = self.separator is None and _touch(prompt, answer.content)
+        separator = "\n" if touching else self.separator or ""
+        text = f"{prompt}{separator}{answer.content}"
+        # What separates is the model's to write: what is asked for an answer later ends with the prompt.
         span = (0 if self.loss_on == "all" else len(prompt), len(text))
         return Rendered(text, (span,), told=("touching",) if touching else ())
+
+
+def plain_joins(conversations: Sequence[Conversation], separator: str | None) -> list[str]:
+    """The white space between the last word of each row's prompt and the first of its answer, without a template."""
+    render = PlainRenderer("completion", separator).render
+    joins = []
+    for conversation in conversations:
+        with suppress(NothingLearned):
+            rendered = render(conversation)
+            prompt, answer = rendered.text[: rendered.spans[0][0]], rendered.text[rendered.spans[0][0] :]
+            joins.append(prompt[len(prompt.rstrip()) :] + answer[: len(answer) - len(answer.lstrip())])
+    return joins
+
+
+def _touch(prompt: str, answer: str) -> bool:
+    return bool(prompt) and not prompt[-1].isspace() and not answer[:1].isspace()
 
 
 def _render(conversation: Conversation, renderer: PlainRenderer | ChatRenderer, tokenise: Tokeniser) -> Rendered | Drop:

@@ -30,6 +30,11 @@ def fold(talk: Conversation, template: TemplateText) -> tuple[Conversation, set[
     return replace(talk, messages=tuple(messages)), folded
 
 
+def with_repeats_joined(talk: Conversation) -> Conversation:
+    """The conversation with turns of one role in a row as one turn; results of tools stay apart."""
+    return replace(talk, messages=tuple(_merge_repeats(talk.messages)))
+
+
 def _system_into_user(messages: Sequence[Message]) -> Sequence[Message]:
     texts = [message.content for message in messages if message.role == "system"]
     rest = [message for message in messages if message.role != "system"]

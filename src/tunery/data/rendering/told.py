@@ -27,7 +27,7 @@ TOLD: Mapping[str, str] = {
     "tool": f"{_TEMPLATE} does not know the role tool: tool results are shown as user turns in {{rows}}.",
     "system": f"{_TEMPLATE} does not know the role system: system text is put before the first user turn in {{rows}}.",
     "touching": "A line break was put between prompt and completion in {rows}, where they would run together.",
-    "repeated": f"{_TEMPLATE} requires alternating roles: consecutive turns of one role are joined in {{rows}}.",
+    "repeated": f"{_TEMPLATE} does not show turns of one role in a row apart: they are joined in {{rows}}.",
 }
 """Sentences by name, the most harmful first."""
 

@@ -14,7 +14,7 @@ from tunery.importing.csv_table import LOWER
 from tunery.importing.lm_eval.conditions import conditions
 from tunery.importing.lm_eval.groups import below, children, leaves
 from tunery.importing.lm_eval.model import ScoredModel, scored_model
-from tunery.importing.lm_eval.samples import sample_files, sample_frame, together
+from tunery.importing.lm_eval.samples import disagreement, sample_files, sample_frame, together
 from tunery.importing.store import ImportedRun, ImportedTask, digest_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
         InputError: If it holds no score, or one that is no number.
     """
     samples, groups, model = sample_files(file), children(tree), scored_model(tree)
-    frames = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
+    found = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
+    foreign = {task: why for task, frame in found.items() if (why := _disagreement(task, tree, frame)) is not None}
+    frames = {task: frame for task, frame in found.items() if task not in foreign}
     scored = [name for name in tree["results"] if _scores(_part(tree["results"], name))]
     tasks = {name: _task(name, tree, groups, frames) for name in scored}
     _refuse_bad(file, tree, tasks)
@@ -61,7 +63,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
         settings=model.settings,
         metrics=_seconds(tree),
         time_ms=int(date * 1000) if isinstance(date, int | float) and 0 < date < _NEVER else 0,
-        note=_note(tree, tasks, groups, model),
+        note=_note(tree, tasks, groups, model, foreign),
     )
 
 
@@ -86,9 +88,8 @@ def _task(
     name: str, tree: Mapping[str, Any], groups: Mapping[str, Sequence[str]], frames: Mapping[str, pd.DataFrame]
 ) -> ImportedTask:
     scores, tasks = _scores(_part(tree["results"], name)), leaves(name, groups)
-    filters = len({filter_name for _, filter_name in scores})
-    values = {column_name(*key, filters): value for key, (value, _) in scores.items()}
-    stderrs = {column_name(*key, filters): error for key, (_, error) in scores.items() if error is not None}
+    values = _values(scores)
+    stderrs = {column_name(*key, _filters(scores)): error for key, (_, error) in scores.items() if error is not None}
     metric = _first_metric(tasks, tree, values)
     told = {key: higher for key, higher in _part(_part(tree, "higher_is_better"), name).items() if higher is not None}
     higher = [key for key in values if told.get(key.partition(".")[0], LOWER.search(key) is None)]
@@ -103,7 +104,25 @@ def _task(
     )
 
 
-def _scores(row: Mapping[str, Any]) -> dict[tuple[str, str], tuple[float, float | None]]:
+def _disagreement(task: str, tree: Mapping[str, Any], frame: pd.DataFrame) -> str | None:
+    count = _part(_part(tree, "n-samples"), task).get("effective")
+    return disagreement(frame, _values(_scores(_part(tree["results"], task))), count)
+
+
+_Found = Mapping[tuple[str, str], tuple[float, float | None]]
+"""Value and standard error, by metric and filter."""
+
+
+def _filters(scores: _Found) -> int:
+    return len({filter_name for _, filter_name in scores})
+
+
+def _values(scores: _Found) -> dict[str, float]:
+    """Values by the metric's name in samples and in our own runs."""
+    return {column_name(*key, _filters(scores)): value for key, (value, _) in scores.items()}
+
+
+def _scores(row: Mapping[str, Any]) -> _Found:
     """Value and standard error of each metric and filter.
 
     A key is "acc,none" beside "acc_stderr,none"; before 0.4 it was "acc" beside "acc_stderr", without a filter.
@@ -149,8 +168,13 @@ def _note(
     tasks: Mapping[str, ImportedTask],
     groups: Mapping[str, Sequence[str]],
     model: ScoredModel,
+    foreign: Mapping[str, str],
 ) -> str:
-    """What a reader must know: items that were left out, answers that are missing, and what was not believed."""
+    """What a reader must know: items that were left out, answers that are missing, and what was not believed.
+
+    Args:
+        foreign: Why answers were not taken, by task.
+    """
     numbers = _part(tree, "n-samples")
     short = [
         f"{name} on {found['effective']} of {found['original']} items"
@@ -161,6 +185,7 @@ def _note(
     wrong = [name for name in tasks if _is_wrong(name, tree, groups)]
     notes = [f"Scored {', '.join(short)}."] if short else []
     notes += [f"Without samples: {', '.join(bare)}."] if bare else []
+    notes += [f"Its samples of {name} are of something else: {why}." for name, why in foreign.items()]
     notes += [f"Without the errors of {', '.join(wrong)}: lm-eval 0.4.0 and 0.4.1 got those of groups wrong."] * bool(
         wrong
     )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+_MEANS = ("acc", "acc_norm", "exact_match")  # metrics that are means over items in every task
+_ROUNDING = 1e-4
 _DEV_FRACTION = 0.5  # evaluation.dev_fraction by default: samples are split as those of our own runs
 
 
@@ -56,6 +58,25 @@ def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame
     filters = len({sample.get("filter", "none") for found in rows.values() for sample in found})
     metrics = [_metrics(rows[number], filters) for number in sorted(rows)]
     return pd.concat([frame, pd.DataFrame(metrics)], axis=1)
+
+
+def disagreement(samples: pd.DataFrame, values: Mapping[str, float], count: int | None) -> str | None:
+    """Why these are not the answers that a task's scores were made of; None if they may be.
+
+    A file may be cut off, or of an earlier run in the same folder.
+
+    Args:
+        values: The task's scores, by metric.
+        count: Items that were scored; None if unknown.
+    """
+    if count is not None and len(samples) != count:
+        return f"they are {len(samples)} of {count} items"
+    for metric, value in values.items():
+        if metric.partition(".")[0] in _MEANS and metric in samples:
+            mean = float(samples[metric].mean())
+            if not abs(mean - value) < _ROUNDING:
+                return f"their {metric} is {mean:.4f}, not {value:.4f}"
+    return None
 
 
 def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:

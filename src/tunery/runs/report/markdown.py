@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader
 
 from tunery.records import RunRecord, TaskResult
 from tunery.reporting.answers import chosen, majority
+from tunery.reporting.base_fit import far_warning, fit_sentence
 from tunery.reporting.text import cell, interval, number, p_cell, p_value, plus_minus, signed
 from tunery.runs.report.answers import answers_by_task, warnings
 from tunery.statistics.paired import TaskDifference, compare_tasks
@@ -38,6 +39,8 @@ def run_report(record: RunRecord) -> str:
         confidence=f"{CONFIDENCE:.0%}",
         metrics=list(_metric_rows(record)),
         answers=answers,
+        far=far_warning(record.fit, identity.model) if record.fit else None,
+        fit_sentence=fit_sentence,
         warnings=warnings(answers),
         counts_line_break=_counts_line_break(record),
         no_first_step=_no_first_step(record),

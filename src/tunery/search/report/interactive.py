@@ -19,11 +19,15 @@ from tunery.search.report.pictures import (
     DEV_LOCKED_AXES,
     EQUAL,
     LOST,
+    MISSING,
     NOT_MET,
     OWN_SETTINGS,
     FinalistMark,
     dev_locked_title,
     score_range,
+    until,
+    whole_places,
+    whole_settings,
     without_value,
 )
 
@@ -40,7 +44,8 @@ def history(study: Study, record: StudyRecord, objective: str) -> Figure:
     names = {row.number: escape(row.name) for row in record.trials}
     for trace in figure.data:
         if trace.mode == "lines":
-            trace.update(name="best so far", line_shape="hv", hoverinfo="skip")
+            numbers, best = until(max(names), trace.x, trace.y)
+            trace.update(x=numbers, y=best, name="best so far", line_shape="hv", hoverinfo="skip")
         else:
             trace.update(
                 name=NOT_MET if trace.name == "Infeasible Trial" else "complete",
@@ -103,7 +108,8 @@ def slices(study: Study, objective: str) -> Figure:
     _limit(figure, [trial.values[0] for trial in study.trials if trial.values])
     numbers = [trial.number for trial in study.trials if trial.values]
     # The colours of one trial alone say nothing.
-    colours = {"colorbar": _whole(min(numbers), max(numbers)), "showscale": len(numbers) > 1}
+    bar = {**_whole(min(numbers), max(numbers)), "title": {"text": "trial"}}
+    colours = {"colorbar": bar, "showscale": len(numbers) > 1}
     found = {name: one for trial in study.trials for name, one in trial.distributions.items()}
     for place, trace in enumerate(figure.select_traces(selector={"name": "Feasible Trial"})):
         trace.marker.update(colours | ({"showscale": False} if place else {}))
@@ -120,7 +126,28 @@ def parallel(study: Study, objective: str, heading: str) -> Figure:
     """Every complete trial as a line through its values and settings; a setting that it lacks is None."""
     figure = drawn.plot_parallel_coordinate(study, target_name=objective)
     figure.for_each_trace(_darken)
+    for name, ours in {"Feasible": "complete", "Infeasible": NOT_MET}.items():
+        figure.update_traces(name=ours, selector={"name": name})
+    for place, label in enumerate(figure.layout.xaxis.ticktext):
+        if label in whole_settings(study):
+            _whole_ticks(figure, place)
     return _dressed(figure, "", heading)
+
+
+def _whole_ticks(figure: Figure, place: int) -> None:
+    """Mark whole numbers alone on one of the parallel axes, whose ticks are annotations."""
+    ticks = [one for one in figure.layout.annotations if one.x == place and one.text != MISSING]
+    first, last = ticks[0], ticks[-1]
+    low, high = float(first.text), float(last.text)
+    if low == high:
+        return
+    slope = (last.y - first.y) / (high - low)
+    marks = [
+        {**first.to_plotly_json(), "text": str(one), "y": first.y + slope * (one - low)}
+        for one in whole_places(low, high)
+    ]
+    others = [one for one in figure.layout.annotations if one not in ticks]
+    figure.layout.annotations = [*others, *marks]
 
 
 def _darken(trace: Figure) -> None:

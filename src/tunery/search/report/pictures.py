@@ -36,6 +36,7 @@ from tunery.search.report.facts import complete, finalists_first, mean, means, p
 
 OWN_SETTINGS = "the project's own settings"
 NOT_MET = "constraint not met"
+MISSING = "None"  # Optuna's word for a setting that a trial lacks
 LOST = {"pruned": ("#b58900", "|"), "failed or infeasible": ("#b53a3a", "x")}  # trials without a value
 _COLUMNS = 3  # slices in a row
 DEV_LOCKED_AXES = ("score on dev items, mean ± sd of seeds", "score on locked items, mean ± sd of seeds")
@@ -57,8 +58,11 @@ def history(study: Study, record: StudyRecord, objective: str) -> Figure:
     good, refused = axes.collections
     _name(good, "complete")
     _name(refused, NOT_MET)
+    last = max(row.number for row in record.trials)
     for line in axes.lines:
         known = np.isfinite(line.get_ydata()).any()
+        numbers, best = (np.asarray(part).tolist() for part in line.get_data())
+        line.set_data(*until(last, numbers, best))
         line.set(label="best so far" if known else "_", drawstyle="steps-post", color=ORANGE, alpha=1, zorder=1)
     for row in complete(record)[:1]:
         if row.number == 0:
@@ -68,10 +72,15 @@ def history(study: Study, record: StudyRecord, objective: str) -> Figure:
             place = axes.get_xaxis_transform()
             axes.scatter(numbers, [0.02] * len(numbers), color=colour, marker=marker, transform=place, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(x=0.03)
+    axes.set_xlim(-0.03 * last - 0.1, 1.03 * last + 0.1)  # matplotlib would count the complete trials alone
     axes.set_ylim(*room_around([row.values[objective] for row in complete(record)], 0.12))
     good.set_clip_on(False)
     return _dressed(axes, objective, (8.0, 4.0), ("trial", objective), f"{objective} of each trial")
+
+
+def until(last: int, numbers: Sequence[float], best: Sequence[float]) -> tuple[list[float], list[float]]:
+    """A line of the best so far that goes on to the last trial, whatever became of that."""
+    return [*numbers, last], [*best, best[-1]]
 
 
 def without_value(record: StudyRecord) -> tuple[list[int], list[int]]:
@@ -103,6 +112,7 @@ def slices(study: Study, objective: str) -> Figure:
     for place, axes in enumerate(panels):
         label = axes.get_xlabel()
         _name(axes.collections[1], NOT_MET)
+        axes.collections[0].set_cmap(f"{COLOURS}_r")  # Optuna's begins with white
         finish(axes, short_label(label), objective if place % columns == 0 else "")
         axes.tick_params(labelleft=place % columns == 0, labelbottom=True)
         if isinstance(found[label], CategoricalDistribution):
@@ -126,13 +136,17 @@ def slices(study: Study, objective: str) -> Figure:
 def parallel(study: Study, objective: str, heading: str) -> Figure:
     """Every complete trial as a line through its values and settings; a setting that it lacks is None."""
     axes = drawn.plot_parallel_coordinate(study, target_name=objective)
-    lines = axes.collections[0]
+    lines: Any = axes.collections[0]
     lines.set_cmap(f"{COLOURS}_r" if lines.get_cmap().name == "Blues" else COLOURS)  # the darker, the better
     lines.set_linewidth(1.4)
-    figure = axes.figure
-    for one in figure.axes[1:]:
+    if any(style[1] is not None for style in lines.get_linestyles()):
+        axes.plot([], [], color=GREY, linestyle=":", label=NOT_MET)
+    whole = whole_settings(study)
+    for label, one in zip(axes.get_xticklabels()[1:], axes.figure.axes[2:], strict=True):
         one.grid(visible=False)  # of a twin: it would lie over the lines
-        if one.get_yscale() == "log":
+        if label.get_text() in whole:
+            _whole_ticks(one)
+        elif one.get_yscale() == "log":
             _ticks(one.yaxis)
         elif isinstance(one.yaxis.get_major_formatter(), FuncFormatter):  # choices
             labels = [short_label(label.get_text(), 18) for label in one.get_yticklabels()]
@@ -141,6 +155,25 @@ def parallel(study: Study, objective: str, heading: str) -> Figure:
     axes.set_xticks(axes.get_xticks(), names, rotation=20, ha="right")
     size = (max(8.0, 1.7 * len(names) + 1.5), 4.6)
     return _dressed(axes, objective, size, ("", ""), heading)
+
+
+def whole_settings(study: Study) -> set[str]:
+    """Settings that are whole numbers on a plain scale, as Optuna writes them: it cuts a long name."""
+    found = {name: one for trial in study.trials for name, one in trial.distributions.items()}
+    whole = [name for name, one in found.items() if isinstance(one, IntDistribution) and not one.log]
+    return {name if len(name) < 20 else f"{name[:17]}..." for name in whole}
+
+
+def whole_places(low: float, high: float) -> list[int]:
+    """Ticks of such a setting: Optuna would mark 3.25, 2.5 and 1.75 between 1 and 4."""
+    return [round(place) for place in MaxNLocator(4, integer=True).tick_values(low, high) if low <= place <= high]
+
+
+def _whole_ticks(axes: Any) -> None:
+    low, high = axes.get_ylim()
+    missing = [label.get_position()[1] for label in axes.get_yticklabels() if label.get_text() == MISSING]
+    places = whole_places(axes.get_yticks()[1] if missing else low, high)
+    axes.set_yticks([*missing, *places], [*(MISSING for _ in missing), *map(str, places)])
 
 
 def front(study: Study, record: StudyRecord) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Literal
@@ -19,6 +20,12 @@ PruneMetric = Literal["score", "validation/nll"]
 
 # The names that training reports them by.
 _REPORTED: Mapping[PruneMetric, str] = {"score": "validation/score", "validation/nll": "validation/nll"}
+_CHANGE_LOSS = (
+    *("training.loss_on", "base.model", "base.revision", "base.chat_template"),
+    *("data.template", "data.separator", "data.max_length", "data.clean."),
+)
+# Where validation rows are a share of the training rows; a sample is drawn, and weights count, without them.
+_CHANGE_ROWS = ("data.train", "data.decontaminate.")
 # One-sided, four pairs cannot reach p < 0.1 before the last checkpoint, where there is nothing left to save.
 FEWEST_WILCOXON_RUNGS = 5
 
@@ -36,7 +43,17 @@ def prune_metric(project: Project) -> PruneMetric | None:
         return project.search.prune_by
     if project.training.scores_checkpoints:
         return "score"
-    return "validation/nll" if has_validation(project) else None
+    return "validation/nll" if has_validation(project) and not changes_loss(project) else None
+
+
+def changes_loss(project: Project) -> list[str]:
+    """Keys of the search that change what the validation loss is a mean of: tokens, texts, the model that reads them.
+
+    A loss over every token may be a third of one over answers, with nothing learned.
+    """
+    prefixes = _CHANGE_LOSS if project.data.validation.source is not None else (*_CHANGE_LOSS, *_CHANGE_ROWS)
+    keys = (key for key in project.search.space if re.sub(r"\.\d+", "", key).startswith(prefixes))
+    return [key for key in keys if not key.endswith((".weight", ".sample.rows", ".sample.balanced", ".sample.seed"))]
 
 
 def has_validation(project: Project) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tunery.config.data import SourceConfig
+from tunery.config.data import RowSource
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.config.search import Dimension
@@ -111,8 +111,9 @@ def _data(project: Project) -> Iterator[tuple[str, str]]:
             yield f"data {source.source}", _digest([path] if path.is_file() else path.rglob("*"))
 
 
-def _sources(project: Project) -> Iterator[SourceConfig]:
+def _sources(project: Project) -> Iterator[RowSource]:
     yield from all_sources(project.data)
+    yield from project.evaluation.answers
     for key, entry in project.search.space.items():
         if key.startswith("data.") and isinstance(entry, Dimension):
             for choice in entry.choices or ():

@@ -21,6 +21,7 @@ from tunery.search.study import queue
 # User attributes. Of a study: how long its commands took in all, and their searches. Of a trial: its attempts.
 ELAPSED, SEARCHED, SECONDS = "elapsed_seconds", "search_seconds", "seconds"
 SETTINGS, NAME = "settings", "name"
+TOLD = "told"  # sentences for a person, of a trial's base and data
 # At most so much is lost if a process is killed; each note is a write to the storage.
 _SECONDS_BETWEEN_NOTES = 10.0
 
@@ -91,6 +92,7 @@ class StudyProgress:
         self._begun: set[int] = set()
         self._ended: set[tuple[str, int]] = set()  # study and trial: those that need not be shown
         self._workers: dict[str, int] = {}  # numbered in the order in which they appear
+        self._told: set[str] = set()
         self._stopwatch: Stopwatch | None = None
 
     def begin(self, study: optuna.Study) -> None:
@@ -125,6 +127,7 @@ class StudyProgress:
         """Show what has begun and ended since the last look."""
         self._note_time()
         for key, trial in queue.current_trials(study).items():
+            self._tell(trial.user_attrs.get(TOLD, ()))
             if isinstance(key, int):
                 self._show_trial(study, key, trial)
             elif self._has_just_ended(study, trial) and NAME in trial.user_attrs:
@@ -153,6 +156,17 @@ class StudyProgress:
         done = f"{sum(one.state.is_finished() for one in trials)}/{len(trials)}"
         where = f"trial {known['trial']} with seed {known['seed']}"
         self.step(f"final {done}: {where}: {known.get(queue.FAILURE) or values}  {known[NAME]}")
+
+    def tell(self, trial: optuna.Trial, sentences: Sequence[str]) -> None:
+        """Show what a trial of this process has found of base and data: once in a study, which most trials share."""
+        trial.set_user_attr(TOLD, list(sentences))
+        self._tell(sentences)
+
+    def _tell(self, sentences: Sequence[str]) -> None:
+        for text in sentences:
+            if text not in self._told:
+                self._told.add(text)
+                self.step(text)
 
     def phase(self, text: str) -> None:
         """A part of the study other than its trials begins."""

@@ -201,7 +201,7 @@ def _of_tasks(tree: Mapping[str, Any], home: Path, most: int) -> list[Answer]:
     from tunery.evaluation.tasks import load_tasks
 
     evaluation = EvaluationConfig(tasks=[_OWN_TASK])
-    if tree.get("evaluation", {}).get("tasks"):
+    if any(tree.get("evaluation", {}).get(key) for key in ("tasks", "answers")):
         evaluation = project_from(deepcopy(dict(tree)), "config/project.yaml", home).evaluation
     limited = evaluation.model_copy(update={"limit": min(evaluation.limit or most, most)})
     leaves = load_tasks(limited, home, chat_template=False).leaves.values()

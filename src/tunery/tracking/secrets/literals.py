@@ -17,6 +17,9 @@ _QUOTED = re.compile(r"""[rbfuRBFU]{0,2}(?P<quote>\\*(?:\"{3}|'{3}|["'`]))""")
 _GOES_ON = re.compile(
     r"""[ \t]*+(?:\\\n[+\- ]?\s*)?(?:\+(?:\n[+\-]|\s)*+|\bor\s+|\bif\b[^\n"']{0,80}?\belse\s+)?(?=\w{0,2}["'])"""
 )
+# user, password = "me", "..."
+_TARGETS = re.compile(r"[+\- ]?\s*(?:[\w.]+\s*,\s*)+")
+_NEXT_OF_SEVERAL = re.compile(r"""\s*,\s*(?=\w{0,2}["'])""")
 # Calls whose first argument is the value: SecretStr("..."), Field(default="...").
 _WRAPPED = re.compile(
     r"(?:[\w.]+\.)?(?:Secret\w*|Field|field|str|bytes|fromhex|b64decode|Some)\(\s*(?:default\s*=\s*)?"
@@ -77,13 +80,14 @@ class ValueReader:
         return self._word(start, inside)
 
     def _quoted(self, quoted: re.Match[str]) -> Iterator[tuple[int, int, str]]:
-        """A quoted text, and those that are joined to it."""
+        """A quoted text, and those that are joined to it, or stand beside it where several names are given values."""
         following: re.Match[str] | None = quoted
+        goes_on = _NEXT_OF_SEVERAL if _TARGETS.fullmatch(self._line(self.name_start)) else _GOES_ON
         while following:
             begin, end = following.end(), _closing(self.text, following)
             if self._is_secret(self.text[begin:end]):
                 yield begin, end, MASK
-            on = _GOES_ON.match(self.text, end + len(following["quote"]))
+            on = goes_on.match(self.text, end + len(following["quote"]))
             following = _QUOTED.match(self.text, on.end()) if on else None
 
     def _collection(self, start: int) -> Iterator[tuple[int, int, str]]:

@@ -10,7 +10,7 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # A part of a name that is a secret on its own, whatever is glued before it: PGPASSWORD, dbpasswd.
 _SECRET = re.compile(
-    r"\w*(?:password|passwd|passphrase|passwort|passcode)s?|\w*secrets?|credentials?|creds|authorization|bearer|cookies?"
+    r"\w*(?:password|passwd|passphrase|passwort|kennwort|passcode)s?|\w*secrets?|credentials?|creds|authorization|bearer|cookies?"
     r"|\w*(?:api|access|private|secret|account|auth|encryption|signing)keys?|\w*(?:auth|access|refresh|hf|bearer)tokens?"
     r"|mnemonic|webhook"
 )

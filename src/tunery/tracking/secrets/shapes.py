@@ -20,11 +20,18 @@ _DETECTORS = (
 )  # fmt: skip
 _SHORTEST = 12
 
+# What a private key is made of, quoted and escaped as in a program's text; a header alone hides nothing behind it.
+_KEY_BODY = r"[A-Za-z0-9+/=\s\\\"'`,.:;()|\-]{0,20000}?-----END [A-Z0-9 ]*PRIVATE KEY(?P=block)-----"
+_KEY_LINES = r"(?:[\s\\\"'`+,.\-]{0,40}[A-Za-z0-9+/=]{20,})*"
+
 # A text in small letters has one of the words in it wherever the pattern can match: most texts have none, and are done.
 # What a pattern calls `kept` stays.
 _PATTERNS: list[tuple[tuple[str, ...], str]] = [
-    (("-----begin",), r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?P<block>(?: BLOCK)?)-----.*?"
-                      r"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?P=block)-----|\Z)"),
+    (("-----begin",), rf"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?P<block>(?: BLOCK)?)-----(?:{_KEY_BODY}|{_KEY_LINES})"),
+    # Of a key that was changed in part, a diff has the end alone.
+    (("-----end",), r"(?:^[+\- ]?[A-Za-z0-9+/]{20,}={0,2}\n)+[+\- ]?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
+    (("age-secret-key-",), r"AGE-SECRET-KEY-[A-Z0-9\-]{20,}"),
+    (("private-lines:",), r"(?P<kept>\bPrivate-Lines: \d+\n)(?:[+\- ]?[A-Za-z0-9+/=]{4,}(?:\n|\Z))+"),  # PuTTY
     # user:password@, the password with a slash or an at sign too. On the web a port is none: host:5000/a@b.
     # A path swallows a slash: https:/user:password@host. What f-strings and shells put in stays.
     ((":/",), r"(?P<kept>\b(?:(?P<web>https?)|(?!https?:/)[a-z][a-z0-9+.\-]*):(?://|/(?!/)(?=[^\s/@:]*:[^\s/]*@)))"
@@ -40,7 +47,9 @@ _PATTERNS: list[tuple[tuple[str, ...], str]] = [
     (("sshpass", "mysql", "docker"), r"(?P<kept>\b(?:sshpass\s+-p\s*|mysql(?:dump)?\s[^\n]*?\s-p(?=[^\s])|"
                                      r"docker\s+login\s[^\n]*?\s-p\s+)[\"']?)[^\s\"'$]+"),
     (("login",), r"(?P<kept>\blogin\(\s*(?:\w+\s*=\s*)?[\"'])[^\"']+"),
-    (("login",), r"(?P<kept>\blogin\s+\S+\s+password\s+)\S+"),  # .netrc
+    (("login",), r"(?P<kept>\blogin\s+\S+(?:\n[+\- ]?|\s)\s*password\s+)\S+"),  # .netrc
+    (("password", "identified"), r"(?P<kept>\b(?:password|identified\s+by)\s+')[^'\n]+(?=')"),  # SQL
+    (("--token",), r"(?P<kept>--token )(?=\S*\d)(?=\S*[a-z])[\w.\-]{8,}"),
     ((":5432:", ":*:"), r"(?P<kept>^[+\- ]?[\w.*\-]+:(?:5432|\*):[\w*\-]+:[\w*\-]+:)\S+$"),  # .pgpass
     (("/api/webhooks/",), r"\bhttps://(?:\w+\.)?discord(?:app)?\.com/api/webhooks/\d+/[\w\-]+"),
     (("hf_", "api_org_"), r"(?:hf|api_org)_[A-Za-z0-9]{16,}"),  # Hugging Face

@@ -8,11 +8,13 @@ from tunery.tracking.secrets.literals import Syntax, ValueReader
 from tunery.tracking.secrets.names import speaks_of_secret
 
 # Looked for first, because few words have one of these in them; then the word around it is read.
-_STEM = re.compile(r"pass|pwd|secret|token|key|cred|auth|pat\b|cookie|bearer|mnemonic|webhook|sas\b", re.IGNORECASE)
+_STEM = re.compile(
+    r"pass|pwd|kennwort|secret|token|key|cred|auth|pat\b|cookie|bearer|mnemonic|webhook|sas\b", re.IGNORECASE
+)
 _TO_LEFT, _TO_RIGHT = re.compile(r"[\w.\-]{0,60}\Z"), re.compile(r"[\w.\-]{0,40}")
 # Between a name and its value: a closing quote or bracket, perhaps a type, and a sign. Not a comparison.
 _SIGN = re.compile(
-    r"""\\*["'`]?\]?(?:\s*:\s*[A-Za-z_][\w.]*(?:\[[^\]\n]{0,60}\])?(?:\s*\|\s*\w+)*(?=\s*=[^=]))?"""
+    r"""\\*["'`]?\]?(?:\s*:\s*&?(?:'\w+\s+)?[A-Za-z_][\w.]*(?:\[[^\]\n]{0,60}\])?(?:\s*\|\s*\w+)*(?=\s*=[^=]))?"""
     r"""[ \t]*(?:=>|:=|\?=|\+=|:(?!:)|=(?!=))[ \t]*(?:\\\n[+\- ]?\s*)?"""
 )
 # setenv("TOKEN", "..."), setattr(x, "token", "..."), ["--token", "..."]; not a list of names.

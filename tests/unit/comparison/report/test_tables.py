@@ -182,6 +182,18 @@ def test_the_page_needs_no_network_and_has_the_conclusions_on_top(comparison: Co
     assert reader.tags.count("table") == 7
 
 
+def test_no_number_on_the_page_is_parted_from_its_unit(comparison: Comparison) -> None:
+    cells = re.findall(r'<td class="number">([^<]*)</td>', drawn(comparison))
+    assert {"1.00\N{NO-BREAK SPACE}GiB", "2\N{NO-BREAK SPACE}min\N{NO-BREAK SPACE}00\N{NO-BREAK SPACE}s"} <= set(cells)
+    assert {text.split(" ", 1)[1][:2] for text in cells if " " in text} == {"to", "±\N{NO-BREAK SPACE}", "(+"}
+
+
+def test_a_picture_is_as_wide_as_it_was_drawn(comparison: Comparison) -> None:
+    widths = dict(re.findall(r'<figure id="(\w+)" style="flex: [\d.]+ 1 ([\d.]+)rem', drawn(comparison)))
+    inches = {name: figure.get_size_inches()[0] for name, figure in figures(comparison).items()}
+    assert {name: float(width) / 4 for name, width in widths.items()} == pytest.approx(inches)
+
+
 def test_the_page_is_the_same_every_time(comparison: Comparison) -> None:
     assert drawn(comparison) == drawn(comparison)
 

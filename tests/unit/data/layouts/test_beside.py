@@ -108,6 +108,42 @@ def test_a_column_of_reasoning_belongs_to_the_last_answer(row: dict[str, Any], n
 
 
 @every_format
+@pytest.mark.parametrize("switch", ["on", "off", "Low", "true"])
+def test_a_column_that_switches_reasoning_is_told_and_not_learned(row: dict[str, Any], switch: str) -> None:
+    converted = convert({**row, "reasoning": switch})
+    assert turns(converted.conversations[0]) == PAIR
+    assert [message.reasoning for message in converted.conversations[0].messages] == ["", ""]
+    assert any("column 'reasoning' is not used" in note for note in converted.notes)
+
+
+THOUGHT = "<think>\nbecause\n</think>\n\na"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "completion": THOUGHT, "reasoning": "because"},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": THOUGHT}], "cot": "because"},
+        {
+            "messages": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": THOUGHT, "thinking": "because"},
+            ]
+        },
+    ],
+)
+def test_reasoning_that_the_answer_holds_already_is_learned_once(row: dict[str, Any]) -> None:
+    answer = only(row).messages[-1]
+    assert (answer.content, answer.reasoning) == (THOUGHT, "")
+
+
+def test_reasoning_other_than_what_the_answer_holds_is_told() -> None:
+    converted = convert({"prompt": "q", "completion": THOUGHT, "reasoning": "another summary"})
+    assert converted.conversations[0].messages[-1].reasoning == ""
+    assert any("column 'reasoning' is not used" in note for note in converted.notes)
+
+
+@every_format
 def test_images_are_refused(row: dict[str, Any]) -> None:
     assert [drop.reason for drop in convert({**row, "images": ["a.png"]}).bad] == [
         "has images, but only text can be used"

@@ -86,3 +86,44 @@ def test_spellings_of_alpaca_are_alpaca(row: dict[str, Any]) -> None:
 def test_roles_and_values_may_be_mixed() -> None:
     row = {"conversations": [{"role": "user", "value": "q"}, {"role": "model", "value": "a"}]}
     assert said(row) == [("user", "q"), ("assistant", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "rivals"),
+    [
+        ({"instruction": "Answer.", "question": "2 + 2?", "output": "4"}, "'instruction' and 'question'"),
+        ({"instruction": "Answer.", "query": "2 + 2?", "response": "4"}, "'instruction' and 'query'"),
+        ({"prompt": "Answer.", "question": "2 + 2?", "completion": "4"}, "'prompt' and 'question'"),
+        ({"prompt": "2 + 2?", "completion": "4", "response": "four"}, "'completion' and 'response'"),
+    ],
+)
+def test_a_further_column_that_could_be_meant_is_not_left_out_in_silence(row: dict[str, Any], rivals: str) -> None:
+    with pytest.raises(DataError, match=rf"{rivals} can both be the .*Set format: ") as raised:
+        format_of(rows_of(row), SourceConfig(source="r.json"))
+    named = str(raised.value).partition("Set format: ")[2].split()[0]
+    assert len(said(row, format=named)) == 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Add.", "input": "2 + 2", "output": "4", "prompt": "Below is a task.\nadd.\n2 + 2\nAnswer:"},
+        {"instruction": "Add 2 and 2.", "output": "It is 4.", "answer": "4"},
+        {"prompt": "Q: 2 + 2?\nA:", "completion": "4", "question": "2 + 2?"},
+        {"instruction": "Add 2 and 2.", "output": "4", "user": "mary", "generation": 3},
+    ],
+)
+def test_a_column_that_says_the_same_again_is_no_rival(row: dict[str, Any]) -> None:
+    assert len(said(row)) == 2
+
+
+@pytest.mark.parametrize("column", ["response", "completion", "answer", "Output"])
+@pytest.mark.parametrize("earlier", [[], TURNS])
+@pytest.mark.parametrize("settings", [{}, {"format": "messages"}])
+def test_turns_that_end_with_a_question_take_the_answer_beside_them(
+    column: str, earlier: list[dict[str, str]], settings: dict[str, Any]
+) -> None:
+    row = {"messages": [*earlier, {"role": "user", "content": "q2"}], column: "a2"}
+    assert said(row, **settings)[-2:] == [("user", "q2"), ("assistant", "a2")]
+    note = format_of(rows_of(row), SourceConfig(source="r.json")).notes[0]
+    assert f"with the last answer in {column!r}" in note

@@ -67,6 +67,20 @@ def test_blank_lines_in_the_middle_are_blank_rows_and_those_at_the_end_are_nothi
     assert rows.rows_read == 3
 
 
+@pytest.mark.parametrize("content", ["prompt,completion\na,b\n".encode("utf-16-le"), b"\x1f\x8b\x08\x00"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_file_that_begins_with_zero_bytes_is_no_text(write: Write, name: str, content: bytes) -> None:
+    read = read_csv if name.endswith("csv") else read_jsonl
+    with pytest.raises(DataError, match="not a text: its first line holds a zero byte"):
+        list(read(write(name, content)))
+
+
+def test_a_list_in_a_file_of_json_lines_is_read(write: Write) -> None:
+    assert list(read_jsonl(write("rows.jsonl", '[{"a": "x"},\n {"a": "y"}, 3]\n'))) == [
+        (1, {"a": "x"}), (2, {"a": "y"}), (3, "int instead of an object"),
+    ]  # fmt: skip
+
+
 def test_a_utf_16_file_is_refused_with_what_to_do(write: Write) -> None:
     with pytest.raises(DataError, match=r"UTF-16.*Save it as UTF-8"):
         rows_of(write("r.jsonl", '{"a": 1}'.encode("utf-16")))

@@ -291,6 +291,31 @@ def test_every_answer_is_learned_by_default(tokenizer: PreTrainedTokenizerFast) 
     assert shown(encoded(row(*TWO), tokenizer, PLAIN_CHAT), tokenizer)[1] == ["first<|im_end|>", "second<|im_end|>"]
 
 
+def test_two_answers_in_a_row_are_one_where_the_template_writes_the_first_otherwise_than_alone(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    found = encoded(
+        row(Message("user", "What is the sky?"), Message("assistant", "Grey."), Message("assistant", "Or blue.")),
+        tokenizer,
+        QWEN3,
+    )
+    _, learned = shown(found, tokenizer)
+    assert learned == ["<think>\n\n</think>\n\nGrey.\n\nOr blue.<|im_end|>"]
+    assert any("turns of one role in a row" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("greeting", ["assistant", "Hello", "I"])
+def test_of_a_row_that_begins_with_the_assistant_no_word_of_the_template_is_learned(
+    greeting: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    begin = "<|im_start|>system\nI am a helpful assistant. Say Hello.<|im_end|>\n"
+    template = begin.replace("\n", "{{ '\\n' }}") + str(tokenizer.chat_template)
+    talk = row(Message("assistant", greeting), Message("user", "q"), Message("assistant", "a"))
+    text, learned = shown(encoded(talk, tokenizer, template), tokenizer)
+    assert text.startswith(f"{begin}<|im_start|>assistant\n{greeting}<|im_end|>")
+    assert learned == [f"{greeting}<|im_end|>", "a<|im_end|>"]
+
+
 def test_an_earlier_answer_that_is_written_otherwise_than_the_last_is_found(tokenizer: PreTrainedTokenizerFast) -> None:
     _, learned = shown(encoded(row(*TWO), tokenizer, QWEN3), tokenizer)
     assert learned == ["first<|im_end|>", "<think>\n\n</think>\n\nsecond<|im_end|>"]

@@ -328,6 +328,27 @@ def test_a_setting_that_a_trial_lacks_is_none_in_the_parallel_plot() -> None:
     assert "None" in {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
 
 
+@pytest.mark.parametrize("trials", [3, 12])
+def test_whole_numbers_are_marked_on_the_parallel_axis_of_a_whole_setting(trials: int) -> None:
+    page, picture = study_figures(*synthetic(trials))["parallel"]
+    place = list(page.layout.xaxis.ticktext).index("epochs")
+    marks = {one.text: one.y for one in page.layout.annotations if one.x == place}
+    assert [label.get_text() for label in picture.axes[1 + place].get_yticklabels()] == list(marks)
+    assert set(marks) - {"None"} == {"2", "3", "4"} | ({"1"} if trials == 12 else set())
+    drawn = {line.customdata[place][1]: line.y[place] for line in page.data if line.customdata is not None}
+    assert all(marks[text] == pytest.approx(y) for text, y in drawn.items()), "where the lines pass"
+
+
+def test_the_best_so_far_goes_on_to_a_last_trial_that_was_pruned() -> None:
+    study, record = synthetic(20)
+    page, picture = study_figures(study, record)["history"]
+    (best,) = [trace for trace in page.data if trace.name == "best so far"]
+    assert record.trials[-1].state == "pruned"
+    assert picture.axes[0].get_xlim()[1] > 19
+    assert best.x[-1] == picture.axes[0].lines[0].get_xdata()[-1] == 19
+    assert best.y[-1] == picture.axes[0].lines[0].get_ydata()[-1] == best.y[-2]
+
+
 def test_only_trials_that_break_a_constraint_are_drawn_as_infeasible() -> None:
     study, record = synthetic(12)
     figures = study_figures(study, record)

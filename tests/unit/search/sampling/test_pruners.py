@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
-from tunery.search.sampling.pruners import make_pruner, prune_metric, rung_value
+from tunery.search.sampling.pruners import changes_loss, make_pruner, prune_metric, rung_value
 from tunery.search.space.space import QUEUE_KEY
 
 
@@ -50,6 +50,29 @@ def test_trials_are_compared_by_what_checkpoints_measure(
 def test_a_rung_value_runs_in_the_direction_of_the_objective(metric: Any, direction: Any, expected: float) -> None:
     values = {"train/loss": 9.0, "validation/nll": 1.5, "validation/score": 0.4}
     assert rung_value(values, metric, direction) == expected
+
+
+@pytest.mark.parametrize(
+    ("space", "own_rows", "changes"),
+    [
+        ("{data.train.0.source: {choices: [a, b]}}", False, True),
+        ("{data.train.0.source: {choices: [a, b]}}", True, False),
+        ("{data.train.0.weight: {low: 0.5, high: 2}}", False, False),
+        ("{data.train.0.sample.rows: {choices: [2, 4]}}", False, False),
+        ("{data.decontaminate.ngram: {choices: [8, 13]}}", False, True),
+        ("{data.template: {choices: [chat, plain]}}", True, True),
+        ("{adapter.rank: {choices: [2, 4]}}", False, False),
+    ],
+)
+def test_a_loss_compares_trials_only_where_it_is_of_the_same_tokens(
+    make: MakeProject, space: str, own_rows: bool, changes: bool
+) -> None:
+    keys = {"training__score_checkpoints": "false"}
+    if own_rows:
+        keys["data__validation__source"] = "{source: own.jsonl}"
+    project = make(space, **keys)
+    assert bool(changes_loss(project)) is changes
+    assert prune_metric(project) == (None if changes else "validation/nll")
 
 
 def test_a_step_without_a_checkpoint_has_no_rung_value() -> None:

@@ -1,0 +1,139 @@
+"""Sets of prompts with references as tasks of lm-eval: the model writes, and each answer is measured by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask
+
+from tunery.config.evaluation import AnswersConfig
+from tunery.data.layouts.convert import to_conversations
+from tunery.data.reading.load import load_rows
+from tunery.data.reading.selection import select
+from tunery.data.rendering.written_out import written_out
+from tunery.errors import Fault, TaskError
+from tunery.evaluation.semantic import encoder, semantic_f1
+from tunery.evaluation.text_metrics import corpus_bleu, of_answer
+from tunery.records import Conversation
+
+_LESS_IS_BETTER = ("repetition_rate",)
+_SHOWN = 5
+_VERSION = 1.0  # of how answers are asked and measured here
+
+
+class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
+    """A set of prompts as lm-eval's evaluator takes it.
+
+    Args:
+        answers: The set.
+        folder: Of project.yaml.
+
+    Raises:
+        DataError: If its rows cannot be read.
+        TaskError: If a row cannot be asked, or there is no model for the metric `semantic`.
+    """
+
+    def __init__(self, answers: AnswersConfig, folder: Path) -> None:
+        from datasets import Dataset
+
+        self.metrics = list(answers.metrics)
+        self.semantic_model = (folder / Path(answers.semantic_model or "").expanduser()).absolute()
+        if "semantic" in self.metrics:
+            encoder(self.semantic_model)
+        documents = [_document(conversation) for conversation in _conversations(answers, folder)]
+        super().__init__(
+            config={
+                "task": answers.name,
+                "custom_dataset": lambda **_: {"test": Dataset.from_list(documents)},
+                "test_split": "test",
+                "output_type": "generate_until",
+                "doc_to_text": "prompt",
+                "doc_to_target": "reference",
+                "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": answers.max_new_tokens},
+                "num_fewshot": 0,
+                "metadata": {"version": _VERSION, **self._identity(documents)},
+            }
+        )
+
+    def fewshot_context(
+        self,
+        doc: Mapping[str, Any],
+        num_fewshot: int,
+        apply_chat_template: bool = False,
+        chat_template: Callable[..., str] | None = None,
+        **_: Any,
+    ) -> str:
+        """The prompt, through the chat template or as it stands.
+
+        Raises:
+            TaskError: If the template leaves something of it out.
+        """
+        messages = json.loads(doc["messages"])
+        if not apply_chat_template or chat_template is None:
+            return str(doc["prompt"])
+        text = chat_template(messages)
+        for message in messages:
+            if message["content"].strip() not in text:
+                rule = f"leaves out a {message['role']} text, {message['content'].strip()[:60]!r}"
+                raise TaskError(f"evaluation.answers: {self.task_name}", f"the chat template {rule}.")
+        return text
+
+    def process_results(self, doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+        """What is measured of one answer."""
+        answer, reference = str(results[0]).strip(), doc["reference"].strip()
+        values: dict[str, Any] = of_answer(answer, reference, [one for one in self.metrics if one != "semantic"])
+        if "semantic" in self.metrics:
+            values["semantic"] = semantic_f1(answer, reference, self.semantic_model)
+        if "bleu" in self.metrics:
+            values["corpus_bleu"] = (answer, reference)
+        return values
+
+    def aggregation(self) -> dict[str, Callable[..., float]]:
+        """How the answers' values become the score; corpus BLEU stands beside the mean of the sentences'."""
+        means: dict[str, Callable[..., float]] = dict.fromkeys(self.metrics, mean)
+        return means | ({"corpus_bleu": corpus_bleu} if "bleu" in self.metrics else {})
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Of each metric."""
+        return {name: name not in _LESS_IS_BETTER for name in self.aggregation()}
+
+    def _identity(self, documents: Sequence[Mapping[str, str]]) -> dict[str, str]:
+        """What decides the scores beside the settings: rows, and the weights of the model that compares."""
+        identity = {
+            "metrics": ", ".join(self.metrics),
+            "rows": hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()[:16],
+        }
+        if "semantic" in self.metrics:
+            files = sorted(self.semantic_model.glob("*.safetensors")) + sorted(self.semantic_model.glob("config.json"))
+            digest = hashlib.sha256()
+            for file in files:
+                digest.update(file.read_bytes())
+            identity["semantic_model"] = digest.hexdigest()[:16]
+        return identity
+
+
+def _conversations(answers: AnswersConfig, folder: Path) -> Sequence[Conversation]:
+    converted = to_conversations(select(load_rows(answers, folder), answers), answers, 0)
+    where = f"evaluation.answers: {answers.name}"
+    if converted.bad:
+        named = "; ".join(f"{drop.origin}: {drop.reason}" for drop in converted.bad[:_SHOWN])
+        rule = f"rows that all have a prompt and a reference, but {len(converted.bad)} have not: {named}"
+        raise TaskError(where, Fault("source", rule, answers.source, "Mend them, or leave them out with where."))
+    if not converted.conversations:
+        raise TaskError(where, Fault("source", "one with at least one row", answers.source))
+    return [written_out(conversation) for conversation in converted.conversations]
+
+
+def _document(conversation: Conversation) -> dict[str, str]:
+    *before, answer = conversation.messages
+    messages = [{"role": message.role, "content": message.content} for message in before]
+    return {
+        "messages": json.dumps(messages, ensure_ascii=False),
+        "prompt": "\n".join(message["content"] for message in messages),
+        "reference": answer.content,
+    }

@@ -1,0 +1,49 @@
+"""All models' answers in one workbook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from openpyxl import load_workbook
+from tests.compared import BASE, IDENTITY, logged, result
+
+from tunery.comparison.compare import CompareOptions, compare_runs
+from tunery.comparison.selection import Selection
+from tunery.errors import InputError
+from tunery.runs.observer import Observer
+from tunery.tracking import base_scores
+from tunery.tracking.store import Store
+
+
+def compared(store: Store, path: Path) -> None:
+    options = CompareOptions(answers=path, record=False)
+    compare_runs(Selection(), options, Observer(), tracking_uri=store.uri)
+
+
+def test_a_row_a_prompt_with_reference_base_and_each_configuration_from_the_best_on(
+    store: Store, tmp_path: Path
+) -> None:
+    base_scores.keep(store, "key", IDENTITY, result(BASE, written="=base"))
+    logged(store, rank=8, name="small", written="=small")
+    logged(store, rank=8, seed=1, written="another seed")
+    logged(store, rank=16, name="large", values=(1.0, 1.0, 1.0, 1.0), written="large")
+    compared(store, tmp_path / "book.xlsx")
+    sheet = load_workbook(tmp_path / "book.xlsx")["quiz"]
+    headings = [cell.value for cell in sheet[1]]
+    assert headings[:4] == ["prompt", "reference", "base acme/base", "base acme/base: acc"]
+    assert len(headings) == 8
+    assert [sheet[2][place].value for place in range(8)] == [
+        "question 0", "right", "=base 0", 1, "large 0", 1, "=small 0", 1,
+    ]  # fmt: skip
+    assert sheet["C2"].data_type == "s"
+    assert sheet.max_row == 5
+
+
+def test_runs_without_answers_and_a_file_of_another_kind_are_refused(store: Store, tmp_path: Path) -> None:
+    logged(store)
+    with pytest.raises(InputError, match="only where a compared run keeps its answers"):
+        compared(store, tmp_path / "book.xlsx")
+    with pytest.raises(InputError, match=r"a file that ends in \.xlsx"):
+        compared(store, tmp_path / "book.csv")
+    assert not list(tmp_path.glob("book*"))

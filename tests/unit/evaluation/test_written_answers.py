@@ -1,0 +1,143 @@
+"""Sets of prompts that a model answers in writing are tasks like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sacrebleu.metrics.bleu import BLEU
+
+from tunery.config.evaluation import EvaluationConfig
+from tunery.errors import DataError, TaskError
+from tunery.evaluation.result import averaging, headline, restrict
+from tunery.evaluation.score import score_model
+from tunery.evaluation.tasks import check_tasks, load_tasks
+
+REVIEWS = [{"prompt": f"What colour has house {n}?", "completion": f"The house {n} is deep red."} for n in range(12)]
+
+
+def evaluation(**settings: Any) -> EvaluationConfig:
+    answers = {"name": "reviews", "source": "reviews.jsonl", "metrics": ["rougeL", "exact_match"], "max_new_tokens": 6}
+    return EvaluationConfig.model_validate({"answers": [answers | settings], "batch_size": 4, "dev_fraction": 0.5})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "reviews.jsonl").write_text("\n".join(map(json.dumps, REVIEWS)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("chat_template", [False, True])
+def test_answers_are_measured_one_by_one_and_split_like_items(
+    folder: Path, model: Any, tokenizer: Any, chat_template: bool
+) -> None:
+    asked = evaluation(metrics=["rougeL", "chrf", "bleu", "repetition_rate", "exact_match"])
+    result = score_model(model, tokenizer, load_tasks(asked, folder, chat_template), asked)["reviews"]
+    assert list(result.samples["target"]) == [row["completion"] for row in REVIEWS]
+    assert list(result.samples["question"]) == [row["prompt"] for row in REVIEWS]
+    for metric in ("rougeL", "chrf", "bleu", "repetition_rate", "exact_match"):
+        assert averaging(result, metric) == "items"
+        assert result.scores[metric].items == len(REVIEWS)
+    assert not result.scores["repetition_rate"].higher_is_better
+    predictions = [answer.strip() for answer in result.samples["prediction"]]
+    expected = BLEU().corpus_score(predictions, [[row["completion"] for row in REVIEWS]]).score / 100
+    assert result.scores["corpus_bleu"].value == pytest.approx(expected)
+    assert averaging(result, "corpus_bleu") is None  # shown, and never paired
+    dev = restrict(result, "dev")
+    assert 0 < dev.scores["rougeL"].items < len(REVIEWS)
+    assert "corpus_bleu" not in dev.scores
+
+
+def test_the_first_metric_counts_unless_primary_says_otherwise(folder: Path, model: Any, tokenizer: Any) -> None:
+    asked = evaluation()
+    results = score_model(model, tokenizer, load_tasks(asked, folder, True), asked)
+    assert headline(results, asked) == results["reviews"].scores["rougeL"].value
+    other = EvaluationConfig.model_validate({**asked.model_dump(), "primary": {"reviews": "exact_match"}})
+    assert load_tasks(other, folder, True).primary == {"reviews": "exact_match"}
+    wrong = EvaluationConfig.model_validate({**asked.model_dump(), "primary": {"reviews": "rouge"}})
+    with pytest.raises(TaskError, match=r"Did you mean 'rougeL'|must be a metric of the task: rougeL, exact_match"):
+        load_tasks(wrong, folder, True)
+
+
+def test_a_right_answer_has_full_marks(folder: Path) -> None:
+    task = (
+        load_tasks(evaluation(metrics=["rougeL", "chrf", "bleu", "exact_match"]), folder, True).leaves["reviews"].task
+    )
+    values = task.process_results(task.eval_docs[3], [" the house 3 is deep red\n"])
+    assert values["rougeL"] == values["exact_match"] == 1
+    assert 0 < values["chrf"] < 1  # case and the full stop count
+    assert values["corpus_bleu"] == ("the house 3 is deep red", "The house 3 is deep red.")
+
+
+def versions(folder: Path, **settings: Any) -> str:
+    return load_tasks(evaluation(**settings), folder, True).settings["reviews"].version
+
+
+def test_a_version_changes_with_rows_metrics_and_length_and_with_nothing_else(folder: Path) -> None:
+    before = versions(folder)
+    assert versions(folder) == before
+    assert versions(folder, metrics=["rougeL"]) != before
+    assert versions(folder, max_new_tokens=7) != before
+    (folder / "same.csv").write_text(
+        "".join(
+            f"{row['prompt']},{row['completion']}\n"
+            for row in [{"prompt": "prompt", "completion": "completion"}, *REVIEWS]
+        )
+    )
+    assert versions(folder, source="same.csv") == before
+    (folder / "reviews.jsonl").write_text("\n".join(map(json.dumps, REVIEWS[1:])))
+    assert versions(folder) != before
+
+
+def test_earlier_turns_and_a_system_text_are_asked_too(folder: Path, tokenizer: Any) -> None:
+    turns = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi"), ("user", "Colour?"), ("assistant", "Red")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (folder / "reviews.jsonl").write_text(json.dumps(row))
+    leaf = load_tasks(evaluation(), folder, True).leaves["reviews"]
+
+    def chat(messages: list[dict[str, str]]) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    leaf.build(chat, "key")
+    (request,) = leaf._requests[0]
+    assert request.args[0] == chat(row["messages"][:-1])
+    assert leaf.targets == ["Red"]
+
+    def without_system(messages: list[dict[str, str]]) -> str:
+        return chat([message for message in messages if message["role"] != "system"])
+
+    with pytest.raises(TaskError, match=r"leaves out a system text, 'Be brief\.'"):
+        leaf.build(without_system, "other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"metrics": ["semantic"]}, "the metric semantic needs semantic_model"),
+        ({"metrics": []}, "metrics"),
+        ({"metrics": ["rogue"]}, "metrics"),
+        ({"columns": {"prompt": "prompt"}}, "columns must name the column of the completion"),
+        ({"name": "a b"}, "name"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: Mapping[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        evaluation(**settings)
+
+
+def test_a_name_that_a_task_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="'reviews' names two of tasks and answers"):
+        EvaluationConfig.model_validate({**evaluation().model_dump(), "tasks": ["reviews"]})
+
+
+def test_what_cannot_be_asked_is_known_before_a_model_is_loaded(folder: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        check_tasks(evaluation(source="absent.jsonl"), folder)
+    with pytest.raises(TaskError, match="semantic_model"):
+        load_tasks(evaluation(metrics=["semantic"], semantic_model="absent"), folder, True)
+    (folder / "reviews.jsonl").write_text(json.dumps({"prompt": "Why?", "completion": ""}))
+    with pytest.raises(TaskError, match=r"1 have not: reviews\.jsonl:1: no answer"):
+        load_tasks(evaluation(), folder, True)
