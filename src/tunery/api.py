@@ -205,6 +205,7 @@ def compare(
     seed: int = 0,
     tested: int = 50,
     record: bool = False,
+    any_template: bool = False,
     tracking_uri: str | None = None,
 ) -> pd.DataFrame:
     """Rank runs across datasets and tasks, as `tunery compare` does.
@@ -224,6 +225,7 @@ def compare(
         seed: Of the permutation tests.
         tested: How many of the best configurations are tested against one another.
         record: Whether the comparison is kept as a run in MLflow.
+        any_template: Rank scores together that were asked through different chat templates.
 
     Returns:
         One row a configuration; on each leaderboard the best comes first.
@@ -244,7 +246,7 @@ def compare(
         filter=filter,
         imported=imported,
     )
-    options = CompareOptions(confidence, seed, tested, curves=record, record=record)
+    options = CompareOptions(confidence, seed, tested, curves=record, record=record, any_template=any_template)
     return frame(compare_runs(selection, options, Observer(), tracking_uri=tracking_uri))
 
 

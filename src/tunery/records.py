@@ -185,7 +185,8 @@ class TaskResult:
     # One row an item: item_id (hash of task, document and target), split (dev or locked), task (the leaf, where a group
     # has several), passage (a name for the text that several items ask about), question, target, prediction, one column
     # a metric (its value on the item), raw_answers (what was written before the filters, one text a repeat; empty where
-    # nothing is written), options (texts of a multiple choice), loglikelihoods (one an option; empty for generation).
+    # nothing is written), options (texts of a multiple choice), loglikelihoods (one an option; empty for generation),
+    # and cut_tokens (that the prompt lost at its beginning) of a task that lost some.
     samples: pd.DataFrame
     primary: str = ""  # the metric that counts towards the run's score
 
@@ -337,13 +338,14 @@ class TrialRow:
     seconds: float | None = None
     attempts: int = 1  # how often it was started
     name: str = ""  # what differs from the project's settings
+    seed: int | None = None  # of a repeat; None where every trial of the search has the project's own
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration that was trained again with other seeds."""
+    """A configuration that was trained with several seeds."""
 
-    trial: int  # number of the trial that found it
+    trial: int  # number of the trial that found it, or of its first repeat
     name: str
     settings: Mapping[str, object]
     seeds: tuple[int, ...]
@@ -383,3 +385,5 @@ class StudyRecord:
     model_version: str | None = None  # "name/3" of the winner's adapter
     seconds: float = 0.0
     notes: Sequence[str] = ()
+    repeats: int | None = None  # how often each configuration was to be trained; None in a search with finals
+    configurations: tuple[Finalist, ...] = ()  # of a study with repeats, all of them; the finalists are the best

@@ -177,3 +177,46 @@ def test_an_example_is_put_into_the_question(shown: Shown) -> None:
         "text => document.querySelector('#question textarea').value === text",
         arg=EXAMPLE,
     )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_the_examples_then_the_last_turn_and_all_of_it_can_be_read(
+    shown: Shown, served: tuple[str, Words, Words, Votes], scheme: Any
+) -> None:
+    page = shown.page.context.browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page.goto(served[0])
+    page.wait_for_selector("#question textarea")
+    example = page.get_by_text(EXAMPLE).first.bounding_box()
+    assert example["y"] + example["height"] <= 844
+    assert page.evaluate(_CONTRASTS, ["#question textarea::placeholder", "#votes button"]) == []
+    phone = Shown(page, shown.base, shown.tuned, shown.votes)
+    for question in ("One?", "Two?", "Three?"):
+        phone.ask(question)
+        phone.answered(question)
+    page.wait_for_timeout(500)
+    window, last = page.locator("#left").bounding_box(), page.locator("#left .message").last.bounding_box()
+    assert window["y"] <= last["y"]
+    assert last["y"] + last["height"] <= window["y"] + window["height"] <= 844
+    assert page.evaluate(_CONTRASTS, ["#title h2", "#left .message", "#votes button", "#new"]) == []
+
+
+# Selectors of texts with a contrast below 4.5 to 1. Source: WCAG 2.2, 1.4.3.
+_CONTRASTS = """selectors => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(one => one / 255)
+    .map(one => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, one, place) => sum + one * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = one => {
+    for (; one; one = one.parentElement) {
+      const colour = parts(getComputedStyle(one).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return selectors.filter(selector => {
+    const [plain, pseudo] = selector.split('::');
+    const one = document.querySelector(plain);
+    const two = [parts(getComputedStyle(one, pseudo && `::${pseudo}`).color), behind(one)].map(light).sort();
+    return (Math.max(...two) + 0.05) / (Math.min(...two) + 0.05) < 4.5;
+  });
+}"""

@@ -156,7 +156,7 @@ def test_an_adapters_base_is_loaded_at_the_commit_that_it_names(
         raise Seen(base.revision)
 
     folder = adapter_folder(store, tmp_path, base_model_name_or_path="acme/base", revision=recorded)
-    monkeypatch.setattr("tunery.models.base.load_base", seen)
+    monkeypatch.setattr("tunery.models.source.check_base", seen)  # the first to need it
     with pytest.raises(Seen, match=f"^{loaded}$"):
         load_evaluated_model(str(folder), None, ASK, store, Resident())
 

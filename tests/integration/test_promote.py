@@ -223,8 +223,9 @@ def test_a_champion_whose_files_are_gone_is_no_baseline_and_no_obstacle_to_force
         raise RefError(label, "its files are gone from the artifact store.")
 
     monkeypatch.setattr(measure, "_files", gone)
+    nothing: Any = None  # of the candidate's files none is looked at
     plain = Evidence(candidate.label, "small/2", "builtin:tiny", "sha256:" + "ab" * 32, "apache-2.0")
-    champion, found = measure._champion(candidate, 2, plain, Path(), store)
+    champion, found = measure._champion(candidate, nothing, 2, plain, Path(), store)
     assert (champion, found.champion) == (None, "small/2")
     assert "The champion could not be scored: small/2: its files are gone" in found.notes[0]
     gate = decide(found, candidate.rules).gates[0]

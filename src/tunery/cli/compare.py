@@ -70,6 +70,9 @@ def _several(option: str, field: str, read: Callable[..., Any], metavar: str, te
     metavar="FILE.xlsx",
     help="Workbook with all answers side by side: a sheet a task, a row a prompt.",
 )
+@click.option(
+    "--any-template", is_flag=True, help="Rank scores together that were asked through different chat templates."
+)
 @click.option("--record/--no-record", default=True, help="Keep the comparison as a run in MLflow.")
 @tracking_option
 @click.option("--run-name", metavar="NAME", help="Name of the comparison in MLflow.")
@@ -81,6 +84,7 @@ def compare(
     tested: int,
     out: Path | None,
     answers: Path | None,
+    any_template: bool,
     record: bool,
     tracking_uri: str | None,
     run_name: str | None,
@@ -97,6 +101,15 @@ def compare(
     from tunery.comparison.selection import selected
 
     selection = selected((*refs, *runs), **narrowing)
-    options = CompareOptions(confidence, seed, tested, out=out, answers=answers, record=record, run_name=run_name)
+    options = CompareOptions(
+        confidence,
+        seed,
+        tested,
+        out=out,
+        answers=answers,
+        record=record,
+        run_name=run_name,
+        any_template=any_template,
+    )
     with Terminal() as terminal:
         compare_runs(selection, options, terminal, tracking_uri=tracking_uri)

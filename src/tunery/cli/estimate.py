@@ -33,4 +33,6 @@ def estimate(context: click.Context, project: str | None, base: str | None, memo
 
     chosen = project if project is not None or base is not None else _DEFAULT_PROJECT
     with Terminal() as terminal:
-        terminal.show(estimate_run(settings_of(chosen, base, overrides_of(context)), memory).table())
+        found = estimate_run(settings_of(chosen, base, overrides_of(context)), memory)
+        terminal.show(found.table())
+        terminal.step(found.next_step(chosen))

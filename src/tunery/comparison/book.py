@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.comparison.bases import KeptBase, kept_bases
 from tunery.comparison.entries import SamplesLocation, TaskScore
 from tunery.comparison.records import Comparison, LeaderboardRow
+from tunery.comparison.samples import KeptBase, kept_bases
 from tunery.errors import Fault, InputError
 from tunery.evaluation.samples import file_name
 from tunery.reporting.workbook import write_workbook

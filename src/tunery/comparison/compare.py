@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tunery.comparison.entries import counting
+from tunery.comparison.entries import counting, templates, without_template
 from tunery.comparison.leaderboard import MOST_TESTED, rank
 from tunery.comparison.selection import split_at_commas
 from tunery.errors import Fault, InputError, StorageError
@@ -45,6 +46,7 @@ class CompareOptions:
     answers: Path | None = None  # .xlsx file for the answers of all configurations, side by side
     record: bool = True  # whether the comparison becomes a run in MLflow
     run_name: str | None = None  # name of that run
+    any_template: bool = False  # whether scores through different chat templates are ranked together
 
 
 def compare_runs(
@@ -89,6 +91,9 @@ def compare_runs(
             run_id, page = _record(store, comparison, report, entries, options, selection)
             observer.step(f"kept as run {run_id}, with the report in report.md and comparison.html")
             observer.step(page)
+    best = comparison.main.contenders[0].first
+    if best.version is not None:
+        observer.step(f"next: tunery promote {shlex.quote(f'models:/{best.version}')}")
     return comparison
 
 
@@ -115,7 +120,11 @@ def gather(store: Store, selection: Selection, options: CompareOptions) -> tuple
     if len(full) < len(entries):
         notes.append(f"Answers were read of the {len(full)} runs of the best {options.tested} configurations.")
     by_id = {entry.run_id: entry for entry in full}
-    return [by_id.get(entry.run_id, entry) for entry in entries], notes
+    entries = [by_id.get(entry.run_id, entry) for entry in entries]
+    if options.any_template and len(named := templates(entries)) > 1:
+        entries = [without_template(entry) for entry in entries]
+        notes.append(f"Ranked together by --any-template: asked through the chat templates {listed(named)}.")
+    return entries, notes
 
 
 def _without_samples(store: Store, entries: Sequence[RunEntry]) -> tuple[list[str], dict[str, str]]:

@@ -100,6 +100,7 @@ def _conditions(text: str, locked: bool) -> Mapping[str, str]:
         "few_shot": logged.get("few_shot"),
         "limit": ("all" if logged["limit"] is None else logged["limit"]) if "limit" in logged else None,
         "chat_template": logged.get("chat_template"),
+        "template": logged.get("template"),
         "split": "locked" if locked else "dev" if logged.get("split") == "dev" else "all",
         # Logged of all items: for the locked ones, only the answers show which they are.
         "items": None if locked else logged.get("items"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class TaskScore:
     base: float | None = None  # the base's own score on the same items; None if unknown
     base_stderr: float | None = None
     higher_is_better: bool = True
-    # What must agree for two scores to be ranked together: "version", "few_shot", "limit", "chat_template", "split",
-    # and "items" (a digest of the item ids). What was not recorded is missing.
+    # What must agree for two scores to be ranked together: "version", "few_shot", "limit", "chat_template", "template",
+    # "split", and "items" (a digest of the item ids). What was not recorded is missing.
     conditions: Mapping[str, str] = field(default_factory=dict)
     counts: bool = True  # whether the task is part of the run's `score`
 
@@ -138,6 +138,21 @@ def ranked_by(run: RunEntry, tasks: Collection[str]) -> dict[str, TaskScore]:
         if name in tasks and (name in own or math.isfinite(score.value))
     }
     return found or own
+
+
+def templates(runs: Iterable[RunEntry]) -> list[str]:
+    """The chat templates that any of the runs' tasks were asked through, sorted."""
+    scores = (score for run in runs for score in run.tasks.values())
+    return sorted({score.conditions["template"] for score in scores if "template" in score.conditions})
+
+
+def without_template(run: RunEntry) -> RunEntry:
+    """The same run, whose scores may be ranked with those through any chat template."""
+    return replace(run, tasks={name: _without_template(score) for name, score in run.tasks.items()})
+
+
+def _without_template(score: TaskScore) -> TaskScore:
+    return replace(score, conditions={key: value for key, value in score.conditions.items() if key != "template"})
 
 
 # ---- what must agree

@@ -171,6 +171,7 @@ def _phrase(key: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
         "limit": f"only the first {this} items, the main board {f'the first {that}' if that.isdigit() else 'all'}",
         "prompt": "asked with another prompt",
         "system_prompt": "asked with another system prompt",
+        "template": f"asked through the chat template {this}, the main board through {that}",
         "settings": f"task settings {this}, the main board's are {that}",
         "chat_template": f"asked {asked}, the main board {main_asked}",
     }

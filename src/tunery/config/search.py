@@ -53,7 +53,14 @@ Searched = Annotated[
 class SearchConfig(Section):
     """An Optuna study over config keys."""
 
-    trials: Count = key(20, "Total number of trials; the first uses the project's own settings.")
+    trials: Count | Literal["all"] = key(
+        20, "Total number of trials; the first uses the project's own settings. all: every point of a grid."
+    )
+    repeats: Count | None = key(
+        None,
+        "How often each point of a grid is trained, each time with another seed, from training.seed on; the winner has "
+        "the best mean, and there are no finals.",
+    )
     sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = key(
         "tpe", "How the next trial is chosen."
     )

@@ -67,7 +67,7 @@ def prepare(
     if not kept and all(drop.reason == CUT_AWAY for drop in lost.values()):
         rule = "long enough for some answer: every completion was cut away"
         raise DataError(where, Fault("data.max_length", rule, length, "Raise data.max_length."))
-    _check_bad_rows({**lost, **also_lost}, data, row_log)
+    _check_bad_rows({**lost, **also_lost}, [*training, *validation], data, row_log)
     if not kept:
         raise DataError(where, _nothing_left(row_log, "Mend them."))
     _note_length(data, tokens_taken(tokenizer), row_log)
@@ -98,6 +98,7 @@ def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_l
         seen = SourceReport(source.source, converted.format, rows.rows_read, 0, source.weight, rows.digest, role)
         row_log.sources.append(seen)
         row_log.places.append(rows.place)
+        row_log.wanted.append(rows.rows_wanted)
         row_log.bad.append(converted.bad)
         row_log.drops += [*converted.blank, *converted.unwanted, *converted.bad]
         row_log.unused |= {f"{source.source}: {what}": count for what, count in converted.unused.items()}
@@ -256,12 +257,20 @@ def _encode(
     return [(row, result) for row, result in pairs if isinstance(result, Example)], lost
 
 
-def _check_bad_rows(lost: Mapping[Conversation, Drop], data: DataConfig, row_log: RowLog) -> None:
-    """Rows without an example are as bad as those that could not be read: too many stop the run."""
+def _check_bad_rows(
+    lost: Mapping[Conversation, Drop], rows: Sequence[Conversation], data: DataConfig, row_log: RowLog
+) -> None:
+    """Rows without an example are as bad as those that could not be read: too many stop the run.
+
+    They are counted among all rows that are wanted, and among those that are left of cleaning and sampling: half of a
+    sample of 16 is nothing in a file of thousands.
+    """
+    encoded = Counter(row.source for row in rows)
     for index, source in enumerate(row_log.sources):
         own = [drop for row, drop in lost.items() if row.source == index]
         if own:
-            check_bad_rows(source.source, [*own, *row_log.bad[index]], source.rows_read, data.max_bad_rows)
+            check_bad_rows(source.source, [*own, *row_log.bad[index]], row_log.wanted[index], data.max_bad_rows)
+            check_bad_rows(source.source, own, encoded[index], data.max_bad_rows)
 
 
 def _note_length(data: DataConfig, taken: int | None, row_log: RowLog) -> None:

@@ -21,6 +21,7 @@ class RowLog:
     sources: list[SourceReport] = field(default_factory=list)  # one entry a source, with no rows kept yet
     # What the origins of each source's rows begin with, no two the same.
     places: list[str] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)  # rows of each source that are meant to be used
     # Unusable rows by source, those that stop the run when they are too many.
     bad: list[Sequence[Drop]] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)  # every row left out

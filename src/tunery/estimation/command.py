@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,13 @@ class EstimatedRun:
     def table(self) -> RenderableType:
         """All of it, for a terminal."""
         return estimate_table(self.project, self.memory, self.largest, self.available_bytes)
+
+    def next_step(self, project: str | None) -> str:
+        """What to do with it; nothing of it is kept. `project` is its folder, if it has one."""
+        if self.memory.total_bytes > self.available_bytes:
+            return "nothing was loaded or kept; next: lower what is named above, and estimate again"
+        folder = "FOLDER" if project is None else shlex.quote(project)
+        return f"nothing was loaded or kept; next: tunery train --project {folder}, with the same options"
 
 
 def settings_of(project: str | None, base: str | None, overrides: Overrides = ()) -> Project:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,17 @@ from tunery.evaluation.items import Leaf, split_of
 from tunery.evaluation.tasks import Tasks, column_name
 from tunery.records import Score, TaskResult, TaskSettings
 
+CUT = "cut_tokens"  # column of samples: tokens that the prompt lost at its beginning; only of tasks that lost some
 _LISTS = ("raw_answers", "options", "loglikelihoods")  # columns of lists, which stand last
 
 
 def collect(
-    found: Mapping[str, Any], tasks: Tasks, chosen: Mapping[str, Sequence[int]], dev_fraction: float, limit: int | None
+    found: Mapping[str, Any],
+    tasks: Tasks,
+    chosen: Mapping[str, Sequence[int]],
+    dev_fraction: float,
+    limit: int | None,
+    cut: Mapping[tuple[str, int], int] = MappingProxyType({}),
 ) -> dict[str, TaskResult]:
     """Results of every scored leaf task, and of every group, tag or name that means several.
 
@@ -28,12 +35,13 @@ def collect(
         chosen: Numbers of the documents that were scored, by leaf task.
         dev_fraction: Share of the items in the split dev.
         limit: Cap of this scoring, in addition to evaluation.limit.
+        cut: (leaf task, number of the document) -> tokens that its prompt lost at its beginning.
     """
     results = {
         name: TaskResult(
             settings=_limited(tasks.settings[name], limit),
             scores=_scores(name, found["results"][name], tasks, len(tasks.leaves[name].task._filters)),
-            samples=_samples(tasks.leaves[name], found["samples"][name], dev_fraction),
+            samples=_samples(tasks.leaves[name], found["samples"][name], dev_fraction, cut),
             primary=tasks.primary[name],
         )
         for name in chosen
@@ -112,7 +120,10 @@ def _scalar(value: object) -> float | None:
     return float(value) if isinstance(value, bool | int | float | np.number | np.bool_) else None
 
 
-def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: float) -> pd.DataFrame:
+def _samples(
+    leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: float, cut: Mapping[tuple[str, int], int]
+) -> pd.DataFrame:
+    any_cut = any(name == leaf.name for name, _ in cut)
     rows: dict[int, dict[str, Any]] = {}
     filters = len(leaf.task._filters)
     for sample in logged:
@@ -126,6 +137,7 @@ def _samples(leaf: Leaf, logged: Sequence[Mapping[str, Any]], dev_fraction: floa
             "target": leaf.targets[number],
         }
         row |= {"passage": leaf.passages[number]} if leaf.passages else {}
+        row |= {CUT: cut.get((leaf.name, number), 0)} if any_cut else {}
         row = rows.setdefault(number, row | _answer(leaf, number, sample))
         for metric in sample["metrics"]:
             value = _scalar(sample[metric])

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
+from tunery.errors import Fault, TaskError
 from tunery.evaluation import shared_context
 from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
@@ -61,6 +63,9 @@ class Scorer(HFLM):  # type: ignore[misc]
         self._encoded, self._dev = encoded, dev
         self._stop_ids = stop_ids(model, tokenizer) if chat_template else []
         self._longest = shared_context.longest_request(model, self.max_length)
+        # (task, number of the document) -> tokens that its longest prompt lost at its beginning: lm-eval cuts what is
+        # longer than the model takes, without a word, and of a few-shot prompt that is the first examples.
+        self.cut: dict[tuple[str, int], int] = {}
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihoods of continuations, in nats, and whether each is what greedy decoding would write.
@@ -94,8 +99,16 @@ class Scorer(HFLM):  # type: ignore[misc]
 
         Raises:
             NonFiniteScore: If the model's logits are no numbers.
+            TaskError: If the longest answer leaves no room for a prompt.
         """
         answer = super().generate_until
+        for request in requests:
+            context, options = request.args
+            most = normalize_gen_kwargs(options, self.max_gen_toks)["max_gen_toks"]
+            if most >= self.max_length:
+                rule = f"below {self.max_length}, the tokens that the model takes, so that a prompt has room"
+                raise TaskError(request.task_name, Fault("tokens of its longest answer", rule, most))
+            self._note_cut(request, len(self.tok_encode(context)) - (self.max_length - most))
         return self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
 
     def tok_encode(self, string: str, *args: Any, **options: Any) -> list[int]:
@@ -149,12 +162,19 @@ class Scorer(HFLM):  # type: ignore[misc]
     def _loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         """Requests of a document in one row where they fit; the others one by one."""
         pairs = [self._pair(*request.args[:2]) for request in requests]
+        for request, (_, before, after) in zip(requests, pairs, strict=True):
+            self._note_cut(request, len(before) + len(after) - (self.max_length + 1))
         documents = [(request.task_name, request.doc_id) for request in requests]
         rows = shared_context.rows_of(documents, [pair[1:] for pair in pairs], self._longest)
         answers = self._answer(rows) if rows and self._agrees(rows[0]) else {}
         alone = [place for place in range(len(pairs)) if place not in answers]
         answers |= zip(alone, self._loglikelihood_tokens([pairs[place] for place in alone]), strict=True)
         return [answers[place] for place in range(len(pairs))]
+
+    def _note_cut(self, request: Any, tokens: int) -> None:
+        if tokens > 0:
+            key = (request.task_name, request.doc_id)
+            self.cut[key] = max(tokens, self.cut.get(key, 0))
 
     def _agrees(self, row: DocumentRow) -> bool:
         """Whether the options of a row get what each gets alone, as far as the model's precision allows."""

@@ -59,7 +59,7 @@ def score_model(
         fraction = evaluation.dev_fraction
         numbers = {name: leaf.chosen(split, limit, fraction) for name, leaf in tasks.leaves.items()}
         chosen = {name: some for name, some in numbers.items() if some}
-        return collect(_evaluate(lm, tasks, chosen), tasks, chosen, fraction, limit) if chosen else {}
+        return collect(_evaluate(lm, tasks, chosen), tasks, chosen, fraction, limit, lm.cut) if chosen else {}
 
 
 def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConfig) -> Scorer:

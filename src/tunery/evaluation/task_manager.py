@@ -182,10 +182,13 @@ def _absolute(files: Any, folder: Path, where: str) -> dict[str, list[str]]:
 def _read_items(*, paths: Mapping[str, Sequence[str]], where: str, **_metadata: object) -> dict[str, Any]:
     from datasets import Dataset
 
-    return {
-        split: Dataset.from_list([row for name in names for row in _rows(Path(name), where)])
-        for split, names in paths.items()
-    }
+    splits = {}
+    for split, names in paths.items():
+        rows = [row for name in names for row in _rows(Path(name), where)]
+        # Else the columns are those of the first row: what only later ones have would be left out of their prompts.
+        columns = dict.fromkeys(key for row in rows for key in row)
+        splits[split] = Dataset.from_list([{**columns, **row} for row in rows])
+    return splits
 
 
 def _rows(path: Path, where: str) -> list[dict[str, Any]]:
@@ -195,7 +198,8 @@ def _rows(path: Path, where: str) -> list[dict[str, Any]]:
         if path.suffix == ".json":
             return [dict(row) for row in json.loads(text)]
         rows = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        # Not splitlines(): it also splits at U+2028 and others, which may occur inside a JSON string.
+        for number, line in enumerate(text.split("\n"), start=1):
             place = f"{path}:{number}"
             rows += [dict(json.loads(line))] if line.strip() else []
         return rows

@@ -110,7 +110,7 @@ def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
             store.experiment_id(),
             start_time=imported.time_ms or int(time.time() * 1000),
             tags=redact(_tags(imported, project)),
-            run_name=imported.name[:200],
+            run_name=redact(imported.name)[:200],
         )
         run_id, ends = str(run.info.run_id), "FAILED"
         try:

@@ -16,6 +16,7 @@ from tunery.models.files import first_few, positions, read_config
 from tunery.models.libraries import import_bitsandbytes, quiet_libraries
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.source import BaseFiles, find_base, tokenizer_folder
+from tunery.models.template_settings import told
 from tunery.records import BaseIdentity
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
             "parameters": int(model.num_parameters()),
             "double_quantization": base.double_quantization and base.quantization == "nf4",
             "template_sha256": template_hash(tokenizer),
+            "template": told(tokenizer, base),
             **({} if files.gguf is None else {"dequantised_from": files.gguf.stored_as}),
         },
     )

@@ -6,8 +6,11 @@ hash covers it. Given arguments are defaults: whoever renders the template may s
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from tunery.config.fields import nearest
@@ -47,6 +50,24 @@ def fix_settings(tokenizer: Any, base: BaseConfig) -> tuple[str, ...]:
     if not any(_DATE in names for names in read.values()):
         return ()
     return (f"the chat template writes a date: it is always told {base.chat_template_date} (base.chat_template_date)",)
+
+
+def told(tokenizer: Any, base: BaseConfig) -> str:
+    """Which template prompts are written with, so that equal texts are equal conditions of a score.
+
+    "own" is the one that the base comes with, or ChatML where it has none: bases are compared each through its own. A
+    file stands with a digest; arguments, and a date that is not the default one, are spelled out.
+    """
+    if not tokenizer.chat_template:
+        return "none"
+    text = json.dumps(tokenizer.chat_template, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    parts = ["own" if base.chat_template is None else f"{Path(base.chat_template).name} ({digest})"]
+    parts += [f"{name}={json.dumps(value)}" for name, value in sorted(base.chat_template_arguments.items())]
+    day, default = base.chat_template_date, BaseConfig(model=base.model).chat_template_date
+    if day != default and f"macro {_DATE}" in text:
+        parts.append(f"date {day}")
+    return ", ".join(parts)
 
 
 def _fixed(template: str, read: set[str], base: BaseConfig) -> str:

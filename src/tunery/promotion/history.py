@@ -55,6 +55,7 @@ def history(
     """
     from tunery.promotion.store import promotions
     from tunery.tracking.aliases import check_model, current_aliases
+    from tunery.tracking.links import model_link, where_shown
     from tunery.tracking.store import connect
 
     name = project_name(project)
@@ -62,8 +63,16 @@ def history(
     check_model(store, name)
     known = promotions(store, name)
     events = _events(name, known, refused)
-    observer.show(history_table(name, events, _notes(name, known, current_aliases(store, name).champion)))
+    champion = current_aliases(store, name).champion
+    observer.show(history_table(name, events, _notes(name, known, champion)))
+    observer.step(where_shown(store, model_link(name)))
+    observer.step(f"next: {_next(name, champion)}")
     return events
+
+
+def _next(name: str, champion: int | None) -> str:
+    promote = f"tunery promote models:/{name}/VERSION"
+    return promote if champion is None else f"tunery chat models:/{name}@champion, {promote}, or tunery rollback {name}"
 
 
 def _events(name: str, known: Sequence[Promotion], refused: bool) -> list[Event]:

@@ -65,7 +65,7 @@ def measure(candidate: Candidate, champion: int | None, store: Store, observer: 
     with TemporaryDirectory(prefix="tunery-promote-") as place, ScoringProcess() as process:
         own = _files(candidate.label, candidate.model, candidate.dev_fraction, Path(place) / "candidate", store)
         evidence = _without_scores(candidate, own, champion)
-        best, evidence = _champion(candidate, champion, evidence, Path(place), store)
+        best, evidence = _champion(candidate, own, champion, evidence, Path(place), store)
         project = _with_locked(candidate.project, own, best)
         job = FormJob(own.folder, resolved(project), project.folder, store.uri)
         observer.step(f"scoring {candidate.label} as it was trained, and its base, on locked items")
@@ -95,7 +95,7 @@ def _files(label: str, model: ModelRef, dev_fraction: float, place: Path, store:
 
 
 def _champion(
-    candidate: Candidate, champion: int | None, evidence: Evidence, place: Path, store: Store
+    candidate: Candidate, own: _Files, champion: int | None, evidence: Evidence, place: Path, store: Store
 ) -> tuple[_Files | None, Evidence]:
     """The champion's files, and notes about them; a champion whose files are gone can still be replaced by force."""
     from tunery.tracking.registry import resolve
@@ -119,7 +119,17 @@ def _champion(
         )
     if best.facts.identity.model != evidence.base:
         notes.append(f"{best.label} has another base, {best.facts.identity.model}.")
+    notes += _other_template(own, best)
     return best, replace(evidence, notes=[*evidence.notes, *notes])
+
+
+def _other_template(own: _Files, champion: _Files) -> list[str]:
+    """A note where the two are asked through chat templates that a comparison would not rank together."""
+    ours, theirs = (files.facts.identity.details.get("template") for files in (own, champion))
+    if ours is None or theirs is None or ours == theirs:
+        return []
+    through = f"{champion.label} is asked through the chat template {theirs}, {own.label} through {ours}"
+    return [f"{through}: part of the difference may be the prompt's."]
 
 
 def _with_locked(project: Project, own: _Files, champion: _Files | None) -> Project:

@@ -53,4 +53,5 @@ def rollback(
         move_aliases(store, name, AliasMove(before, Aliases(back, before.champion), tracker.run_id, at))
     observer.step(f"models:/{name}@champion is {name}/{back} again, {version_name(name, before.champion)} is previous")
     observer.step(where_kept(store, tracker.experiment_id, tracker.run_id))
+    observer.step(f"next: tunery history {name}")
     return back

@@ -191,7 +191,7 @@ def _study(name: str, store: Store) -> Run:
     found = list(search_runs(store, is_tagged(KIND, "study")))
     named = [run for run in found if name in (run.info.run_name, run.data.tags.get("tunery.study"))]
     if not named:
-        known = ", ".join(dict.fromkeys(str(run.info.run_name) for run in found)) or "none"
+        known = ", ".join(dict.fromkeys(run.data.tags.get("tunery.study", "") for run in found)) or "none"
         missing = f"no study of this name (there are: {known})"
         raise RefError(name, Fault(missing, f"what can be promoted: {_REFERENCES}", advice=store.where))
     return named[0]

@@ -14,6 +14,7 @@ from tunery.config.project import Project
 from tunery.config.units import format_bytes
 from tunery.errors import BaseModelError, Fault, Infeasible, Pruned, TaskError
 from tunery.runs.observer import Observer
+from tunery.training.targets import require_validation
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -66,12 +67,14 @@ class Resident:
 
         Raises:
             TaskError: If a task cannot be loaded, or has no item of one of the splits.
-            BaseModelError, ConfigError: As `load_tokenizer`.
+            BaseModelError, ConfigError: As `load_tokenizer`; or if the checkpoint cannot be chosen as it is to be.
             DataError: As `prepare` of the data.
         """
         tasks = self.tasks(project)
         _require_items(project, tasks, splits)
-        return self.rows(project, tasks)
+        rows = self.rows(project, tasks)
+        require_validation(project.training, rows)
+        return rows
 
     def load(
         self, project: Project, splits: Sequence[Split], observer: Observer, memory_bytes: int | None = None

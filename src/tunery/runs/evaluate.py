@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ def evaluate(
         _log(record, found, ref, tracker)
         observer.show(run_table(record))
     tell_where(tracker, observer)
+    observer.step(f"next: tunery compare --project {shlex.quote(found.project.name)}")
     return record
 
 

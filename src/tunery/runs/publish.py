@@ -78,7 +78,8 @@ def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: 
     scored = record.tuned or record.base
     # A checkpoint that was chosen on dev items is reported on the locked ones.
     logged |= _log_locked(_counted(scored, "locked"), tracker) if record.split == "locked" else {}
-    tracker.log_tasks(scored, asked=record.shown, counted=record.primary, split=record.split)
+    template = record.identity.details.get("template")
+    tracker.log_tasks(scored, asked=record.shown, counted=record.primary, split=record.split, template=template)
     tracker.tag(**{"tunery.base_revision": record.identity.revision})
     tracker.log_samples(scored)
     return logged

@@ -92,10 +92,13 @@ def train(
 
 def readable_name(project: Project) -> str:
     """The project's name, and what was laid over its file: "quickstart: rank=32, seed=1"."""
+    from tunery.tracking.redact import redact
+
     settings = flatten(resolved(project))
     laid = [(key, value) for key, value in settings.items() if _is_below(key, project.overridden)]
     said = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in laid)
-    return f"{project.name}: {said}"[:_LONGEST_NAME] if said else project.name
+    # Before it is cut: --search.storage may have a password.
+    return redact(f"{project.name}: {said}")[:_LONGEST_NAME] if said else project.name
 
 
 def _is_below(key: str, keys: Sequence[str]) -> bool:

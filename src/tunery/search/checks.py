@@ -36,6 +36,7 @@ def check_search(project: Project) -> None:
         faults += _grid_faults(space) if project.search.sampler == "grid" else []
         faults += _cmaes_faults(project, space) if project.search.sampler == "cmaes" else []
         faults += _pruner_faults(project)
+        faults += _repeat_faults(project)
         # What follows takes a space that holds the project's own settings.
         faults += [] if faults else derived_faults(project, space)
         faults += [] if faults else _given_faults(project)
@@ -70,6 +71,8 @@ def _given_faults(project: Project) -> list[Fault]:
     except ConfigError as error:
         return [fault if isinstance(fault, Fault) else Fault(fault) for fault in error.faults]
     trials = project.search.trials
+    if trials == "all":
+        return []
     faults = total_faults("search.trials", trials, known)
     if not faults and project.search.sampler == "grid":
         taken = [declared_settings(project), *known]
@@ -83,6 +86,22 @@ def total_faults(key: str, trials: int, known: Sequence[Settings]) -> list[Fault
     """A fault if the settings that are tried before the sampler's are more than the total number of trials."""
     rule = f"at least {1 + len(known)}: the project's own settings and those of search.known_good"
     return [Fault(key, rule, trials)] if trials <= len(known) else []
+
+
+def _repeat_faults(project: Project) -> Iterator[Fault]:
+    search = project.search
+    if search.trials == "all" and search.sampler != "grid":
+        yield Fault("search.trials", "a number unless search.sampler is grid", "all", "Other samplers have no end.")
+    if search.repeats is None:
+        return
+    if search.sampler != "grid":
+        yield Fault("search.sampler", "grid when search.repeats is set", search.sampler)
+    if search.trials != "all":
+        rule = "all when search.repeats is set: every point is trained so often"
+        yield Fault("search.trials", rule, search.trials)
+    if search.pruner != "none":
+        rule = "none when search.repeats is set: the mean of repeats that were ended early says nothing"
+        yield Fault("search.pruner", rule, search.pruner)
 
 
 def pruner_note(project: Project) -> str | None:

@@ -23,7 +23,7 @@ from tunery.records import Finalist, StudyRecord
 from tunery.reporting.text import csv_text
 from tunery.runs.scoring import locked_base, score_locked
 from tunery.search.checks import pruner_note
-from tunery.search.finals import finalists, seeded, winner_among
+from tunery.search.finals import configurations, finalists, seeded, winner_among
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
 from tunery.search.report.plots import study_figures, study_page
 from tunery.search.sampling.pruners import prunes
@@ -113,6 +113,8 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         seed=project.search.seed,
         trials=found,
         finalists=entered,
+        repeats=project.search.repeats,
+        configurations=tuple(configurations(study, project)) if project.search.repeats else (),
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
@@ -204,7 +206,8 @@ def _best_run(record: StudyRecord, project: Project) -> str | None:
         ]
         return min(zip(seeds, winner.run_ids, strict=True), key=lambda seed: losses(seed[0], record.objectives))[1]
     best = best_of(record.trials, project)
-    return best[0].run_id if best and project.search.finalists == 0 else None
+    alone = project.search.finalists == 0 and not project.search.repeats
+    return best[0].run_id if best and alone else None
 
 
 def store_record(trial: optuna.Trial, record: StudyRecord) -> None:

@@ -34,7 +34,7 @@ class StudyOptions:
     workers: int = 1  # processes on this host, or actors on a Ray cluster
     storage: str | None = None  # Optuna's storage; by default search.storage, else ./optuna.db
     tracking_uri: str | None = None  # MLflow's store
-    run_name: str | None = None  # of the study's run in MLflow; by default the study's name
+    run_name: str | None = None  # of the study's run in MLflow; by default "study" and its name
     executor: Literal["local", "ray"] = "local"  # where the workers are
     address: str | None = None  # of the Ray cluster; by default the one that runs here
     gpus_per_worker: float | None = None  # that Ray gives to a worker; by default one if the cluster has any

@@ -20,7 +20,7 @@ from tunery.runs.observer import Observer
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
-from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, Settings, draw, name_of, with_settings
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, SEED, Settings, draw, is_own, name_of, with_settings
 from tunery.search.study import queue
 from tunery.search.study.progress import NAME, SETTINGS, StudyProgress
 from tunery.search.worker import RepeatedSettings, Worker
@@ -35,14 +35,15 @@ def run_search_trial(worker: Worker, trial: optuna.Trial) -> list[float]:
     """Draw a trial's settings and run them; values of the objectives, in their order."""
     try:
         settings = _draw(trial, worker.project)
-        own = trial.user_attrs[QUEUE_KEY] == OWN_TRIAL
-        project = worker.project if own else trial_project(worker.project, settings)
+        project = worker.project if is_own(trial) else trial_project(worker.project, settings)
+        project = with_seed(project, trial.user_attrs[SEED]) if SEED in trial.user_attrs else project
     except Infeasible as error:
         plan = _plan(worker, trial, worker.project, _run_name(trial), {})
         refuse_trial(plan, trial.user_attrs.get(SETTINGS, trial.params), worker.store, error)
     with suppress(TaskError):  # the trial meets it again, and its run reports it
         check_task_metrics(worker.project, worker.resident.tasks(worker.project).higher_is_better)
-    metrics = run(worker, trial, project, _run_name(trial), prune=True, tags={})
+    tags = {"tunery.seed": str(project.training.seed)} if SEED in trial.user_attrs else {}
+    metrics = run(worker, trial, project, _run_name(trial), prune=True, tags=tags)
     search = worker.project.search
     check_metrics(worker.project, metrics)
     for key, excess in constraint_values(metrics, search.constraints).items():
@@ -75,7 +76,8 @@ def _require_new(trial: optuna.Trial, settings: Settings) -> None:
 
 
 def _run_name(trial: optuna.Trial) -> str:
-    return f"{trial.user_attrs[QUEUE_KEY]}: {trial.user_attrs[NAME]}"
+    seed = f", seed {trial.user_attrs[SEED]}" if SEED in trial.user_attrs else ""
+    return f"{trial.user_attrs[QUEUE_KEY]}: {trial.user_attrs[NAME]}{seed}"
 
 
 def run(
@@ -146,6 +148,14 @@ def trial_project(project: Project, settings: Mapping[str, Any]) -> Project:
         return with_settings(project, settings)
     except ConfigError as error:
         raise Infeasible(str(error)) from error
+
+
+def with_seed(project: Project, seed: int, **changes: Any) -> Project:
+    """The project with a seed, and other changes of its section `training`."""
+    training = project.training.model_copy(update={"seed": seed, **changes})
+    copy = project.model_copy(update={"training": training})
+    copy._folder = project.folder
+    return copy
 
 
 def memory_limit(project: Project) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.errors import ConfigError, Interrupted, RunStopped, StoreAway
+from tunery.errors import ConfigError, Fault, Interrupted, RunStopped, StoreAway
 from tunery.records import StudyRecord
 from tunery.runs.cache import Resident
 from tunery.runs.train import check_project
@@ -65,7 +65,10 @@ def tune(
     store = connect(options.tracking_uri, project.name)
     known = known_good(project, store)
     key, total = ("--trials", options.trials) if options.trials else ("search.trials", project.search.trials)
-    if faults := total_faults(key, total, known):
+    if options.trials and project.search.repeats:
+        advice = "Leave it out, or set search.repeats."
+        raise ConfigError("tune", Fault(key, "unset when search.repeats is set", options.trials, advice))
+    if total != "all" and (faults := total_faults(key, total, known)):
         raise ConfigError("tune", faults)
     resident = Resident()
     observer.step("reading tasks and data")
@@ -80,7 +83,7 @@ def tune(
         if alone:
             delete_untrained(opened, project, name, known, store)
         study = create_or_load(opened, project, name, known, alone=alone)
-        with study_run(study, store, project, options.run_name or name, one_host=alone) as tracker:
+        with study_run(study, store, project, options.run_name or f"study {name}", one_host=alone) as tracker:
             progress = StudyProgress(project, observer)
             session = Session(project, options, study, url, store, tracker.run_id, progress, resident=resident)
             return _tune(session, known, tracker, run)

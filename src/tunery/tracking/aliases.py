@@ -8,11 +8,13 @@ moved.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunery.errors import Overtaken, RefError, TrackingError
+from tunery.tracking.entities import description
 from tunery.tracking.lock import model_lock
 from tunery.tracking.store import Store, refusals
 from tunery.tracking.study_runs import finish_child
@@ -206,8 +208,15 @@ def _carry_out(store: Store, name: str, move: AliasMove) -> bool:
     return True
 
 
+def report_of(run: Run) -> str:
+    """A run's report from its score on: a version's page and its list of versions have title and study already."""
+    return re.sub(r"\A(\[.*\n+)?# .*\n+(?=\*\*Score)", "", str(run.data.tags.get("mlflow.note.content", "")))
+
+
 def _keep_evidence(store: Store, name: str, move: AliasMove) -> None:
     """Tag and describe the new champion's version, and mark the promotion's run as carried out.
+
+    The description is the decision, and below it the report of the run that trained the version.
 
     Tags of an earlier promotion of the version are deleted. A rollback has no tags: the version keeps the evidence and
     the description of its promotion.
@@ -222,10 +231,11 @@ def _keep_evidence(store: Store, name: str, move: AliasMove) -> None:
     if run is None:
         return
     if move.tags:
-        page = run.data.tags.get("mlflow.note.content", "")
-        more = f"\n\n*The rest is in report.md of the run {move.run_id}.*"
-        short = page if len(page) <= LONGEST_TEXT else f"{page[: LONGEST_TEXT - len(more)]}{more}"
-        client.update_model_version(name, champion, short)
+        trained = client.get_model_version(name, champion).run_id
+        reports = [run, *filter(None, [_active_run(store, trained) if trained else None])]
+        text = "\n\n".join(report_of(one) for one in reports).strip()
+        rest = f"report.md of the run {move.run_id}"
+        client.update_model_version(name, champion, description(text, rest=rest, longest=LONGEST_TEXT))
     client.set_tag(move.run_id, APPLIED, move.at)
 
 

@@ -68,7 +68,10 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
             client.log_batch(
                 run_id,
                 metrics=[Metric(entity_name(key), value, now, 0) for key, value in metrics],
-                params=[Param(key, param_text(value)) for key, value in asdict(result.settings).items()],
+                params=[
+                    Param(key, param_text(value))
+                    for key, value in {**asdict(result.settings), **_template(identity, result.settings)}.items()
+                ],
             )
             with tempfile.TemporaryDirectory(prefix="tunery-base-") as place:
                 (Path(place) / "samples").mkdir()
@@ -84,6 +87,12 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
         finally:
             client.set_terminated(run_id, ends)
     return run_id
+
+
+def _template(identity: BaseIdentity, settings: TaskSettings) -> dict[str, object]:
+    """The chat template as tracking.scores.task_conditions has it: a base under another one is another base."""
+    named = identity.details.get("template")
+    return {"template": named} if named and settings.chat_template else {}
 
 
 def find_fit(store: Store, key: str) -> dict[str, float] | None:

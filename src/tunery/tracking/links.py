@@ -22,6 +22,11 @@ def version_link(version: str) -> str:
     return f"#/models/{quote(name, safe='')}/versions/{number}{_TRAINING_VIEWS}"
 
 
+def model_link(name: str) -> str:
+    """The address of the page of a registered model inside MLflow's pages."""
+    return f"#/models/{quote(name, safe='')}{_TRAINING_VIEWS}"
+
+
 def where_kept(store: Store, experiment_id: str, run_id: str) -> str:
     """One line that leads a person to a run: its page at a server, or the command that opens a database and the page.
 
@@ -29,7 +34,12 @@ def where_kept(store: Store, experiment_id: str, run_id: str) -> str:
     its page: mlflow ui --backend-store-uri sqlite:////home/me/mlflow.db, then
         http://127.0.0.1:5000/#/experiments/1/runs/ab?workflowType=machine_learning
     """
-    address, page = redact(store.uri), run_link(experiment_id, run_id)
+    return where_shown(store, run_link(experiment_id, run_id))
+
+
+def where_shown(store: Store, page: str) -> str:
+    """The same of any page, by its address inside MLflow's pages."""
+    address = redact(store.uri)
     if address.startswith(("http://", "https://")):
         return f"its page: {address.rstrip('/')}/{page}"
     return f"its page: mlflow ui --backend-store-uri {address}, then http://127.0.0.1:5000/{page}"

@@ -13,7 +13,8 @@ from tunery.errors import Fault, RefError, StorageError, TrackingError
 from tunery.models.adapter_files import damage
 from tunery.models.source import is_local_base
 from tunery.records import BaseIdentity
-from tunery.tracking.aliases import LONGEST_TEXT
+from tunery.tracking.aliases import LONGEST_TEXT, report_of
+from tunery.tracking.entities import description
 from tunery.tracking.flavor import flavor
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
 from tunery.tracking.places import moved
@@ -145,10 +146,7 @@ def _summary(store: Store, run_id: str | None) -> tuple[str | None, dict[str, st
     run = store.client.get_run(run_id)
     scores = {tag: f"{run.data.metrics[key]:.4f}" for tag, key in _SCORES.items() if key in run.data.metrics}
     told = {key: run.data.tags[key] for key in ("tunery.base", "tunery.datasets") if key in run.data.tags}
-    report = run.data.tags.get("mlflow.note.content", "")
-    if len(report) > LONGEST_TEXT:
-        rest = "\n\n*The rest is in the run's report.md.*"
-        report = f"{report[: LONGEST_TEXT - len(rest)]}{rest}"
+    report = description(report_of(run), rest="the run's report.md", longest=LONGEST_TEXT)
     return report or None, {**scores, **told}
 
 

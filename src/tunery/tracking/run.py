@@ -54,7 +54,7 @@ def open_run(
         tags: Of the run from its first moment, so that it is found even if its process dies in the next.
     """
     tags = {KIND: kind, PROJECT: project_name, PROCESS: this_process(), **(tags or {})}
-    return Tracker(store, kind, project_name, resume_run_id, run_name, parent, tags)
+    return Tracker(store, kind, project_name, resume_run_id, redact(run_name), parent, tags)
 
 
 @dataclass(eq=False)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput, Metric, Run
 
-_LONGEST_NOTE = 8000
 _PARAMS_A_REQUEST = 100
 # What SQLite, PostgreSQL and MySQL say of a row that is there already; and how often it is asked.
 _WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")
@@ -128,9 +127,8 @@ class RunLog:
 
     def set_description(self, markdown: str) -> None:
         """What the MLflow UI shows first; the whole of it is report.md."""
-        note = "\n\n*The rest is in report.md.*"
-        short = markdown if len(markdown) <= _LONGEST_NOTE else f"{markdown[: _LONGEST_NOTE - len(note)]}{note}"
-        self.tag(**{"mlflow.note.content": short})
+        note = entities.description(markdown, rest="report.md", longest=entities.LONGEST_TAG)
+        self.tag(**{"mlflow.note.content": note})
         self.log_text(markdown, "report.md")
 
     def tag(self, **tags: object) -> None:
@@ -232,7 +230,13 @@ class RunLog:
         return {point.key: point.value for point in points}
 
     def log_tasks(
-        self, results: Mapping[str, TaskResult], *, asked: Mapping[str, str], counted: Collection[str], split: str
+        self,
+        results: Mapping[str, TaskResult],
+        *,
+        asked: Mapping[str, str],
+        counted: Collection[str],
+        split: str,
+        template: str | None = None,
     ) -> None:
         """Log the conditions of each task as a param task.<name>: what other runs are compared by.
 
@@ -240,9 +244,10 @@ class RunLog:
             asked: The metric of each task that was asked for; leaf tasks of a group are not.
             counted: Tasks that are part of the run's `score`.
             split: Items that the score is computed on: all, dev or locked.
+            template: The chat template that items are asked through, if they are; None if unknown.
         """
         conditions = {
-            task: task_conditions(results[task], metric, counts=task in counted, split=split)
+            task: task_conditions(results[task], metric, counts=task in counted, split=split, template=template)
             for task, metric in asked.items()
             if task in results
         }

@@ -51,14 +51,19 @@ def _delta(prefix: str, base: TaskResult, tuned: TaskResult) -> dict[str, float]
     return metrics
 
 
-def task_conditions(result: TaskResult, metric: str, *, counts: bool, split: str) -> dict[str, object]:
+def task_conditions(
+    result: TaskResult, metric: str, *, counts: bool, split: str, template: str | None = None
+) -> dict[str, object]:
     """What must agree for two runs' scores of a task to be compared, and which of its metrics is meant.
 
-    `counts` tells whether the task is part of the run's `score`, `split` the items: all, dev or locked.
+    `counts` tells whether the task is part of the run's `score`, `split` the items: all, dev or locked; `template` is
+    the chat template that items are asked through, as `models.template_settings.told` names it.
     """
     settings, score = result.settings, result.scores.get(metric)
+    asked_through = {"template": template} if template and settings.chat_template else {}
     return {
         **{name: value for name, value in asdict(settings).items() if name != "task"},
+        **asked_through,
         "split": split,
         "items": items_digest(result.samples["item_id"]),
         "count": len(result.samples),

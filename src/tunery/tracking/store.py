@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+import secrets
 import socket
 import sqlite3
 import tempfile
@@ -26,13 +28,33 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 # The UI then shows runs of a model in training, not of an application that calls one.
-_EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+# What the menu Views shows of a project's runs: MLflow's own table has no column of a score.
+_VIEW = {
+    "searchFilter": "tags.`tunery.kind` = 'train'",
+    "orderByKey": "metrics.`score`",
+    "orderByAsc": False,
+    "selectedColumns": [
+        *(f"metrics.`{name}`" for name in ("score", "base/score", "delta/score")),
+        *(f"tags.`tunery.{name}`" for name in ("base", "datasets", "method")),
+    ],
+}
+_PROJECT_TAGS = {
+    **_EXPERIMENT_TAGS,
     "mlflow.experiment.primaryMetric.name": "score",
     "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+    "mlflow.sharedViewState.tunery-scores": json.dumps(
+        {"name": "Trainings by score", "createdAt": 0, "updatedAt": 0, "state": json.dumps(_VIEW)}
+    ),
     "mlflow.note.content": "Runs of tunery. Each has its report as its description. `score` is the mean of the primary "
-    "metrics, and `delta/score` its difference to the base's. Trainings alone: tags.`tunery.kind` = 'train'; other "
-    "kinds are study, trial, evaluation and import; comparison, promotion and votes are in '<project>-decisions'.",
+    "metrics, and `delta/score` its difference to the base's. *Views* (above) has the trainings by score; "
+    "tags.`tunery.kind` tells train, study, trial, evaluation and import apart. Comparisons, promotions and votes are "
+    "in '<project>-decisions'.",
+}
+_DECISIONS_TAGS = {
+    **_EXPERIMENT_TAGS,
+    "mlflow.note.content": "Comparisons, promotions and votes of a project, whose trainings are in the experiment of "
+    "its name. Each has its report as its description.",
 }
 
 # MLflow's own: 7 retries with doubling pauses hold a run up for four minutes each time that a server is away. Points
@@ -94,7 +116,7 @@ class Store:
                 # Beside the database, wherever the process stands; a server decides for itself.
                 place = None if database is None else str(database.parent / "mlruns" / wanted)
                 try:
-                    return str(self.client.create_experiment(wanted, artifact_location=place, tags=_EXPERIMENT_TAGS))
+                    return str(self.client.create_experiment(wanted, artifact_location=place, tags=_tags_of(wanted)))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
@@ -109,7 +131,7 @@ class Store:
     def describe_experiment(self, experiment: Experiment) -> None:
         """Give an experiment that MLflow or a person made the tags that ours have; what it has stays."""
         with refusals(self.uri):
-            for key, value in _EXPERIMENT_TAGS.items():
+            for key, value in _tags_of(experiment.name).items():
                 if key not in experiment.tags:
                     self.client.set_experiment_tag(experiment.experiment_id, key, value)
 
@@ -127,15 +149,23 @@ class Store:
                 raise
 
 
+_DECISIONS = "-decisions"
+
+
 def decisions_of(project: str) -> str:
     """The experiment of a project's comparisons, promotions and votes, apart from the runs that they are about."""
-    return f"{project}-decisions"
+    return f"{project}{_DECISIONS}"
+
+
+def _tags_of(experiment: str) -> dict[str, str]:
+    return _DECISIONS_TAGS if experiment.endswith(_DECISIONS) else _PROJECT_TAGS
 
 
 def connect(uri: str | None, experiment: str) -> Store:
     """Open a store, which also becomes MLflow's own tracking URI for this process and its children.
 
-    A fresh database is set up once, however many processes open it at the same time.
+    A fresh database is set up once, however many processes open it at the same time, and is there whole or not at all:
+    a process that is killed meanwhile leaves nothing behind that the next could stumble over.
 
     Args:
         uri: Tracking URI; None: MLFLOW_TRACKING_URI, else ./mlflow.db with ./mlruns beside it.
@@ -153,10 +183,9 @@ def connect(uri: str | None, experiment: str) -> Store:
 
     _silence()
     with refusals(address), _set_up_once(address):
+        _make_whole(sqlite_file(address))
         mlflow.set_tracking_uri(address)
-        client = mlflow.MlflowClient(address)
-        client.search_experiments(max_results=1)
-        client.search_registered_models(max_results=1)  # the registry sets up its own tables
+        client = _opened(address)
     return Store(uri=address, experiment=experiment, client=client)
 
 
@@ -242,6 +271,33 @@ def one_at_a_time(uri: str, work: str) -> AbstractContextManager[object]:
 def _set_up_once(uri: str) -> AbstractContextManager[object]:
     """One process at a time: migrations that run twice at once die of `duplicate column name`."""
     return nullcontext() if uri.startswith(("http://", "https://")) else one_at_a_time(uri, "")
+
+
+def _make_whole(database: Path | None) -> None:
+    """Make a SQLite database that is not there beside its place, where it then appears with all its tables."""
+    if database is None or (database.is_file() and database.stat().st_size > 0):
+        return
+    for left in database.parent.glob(f".{database.name}.*.new"):  # by processes that were killed
+        left.unlink(missing_ok=True)
+    # A name of its own: MLflow keeps a store open by its address, whatever became of the file.
+    unfinished = database.with_name(f".{database.name}.{secrets.token_hex(4)}.new")
+    _opened(f"sqlite:///{unfinished}")
+    os.replace(unfinished, database)
+
+
+def _opened(address: str) -> MlflowClient:
+    """A client of a store whose tables are there."""
+    import sqlalchemy
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(address)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)  # the registry sets up its own tables
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        told = f"its tables cannot be set up ({first_line(error)}): a process that made them may have been killed"
+        raise _unusable(address, told, "If it holds nothing that you need, move the database away.") from error
+    return client
 
 
 def _silence() -> None:

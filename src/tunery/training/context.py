@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tunery.config.training import TrainingConfig
-from tunery.records import Example, PreparedData, Report, StepMetrics
+from tunery.records import PreparedData, Report, StepMetrics
 from tunery.training.checkpoints import TrainingProgress
 from tunery.training.nll import validation_nll
 from tunery.training.stop import StopSignal
+from tunery.training.targets import has_targets
 
 
 class StepClock:
@@ -122,8 +123,3 @@ class TrainingContext:
             return None
         size = self.config.micro_batch_size
         return validation_nll(self.model, self.data.validation, batch_size=size, device=self.device)
-
-
-def has_targets(examples: Sequence[Example]) -> bool:
-    """Whether any row has a token to learn; the first token of a row is never one."""
-    return any(any(example.trained[1:]) for example in examples)

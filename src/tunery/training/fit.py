@@ -14,10 +14,11 @@ from tunery.models.libraries import quiet_libraries
 from tunery.records import PreparedData, Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import FOLDER, TrainingProgress, checkpoint_folder
-from tunery.training.context import Forwards, TrainingContext, has_targets
+from tunery.training.context import Forwards, TrainingContext
 from tunery.training.memory import is_out_of_memory, peak_memory_bytes, reset_peak_memory
 from tunery.training.rows import require_exact_packing, training_rows
 from tunery.training.stop import StopSignal
+from tunery.training.targets import require_validation
 
 
 def fit(
@@ -147,10 +148,8 @@ def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:
 
 
 def _require_choice(config: TrainingConfig, data: PreparedData, score: Callable[[], float] | None) -> None:
+    require_validation(config, data)
     key, chosen = "training.keep_best_by", config.keep_best_by
-    if chosen == "validation/nll" and not has_targets(data.validation):
-        rule = "last or score when no validation row has a token to learn"
-        raise ConfigError("data.validation", Fault(key, rule, chosen, "Raise data.validation.fraction."))
     if chosen == "score" and score is None:
         rule = "validation/nll or last when nothing scores the checkpoints"
         raise ConfigError("evaluation", Fault(key, rule, chosen, "Name a task in evaluation.tasks."))

@@ -7,10 +7,11 @@ import errno
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from tests.unit.comparison.entries_made import run
+from tests.unit.comparison.entries_made import run, with_conditions
 
 from tunery.comparison import compare
 from tunery.comparison.compare import CompareOptions, Report, compare_runs, report_of
@@ -51,6 +52,22 @@ def test_as_many_are_tested_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(compare, "gather", lambda *_: (entries, []))
     found = compare_runs(Selection(), CompareOptions(tested=3, record=False), Observer())
     assert len(found.main.over_all) == 3, "the pairs of three of the four"
+
+
+def test_scores_through_any_template_are_ranked_together_where_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        with_conditions(run(name, {"quiz": 0.1}), "quiz", template=name)
+        for name in ("own", "own, enable_thinking=false")
+    ]
+    monkeypatch.setattr("tunery.comparison.read.read", lambda *_: (entries, []))
+    monkeypatch.setattr("tunery.comparison.samples.with_answers", lambda _, some: list(some))
+    store: Any = None
+    apart, notes = compare.gather(store, Selection(), CompareOptions(curves=False))
+    assert len(rank(apart).boards) == 2
+    assert not any("--any-template" in note for note in notes)
+    together, notes = compare.gather(store, Selection(), CompareOptions(curves=False, any_template=True))
+    assert len(rank(together).boards) == 1
+    assert any("own, own, enable_thinking=false" in note for note in notes)
 
 
 def test_an_earlier_comparisons_plots_make_way_and_other_files_stay(comparison: Comparison, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
-from tunery.comparison.entries import RunEntry, conflicts
+from tunery.comparison.entries import RunEntry, conflicts, without_template
 from tunery.comparison.groups import group_runs
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
@@ -33,6 +33,17 @@ def test_runs_that_agree_stand_on_one_board() -> None:
     assert [names(group.runs) for group in groups] == [["a", "b", "c"]]
     assert groups[0].tasks == ("world_comparison", "world_facts")
     assert not unranked
+
+
+def test_runs_that_were_asked_through_other_templates_are_set_apart_unless_that_is_asked() -> None:
+    named = {"a": "own", "b": "own", "unknown": None, "odd": "own, enable_thinking=false"}
+    runs = [with_conditions(run(name, GAINS), "world_facts", template=told) for name, told in named.items()]
+    (main, apart), _ = group_runs(runs)
+    assert (names(main.runs), names(apart.runs)) == (["a", "b", "unknown"], ["odd"])
+    assert "the chat template own, enable_thinking=false, the main board through own" in apart.reason
+    assert main.unrecorded == ("template",)
+    together, _ = group_runs([without_template(one) for one in runs])
+    assert [names(group.runs) for group in together] == [["a", "b", "unknown", "odd"]]
 
 
 def test_groups_of_one_version_whose_tasks_have_others_are_set_apart() -> None:

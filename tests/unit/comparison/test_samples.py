@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.compared import BASE, IDENTITY, TUNED, logged, result
 
 from tunery.comparison.compare import CompareOptions, gather
@@ -42,6 +43,14 @@ def test_a_base_that_was_asked_otherwise_is_not_taken(store: Store) -> None:
     logged(store)
     [entry] = with_answers(store, read(store, Selection())[0])
     assert entry.base_samples == {}
+
+
+@pytest.mark.parametrize(("template", "taken"), [("own", True), ("own, enable_thinking=false", False)])
+def test_a_base_that_was_asked_through_another_template_is_not_taken(store: Store, template: str, taken: bool) -> None:
+    base_scores.keep(store, "key", replace(IDENTITY, details={"template": "own"}), result(BASE))
+    logged(store, template=template)
+    [entry] = with_answers(store, read(store, Selection())[0])
+    assert bool(entry.base_samples) == taken
 
 
 def test_a_later_base_of_fewer_items_hides_no_base_of_the_same_items(store: Store) -> None:

@@ -343,6 +343,15 @@ def test_rows_that_lost_their_whole_answer_count_as_bad(run: Prepare, write: Wri
     assert [(drop.origin, drop.reason) for drop in report.drops] == [("r.jsonl:1", "completion cut away at max_length")]
 
 
+@pytest.mark.parametrize("source", [{"sample": {"rows": 30, "seed": 1}}, {"where": {"kind": ["kept"]}}])
+def test_bad_rows_are_a_share_of_the_rows_that_are_asked_for(run: Prepare, write: Write, source: Any) -> None:
+    long = [{"prompt": f"{'long ' * 100}{n}", "completion": f"answer {n}", "kind": "kept"} for n in range(0, 80, 2)]
+    short = [{**row, "kind": "kept" if n < 10 else "other"} for n, row in enumerate(pairs(1000))]
+    write("r.jsonl", [*long, *short])
+    with pytest.raises(DataError, match="share of bad rows is "):
+        run({"source": "r.jsonl", **source}, max_length=60, validation={"fraction": 0}, max_bad_rows=0.05)
+
+
 def test_bad_rows_of_both_splits_are_counted_together(run: Prepare, write: Write) -> None:
     rows = [{"prompt": f"{'long ' * 100 * (n < 20)}{n}", "completion": f"answer {n}"} for n in range(100)]
     write("r.jsonl", rows)

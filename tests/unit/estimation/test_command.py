@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tunery.config.load import project_from
 from tunery.config.project import Project
-from tunery.estimation.command import estimate_table
+from tunery.estimation.command import EstimatedRun, estimate_table
 from tunery.estimation.estimate import Fit, MemoryEstimate
 
 GIB = 2**30
@@ -55,6 +55,12 @@ def test_every_part_stands_with_its_bytes_and_the_totals_below() -> None:
     assert "9.00 GiB" in row(text, "activations")
     assert "13.38 GiB │   5.38 GiB" in row(text, "in all")
     assert "when the loss is taken / during validation" in row(text, "in all")
+
+
+def test_the_end_of_an_estimate_names_the_next_verb() -> None:
+    fits = EstimatedRun(project(), SAID, FIT, 24 * GIB)
+    assert "next: tunery train --project 'projects/my own'" in fits.next_step("projects/my own")
+    assert "estimate again" in replace(fits, available_bytes=GIB).next_step("projects/mine")
 
 
 def test_a_part_that_takes_nothing_has_no_row() -> None:

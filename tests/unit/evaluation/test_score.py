@@ -483,3 +483,21 @@ def test_a_second_scoring_compiles_no_prompt(
     monkeypatch.setattr(Environment, "compile", counted)
     score_model(model, tokenizer, tasks, evaluation)
     assert compiled == []
+
+
+def test_prompts_that_are_longer_than_the_model_takes_are_counted(load: Any, tokenizer: Any, make_llama: Any) -> None:
+    tasks, evaluation = load("many", "few", "writing", few_shot=8, limit=6)
+    short = make_llama(len(tokenizer), max_position_embeddings=64)
+    results = score_model(short, tokenizer, tasks, evaluation)
+    assert (results["many"].samples["cut_tokens"] > 0).all()
+    assert (results["writing"].samples["cut_tokens"] > 0).all()
+    assert "cut_tokens" not in results["few"].samples  # its own number of examples is 0
+    again, _ = load("many", few_shot=8, limit=6)
+    long = make_llama(len(tokenizer), max_position_embeddings=2048)
+    assert "cut_tokens" not in score_model(long, tokenizer, again, evaluation)["many"].samples
+
+
+def test_an_answer_that_leaves_no_room_for_a_prompt_is_refused(load: Any, tokenizer: Any, make_llama: Any) -> None:
+    tasks, evaluation = load("writing")
+    with pytest.raises(TaskError, match="writing: tokens of its longest answer is 6, but must be below 6"):
+        score_model(make_llama(len(tokenizer), max_position_embeddings=6), tokenizer, tasks, evaluation)

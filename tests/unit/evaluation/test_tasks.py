@@ -127,6 +127,19 @@ def test_an_items_line_that_is_not_json_is_named_with_its_number(tmp_path: Path,
         load_tasks(EvaluationConfig(tasks=["torn"], task_folders=["."]), tmp_path, False)
 
 
+def test_what_only_later_items_hold_is_asked_too(tmp_path: Path, write_task: WriteTask) -> None:
+    write_task(tmp_path, "hints", 2)
+    first, second = map(json.loads, (tmp_path / "hints.jsonl").read_text().splitlines())
+    lines = [json.dumps(row, ensure_ascii=False) for row in (first, {**second, "hint": "line\u2028break"})]
+    (tmp_path / "hints.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    settings = (tmp_path / "hints.yaml").read_text().replace("{{question}}", "{{hint or ''}} {{question}}")
+    (tmp_path / "hints.yaml").write_text(settings)
+    tasks = load_tasks(EvaluationConfig(tasks=["hints"], task_folders=["."]), tmp_path, False)
+    one, other = tasks.leaves["hints"].texts
+    assert f"Question:  {first['question']}" in one
+    assert f"Question: line\u2028break {second['question']}" in other
+
+
 def test_an_aggregation_that_lm_eval_does_not_know_is_named(tmp_path: Path, write_task: WriteTask) -> None:
     metric = "  - {metric: mcc, aggregation: no_such_thing, higher_is_better: true}\n"
     write_task(tmp_path, "odd", 2, extra=metric)

@@ -954,3 +954,63 @@ def test_an_import_that_was_killed_is_known_by_its_process(store: Store, tmp_pat
     import_results([saved(tmp_path, "name,score\nA,0.5\n", "t.csv")], ImportOptions(), Told(), tracking_uri=store.uri)
     (run,) = search_runs(store, "tags.`tunery.kind` = 'import'")
     assert run.data.tags["tunery.process"] == this_process()
+
+
+LATER = ("group_subtasks", "n-samples", "higher_is_better", "chat_template", "lm_eval_version", "date")
+ROW = {"alias": "world_facts", "exact_match,strict": 0.25, "exact_match,flexible": 0.75}
+FILTERS = [{"name": "strict", "filter": []}, {"name": "flexible", "filter": []}]
+
+
+def old_samples(release: str) -> list[dict[str, Any]]:
+    """Answers by two filters as each release logged them: all documents by the one, then by the other."""
+    lines = []
+    for name, right in (("strict", 1), ("flexible", 3)):
+        for number, document in enumerate(DOCUMENTS):
+            line = {"doc_id": number, "doc": document, "target": document["gold"], "arguments": [["q", "a"]]}
+            line |= {"resps": [["a"]], "filtered_resps": ["a"], "exact_match": float(number < right)}
+            if release >= "0.4.3":
+                line |= {"target": str(document["gold"]), "doc_hash": "d", "prompt_hash": "p", "target_hash": "t"}
+            if release >= "0.4.7":
+                line |= {"filter": name, "metrics": ["exact_match"]}
+            lines.append(line)
+    return lines
+
+
+def write_old(folder: Path, release: str, samples: list[dict[str, Any]]) -> Path:
+    """Files by the names and in the form of a release's command line."""
+    tree = lm_eval_tree(results={"world_facts": ROW}, lm_eval_version=release)
+    tree["configs"]["world_facts"] |= {"filter_list": FILTERS, "metric_list": [{"metric": "exact_match"}]}
+    if release >= "0.4.3":
+        (folder / f"samples_world_facts_{DATE}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in samples))
+        file = folder / f"results_{DATE}.json"
+    else:
+        tree = {key: value for key, value in tree.items() if key not in LATER}
+        tree["config"] = {"model": "hf", "model_args": "pretrained=acme/base,dtype=float32", "limit": 4.0}
+        (folder / "pretrained__acme__base,dtype__float32_world_facts.jsonl").write_text(json.dumps(samples, indent=2))
+        file = folder / "results.json"
+    file.write_text(json.dumps(tree))
+    return file
+
+
+@pytest.mark.parametrize("release", ["0.4.0", "0.4.1", "0.4.2", "0.4.5", "0.4.7"])
+def test_samples_of_every_release_are_read_by_filter(tmp_path: Path, release: str) -> None:
+    [found] = read(write_old(tmp_path, release, old_samples(release)))
+    samples = found.tasks["world_facts"].samples
+    assert samples is not None
+    assert samples["exact_match.strict"].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert samples["exact_match.flexible"].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert samples["item_id"].tolist() == [item_id("world_facts", one, one["gold"]) for one in DOCUMENTS]
+    assert "target_hash" not in samples
+    assert not {"target.strict", "target.flexible"} & set(samples), "an option's number is no score"
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        (old_samples("0.4.0")[:4] * 3, r"document 0 is 3, but must be as many .* has filters \(2\)"),
+        ([{"doc_id": 0}], "is no list of lm-eval's samples"),
+    ],
+)
+def test_an_old_list_that_cannot_be_told_apart_is_refused(tmp_path: Path, samples: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read(write_old(tmp_path, "0.4.0", samples))

@@ -10,7 +10,7 @@ from transformers.utils import chat_template_utils
 
 from tunery.config.model import BaseConfig
 from tunery.errors import ConfigError
-from tunery.models.template_settings import fix_settings
+from tunery.models.template_settings import fix_settings, told
 
 THINKING = (
     "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -101,3 +101,27 @@ def test_each_of_several_templates_is_told() -> None:
     fix_settings(tokenizer, base(chat_template_arguments={"enable_thinking": False}))
     assert tokenizer.chat_template["default"] == "{{ 1 }}"
     assert Tokenizer(tokenizer.chat_template["tool_use"]).text() == "Hi<think></think>"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "named"),
+    [
+        (None, {}, "none"),
+        (THINKING, {}, "own"),
+        (THINKING, {"chat_template_arguments": {"enable_thinking": False}}, "own, enable_thinking=false"),
+        (DATED, {}, "own"),
+        (DATED, {"chat_template_date": "2025-01-02"}, "own, date 2025-01-02"),
+        (THINKING, {"chat_template_date": "2025-01-02"}, "own"),  # which writes no date
+    ],
+)
+def test_prompts_of_other_settings_have_another_name(text: str | None, settings: dict[str, Any], named: str) -> None:
+    tokenizer = Tokenizer(text)
+    fix_settings(tokenizer, base(**settings))
+    assert told(tokenizer, base(**settings)) == named
+
+
+def test_a_template_of_a_file_is_known_by_its_text() -> None:
+    file = base(chat_template="chats/mine.jinja")
+    one, other = told(Tokenizer(THINKING), file), told(Tokenizer(DATED), file)
+    assert one.startswith("mine.jinja (")
+    assert one != other

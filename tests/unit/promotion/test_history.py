@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.unit.promotion.test_report import printed
 
-from tunery.promotion.history import Event, history_table
+from tunery.promotion.history import Event, _next, history_table
 
 
 def test_the_history_says_who_was_champion_until_when() -> None:
@@ -28,6 +28,12 @@ def test_the_history_says_who_was_champion_until_when() -> None:
     assert "times in UTC" in shown
     assert "0.7000 (champion 0.6100)" in shown
     assert "now" in shown
+
+
+def test_the_end_of_a_history_names_the_next_verbs() -> None:
+    assert _next("small", None) == "tunery promote models:/small/VERSION"
+    assert "models:/small@champion" in _next("small", 3)
+    assert _next("small", 3).endswith("tunery rollback small")
 
 
 def test_a_model_without_promotions_says_so() -> None:

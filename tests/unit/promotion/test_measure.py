@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tunery.promotion.measure import _without_scores, form_scores
+from tunery.promotion.measure import _other_template, _without_scores, form_scores
 from tunery.promotion.scoring_process import FormAnswers
 from tunery.records import Score, TaskResult, TaskSettings
 
@@ -55,3 +55,18 @@ def test_generated_answers_have_no_loglikelihoods() -> None:
     assert (
         form_scores(FormAnswers({"trained": {"quiz": written}}, primary=PRIMARY), 0.95)["trained"].loglikelihood is None
     )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [("own", []), (None, []), ("mine.jinja (0123abcd)", ["part of the difference may be the prompt's"])],
+)
+def test_a_champion_that_is_asked_through_another_template_is_told(theirs: str | None, told: list[str]) -> None:
+    ours, champion = (
+        SimpleNamespace(label=label, facts=SimpleNamespace(identity=SimpleNamespace(details={"template": template})))
+        for label, template in (("small/2", "own"), ("small/1", theirs))
+    )
+    files: Any = (ours, champion)
+    notes = _other_template(*files)
+    assert len(notes) == len(told)
+    assert all(words in note for words, note in zip(told, notes, strict=True))

@@ -34,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [{"prompt": f"What comes after {n}?", "completion": f"It is {n + 1}."} for n in range(24)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"prompt": "no answer"}])))
+    (tmp_path / "alike.jsonl").write_text("\n".join([json.dumps(rows[0])] * 8))  # held out together or not at all
     (tmp_path / "broken.jinja").write_text("{% for message in messages %}")
     (tmp_path / "far.yaml").write_text(FAR)
     (tmp_path / "project.yaml").write_text(PROJECT)
@@ -50,6 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([("data.train.0.format", "alpaca")], "format alpaca: needs the columns instruction, output"),
         ([("data.train.0.source", "someone/something")], "someone/something: .*the Hub cannot be reached"),
         ([("data.train.0.source", "bad.jsonl")], r"bad.jsonl.*data\.max_bad_rows"),
+        ([("data.train.0.source", "alike.jsonl")], "training.keep_best_by is 'validation/nll'.*no validation row"),
         ([("data.max_length", "4")], "data.max_length is 4"),
         ([("base.chat_template", "broken.jinja")], "broken.jinja"),
         ([("evaluation.tasks", "[far]")], "evaluation.tasks: far: .*the Hub cannot be reached"),
@@ -73,6 +75,7 @@ def test_what_is_wrong_is_known_before_a_model_is_loaded_and_makes_no_run(
         ([], "quickstart"),
         ([("adapter.rank", "32"), ("training.seed", "1")], "quickstart: rank=32, seed=1"),
         ([("data.train.0.source", "other.jsonl")], "quickstart: source=other.jsonl"),
+        ([("search.storage", "postgresql://me:hunter2@db/x")], "quickstart: storage=postgresql://[redacted]@db/x"),
     ],
 )
 def test_a_run_is_named_by_its_project_and_what_was_laid_over_it(

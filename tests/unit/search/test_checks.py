@@ -168,6 +168,26 @@ def test_losses_over_different_tokens_judge_no_trial(make: MakeProject, searched
     assert "set training.score_checkpoints: true" in (pruner_note(unscored) or "")
 
 
+GRID = {"search__sampler": "grid", "search__trials": "all", "search__repeats": "3", "search__pruner": "none"}
+
+
+def test_repeats_of_a_whole_grid_pass(make: MakeProject) -> None:
+    check_search(make(f"{{{RANK}}}", **GRID))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"search__sampler": "random"}, "search.sampler is 'random', but must be grid when search.repeats is set"),
+        ({"search__sampler": "tpe"}, "search.trials is 'all', but must be a number unless search.sampler is grid"),
+        ({"search__trials": "3"}, "search.trials is 3, but must be all when search.repeats is set"),
+        ({"search__pruner": "median"}, "search.pruner is 'median', but must be none when search.repeats is set"),
+    ],
+)
+def test_repeats_of_anything_else_are_refused(make: MakeProject, changed: dict[str, str], expected: str) -> None:
+    assert expected in faults(make(f"{{{RANK}}}", **GRID | changed))
+
+
 def test_cmaes_needs_a_range(make: MakeProject) -> None:
     assert "choices only" in faults(make(f"{{{RANK}}}", search__sampler="cmaes"))
 

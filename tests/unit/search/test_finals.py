@@ -16,12 +16,20 @@ from tests.unit.search.conftest import MakeProject
 from tunery.config.project import Project
 from tunery.records import Finalist, StudyRecord
 from tunery.search.conclude import _best_run
-from tunery.search.finals import final_jobs, finalist_trials, finalists, other_seeds, seeded, winner_among
+from tunery.search.finals import (
+    configurations,
+    final_jobs,
+    finalist_trials,
+    finalists,
+    other_seeds,
+    seeded,
+    winner_among,
+)
 from tunery.search.report.facts import finalists_first
-from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, REPEATS, SEED
 from tunery.search.study import queue
 from tunery.search.study.storage import FINALS
-from tunery.search.study.study import create_job_study
+from tunery.search.study.study import create_job_study, enqueue_search_trials
 
 RATE = "training.learning_rate"
 SPACE = f"{{{RATE}: {{low: 1.0e-5, high: 1.0e-2, log: true}}}}"
@@ -327,3 +335,62 @@ def test_the_seed_that_is_registered_is_the_best_by_what_decides(make: MakeProje
     record = StudyRecord("s", "x", "run", {"validation/nll": "minimize"}, {}, "tpe", "none", 0, (), (loser, winner), 1)
     assert _best_run(record, project) == "b"
     assert [one.trial for one in finalists_first(record)] == [1, 2]
+
+
+# ---- repeats
+
+
+@pytest.fixture
+def repeated(make: MakeProject) -> Project:
+    return make(
+        "{adapter.rank: {choices: [8, 16, 32]}}",
+        search__sampler="grid", search__trials="all", search__repeats="2", search__pruner="none",
+        search__finalists="1", training__seed="7",
+    )  # fmt: skip
+
+
+def test_every_point_is_queued_once_a_repeat_and_a_larger_number_adds_the_missing(
+    repeated: Project, study: optuna.Study, make: MakeProject
+) -> None:
+    enqueue_search_trials(study, repeated, [], "all")
+    queued = [trial.user_attrs for trial in study.trials]
+    assert [(known[QUEUE_KEY], known[REPEATS], known[SEED]) for known in queued] == [
+        (0, 0, 7), (1, 1, 7), (2, 2, 7), (3, 0, 8), (4, 1, 8), (5, 2, 8),
+    ]  # fmt: skip
+    more = repeated.model_copy(update={"search": repeated.search.model_copy(update={"repeats": 3})})
+    enqueue_search_trials(study, more, [], "all")
+    assert [trial.user_attrs[SEED] for trial in study.trials] == [7, 7, 7, 8, 8, 8, 9, 9, 9]
+    assert [trial.user_attrs[QUEUE_KEY] for trial in study.trials] == list(range(9))
+
+
+def end(study: optuna.Study, key: int, score: float | None) -> None:
+    known = {QUEUE_KEY: key, REPEATS: key % 3, SEED: 7 + key // 3, "settings": {"adapter.rank": key % 3}, "name": ""}
+    if score is None:
+        study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={**known, queue.FAILURE: "error"}))
+        return
+    known |= {queue.METRICS: {"score": score}, queue.RUN_ID: f"run{key}"}
+    study.add_trial(optuna.trial.create_trial(state=TrialState.COMPLETE, value=score, user_attrs=known))
+
+
+def test_the_best_mean_over_repeats_wins_not_the_best_repeat(repeated: Project, study: optuna.Study) -> None:
+    for key, score in enumerate((0.5, 0.9, 0.6, 0.5, 0.1, 0.7)):
+        end(study, key, score)
+    assert [(one.trial, one.dev, one.seeds) for one in configurations(study, repeated)] == [
+        (0, (0.5, 0.5), (7, 8)),
+        (1, (0.9, 0.1), (7, 8)),
+        (2, (0.6, 0.7), (7, 8)),
+    ]
+    entered = finalists(study, None, repeated)
+    assert [(one.trial, one.own) for one in entered] == [(2, False), (0, True)]
+    won = winner_among(entered, repeated)
+    assert won is not None
+    assert won.trial == 2
+    assert final_jobs(study, repeated) == []
+
+
+def test_a_configuration_that_lost_a_repeat_cannot_win(repeated: Project, study: optuna.Study) -> None:
+    for key, score in enumerate((0.5, 0.9, 0.6, 0.5, None, 0.7)):
+        end(study, key, score)
+    lost = configurations(study, repeated)[1]
+    assert (lost.trial, lost.refused) == (1, "1 of 2 seeds failed")
+    assert [one.trial for one in finalists(study, None, repeated)] == [2, 0]

@@ -106,6 +106,15 @@ def test_both_aliases_move_and_the_version_keeps_its_evidence(model: Store) -> N
     assert tags_of(model) == {}
 
 
+def test_below_the_decision_stands_the_report_of_the_run_that_trained_the_version(model: Store) -> None:
+    note = "[trial 3](#/runs/a): a trial of this study.\n\n# small\n\n**Score 0.9.**\n\nMore."
+    trained = model.client.create_run(model.experiment_id(), tags={"mlflow.note.content": note})
+    made = model.client.create_model_version(NAME, "s3://nowhere", run_id=trained.info.run_id)
+    move_aliases(model, NAME, wanted(model, champion=int(made.version)))
+    told = model.client.get_model_version(NAME, made.version).description
+    assert told == f"why {made.version}\n\n**Score 0.9.**\n\nMore."
+
+
 def test_the_evidence_of_an_earlier_promotion_is_replaced_not_mixed(model: Store) -> None:
     for key in ("tunery.promotion.forced", "tunery.project"):
         model.client.set_model_version_tag(NAME, "3", key, "old")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunery.tracking.links import run_link, version_link, where_kept
+from tunery.tracking.links import model_link, run_link, version_link, where_kept
 from tunery.tracking.store import Store
 
 
 def test_links_inside_mlflows_pages_open_the_views_for_training() -> None:
     assert run_link("1", "ab") == "#/experiments/1/runs/ab?workflowType=machine_learning"
+    assert model_link("my model") == "#/models/my%20model?workflowType=machine_learning"
     assert version_link("my model/3") == "#/models/my%20model/versions/3?workflowType=machine_learning"
 
 

@@ -123,6 +123,12 @@ def test_a_run_of_mlflow_run_gets_a_readable_name_unless_somebody_gave_it_one(
     assert store.client.get_experiment("0").tags["mlflow.experimentKind"] == "custom_model_development"
 
 
+def test_a_runs_name_holds_no_secret(store: Store) -> None:
+    with open_run(store, "train", "small", run_name="small: storage=postgresql://me:hunter2@db/x") as tracker:
+        name = store.client.get_run(tracker.run_id).info.run_name
+    assert name == "small: storage=postgresql://[redacted]@db/x"
+
+
 def test_resuming_goes_on_in_the_same_run_without_repeating_steps(store: Store) -> None:
     first = ended_by(Interrupted("SIGINT", 3, True), store, 1, 2, 3)
     with open_run(store, "train", "quickstart", resume_run_id=first.run_id) as second:

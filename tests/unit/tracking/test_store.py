@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import http.server
+import json
 import logging
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import StoreAway, TrackingError
-from tunery.tracking.store import Store, connect, refusals, wait_until_back
+from tunery.tracking.store import Store, connect, decisions_of, refusals, wait_until_back
 
 
 def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
@@ -27,6 +30,26 @@ def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [0] * 4, ended
     assert len({out.strip() for out, _ in ended}) == 1
     assert [err for _, err in ended] == [""] * 4
+
+
+def test_a_database_whose_making_was_interrupted_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            connect(f"sqlite:///{tmp_path}/new.db", "quickstart")
+    assert not (tmp_path / "new.db").exists() or (tmp_path / "new.db").stat().st_size == 0
+    assert connect(f"sqlite:///{tmp_path}/new.db", "quickstart").experiment_id()
+    assert not list(tmp_path.glob(".new.db*"))
+
+
+def test_a_database_that_another_process_left_half_made_is_told(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "half.db")) as half:
+        half.execute("CREATE TABLE metrics (key, value, timestamp, run_uuid, step)")
+    with pytest.raises(TrackingError, match=r"tables cannot be set up \(.*\).*may have been killed"):
+        connect(f"sqlite:///{tmp_path}/half.db", "quickstart")
 
 
 def test_a_disk_that_is_full_is_not_told_by_the_thread_that_samples_the_machine(store: Store) -> None:
@@ -171,3 +194,20 @@ def test_an_experiment_shows_the_views_for_training_whoever_made_it(store: Store
         assert found["mlflow.experiment.primaryMetric.name"] == "score"
     assert "tunery.kind" in own.tags["mlflow.note.content"]
     assert tags["mlflow.note.content"] == "mine"
+
+
+def test_a_projects_experiment_has_a_view_of_its_trainings_by_score_and_decisions_a_word_of_their_own(
+    store: Store,
+) -> None:
+    runs, decisions = (
+        store.client.get_experiment(store.experiment_id(name)).tags for name in ("small", decisions_of("small"))
+    )
+    saved = json.loads(runs["mlflow.sharedViewState.tunery-scores"])
+    view = json.loads(saved["state"])
+    assert {"name": str, "createdAt": int, "state": str}.items() <= {
+        key: type(one) for key, one in saved.items()
+    }.items()
+    assert {"metrics.`score`", "metrics.`delta/score`"} <= set(view["selectedColumns"])
+    assert (view["orderByKey"], view["searchFilter"]) == ("metrics.`score`", "tags.`tunery.kind` = 'train'")
+    assert decisions["mlflow.note.content"].startswith("Comparisons, promotions and votes")
+    assert not any("score" in key or "sharedView" in key for key in decisions)

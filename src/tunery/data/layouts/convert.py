@@ -105,7 +105,7 @@ def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     # Pairs of preferences are taken only where the project names the format: then the chosen answer is meant.
     chosen = CHOSEN if source.format != "auto" else ()
     if found.turns:
-        return _turns(found, (*ANSWERS, *chosen))
+        return _turns(found, chosen)
     prompts, answers = ((INSTRUCTION, INPUT), OUTPUT) if found.format == "alpaca" else ((PROMPT,), COMPLETION)
     answers = (*answers, *chosen)
     if not (spelled(rows.columns, prompts[0]) and spelled(rows.columns, answers)):
@@ -121,11 +121,12 @@ def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     return turns_of
 
 
-def _turns(found: Detected, answers: Sequence[str]) -> _Turns:
+def _turns(found: Detected, chosen: Sequence[str]) -> _Turns:
     def turns_of(row: Fields) -> Sequence[Any]:
         """The turns of a column, and the answer beside them where they end before it."""
         turns = dialogue(row.get(found.turns), found.turns)
         turns = alternating(turns) if found.format == "lima" else turns
+        answers = chosen if row.names(chosen) else ANSWERS
         if not row.names(answers) or not ends_with_question(turns):
             return turns
         return [*turns, *turns_in(row.find(answers), "assistant")]

@@ -16,8 +16,8 @@ from tunery.records import Message
 _CALLING = ("function_call", "tool_call", "tool_calls")
 _ROLES: Mapping[str, str] = {
     **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bard", "bing", "ai", "bot"), "assistant"),
+    **dict.fromkeys(("user", "human", "prompter", "input"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bard", "bing", "ai", "bot", "output"), "assistant"),
     # The model wrote a call, so it is learned like any other answer.
     **dict.fromkeys(_CALLING, "assistant"),
     **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),

@@ -41,7 +41,7 @@ def read_lm_eval(file: Path, tree: Mapping[str, Any]) -> ImportedRun:
     Raises:
         InputError: If it holds no score, or one that is no number.
     """
-    samples, groups, model = sample_files(file), children(tree), scored_model(tree)
+    samples, groups, model = sample_files(file, tree), children(tree), scored_model(tree)
     found = {task: sample_frame(path, task, tree) for task, path in samples.items() if task in tree["results"]}
     foreign = {task: why for task, frame in found.items() if (why := _disagreement(task, tree, frame)) is not None}
     frames = {task: frame for task, frame in found.items() if task not in foreign}

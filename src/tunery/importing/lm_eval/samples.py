@@ -19,16 +19,36 @@ if TYPE_CHECKING:
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 _MEANS = ("acc", "acc_norm", "exact_match")  # metrics that are means over items in every task
 _ROUNDING = 1e-4
+# Of a sample; a list of older files has the target as a number, where it is an option's.
+_NO_METRICS = (
+    "doc_id",
+    "doc",
+    "target",
+    "arguments",
+    "resps",
+    "filtered_resps",
+    "doc_hash",
+    "prompt_hash",
+    "target_hash",
+)
 _DEV_FRACTION = 0.5  # evaluation.dev_fraction by default: samples are split as those of our own runs
 
 
-def sample_files(file: Path) -> dict[str, Path]:
-    """By task: files of the same date, or all where the result file has none and is alone."""
+def sample_files(file: Path, tree: Mapping[str, Any]) -> dict[str, Path]:
+    """By task: files of the same date, or all where the result file has none and is alone.
+
+    lm-eval 0.4.0 to 0.4.2 wrote no date, and the model's arguments in place of "samples".
+    """
     found = _DATE.search(file.stem)
     ending = f"_{found.group(1)}" if found else ""
     alone = ending or len(list(file.parent.glob("*results*.json"))) == 1
     paths = sorted(file.parent.glob(f"samples_*{ending}.jsonl")) if alone else []
-    return {_DATE.sub("", path.stem).removeprefix("samples_"): path for path in paths}
+    arguments = tree["config"].get("model_args")
+    if paths or found or not isinstance(arguments, str):
+        return {_DATE.sub("", path.stem).removeprefix("samples_"): path for path in paths}
+    named = re.sub("/|=", "__", arguments)
+    old = {task: file.parent / f"{named}_{task}.jsonl" for task in tree.get("configs") or {}}
+    return {task: path for task, path in old.items() if path.is_file()}
 
 
 def together(leaves: Sequence[str], frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
@@ -46,6 +66,7 @@ def sample_frame(path: Path, task: str, tree: Mapping[str, Any]) -> pd.DataFrame
 
     config = (tree.get("configs") or {}).get(task) or {}
     rows = _rows(path)
+    _name_filters(path, rows, config)
     logged = [rows[number][0] for number in sorted(rows)]
     documents = [sample["doc"] for sample in logged]
     targets = [_target(sample, config) for sample in logged]
@@ -87,6 +108,8 @@ def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         advice = "Log the samples again, or move the file away: the scores stand without it."
         raise InputError(str(path), Fault(f"cannot be read ({error})", advice=advice)) from error
+    if text.lstrip().startswith("["):  # lm-eval 0.4.0 to 0.4.2: one JSON list, under the same suffix
+        return _by_document(path, text)
     # Not splitlines(): it cuts at U+2028, U+2029 and U+0085 too, which may stand inside a text of JSON.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -101,11 +124,38 @@ def _rows(path: Path) -> dict[int, list[dict[str, Any]]]:
     return rows
 
 
+def _by_document(path: Path, text: str) -> dict[int, list[dict[str, Any]]]:
+    rows: dict[int, list[dict[str, Any]]] = {}
+    try:
+        for sample in json.loads(text):
+            rows.setdefault(sample["doc_id"], []).append(sample)
+            sample["doc"], sample["target"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        fault = Fault("is no list of lm-eval's samples: doc_id, doc and target are wanted", advice="Log them again.")
+        raise InputError(str(path), fault) from error
+    return rows
+
+
+def _name_filters(path: Path, rows: Mapping[int, list[dict[str, Any]]], config: Mapping[str, Any]) -> None:
+    """Until 0.4.6 a line did not name its filter: a document's lines are in the order of the task's filters."""
+    names = [str(entry.get("name")) for entry in config.get("filter_list") or [] if isinstance(entry, Mapping)]
+    for samples in rows.values():
+        if len(samples) < 2 or any("filter" in sample for sample in samples):
+            continue
+        if len(names) != len(samples):
+            rule = f"as many samples of a document as the task has filters ({len(names)})"
+            advice = "Log them again, or move the file away: the scores stand without it."
+            raise InputError(str(path), Fault(f"document {samples[0]['doc_id']}", rule, len(samples), advice))
+        for name, sample in zip(names, samples, strict=True):
+            sample["filter"] = name
+
+
 def _metrics(samples: Sequence[Mapping[str, Any]], filters: int) -> dict[str, float]:
     return {
         column_name(metric, sample.get("filter", "none"), filters): float(sample[metric])
         for sample in samples
-        for metric in sample.get("metrics") or [key for key in sample if key != "doc_id"]  # older files list none
+        for metric in sample.get("metrics")
+        or [key for key in sample if key not in _NO_METRICS]  # older files list none
         if isinstance(sample.get(metric), bool | int | float)
     }
 

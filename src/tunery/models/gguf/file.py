@@ -24,7 +24,7 @@ from tunery.models.gguf import checks
 from tunery.models.libraries import quiet_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import torch
 
@@ -159,13 +159,14 @@ class GgufFile:
         from transformers import AutoModelForCausalLM, GgufConfig
 
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
-                self.path.parent,
-                gguf_file=self.path.name,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-                output_loading_info=True,
-            )
+            with _without_bar():
+                model, report = AutoModelForCausalLM.from_pretrained(
+                    self.path.parent,
+                    gguf_file=self.path.name,
+                    dtype=dtype,
+                    quantization_config=GgufConfig(dequantize=True),
+                    output_loading_info=True,
+                )
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"dequantising {self.model}", first_line(error)) from error
         checks.check_weights(self.model, self.path, model, report)
@@ -183,3 +184,20 @@ class GgufFile:
             reason = first_line(error).rstrip(".")[:200]
             rule = f"a GGUF file that transformers can read ({reason})"
             raise BaseModelError(self.model, Fault("base.model", rule, self.model, _ADVICE)) from error
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """transformers draws a bar for a GGUF file's tensors whatever it was told of bars, and into log files too."""
+    from transformers import modeling_gguf_pytorch_utils as utils
+
+    drawn = utils.tqdm
+    utils.tqdm = _undrawn
+    try:
+        yield
+    finally:
+        utils.tqdm = drawn
+
+
+def _undrawn(tensors: Iterable[Any], **_: object) -> Iterable[Any]:
+    return tensors

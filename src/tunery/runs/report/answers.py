@@ -46,6 +46,19 @@ def warnings(answers: Mapping[str, TaskAnswers]) -> list[str]:
     return [sentence for sentence in told if sentence is not None]
 
 
+def cut_prompts(record: RunRecord) -> list[str]:
+    """A sentence a task of which prompts are longer than the model takes; lm-eval cuts them without a word."""
+    told = []
+    for task, result in (record.tuned or record.base).items():
+        cut = result.samples.get("cut_tokens")
+        if task in record.shown and cut is not None and (count := int((cut > 0).sum())):
+            shots = result.settings.few_shot
+            lost = f": not all of the {shots} examples were seen" if shots else ""
+            longer = f"{count} of {len(cut)} prompts are longer than the model takes"
+            told.append(f"{task}: {longer} and were cut at the beginning, by up to {int(cut.max())} tokens{lost}.")
+    return told
+
+
 def _answers(results: Mapping[str, TaskResult], task: str, metric: str, split: str) -> ChosenAnswers | None:
     if task not in results or metric not in results[task].scores:
         return None

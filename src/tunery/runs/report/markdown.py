@@ -10,7 +10,7 @@ from tunery.records import RunRecord, TaskResult
 from tunery.reporting.answers import chosen, majority
 from tunery.reporting.base_fit import far_warning, fit_sentence
 from tunery.reporting.text import cell, interval, number, p_cell, p_value, plus_minus, signed
-from tunery.runs.report.answers import answers_by_task, warnings
+from tunery.runs.report.answers import answers_by_task, cut_prompts, warnings
 from tunery.statistics.paired import TaskDifference, compare_tasks
 from tunery.statistics.significance import CONFIDENCE
 
@@ -41,7 +41,7 @@ def run_report(record: RunRecord) -> str:
         answers=answers,
         far=far_warning(record.fit, identity.model) if record.fit else None,
         fit_sentence=fit_sentence,
-        warnings=warnings(answers),
+        warnings=[*cut_prompts(record), *warnings(answers)],
         counts_line_break=_counts_line_break(record),
         no_first_step=_no_first_step(record),
         majority=majority,

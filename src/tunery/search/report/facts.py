@@ -58,6 +58,11 @@ def winner_of(record: StudyRecord) -> Finalist | None:
     return next((one for one in record.finalists if one.trial == record.winner), None)
 
 
+def configurations_first(record: StudyRecord) -> list[Finalist]:
+    """The configurations of a study with repeats, the best mean first."""
+    return sorted(record.configurations, key=lambda one: losses(means(one, record.objectives), record.objectives))
+
+
 def finalists_first(record: StudyRecord) -> list[Finalist]:
     """Finalists by the means that the winner is chosen by, the winner above its equals."""
 

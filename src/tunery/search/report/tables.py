@@ -12,7 +12,17 @@ from rich.text import Text
 
 from tunery.records import StudyRecord, TrialRow
 from tunery.reporting.text import duration, number, one_line, plus_minus, shown, signed
-from tunery.search.report.facts import base_gap, best_first, finalists_first, gap, mean, pareto, seeds_of, spread
+from tunery.search.report.facts import (
+    base_gap,
+    best_first,
+    configurations_first,
+    finalists_first,
+    gap,
+    mean,
+    pareto,
+    seeds_of,
+    spread,
+)
 
 _ROWS = 12  # trials in a terminal; MLflow has all of them
 _FIRST = ("number", "name", "state", "failure", "feasible")  # columns before the objectives
@@ -31,14 +41,19 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
         plain = (bool, int, float, str, type(None))
         settings = {key: value if isinstance(value, plain) else str(value) for key, value in row.settings.items()}
         values = {name: row.values.get(name, math.nan) for name in record.objectives}
-        rows.append({**settings, **row.metrics, **values, **{name: getattr(row, name) for name in (*_FIRST, *_LAST)}})
+        rows.append(
+            {**settings, **row.metrics, **values, **{name: getattr(row, name) for name in (*_FIRST, *_LAST, "seed")}}
+        )
     keys = dict.fromkeys(key for row in record.trials for key in row.settings)
+    first = (*_FIRST, "seed") if record.repeats else _FIRST
     measured = dict.fromkeys(name for row in record.trials for name in row.metrics if name not in record.objectives)
-    return pd.DataFrame(rows, columns=[*_FIRST, *record.objectives, *keys, *measured, *_LAST])
+    return pd.DataFrame(rows, columns=[*first, *record.objectives, *keys, *measured, *_LAST])
 
 
 def study_table(record: StudyRecord) -> Table:
-    """The best trials, then those that did not complete; a star marks the Pareto front."""
+    """The best trials, then those that did not complete; a star marks the Pareto front. Of repeats, configurations."""
+    if record.repeats:
+        return _configurations_table(record)
     ended = best_first(record)
     known = {row.number for row in ended}
     rows = [*ended, *(row for row in record.trials if row.number not in known)]
@@ -62,6 +77,22 @@ def study_table(record: StudyRecord) -> Table:
     return table
 
 
+def _configurations_table(record: StudyRecord) -> Table:
+    """A row a configuration: the objectives' means over its repeats, the best first."""
+    table = _table(f"Configurations of {record.name} (mean ± standard deviation over repeats)")
+    table.add_column("trial", justify="right", no_wrap=True)
+    for name in record.objectives:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("settings", ratio=1, overflow="fold")
+    table.add_column("repeats", justify="right", no_wrap=True)
+    for one in configurations_first(record):
+        values = (spread_of(name, values) for name, values in seeds_of(one, record.objectives).items())
+        table.add_row(str(one.trial), *values, Text(one.name), str(len(one.seeds)))
+    lost = sum(row.state != "complete" for row in record.trials)
+    table.caption = Text(f"{lost} trials are not complete: see the report" if lost else "")
+    return table
+
+
 def _outcome(row: TrialRow) -> str:
     """How a trial that is no result ended, in words: "constraint not met", pruned, "killed (its worker died)", ..."""
     if row.failure is not None:
@@ -74,7 +105,8 @@ def finalists_table(record: StudyRecord) -> Table | None:
     if not record.finalists:
         return None
     seeds = max(len(one.seeds) for one in record.finalists)
-    table = _table(f"Finalists, trained again with {seeds} other seeds (mean ± standard deviation)")
+    said = "The best configurations, with" if record.repeats else "Finalists, trained again with"
+    table = _table(f"{said} {seeds} {'' if record.repeats else 'other '}seeds (mean ± standard deviation)")
     table.add_column("", no_wrap=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("settings", ratio=1, overflow="fold")

@@ -18,9 +18,12 @@ from tunery.search.space.parameters import Label, Parameter, kept_at, label_of, 
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 OWN_TRIAL = 0  # the project's own settings are the first trial of every study
-QUEUE_KEY = "queue_key"  # user attribute of an Optuna trial: which of the queued trials it serves
+# User attributes of an Optuna trial: which of the queued trials it serves; of a repeat, the trial that it repeats, and
+# the seed.
+QUEUE_KEY, REPEATS, SEED = "queue_key", "repeats", "seed"
 Settings = dict[str, Any]
 
 
@@ -56,6 +59,12 @@ def arrange(drawn: Mapping[str, Parameter], derived: Mapping[str, Expression]) -
     return Space(tuple(TopologicalSorter(needs).static_order()), drawn, derived)
 
 
+def is_own(trial: optuna.Trial | FrozenTrial) -> bool:
+    """Whether a trial has the project's own settings, with whatever seed."""
+    key = trial.user_attrs.get(QUEUE_KEY)
+    return bool(trial.user_attrs.get(REPEATS, key) == OWN_TRIAL)
+
+
 def draw(trial: optuna.Trial, project: Project) -> Settings:
     """A trial's settings: each key drawn, derived or left to the project, in the order in which they depend.
 
@@ -65,7 +74,7 @@ def draw(trial: optuna.Trial, project: Project) -> Settings:
         ConfigError: If an expression has no value for what was drawn.
     """
     space = space_of(project)
-    if trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL:
+    if is_own(trial):
         for key in own_settings(project):
             suggest(trial, space.drawn[key])
         return declared_settings(project)

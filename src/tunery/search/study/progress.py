@@ -15,7 +15,7 @@ from tunery.reporting.text import shown
 from tunery.runs.observer import StudyObserver
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses
-from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
+from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, SEED
 from tunery.search.study import queue
 
 # User attributes. Of a study: how long its commands took in all, and their searches. Of a trial: its attempts.
@@ -52,6 +52,7 @@ def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
         seconds=known.get(SECONDS),
         attempts=queue.retries(trial) + 1,
         name=known.get(NAME, "as declared" if known[QUEUE_KEY] == OWN_TRIAL else ""),
+        seed=known.get(SEED),
     )
 
 
@@ -100,7 +101,7 @@ class StudyProgress:
         self._stopwatch = Stopwatch(study, ELAPSED)
         search, total = self._project.search, len(queue.current_trials(study))
         # The best, and the project's own settings beside them.
-        entered = 1 + min(search.finalists, total - 1) if search.finalists else 0
+        entered = 1 + min(search.finalists, total - 1) if search.finalists and not search.repeats else 0
         self._observer.finals(entered * search.seeds)
         self._observer.begin(study.study_name, total, self.skip_ended(study))
 

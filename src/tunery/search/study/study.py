@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, StorageError
-from tunery.search.sampling.fixed_points import fixed_points
+from tunery.search.sampling.fixed_points import LARGEST_GRID, fixed_points
 from tunery.search.sampling.pruners import make_pruner
 from tunery.search.sampling.samplers import make_sampler
-from tunery.search.space.space import Settings, labelled, own_settings
+from tunery.search.space.space import REPEATS, SEED, Settings, labelled, own_settings
 from tunery.search.study import queue
 from tunery.search.study.definition import FILES, changes, describe_space
 from tunery.search.study.mlflow_runs import MADE_BY, SECONDS_TO_BE_MADE, STUDY_ID, THIS_PROCESS, run_of_study
@@ -136,18 +136,31 @@ def _was_trained(study: optuna.Study) -> bool:
 
 
 def enqueue_search_trials(
-    study: optuna.Study, project: Project, known: Sequence[Settings], trials: int, *, withdraw: bool = True
+    study: optuna.Study,
+    project: Project,
+    known: Sequence[Settings],
+    trials: int | Literal["all"],
+    *,
+    withdraw: bool = True,
 ) -> None:
     """Queue what is missing of the total: the project's own settings, the known-good ones, then points or draws.
 
     Fewer are queued if a grid has no more points; waiting trials beyond the total may be withdrawn.
     """
-    given = [labelled(project, settings) for settings in (own_settings(project), *known)]
-    given += fixed_points(project, known, trials - len(given))
-    if project.search.sampler == "grid":
-        trials = min(trials, len(given))
-    jobs = [queue.TrialJob(number, given[number] if number < len(given) else {}) for number in range(trials)]
-    queue.enqueue_trials(study, jobs, withdraw=withdraw)
+    given: list[dict[str, Any]] = [labelled(project, settings) for settings in (own_settings(project), *known)]
+    most = LARGEST_GRID if trials == "all" else trials
+    given += fixed_points(project, known, most - len(given))
+    total = min(most, len(given)) if project.search.sampler == "grid" else most
+    points = [given[number] if number < len(given) else {} for number in range(total)]
+    queue.enqueue_trials(study, list(_jobs(project, points)), withdraw=withdraw)
+
+
+def _jobs(project: Project, points: Sequence[Mapping[str, Any]]) -> Iterator[queue.TrialJob]:
+    """A trial a point, or one a point and repeat: all points once, then all of them again with the next seed."""
+    for repeat in range(project.search.repeats or 1):
+        for number, point in enumerate(points):
+            again = {REPEATS: number, SEED: project.training.seed + repeat} if project.search.repeats else {}
+            yield queue.TrialJob(repeat * len(points) + number, point, again)
 
 
 def create_job_study(

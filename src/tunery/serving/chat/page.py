@@ -24,7 +24,14 @@ STYLE = """
 #left .top-panel, #right .top-panel {display: none}
 #votes button {padding: 8px 4px; white-space: nowrap}
 #note {min-height: 1.6em} #note p {margin: 0}
-@media (max-width: 700px) {#left, #right {height: 230px !important} #votes button {font-size: 14px}}
+/* In the dark, Gradio's own have a contrast of 2 to 1. */
+#question textarea::placeholder {color: #5b6472; opacity: 1} .dark #question textarea::placeholder {color: #c3cad5}
+#votes button:disabled {color: #5b6472; opacity: 1} .dark #votes button:disabled {color: #9aa3b2; background: #1f2937}
+@media (max-width: 700px) {
+  #left, #right {height: 230px !important} #votes button {font-size: 14px}
+  /* Before the first question, the examples below are on the first screen too. */
+  #left:has(.placeholder-content), #right:has(.placeholder-content) {height: 110px !important}
+}
 """
 _SIDES: tuple[Side, Side] = ("left", "right")
 _BUTTONS: Mapping[Side | Literal["tie"], str] = {"left": "A is better", "tie": "Tie", "right": "B is better"}

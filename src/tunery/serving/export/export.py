@@ -72,9 +72,10 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
         fill = partial(_fill, source, request, observer)
         write_folder(out.resolve(), fill, replace=request.overwrite and _is_export(out))
         if request.out is not None:
-            observer.step(f"wrote {out}")
-        _say_vllm(out, source, observer)
+            observer.step(f"wrote {out.resolve()}, described in its README.md")
+        _say_faults(out, observer)
         if request.repo is None:
+            observer.step(f"next: {_next(out, source, request)}")
             return str(out)
         kind: Literal["model", "space"] = "space" if request.to == "space" else "model"
         observer.step(f"uploading to {request.repo}")
@@ -216,19 +217,25 @@ def _vllm(folder: Path) -> tuple[list[Fault], int | None]:
     return faults, None if faults else vllm_rules.rank_option(int(config["r"]))
 
 
-def _say_vllm(folder: Path, source: ExportedModel, observer: Observer) -> None:
-    if not (folder / CONFIG).is_file():
-        return
-    faults, rank = _vllm(folder)
-    for fault in faults:
+def _say_faults(folder: Path, observer: Observer) -> None:
+    for fault in _vllm(folder)[0] if (folder / CONFIG).is_file() else ():
         observer.step(f"vLLM cannot load this adapter: {fault}")
+
+
+def _next(folder: Path, source: ExportedModel, request: ExportRequest) -> str:
+    """The command that serves an export, or puts it where others can use it."""
+    again = ["tunery", "export", source.ref.ref, "--out", str(folder), "--overwrite"]
+    if request.to == "space":
+        return shlex.join([*again, "--to", "space", "--repo", "OWNER/NAME"])
+    if not (folder / CONFIG).is_file():
+        return shlex.join(["vllm", "serve", str(folder)])
+    faults, rank = _vllm(folder)
     if faults:
-        return
+        return shlex.join([*again, "--to", "merged"])
     words = ["vllm", "serve", source.base if source.on_hub else "BASE", "--enable-lora", "--max-lora-rank", str(rank)]
     words += ["--lora-modules", f"{source.project}={folder}"]
     template = folder / "chat_template.jinja"
-    words += ["--chat-template", str(template)] if template.is_file() else []
-    observer.step(shlex.join(words))
+    return shlex.join([*words, *(["--chat-template", str(template)] if template.is_file() else [])])
 
 
 def _stopping_cleanly() -> SignalHandler:

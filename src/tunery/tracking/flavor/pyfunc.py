@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from tunery.data.layouts.fields import UnusableRow
+from tunery.data.layouts.messages import read_turns
 from tunery.errors import DataError, Fault
 from tunery.records import Message
 from tunery.tracking.flavor.flavor import ANSWER_TOKENS, DEFAULTS
@@ -196,10 +199,21 @@ def _alike(
 
 
 def _messages(row: Any) -> list[Message]:
-    messages = [Message(str(turn["role"]), str(turn.get("content") or "")) for turn in row]
-    if not messages:
+    """A request's turns, read as rows of training are: calls of tools and reasoning reach the prompt."""
+    turns = [{key: _as_list(value) for key, value in turn.items()} for turn in row]
+    if not turns:
         raise DataError("the request", Fault("messages", "at least one turn", [], "The last one is the question."))
-    for message in messages:
-        if message.role not in _ROLES:
-            raise DataError("the request", Fault("role", f"one of {', '.join(_ROLES)}", message.role))
-    return messages
+    for turn in turns:
+        if turn.get("role") not in _ROLES:
+            raise DataError("the request", Fault("role", f"one of {', '.join(_ROLES)}", turn.get("role")))
+    try:
+        return list(read_turns(turns, Counter()))
+    except UnusableRow as error:
+        raise DataError(
+            "the request", Fault(f"messages: {error}", advice="Send turns as training rows have them.")
+        ) from error
+
+
+def _as_list(value: Any) -> Any:
+    """A pandas table that comes from parquet holds arrays."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -170,6 +170,12 @@ def test_a_blank_row_is_named_but_not_bad() -> None:
 # ---- turns
 
 
+@pytest.mark.parametrize(("asks", "answers"), [("human", "gpt"), ("input", "output"), ("Input", "Output")])
+def test_roles_that_a_trainer_documents_are_the_users_and_the_assistants(asks: str, answers: str) -> None:
+    converted = convert({"conversations": [{"from": asks, "value": "q"}, {"from": answers, "value": "a"}]})
+    assert turns(converted) == PAIR
+
+
 def test_sharegpt_roles_are_the_projects_roles_and_the_call_is_the_assistants() -> None:
     row = {
         "tools": '[{"name": "f"}]',

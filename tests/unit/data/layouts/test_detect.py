@@ -127,3 +127,8 @@ def test_turns_that_end_with_a_question_take_the_answer_beside_them(
     assert said(row, **settings)[-2:] == [("user", "q2"), ("assistant", "a2")]
     note = format_of(rows_of(row), SourceConfig(source="r.json")).notes[0]
     assert f"with the last answer in {column!r}" in note
+
+
+def test_a_chosen_answer_goes_before_any_other_beside_the_turns() -> None:
+    row = {"messages": [{"role": "user", "content": "q"}], "chosen": "good", "rejected": "bad", "answer": "42"}
+    assert said(row, format="messages") == [("user", "q"), ("assistant", "good")]

@@ -53,6 +53,14 @@ def test_a_gguf_file_gives_the_logits_of_the_model_that_it_was_made_of(llama: Pa
     torch.testing.assert_close(logits(ours), logits(original))
 
 
+def test_a_log_gets_no_progress_bar_of_tensors(
+    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))  # where nothing is read already
+    load_base(config(file), Path(), "cpu")
+    assert "tensors" not in capsys.readouterr().err
+
+
 def test_the_vocabulary_is_the_files(llama: Path, file: Path) -> None:
     """transformers adds GPT-2's end token to every byte-level vocabulary, past the embedding's last row."""
     ours, original = (load_tokenizer(config(base), Path(), chat=False) for base in (file, llama))

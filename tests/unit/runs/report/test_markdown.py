@@ -157,3 +157,19 @@ def test_the_scores_plot_has_a_row_a_task(record: RunRecord) -> None:
 def test_a_series_skips_steps_without_the_metric(record: RunRecord) -> None:
     assert record.trained is not None
     assert series(record.trained.history, "validation/nll")[0] == [10, 20, 40]
+
+
+def test_prompts_that_were_cut_are_told_on_the_page_and_in_the_terminal(record: RunRecord) -> None:
+    result = record.tuned["world_facts"]
+    cut = [12, *[0] * (len(result.samples) - 1)]
+    shots = dataclasses.replace(result.settings, few_shot=5)
+    longer = dataclasses.replace(result, samples=result.samples.assign(cut_tokens=cut), settings=shots)
+    told = dataclasses.replace(record, tuned={**record.tuned, "world_facts": longer})
+    said = (
+        "world_facts: 1 of 40 prompts are longer than the model takes and were cut at the beginning, by up to 12 "
+        "tokens: not all of the 5 examples were seen."
+    )
+    assert said in run_report(told)
+    page = io.StringIO()
+    Console(file=page, width=200).print(run_table(told))
+    assert said in page.getvalue()

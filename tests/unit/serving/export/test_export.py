@@ -23,7 +23,7 @@ from tunery.serving.export.export import (
     ExportRequest,
     _check,
     _check_source,
-    _say_vllm,
+    _next,
     _stopping_cleanly,
     export,
     open_to_all,
@@ -99,12 +99,17 @@ def test_the_command_for_vllm_can_be_copied(tmp_path: Path, monkeypatch: pytest.
     for name in ("adapter_config.json", "chat_template.jinja"):
         (folder / name).write_text("{}")
     monkeypatch.setattr("tunery.serving.export.export._vllm", lambda _folder: ([], 16))
-    said: list[str] = []
-    known: Any = SimpleNamespace(on_hub=True, base="acme/base", project="lima")
-    _say_vllm(folder, known, SimpleNamespace(step=said.append))  # type: ignore[arg-type]
-    assert shlex.split(said[0])[-4:] == [
+    ref = SimpleNamespace(ref="models:/lima/1")
+    known: Any = SimpleNamespace(on_hub=True, base="acme/base", project="lima", ref=ref)
+    request = ExportRequest("adapter", folder)
+    assert shlex.split(_next(folder, known, request))[-4:] == [
         "--lora-modules", f"lima={folder}", "--chat-template", f"{folder}/chat_template.jinja"
     ]  # fmt: skip
+    monkeypatch.setattr("tunery.serving.export.export._vllm", lambda _folder: (["too wide"], None))
+    again = ["tunery", "export", "models:/lima/1", "--out", str(folder), "--overwrite", "--to"]
+    assert shlex.split(_next(folder, known, request)) == [*again, "merged"]
+    assert shlex.split(_next(folder, known, ExportRequest("space", folder)))[: len(again) + 1] == [*again, "space"]
+    assert shlex.split(_next(tmp_path, known, ExportRequest("merged", tmp_path))) == ["vllm", "serve", str(tmp_path)]
 
 
 def test_where_a_local_base_lies_is_not_told() -> None:
