@@ -158,6 +158,21 @@ def test_a_download_is_a_copy_that_may_be_changed(store: Store, logged: ModelRef
     assert json.loads((second / "adapter_config.json").read_text())["r"] == 4
 
 
+def test_a_model_whose_weights_were_cut_is_told_with_its_place(store: Store, logged: ModelRef, tmp_path: Path) -> None:
+    # Wherever the store keeps it: below the folder of all tests' files.
+    files = tmp_path.parent.rglob("adapter_model.safetensors")
+    (place,) = (file for file in files if str(logged.model_id) in file.parts)
+    whole = place.read_bytes()
+    place.write_bytes(whole[: len(whole) // 2])
+    try:
+        with pytest.raises(
+            RefError, match=f"models:/demo/1: .*adapter_model.safetensors is damaged.*{logged.model_id}"
+        ):
+            download(resolve("models:/demo/1", store), tmp_path / "cut", store)
+    finally:
+        place.write_bytes(whole)
+
+
 @pytest.mark.parametrize("ref", ["models:/demo/1", "models:/demo@champion", "runs:/{run_id}", "models:/{model_id}"])
 def test_every_form_of_reference_leads_to_the_model(store: Store, logged: ModelRef, ref: str) -> None:
     store.client.set_registered_model_alias("demo", "champion", "1")

@@ -41,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wait_briefly()
     try:
         commands.main(arguments, prog_name="tunery", standalone_mode=False)
-    except click.exceptions.Abort:
-        _end("interrupted", 1)
+    except click.exceptions.Abort as abort:
+        # click takes every EOFError for the end of its input; PyTorch raises one for an empty file.
+        cut = isinstance(abort.__cause__, EOFError)
+        _end(f"a file ended before it was read ({abort.__cause__})" if cut else "interrupted", 1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

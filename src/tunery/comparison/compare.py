@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.comparison.entries import counting, templates, without_template
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "comparisons"  # for runs of several projects
 PLOTS = ("leaderboard", "matrix", "cost", "ranks", "loss", "learning")  # all that a comparison may draw
+_OTHER_FOLDER = "Free space, check its rights, or name another folder with --out."
 _LONGEST_NAME = 200
 _CURVES = 12  # runs whose loss curves are drawn: one request each
 
@@ -58,6 +61,8 @@ def compare_runs(
     from tunery.comparison.report.tables import terminal
     from tunery.tracking.store import connect
 
+    if options.out is not None:
+        check_writable(options.out)
     if options.answers is not None:
         check_path(options.answers)
     store = connect(tracking_uri, EXPERIMENT)
@@ -78,12 +83,14 @@ def compare_runs(
         observer.step("not kept; --out FOLDER writes the whole report")
         return comparison
     report = report_of(comparison, notes)
-    if options.out is not None:
-        observer.step(f"written to {options.out}: {', '.join(sorted(report.write(options.out)))}")
-    if options.record:
-        run_id, page = _record(store, comparison, report, entries, options, selection)
-        observer.step(f"kept as run {run_id}, with the report in report.md and comparison.html")
-        observer.step(page)
+    try:
+        if options.out is not None:
+            observer.step(f"written to {options.out}: {', '.join(sorted(report.write(options.out)))}")
+    finally:  # a folder that is full must not cost the run
+        if options.record:
+            run_id, page = _record(store, comparison, report, entries, options, selection)
+            observer.step(f"kept as run {run_id}, with the report in report.md and comparison.html")
+            observer.step(page)
     best = comparison.main.contenders[0].first
     if best.version is not None:
         observer.step(f"next: tunery promote {shlex.quote(f'models:/{best.version}')}")
@@ -163,20 +170,42 @@ class Report:
         """Write all of it into a folder, replacing an earlier comparison, and return the paths in that folder.
 
         Raises:
-            StorageError: If the folder cannot be written.
+            StorageError: If the folder cannot be written; an earlier comparison is then still there.
         """
         drawn = {f"plots/{name}.png": figure for name, figure in self.figures.items()}
         try:
-            (folder / "plots").mkdir(parents=True, exist_ok=True)
-            for name in PLOTS:
-                (folder / "plots" / f"{name}.png").unlink(missing_ok=True)
-            for name, text in self.texts.items():
-                (folder / name).write_text(text, encoding="utf-8")
-            for name, figure in drawn.items():
-                figure.savefig(folder / name, bbox_inches="tight", dpi=120)
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=".partial-", dir=folder) as place:
+                (Path(place) / "plots").mkdir()
+                for name, text in self.texts.items():
+                    (Path(place) / name).write_text(text, encoding="utf-8")
+                for name, figure in drawn.items():
+                    figure.savefig(Path(place) / name, bbox_inches="tight", dpi=120)
+                _put_in_place(Path(place), folder, [*self.texts, *drawn])
         except OSError as error:
-            raise StorageError(str(folder), f"cannot be written: {error.strerror or error}.") from error
+            fault = Fault(f"cannot be written ({error.strerror or error})", advice=_OTHER_FOLDER)
+            raise StorageError(str(folder), fault) from error
         return [*self.texts, *drawn]
+
+
+def check_writable(folder: Path) -> None:
+    """Look at a folder that is to be written at the end, which may be there or not; nothing is made.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(str(folder), Fault(f"{there} cannot be written", advice=_OTHER_FOLDER))
+
+
+def _put_in_place(written: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move files of a comparison to where they belong, and delete the plots of an earlier one."""
+    (folder / "plots").mkdir(exist_ok=True)
+    for name in PLOTS:
+        (folder / "plots" / f"{name}.png").unlink(missing_ok=True)
+    for name in names:
+        (written / name).replace(folder / name)
 
 
 def report_of(comparison: Comparison, notes: Sequence[str] = ()) -> Report:

@@ -15,7 +15,7 @@ from tunery.importing.peft_results import is_peft, read_peft
 from tunery.importing.store import ImportedRun, NotAResultFile, digest_of, keep_import, known_imports, store_faults
 from tunery.runs.observer import Observer
 from tunery.tracking.links import where_kept
-from tunery.tracking.store import connect
+from tunery.tracking.store import Store, connect, one_at_a_time
 
 _TABLES = (".csv", ".tsv")
 _FORMS = "a results_*.json of lm-eval, a result of PEFT's method comparison, or a CSV table"
@@ -64,6 +64,12 @@ def import_results(
     """
     found = read_results(places, options, observer)
     store = connect(tracking_uri, project)
+    with one_at_a_time(store.uri, ".import"):  # two that look at once would both miss what both bring
+        return _kept(found, store, observer, project)
+
+
+def _kept(found: Sequence[ImportedRun], store: Store, observer: Observer, project: str) -> list[str]:
+    """Keep what the store does not hold yet; ids of the new runs."""
     known = known_imports(store)
     made: list[str] = []
     there: list[str] = []

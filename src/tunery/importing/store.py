@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from tunery.errors import Fault, InputError
 from tunery.evaluation.samples import file_name
 from tunery.tracking.entities import entity_name, param_text, redact_frame
+from tunery.tracking.process import this_process
 from tunery.tracking.redact import redact
-from tunery.tracking.run import KIND, PROJECT
+from tunery.tracking.run import KIND, PROCESS, PROJECT
 from tunery.tracking.scores import CONSTANTS, TASK_PARAM, task_params
 from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
@@ -135,6 +136,7 @@ def _tags(imported: ImportedRun, project: str) -> dict[str, str]:
         "tunery.method": imported.method,
         "tunery.datasets": imported.trained_on,
         SOURCE: imported.source,
+        PROCESS: this_process(),
         NOTE: imported.note,
         "mlflow.note.content": f"Imported from {imported.source}. {imported.note}".strip(),
     }

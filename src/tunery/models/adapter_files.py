@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from tunery.records import BaseIdentity
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # torch.save only says that its file ended too early (inline_container.cc: unexpected pos).
-_FULL_DISK_WORDS = ("os error 28", "No space left", "PytorchStreamWriter failed", "inline_container.cc")
+_FULL_DISK_WORDS = ("os error 28", "errno 28", "no space left", "pytorchstreamwriter failed", "inline_container.cc")
 
 
 def save_adapter(model: Any, folder: Path) -> Path:
@@ -51,7 +52,9 @@ def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False, b
 
     try:
         model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable, use_safetensors=True)
-    except (RuntimeError, ValueError, TypeError, OSError, KeyError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise BaseModelError(str(folder), f"{WEIGHTS} is damaged ({first_line(error)}). Get it anew.") from error
+    except (RuntimeError, ValueError, TypeError, OSError, KeyError) as error:
         detail = f"the adapter does not fit {loaded.identity.model} ({first_line(error)})."
         raise BaseModelError(str(folder), detail) from error
     return model.eval()
@@ -92,7 +95,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, replace: bool =
         raise _storage_error(folder, error) from error
     except Exception as error:
         # safetensors (from Rust) and torch.save raise classes of their own, with the operating system's words in them.
-        if any(words in str(error) for words in _FULL_DISK_WORDS):
+        if any(words in str(error).lower() for words in _FULL_DISK_WORDS):
             raise _storage_error(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise
     finally:
@@ -110,8 +113,9 @@ def write_model(model: Any, place: Path) -> None:
 
 
 def _storage_error(folder: Path, error: OSError) -> StorageError:
-    fault = f"cannot be written ({error.strerror or error}). Check the folder's rights."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    fault = f"cannot be written ({error.strerror or first_line(error)}). Check the folder's rights."
+    # shutil.copytree has no number of its own, and a list of what each file met.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error).lower() for words in _FULL_DISK_WORDS):
         fault = "the disk is full; nothing was replaced. Free space, then run the same command."
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
         fault = "something else came there in the meantime; nothing was replaced. Name another folder."
@@ -136,6 +140,27 @@ def check_adapter(folder: Path, quantization: str) -> dict[str, Any]:
     recorded = read_config(str(folder), folder, CONFIG, "Save the adapter anew.")
     check_start(str(folder), recorded, quantization)
     return recorded
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the first damaged file of weights or settings in a folder; None if all can be opened.
+
+    Of weights the header is read, which says how long the file must be.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.rglob("*.safetensors")):
+        try:
+            with safe_open(str(file), framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return f"{file.name} is damaged: {first_line(error)}"
+    try:
+        for file in sorted(folder.glob("*config.json")):
+            json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return f"{file.name} is damaged: {first_line(error)}"
+    return None
 
 
 def named_base(identity: BaseIdentity, recorded: Mapping[str, Any]) -> str | None:

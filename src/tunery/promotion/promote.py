@@ -73,7 +73,7 @@ def promote(
     observer.show(verdict_table(verdict))
     if not verdict.moves:
         names = ", ".join(gate.name for gate in verdict.decision.refusals)
-        raise Refused(f"{verdict.evidence.candidate} did not pass: {names}. No alias moved.")
+        raise Refused(f"{verdict.evidence.candidate} did not pass these gates: {names}. No alias moved.")
     if not dry_run:
         observer.step(f"models:/{candidate.name}@champion is {verdict.evidence.candidate}")
         observer.step(f"next: tunery history {candidate.name}, or tunery export models:/{candidate.name}@champion")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from tunery import __version__
 from tunery.errors import RunHeld, TrackingError
@@ -26,6 +26,7 @@ _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "lm-eval", 
 # Of each extra: a module that it brings.
 _EXTRAS = {"chat": "gradio", "postgres": "psycopg2", "ray": "ray", "dashboard": "optuna_dashboard"}
 _NETWORK_SECONDS = 4.0
+_RUN_ID = 32  # characters: one that is cut cannot be copied
 # A lock of another machine is not seen on every shared file system (BeeGFS, Lustre): a run that wrote a point since is
 # left alone, whoever holds its lock.
 _RECENT_SECONDS = 600.0
@@ -73,7 +74,15 @@ def _report_open(found: Sequence[OpenRun], store: Store, observer: Observer, *, 
     if not found:
         observer.step("no run stands RUNNING")
         return
-    table = Table("run", "kind", "project", "name", "last sign (UTC)", "", title="runs that stand RUNNING")
+    table = Table(
+        Column("run", no_wrap=True, min_width=_RUN_ID),
+        "kind",
+        "project",
+        "name",
+        "last sign (UTC)",
+        "",
+        title="runs that stand RUNNING",
+    )
     for run in found:
         table.add_row(run.run_id, run.kind, run.project, run.name, _moment(run.last_sign_ms), run.life)
     observer.show(table)

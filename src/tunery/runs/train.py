@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
-from tunery.errors import Interrupted, StorageError
+from tunery.errors import Interrupted, StorageError, StoreAway
 from tunery.records import AskedItems, RunRecord
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.base_fit import base_fit
@@ -76,10 +76,12 @@ def train(
         observer.step(f"run {tracker.run_id} of {project.name}")
         try:
             checkpoint = work.checkpoint() if resume else None
+            if resume and (damage := work.damage()) is not None:
+                observer.step(damage)
             if resume and checkpoint is None:
                 observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
             return _train(project, resident, tracker, observer, work, checkpoint)
-        except (Interrupted, StorageError) as stopped:
+        except (Interrupted, StorageError, StoreAway) as stopped:
             stopped.add_note(f"To resume it: the same command with --resume {tracker.run_id}")
             raise
         except KeyboardInterrupt:  # outside of training, and click ends it in a word of its own

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project
-from tunery.errors import Infeasible, InputError, Interrupted, RefError, StorageError, TaskError, TrackingError
+from tunery.errors import (
+    Infeasible,
+    InputError,
+    Interrupted,
+    RefError,
+    StorageError,
+    StoreAway,
+    TaskError,
+    TrackingError,
+)
 from tunery.records import BaseFit, Report
 from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
@@ -76,7 +85,7 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Obser
             with plan.limit():
                 metrics = _trial(plan, resident, tracker, work, observer)
             plan.ended(metrics)
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, StoreAway):
             raise  # its checkpoints are needed when it is resumed
         except BaseException:
             work.remove()

@@ -64,6 +64,13 @@ class WorkFolder:
 
         return latest_checkpoint(self.path)
 
+    def damage(self) -> str | None:
+        """A sentence on checkpoints that are no longer what was written; None if there are none."""
+        from tunery.training.checkpoints import damaged_checkpoints
+
+        damaged = ", ".join(damaged_checkpoints(self.path))
+        return f"{self.path}: files of {damaged} were cut or are gone, so an earlier state is used" if damaged else None
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes out: two that write and prune the same checkpoints ruin each other's.

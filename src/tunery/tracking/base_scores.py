@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from tunery.evaluation.samples import file_name
 from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
 from tunery.tracking.entities import entity_name, param_text, write_samples
+from tunery.tracking.process import this_process
 from tunery.tracking.redact import redact
+from tunery.tracking.run import PROCESS
 from tunery.tracking.scores import task_scores
 from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
@@ -55,6 +57,7 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
         "tunery.base_revision": identity.revision,
         "tunery.quantization": identity.quantization,
         "tunery.task": task,
+        PROCESS: this_process(),
     }
     metrics = task_scores(f"lm_eval/{task}", result).items()
     with refusals(store.uri):

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from tunery.config.fields import nearest
 from tunery.config.model import BaseConfig
-from tunery.errors import Fault, RefError, TrackingError
+from tunery.errors import Fault, RefError, StorageError, TrackingError
+from tunery.models.adapter_files import damage
 from tunery.models.source import is_local_base
 from tunery.records import BaseIdentity
 from tunery.tracking.aliases import LONGEST_TEXT, report_of
@@ -17,7 +18,7 @@ from tunery.tracking.entities import description
 from tunery.tracking.flavor import flavor
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
 from tunery.tracking.places import moved
-from tunery.tracking.redact import first_line, redact
+from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
 from tunery.tracking.search import equals, recent_runs
 from tunery.tracking.store import Store, refusals
@@ -75,10 +76,9 @@ def log_adapter(
 
     Raises:
         StorageError: If the disk is full.
-        TrackingError: If the store does not take it; the text says where the adapter lies.
+        TrackingError: If the store does not take it; a StoreAway if it does not answer. A note on each of them says
+            where the adapter lies.
     """
-    import requests
-    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
     tracker.adapter_folder = folder.absolute()
@@ -88,23 +88,23 @@ def log_adapter(
     facts = ModelFacts(method, resolve_base(base, identity), identity, base_folder, template)
     named = ("model", "revision", "quantization", "dtype", "compute_dtype", "chat_template")
     params = {**{f"base.{key}": str(getattr(identity, key)) for key in named}, "method": method}
-    tracker.flush()
     try:
-        # Made here, not by Model.log: that would put it into MLflow's active experiment instead of the run's.
-        logged = tracker.store.client.create_logged_model(
-            tracker.experiment_id,
-            name="adapter",  # what the run's page calls it
-            source_run_id=tracker.run_id,
-            params=redact(params),
-            tags=redact({"tunery.base": identity.model, "tunery.project": tracker.project}),
-            model_type=method,
-        )
-        content = {"weights": folder, "facts": facts, "tokenizer": tokenizer, "validate_serving_input": False}
-        Model.log(None, flavor, model_id=logged.model_id, run_id=tracker.run_id, step=step, **content)
-    except (MlflowException, requests.RequestException, OSError) as error:
-        advice = f"It is not lost: it lies in {folder.absolute()}."
-        kept = Fault(f"the adapter could not be logged ({first_line(error)})", advice=advice)
-        raise TrackingError(f"run {tracker.run_id}", kept) from error
+        tracker.flush()
+        with refusals(tracker.store.uri):
+            # Made here, not by Model.log: that would put it into MLflow's active experiment instead of the run's.
+            logged = tracker.store.client.create_logged_model(
+                tracker.experiment_id,
+                name="adapter",  # what the run's page calls it
+                source_run_id=tracker.run_id,
+                params=redact(params),
+                tags=redact({"tunery.base": identity.model, "tunery.project": tracker.project}),
+                model_type=method,
+            )
+            content = {"weights": folder, "facts": facts, "tokenizer": tokenizer, "validate_serving_input": False}
+            Model.log(None, flavor, model_id=logged.model_id, run_id=tracker.run_id, step=step, **content)
+    except (TrackingError, StorageError) as error:
+        error.add_note(f"run {tracker.run_id}: the adapter could not be logged. It lies in {folder.absolute()}.")
+        raise
     return ModelRef(f"runs:/{tracker.run_id}", str(logged.model_id), tracker.run_id)
 
 
@@ -176,7 +176,7 @@ def download(ref: ModelRef, folder: Path, store: Store) -> Path:
     the registered model.
 
     Raises:
-        RefError: If its files are gone.
+        RefError: If its files are gone or damaged.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -188,6 +188,8 @@ def download(ref: ModelRef, folder: Path, store: Store) -> Path:
         raise gone(ref, store, redact(str(error)).strip()) from error
     if not (place / "MLmodel").is_file():
         raise gone(ref, store)
+    if (damaged := damage(place)) is not None:
+        raise gone(ref, store, damaged)
     return place
 
 

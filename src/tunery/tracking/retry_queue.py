@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,14 +79,18 @@ class RetryQueue:
         """
         with self._sending:
             if not (self._send_points() and self._send_kept()):
-                # A copy on disk, so that even a killed process leaves its curves.
-                self.folder.mkdir(parents=True, exist_ok=True)
-                lines = [json.dumps(dict(point)) for point in self._points]
-                (self.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+                with suppress(OSError):  # the folder may be as full as the store
+                    self._write_copy()
         if self._refused is not None:
             refused, self._refused = self._refused, None
             raise refused
         return not self.waiting()
+
+    def _write_copy(self) -> None:
+        """Keep the points on disk, so that even a killed process leaves its curves."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(dict(point)) for point in self._points]
+        (self.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def close(self, patience_seconds: float) -> list[str]:
         """Stop the thread and send the rest, trying again for `patience_seconds`; what could not be sent."""

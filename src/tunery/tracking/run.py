@@ -185,7 +185,8 @@ class Tracker(RunLog):
         told = f"the tracking server stopped answering, and did not get: {', '.join(lost)}"
         kept = f"The adapter is not lost: it lies in {self.adapter_folder}."
         adapter = "No adapter was written yet." if self.adapter_folder is None else kept
-        fault = Fault(told, advice=f"Points of the curves are in {self.queue.folder}. {adapter}")
+        copy = f"Points of the curves are in {self.queue.folder}. " if self.queue.folder.is_dir() else ""
+        fault = Fault(told, advice=f"{copy}{adapter}")
         failure = StoreAway(f"run {self.run_id} at {redact(self.store.uri)}", fault)
         if error is None:
             raise failure

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from tunery.errors import Fault, StoreAway, TrackingError
+from tunery.errors import Fault, StorageError, StoreAway, TrackingError
 from tunery.tracking.redact import first_line, guard_logs, redact
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ PATIENCE_SECONDS = 4.0
 UNATTENDED_SECONDS = 300.0
 # A database that restarts, and a request that a server did not answer.
 _AWAY = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR")
+
+_LOCKED = "database is locked"
+_DAMAGED = ("malformed", "not a database")
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3.
@@ -201,14 +204,24 @@ def is_there(address: str) -> bool:
 
 @contextmanager
 def refusals(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises inside into one TrackingError, without credentials."""
+    """Turn what MLflow raises inside into one error, without credentials.
+
+    Raises:
+        TrackingError: If the store refuses; a StoreAway if it does not answer.
+        StorageError: If a folder of the artifact store cannot be written.
+    """
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     try:
         yield
     except MlflowException as error:
         text = first_line(error).rstrip(".")
         told, advice = f"MLflow: {text}", "Check MLFLOW_TRACKING_URI and the server's log."
+        if _LOCKED in str(error):  # what MLflow asked for, and how, says nothing about it
+            told = "another process has kept the SQLite database locked for half a minute"
+            advice = "Run the same command when that process has ended; for many writers, use a server or PostgreSQL."
+            raise StoreAway(redact(uri), Fault(told, advice=advice)) from error
         if "out-of-date database schema" in text:
             told = f"the database was made by another MLflow ({text})"
             advice = "Back it up, then: mlflow db upgrade <uri>."
@@ -218,6 +231,12 @@ def refusals(uri: str) -> Iterator[None]:
         elif error.error_code in _AWAY:
             raise StoreAway(redact(uri), Fault(told, advice=advice)) from error
         raise _unusable(uri, told, advice) from error
+    except RequestException as error:  # of an artifact store; MLflow passes on what its socket or its folder raises
+        fault = Fault(f"the artifact store does not answer ({type(error).__name__})", advice="Check the server's log.")
+        raise StoreAway(redact(uri), fault) from error
+    except OSError as error:
+        fault = Fault(f"a file cannot be written ({redact(str(error))})", advice="Check its folder's rights and space.")
+        raise StorageError(redact(uri), fault) from error
 
 
 def wait_until_back(store: Store) -> None:
@@ -238,15 +257,20 @@ def wait_until_back(store: Store) -> None:
         time.sleep(1.0)
 
 
-def _set_up_once(uri: str) -> AbstractContextManager[object]:
-    """One process at a time: migrations that run twice at once die of `duplicate column name`."""
+def one_at_a_time(uri: str, work: str) -> AbstractContextManager[object]:
+    """Let the processes of one person on this host do this work on a store one after the other; MLflow has no lock."""
     from filelock import FileLock
 
-    if uri.startswith(("http://", "https://")):
-        return nullcontext()
     path = sqlite_file(uri)
-    elsewhere = Path(tempfile.gettempdir()) / f"tunery-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-    return FileLock(path.with_name(f"{path.name}.lock") if path else elsewhere)
+    # Another person's lock could not be opened.
+    told = hashlib.sha256(f"{uri} {Path.home()}".encode()).hexdigest()[:16]
+    place = path or Path(tempfile.gettempdir()) / f"tunery-{told}"
+    return FileLock(place.with_name(f"{place.name}{work}.lock"))
+
+
+def _set_up_once(uri: str) -> AbstractContextManager[object]:
+    """One process at a time: migrations that run twice at once die of `duplicate column name`."""
+    return nullcontext() if uri.startswith(("http://", "https://")) else one_at_a_time(uri, "")
 
 
 def _make_whole(database: Path | None) -> None:
@@ -324,8 +348,12 @@ def _check_sqlite(uri: str) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except (OSError, sqlite3.Error) as error:
-        if "locked" in str(error):  # a busy database is a working one
+        if _LOCKED in str(error):  # a busy database is a working one
             return
+        if any(word in str(error) for word in _DAMAGED):
+            told = f"this is no SQLite database, or a damaged one ({error})"
+            advice = "Restore it from a copy, or set MLFLOW_TRACKING_URI to another store. The artifacts are not in it."
+            raise _unusable(str(path), told, advice) from error
         advice = "Check the path and its permissions, or set MLFLOW_TRACKING_URI to another store."
         raise _unusable(str(path), f"the SQLite database cannot be written ({error})", advice) from error
 

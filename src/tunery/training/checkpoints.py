@@ -25,10 +25,19 @@ def checkpoint_steps(total_steps: int, checkpoints: int) -> frozenset[int]:
 def latest_checkpoint(out: Path) -> Path | None:
     """The furthest whole checkpoint of a run whose folder `fit` was given, to resume from.
 
-    A checkpoint gets its name by renaming, after its last file was written: one torn by a kill has no such name.
+    A checkpoint gets its name by renaming, after its last file was written: one torn by a kill has no such name. One
+    that was cut later, as by a power loss, is passed over, and so is one whose best checkpoint was.
     """
-    whole = _whole(out / FOLDER)
-    return whole[max(whole)] if whole else None
+    named = _named(out / FOLDER)
+    whole = {step: progress for step, folder in named.items() if (progress := _read_whole(folder)) is not None}
+    usable = [step for step, progress in whole.items() if progress.best_step is None or progress.best_step in whole]
+    return named[max(usable)] if usable else None
+
+
+def damaged_checkpoints(out: Path) -> list[str]:
+    """Names of the checkpoints of a run whose files are not what was written."""
+    named = _named(out / FOLDER)
+    return [named[step].name for step in sorted(named) if _read_whole(named[step]) is None]
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
@@ -38,16 +47,31 @@ def checkpoint_folder(out: Path, step: int) -> Path:
 
 def prune_checkpoints(out: Path, keep: set[int]) -> None:
     """Delete the checkpoints of other steps: with their optimizer state they are several times an adapter's size."""
-    for step, folder in _whole(out / FOLDER).items():
+    for step, folder in _named(out / FOLDER).items():
         if step not in keep:
             shutil.rmtree(folder)
 
 
-def _whole(folder: Path) -> dict[int, Path]:
+def _named(folder: Path) -> dict[int, Path]:
+    """Checkpoints that were written to their end, whatever became of them since."""
     if not folder.is_dir():
         return {}
     named = {path: _NAME.fullmatch(path.name) for path in folder.iterdir()}
     return {int(match[1]): path for path, match in named.items() if match and (path / PROGRESS).is_file()}
+
+
+def _read_whole(folder: Path) -> TrainingProgress | None:
+    """A checkpoint's progress; None if a file of it is missing or has another size than it was written with."""
+    try:
+        progress = TrainingProgress.read(folder)
+    except BaseModelError:
+        return None
+    return progress if progress.sizes.items() <= _sizes(folder).items() else None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file but progress.json, by its name."""
+    return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file() and path.name != PROGRESS}
 
 
 @dataclass
@@ -64,6 +88,7 @@ class TrainingProgress:
     validation_nll: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0  # spent on optimisation, without validation, scoring and writing
     stopped_early: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes of the checkpoint's other files, by name
 
     @property
     def finished(self) -> bool:
@@ -87,7 +112,8 @@ class TrainingProgress:
         return value > self.best_value if self.keep_by == "score" else value < self.best_value
 
     def write(self, folder: Path) -> None:
-        """Write progress.json; floats survive exactly (repr round-trips)."""
+        """Write progress.json, last of a checkpoint's files; floats survive exactly (repr round-trips)."""
+        self.sizes = _sizes(folder)
         history = [{"step": entry.step, "values": dict(entry.values)} for entry in self.history]
         record = {**self.__dict__, "history": history}
         (folder / PROGRESS).write_text(json.dumps(record), encoding="utf-8")
@@ -102,7 +128,11 @@ class TrainingProgress:
         if not (folder / PROGRESS).is_file():
             fault = f"is not a whole checkpoint: {PROGRESS} is missing. Start the run again."
             raise BaseModelError(str(folder), fault)
-        record: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        try:
+            record: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        except ValueError as error:  # cut, or not even text
+            fault = f"is not a whole checkpoint: {PROGRESS} cannot be read ({error}). Start the run again."
+            raise BaseModelError(str(folder), fault) from error
         record["history"] = [StepMetrics(entry["step"], entry["values"]) for entry in record["history"]]
         record["validation_nll"] = {int(step): nll for step, nll in record["validation_nll"].items()}
         return cls(**record)

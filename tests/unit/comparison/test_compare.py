@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from tests.unit.comparison.entries_made import run, with_conditions
 
 from tunery.comparison import compare
-from tunery.comparison.compare import CompareOptions, compare_runs, report_of
+from tunery.comparison.compare import CompareOptions, Report, compare_runs, report_of
 from tunery.comparison.entries import RunEntry, TaskScore
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
 from tunery.comparison.report.plots import figures
 from tunery.comparison.selection import Selection
-from tunery.errors import InputError
+from tunery.errors import InputError, StorageError
 from tunery.runs.observer import Observer
 from tunery.tracking import store as stores
 
@@ -77,6 +80,39 @@ def test_an_earlier_comparisons_plots_make_way_and_other_files_stay(comparison: 
     there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert there == {*written, "mine.txt", "plots/mine.png"}
     assert all(path.read_text() == "old" for path in mine)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_folder_that_is_full_keeps_its_earlier_comparison_and_costs_no_run(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: bool
+) -> None:
+    report_of(comparison).write(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    kept: list[str] = []
+    monkeypatch.setattr(stores, "connect", lambda *_: None)
+    monkeypatch.setattr(compare, "gather", lambda *_: ([run("a", {"quiz": 0.1}), run("b", {"quiz": 0.2})], []))
+    monkeypatch.setattr(compare, "_record", lambda *_: (kept.append("kept") or "id", "page"))
+    monkeypatch.setattr(compare, "report_of", lambda *_: Report({"comparison.md": "new"}, {"cost": _Full()}))
+    with pytest.raises(StorageError, match=r"No space left on device.*another folder with --out"):
+        compare_runs(Selection(), CompareOptions(out=tmp_path, record=record, curves=False), Observer())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert kept == ["kept"] * record
+
+
+class _Full(Figure):
+    """A picture for which the disk has no room."""
+
+    def savefig(self, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)  # root may write everywhere
+    with pytest.raises(StorageError, match=f"{tmp_path} cannot be written"):
+        compare_runs(Selection(), CompareOptions(out=tmp_path / "new" / "out"), Observer(), tracking_uri="http://none")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_plot_is_one_of_those_that_make_way() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,9 @@ from tunery.importing import importer
 from tunery.importing.importer import ImportOptions, import_results, read_results
 from tunery.importing.store import ImportedRun, metric_values
 from tunery.runs.observer import Observer
+from tunery.tracking.process import this_process
+from tunery.tracking.search import search_runs
+from tunery.tracking.store import Store
 
 DATE = "2026-11-21T15-41-08.760945"
 DOCUMENTS = [
@@ -902,7 +906,8 @@ def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatc
         known[imported.digest] = (imported.name, project)
         return imported.name
 
-    monkeypatch.setattr(importer, "connect", lambda *_: SimpleNamespace(experiment_id=lambda: "1"))
+    store = SimpleNamespace(experiment_id=lambda: "1", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(importer, "connect", lambda *_: store)
     monkeypatch.setattr(importer, "where_kept", lambda *_: "kept")
     monkeypatch.setattr(importer, "known_imports", lambda _: dict(known))
     monkeypatch.setattr(importer, "keep_import", keep)
@@ -934,6 +939,21 @@ def test_the_same_file_has_the_same_digest_and_an_answer_changes_it(tmp_path: Pa
     samples = tmp_path / f"samples_world_facts_{DATE}.jsonl"
     samples.write_text(samples.read_text().replace('"acc": 0.0', '"acc": 1.0', 1))
     assert read(file)[0].digest != first.digest
+
+
+def test_of_two_that_bring_the_same_at_once_each_run_is_kept_once(store: Store, tmp_path: Path) -> None:
+    file = saved(tmp_path, "name,score\nA,0.5\nB,0.6\nC,0.7\n", "t.csv")
+    with ThreadPoolExecutor(2) as pool:
+        made = list(
+            pool.map(lambda _: import_results([file], ImportOptions(), Told(), tracking_uri=store.uri), range(2))
+        )
+    assert sorted(map(len, made)) == [0, 3]
+
+
+def test_an_import_that_was_killed_is_known_by_its_process(store: Store, tmp_path: Path) -> None:
+    import_results([saved(tmp_path, "name,score\nA,0.5\n", "t.csv")], ImportOptions(), Told(), tracking_uri=store.uri)
+    (run,) = search_runs(store, "tags.`tunery.kind` = 'import'")
+    assert run.data.tags["tunery.process"] == this_process()
 
 
 LATER = ("group_subtasks", "n-samples", "higher_is_better", "chat_template", "lm_eval_version", "date")

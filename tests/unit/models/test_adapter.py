@@ -13,7 +13,7 @@ from torch import nn
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.errors import BaseModelError, ConfigError, StorageError
 from tunery.models.adapter import attach_adapter, detach_adapter
-from tunery.models.adapter_files import load_adapter, save_adapter
+from tunery.models.adapter_files import damage, load_adapter, save_adapter, write_folder
 from tunery.models.base import LoadedBase, load_base
 from tunery.models.targets import linear_modules, resolve_targets
 
@@ -233,7 +233,6 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 def test_a_truly_full_file_system_says_so(tmp_path: Path) -> None:
     """/dev/full answers every write with ENOSPC: the real error of the real system call."""
-    from tunery.models.adapter_files import write_folder
 
     def write(place: Path) -> None:
         (place / "weights").symlink_to("/dev/full")
@@ -242,6 +241,33 @@ def test_a_truly_full_file_system_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="the disk is full"):
         write_folder(tmp_path / "adapter", write)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_copying_to_a_full_file_system_says_so(tmp_path: Path) -> None:
+    """shutil.copytree collects what each file met in an error without a number."""
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "weights").write_bytes(b"0" * 65536)
+
+    def write(place: Path) -> None:
+        (place / "weights").symlink_to("/dev/full")
+        shutil.copytree(tmp_path / "from", place, dirs_exist_ok=True)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        write_folder(tmp_path / "adapter", write)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_a_file_that_was_cut_is_found(llama: Path, tmp_path: Path, name: str, part: float) -> None:
+    loaded = load(llama)
+    folder = save_adapter(attach_adapter(loaded, AdapterConfig(rank=2), seed=0).model, tmp_path / "adapter")
+    assert damage(folder) is None
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: int(len(whole) * part)])
+    assert damage(folder) is not None
+    with pytest.raises(BaseModelError, match=f"{name} (is damaged|cannot be read)"):
+        load_adapter(load(llama), folder)
 
 
 def test_full_fine_tuning_trains_every_weight_and_is_saved_as_a_base(llama: Path, tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
+from tunery.errors import StorageError
 from tunery.records import BaseIdentity, TaskResult
 from tunery.tracking.base_scores import find, keep
+from tunery.tracking.process import this_process
 from tunery.tracking.store import Store, connect
 
 
@@ -35,6 +40,7 @@ def test_a_run_of_base_scores_shows_its_numbers(store: Store, identity: BaseIden
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"lm_eval/quiz/acc": 0.5, "lm_eval/quiz/acc_stderr": 0.25}
     assert (run.data.tags["tunery.kind"], run.data.tags["tunery.base"]) == ("base", "acme/base")
+    assert run.data.tags["tunery.process"] == this_process(), "who is killed here leaves a run that is known to be left"
 
 
 def test_a_deleted_artifact_counts_as_not_kept(store: Store, identity: BaseIdentity, make_result: Any) -> None:
@@ -58,3 +64,16 @@ def test_two_that_keep_the_same_at_once_do_no_harm(store: Store, identity: BaseI
         kept = list(pool.map(lambda _: keep(store, "key1", identity, make_result()), range(4)))
     assert len(set(kept)) == 4
     assert_same(find(store, "key1"), make_result())
+
+
+def test_an_artifact_store_that_cannot_be_written_is_told_and_leaves_no_run_running(
+    store: Store, identity: BaseIdentity, make_result: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "mlruns")
+
+    monkeypatch.setattr(store.client, "log_artifacts", refuse)
+    with pytest.raises(StorageError, match=r"Read-only file system: 'mlruns'.*rights and space"):
+        keep(store, "key1", identity, make_result())
+    experiment = store.client.get_experiment_by_name("tunery-base-scores").experiment_id
+    assert [run.info.status for run in store.client.search_runs([experiment])] == ["FAILED"]

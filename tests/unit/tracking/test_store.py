@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tunery.errors import StoreAway, TrackingError
-from tunery.tracking.store import Store, connect, decisions_of, wait_until_back
+from tunery.tracking.store import Store, connect, decisions_of, refusals, wait_until_back
 
 
 def test_four_processes_set_up_one_fresh_database(tmp_path: Path) -> None:
@@ -131,9 +131,17 @@ def test_a_database_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("my notes " * 200)
-    with pytest.raises(TrackingError, match="file is not a database"):
+    with pytest.raises(TrackingError, match=r"or a damaged one \(file is not a database\)"):
         connect(f"sqlite:///{tmp_path}/mlflow.db", "x")
     assert (tmp_path / "mlflow.db").read_text() == "my notes " * 200
+
+
+def test_a_database_that_another_process_keeps_locked_is_told_as_that() -> None:
+    from mlflow.exceptions import MlflowException
+
+    said = "(raised as a result of Query-invoked autoflush)\n(sqlite3.OperationalError) database is locked\n[SQL: ...]"
+    with pytest.raises(StoreAway, match="another process has kept the SQLite database locked"), refusals("sqlite:///x"):
+        raise MlflowException(said, "TEMPORARILY_UNAVAILABLE")
 
 
 def _assert_told_soon(uri: str) -> TrackingError:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.records import StepMetrics
-from tunery.training.checkpoints import TrainingProgress, checkpoint_steps, latest_checkpoint, prune_checkpoints
+from tunery.training.checkpoints import (
+    TrainingProgress,
+    checkpoint_steps,
+    damaged_checkpoints,
+    latest_checkpoint,
+    prune_checkpoints,
+)
 
 
 @given(st.integers(1, 100_000), st.integers(1, 50))
@@ -22,10 +28,11 @@ def test_checkpoints_are_evenly_spaced_and_the_last_is_at_the_end(total: int, wa
     assert max(gaps) - min(gaps) <= 1 or total < 2 * wanted
 
 
-def whole(out: Path, step: int) -> Path:
+def whole(out: Path, step: int, best_step: int | None = None) -> Path:
     folder = out / "checkpoints" / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    TrainingProgress("last", step=step).write(folder)
+    (folder / "optimizer.pt").write_bytes(b"moments")
+    TrainingProgress("last", step=step, best_step=best_step).write(folder)
     return folder
 
 
@@ -41,6 +48,23 @@ def test_torn_checkpoints_are_not_seen(tmp_path: Path) -> None:
     TrainingProgress("last").write(tmp_path / "checkpoints" / ".checkpoint-7.partial-41")
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
     assert latest_checkpoint(tmp_path) == kept
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "progress.json"])
+@pytest.mark.parametrize("left", [0, 4])
+def test_a_checkpoint_that_was_cut_gives_way_to_the_one_before(tmp_path: Path, name: str, left: int) -> None:
+    before, cut = whole(tmp_path, 3), whole(tmp_path, 6)
+    (cut / name).write_bytes((cut / name).read_bytes()[:left])
+    assert latest_checkpoint(tmp_path) == before
+    assert damaged_checkpoints(tmp_path) == ["checkpoint-6"]
+
+
+def test_a_checkpoint_whose_best_one_was_cut_cannot_end_the_run(tmp_path: Path) -> None:
+    best = whole(tmp_path, 3, best_step=3)
+    assert latest_checkpoint(tmp_path) == best
+    whole(tmp_path, 6, best_step=3)
+    (best / "optimizer.pt").unlink()
+    assert latest_checkpoint(tmp_path) is None
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:

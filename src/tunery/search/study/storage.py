@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 _DEFAULT_FILE = "optuna.db"
+# Optuna's words for a row of `alembic_version` that it does not know: MLflow's table has the same name.
+_FOREIGN = "no longer compatible with the table schema"
 # After a study's name: the Optuna studies that hold its finals and its conclusions.
 FINALS, CONCLUSIONS = " finals", " end"
 _MYSQL = ({"MySQLdb": "mysqldb", "pymysql": "pymysql"}, "pip install pymysql")
@@ -162,6 +164,9 @@ def _with_driver(url: str) -> str:
 
 def _why(error: Exception, url: str) -> str:
     reason = database_reason(error)
+    if _FOREIGN in reason:
+        advice = "Give the study a database of its own, as `createdb optuna` makes."
+        return f"the database holds the tables of MLflow, or of another version of Optuna. {advice}"
     check = "path, and that its folder can be written" if is_one_host(url) else "address, and that the server runs"
     return f"the study's storage cannot be used ({reason}). Check the {check}."
 

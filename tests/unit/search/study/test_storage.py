@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import socket
 import threading
 from collections import Counter
@@ -113,6 +114,12 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("a note, much longer than a header of SQLite would be" * 40)
     with pytest.raises(StorageError, match="the study's storage cannot be used"):
         open_storage(f"sqlite:///{tmp_path}/optuna.db")
+
+
+def test_mlflows_database_is_no_place_for_a_study(tmp_path: Path, fresh_database: Path) -> None:
+    shutil.copy2(fresh_database, tmp_path / "mlflow.db")
+    with pytest.raises(StorageError, match=r"holds the tables of MLflow.*a database of its own"):
+        open_storage(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_study_in_a_file_is_run_by_one_command_at_a_time(tmp_path: Path) -> None:
