@@ -12,7 +12,8 @@ from tests.real import models
 from tests.real.beside import assert_scored_alike, said
 from tests.real.models import RealModel
 
-pytestmark = pytest.mark.real
+# Download and conversion, once, count as the first test's.
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
 
 TASK = "harbour"
 TEMPLATE = """\
