@@ -216,7 +216,7 @@ def _raylet_of(trial: FrozenTrial) -> int:
 
 
 def _wait(place: Place, command: Command, look: Callable[[], FrozenTrial | None]) -> FrozenTrial:
-    until = time.monotonic() + 150
+    until = time.monotonic() + 300  # three processes import on two cores
     while time.monotonic() < until and command.poll() is None:
         if (found := look()) is not None:
             return found
