@@ -22,13 +22,37 @@ class InContextConfig(Section):
     separator: str = key("\n\n", "Text after each example; a chat template shows examples as turns, without it.")
 
 
+class DistillationConfig(Section):
+    """What a teacher reads before each row, and its student does not. Source: Askell et al., arXiv:2112.00861."""
+
+    context: str | None = key(
+        None, "A text that the teacher reads first: as the system text, or before the prompt if data.template is plain."
+    )
+    examples: Count | None = key(
+        None, "Or so many rows of data.train, drawn by training.seed as those of icl; never the row itself."
+    )
+    balanced: bool = key(False, "Draw equally many examples of each answer.")
+    separator: str = key("\n\n", "Text after the context or each example; a chat template shows turns, without it.")
+    resample: Literal["never", "epoch", "step"] = key(
+        "never", "When other examples are drawn; validation rows keep the first ones."
+    )
+    teacher: Literal["initial", "current"] = key(
+        "initial", "initial: the base, which is the adapter switched off; current: the model as it has become so far."
+    )
+    tokens: Literal["answer"] = key("answer", "Where the two are compared: the answers that training.loss_on learns.")
+    temperature: PositiveNumber = key(1.0, "Both sides' logits are divided by it.")
+
+
 class TrainingConfig(Section):
     """Steps, learning rate, batches, and which checkpoint is kept."""
 
-    method: Literal["sft", "icl"] = key(
-        "sft", "sft: supervised fine-tuning; icl: in-context learning, which trains nothing (training.icl)."
+    method: Literal["sft", "icl", "context-distillation"] = key(
+        "sft",
+        "sft: supervised fine-tuning; icl: in-context learning, which trains nothing (training.icl); "
+        "context-distillation: answer without a context as with it (training.distillation).",
     )
     icl: InContextConfig | None = key(None, "The examples of method icl; unset: the defaults.")
+    distillation: DistillationConfig | None = key(None, "The context of method context-distillation, and its teacher.")
     loss_on: Literal["auto", "completion", "assistant", "all"] = key(
         "auto",
         "Tokens that the loss covers: the last answer (completion), every assistant turn, or every token. auto: every "
@@ -58,8 +82,10 @@ class TrainingConfig(Section):
     seed: Seed = key(0, "Seeds the adapter's initial weights, the order of rows, and dropout.")
     log_every_steps: Count = key(1, "Optimizer steps between points of the training curves.")
     checkpoints: Count = key(4, "Checkpoints per run, evenly spaced; validation loss is measured at each.")
-    keep_best_by: Literal["validation/nll", "score", "last"] = key(
-        "validation/nll", "Which checkpoint becomes the adapter; score uses dev items only."
+    keep_best_by: Literal["validation/nll", "validation/kl", "score", "last"] = key(
+        "validation/nll",
+        "Which checkpoint becomes the adapter: the one with the least loss on validation rows, with the least divergence "
+        "from the teacher there (context-distillation), the best on dev items, or the last.",
     )
     score_checkpoints: bool = key(False, "Score checkpoints on dev items even when they are chosen by something else.")
     early_stopping_patience: Count | None = key(None, "Stop after this many checkpoints without improvement.")
@@ -73,6 +99,16 @@ class TrainingConfig(Section):
     def in_context(self) -> InContextConfig:
         """The examples of method icl."""
         return self.icl or InContextConfig()
+
+    @property
+    def distils(self) -> DistillationConfig | None:
+        """The context and the teacher of method context-distillation; None for any other method."""
+        return self.distillation if self.method == "context-distillation" else None
+
+    @property
+    def chooses_by_validation(self) -> bool:
+        """Whether the kept checkpoint is chosen on validation rows."""
+        return self.trains and self.keep_best_by.startswith("validation/")
 
     @property
     def chooses_by_score(self) -> bool:

@@ -45,6 +45,7 @@ def run_report(record: RunRecord) -> str:
         fit_sentence=fit_sentence,
         warnings=[*cut_prompts(record), *warnings(answers, record.side)],
         answers_shown=_answers_shown,
+        divergence=_divergence(record),
         counts_line_break=_counts_line_break(record),
         no_first_step=_no_first_step(record),
         majority=majority,
@@ -84,6 +85,17 @@ def _answers_shown(context: ContextFacts) -> str:
     if len(counts) > _MOST_ANSWERS:
         return ""
     return f"Their answers: {', '.join(f'{answer!r} {count} times' for answer, count in counts)}."
+
+
+def _divergence(record: RunRecord) -> float | None:
+    """Between teacher and student at the kept checkpoint, on validation rows."""
+    trained = record.trained
+    found = [
+        metrics.values["validation/kl"]
+        for metrics in (trained.history if trained else ())
+        if trained and metrics.step == trained.kept_step and "validation/kl" in metrics.values
+    ]
+    return found[0] if found else None
 
 
 def _counts_line_break(record: RunRecord) -> bool:
