@@ -58,8 +58,14 @@ class Project(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        rules = (method_faults, _adapter_faults, _prompt_faults, _training_faults, _evaluation_faults, _search_faults)
-        faults = [fault for rule in rules for fault in rule(self)]
+        faults = [
+            *method_faults(self.training, self.adapter, self.search),
+            *_adapter_faults(self),
+            *_prompt_faults(self),
+            *_training_faults(self),
+            *_evaluation_faults(self),
+            *_search_faults(self),
+        ]
         if faults:
             raise CrossFieldFaults(faults)
         return self

@@ -35,7 +35,7 @@ def check_context(context: Context, project: Project, tasks: Tasks, rows: Prepar
         ConfigError: As `check_room`.
     """
     from tunery.data.prepare import items_among, refuse_items
-    from tunery.evaluation.in_context import check_room
+    from tunery.evaluation.room import check_room
 
     if project.data.decontaminate.action != "off":
         references = {name: leaf.pairs for name, leaf in tasks.leaves.items()}

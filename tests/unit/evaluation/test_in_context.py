@@ -14,7 +14,7 @@ from tests.unit.evaluation.test_score import logs, stock
 from tunery.config.evaluation import EvaluationConfig
 from tunery.data.context import Context
 from tunery.errors import ConfigError
-from tunery.evaluation.in_context import check_room
+from tunery.evaluation.room import check_room
 from tunery.evaluation.score import score_model
 from tunery.evaluation.tasks import Tasks, load_tasks
 from tunery.records import Conversation, Message
