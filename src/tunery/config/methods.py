@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunery.config.model import AdapterConfig
+from tunery.config.search import SearchConfig
+from tunery.config.training import TrainingConfig
 from tunery.errors import Fault
-
-if TYPE_CHECKING:
-    from tunery.config.project import Project
 
 # The section below training that a method has to itself.
 _SECTIONS: Mapping[str, str] = {"icl": "icl", "context-distillation": "distillation"}
@@ -30,34 +29,33 @@ def used(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: section for name, section in tree.items() if name != "adapter"}, "training": kept}
 
 
-def method_faults(project: Project) -> Iterator[Fault]:
+def method_faults(training: TrainingConfig, adapter: AdapterConfig, search: SearchConfig) -> Iterator[Fault]:
     """Settings of another method than the project's; none where a search compares methods, which needs them all."""
-    training = project.training
     if training.method == "context-distillation":
-        yield from _distillation_faults(project)
+        yield from _distillation_faults(training, adapter)
     elif training.trains and training.keep_best_by == "validation/kl":
         rule = "validation/nll, score or last unless training.method is context-distillation: there is no teacher"
         yield Fault("training.keep_best_by", rule, "validation/kl")
-    if "training.method" in project.search.space:
+    if "training.method" in search.space:
         return
     for method, section in _SECTIONS.items():
         if training.method != method and getattr(training, section) is not None:
             rule = f"unset unless training.method is {method}, or search.space has training.method"
             yield Fault(f"training.{section}", rule, "set", f"Set training.method: {method}, or leave it out.")
     if not training.trains:
-        yield from _faults_without_training(project)
+        yield from _faults_without_training(training, adapter)
 
 
-def _faults_without_training(project: Project) -> Iterator[Fault]:
-    nothing, advice = f"training.method is {project.training.method}: nothing is trained", "Leave it out."
-    if project.training.packing:
-        yield Fault("training.packing", f"false when {nothing}", True, advice)
-    if project.adapter != AdapterConfig():
+def _faults_without_training(training: TrainingConfig, adapter: AdapterConfig) -> Iterator[Fault]:
+    nothing = f"training.method is {training.method}: nothing is trained"
+    if training.packing:
+        yield Fault("training.packing", f"false when {nothing}", True, "Leave it out.")
+    if adapter != AdapterConfig():
         yield Fault("adapter", f"unset when {nothing}", "set", "Leave it out, or lay --adapter '{}' over it.")
 
 
-def _distillation_faults(project: Project) -> Iterator[Fault]:
-    training, method, section = project.training, "training.method is context-distillation", "training.distillation"
+def _distillation_faults(training: TrainingConfig, adapter: AdapterConfig) -> Iterator[Fault]:
+    method, section = "training.method is context-distillation", "training.distillation"
     if training.packing:
         rule = f"false when {method}: a row and the row after its context have other lengths"
         yield Fault("training.packing", rule, True, "Leave it out.")
@@ -78,6 +76,6 @@ def _distillation_faults(project: Project) -> Iterator[Fault]:
         for name, usual in (("resample", "never"), ("balanced", False)):
             if (got := getattr(distilled, name)) != usual:
                 yield Fault(f"{section}.{name}", "unset without training.distillation.examples", got)
-    if distilled.teacher == "initial" and project.adapter.method == "full":
+    if distilled.teacher == "initial" and adapter.method == "full":
         rule = "current when adapter.method is full: training changes the very weights that the initial teacher has"
         yield Fault(f"{section}.teacher", rule, "initial", "Or set adapter.method: lora.")

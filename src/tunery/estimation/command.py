@@ -117,7 +117,7 @@ def estimate_table(project: Project, needed: MemoryEstimate, fit: Fit, memory_by
         fit: The largest run in `memory_bytes`.
         memory_bytes: Of the device.
     """
-    told = [_parts(project, needed), _verdict(project, needed, memory_bytes)]
+    told: list[RenderableType] = [_parts(project, needed), _verdict(project, needed, memory_bytes)]
     if not project.training.trains:
         return Group(_heading_in_context(project, needed), *told)
     return Group(_heading(needed), *told, _largest(needed, fit))

@@ -35,11 +35,11 @@ def check_context(context: Context, project: Project, tasks: Tasks, rows: Prepar
         ConfigError: As `check_room`.
     """
     from tunery.data.prepare import items_among, refuse_items
-    from tunery.evaluation.in_context import check_room
+    from tunery.evaluation.room import check_room
 
     if project.data.decontaminate.action != "off":
         references = {name: leaf.pairs for name, leaf in tasks.leaves.items()}
-        refuse_items(items_among(context.examples, references))
+        refuse_items(items_among(context.examples, references, project.data.clean))
     if context.examples:
         check_room(tasks.in_context(context).leaves.values(), tokenizer, tasks.chat_template)
 

@@ -47,7 +47,9 @@ def publish(
         finish(record, tracker)
     observer.show(run_table(record))
     adapter = (
-        f"registered as models:/{record.model_version}" if logged else "nothing was trained, so none is registered"
+        f"registered as models:/{record.model_version}"
+        if logged
+        else "nothing was trained, so no version is registered"
     )
     observer.step(adapter)
     tell_where(tracker, observer)

@@ -165,7 +165,7 @@ def _in_context(loaded: Loaded, tracker: Tracker, observer: Observer) -> RunReco
     # Without the context, which is all that the base and the model differ in.
     bare = replace(loaded, context=None)
     before, base_answers = base_scores(bare, tracker.store), answers(bare)
-    observer.step(f"scoring it after {len(facts.origins)} solved examples ({facts.tokens:,} tokens)")
+    observer.step(f"scoring the base after {len(facts.origins)} solved examples ({facts.tokens:,} tokens)")
     after, _ = score_in_context(loaded, tracker)
     generations = side_by_side(loaded, base_answers, answers(loaded))
     record = run_record(loaded, tracker.run_id, before, after, "all", generations=generations)

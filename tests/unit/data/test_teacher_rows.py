@@ -155,5 +155,5 @@ def test_answers_that_the_context_changes_are_named(make: Make, tokenizer: PreTr
     shout = "message['content'] | upper if 'one word' in messages[0]['content'] else message['content']"
     tokenizer.chat_template = str(tokenizer.chat_template).replace("message['content'] +", f"({shout}) +", 1)
     rows = make(context="Answer in one word.", data={"template": "chat"})
-    with pytest.raises(DataError, match=r"r\.jsonl:\d+, .* more: answers have other tokens after the context"):
+    with pytest.raises(DataError, match=r"r\.jsonl:\d+, r\.jsonl:\d+: answers have other tokens after the context"):
         rows.check()

@@ -82,9 +82,9 @@ def base_verdict(record: RunRecord) -> str:
 def _answers_shown(context: ContextFacts) -> str:
     """How many examples have each answer, where answers repeat."""
     counts = sorted(context.answers.items(), key=lambda pair: (-pair[1], pair[0]))
-    if len(counts) > _MOST_ANSWERS:
+    if len(counts) > _MOST_ANSWERS or counts[0][1] == 1:
         return ""
-    return f"Their answers: {', '.join(f'{answer!r} {count} times' for answer, count in counts)}."
+    return f" Their answers: {', '.join(f'{answer!r} {count} times' for answer, count in counts)}."
 
 
 def _divergence(record: RunRecord) -> float | None:
