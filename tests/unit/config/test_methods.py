@@ -54,7 +54,11 @@ def test_settings_of_another_method_are_refused(sections: dict[str, Any], told: 
     ("distillation", "training", "told"),
     [
         (None, {}, "training.distillation is None, but must be set when training.method is context-distillation"),
-        ({}, {}, "training.distillation: needs either context (a text) or examples (a number of rows), and has neither"),
+        (
+            {},
+            {},
+            "training.distillation: needs either context (a text) or examples (a number of rows), and has neither",
+        ),
         ({"context": "A text.", "examples": 4}, {}, "(a number of rows), and has both"),
         ({"context": " "}, {}, "training.distillation.context is ' ', but must be a text: after an empty one"),
         ({"context": "A text.", "resample": "step"}, {}, "training.distillation.resample is 'step', but must be unset"),
