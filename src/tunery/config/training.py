@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from tunery.config.section import Count, CountOrZero, NonNegativeNumber, PositiveNumber, Probability, Section, Seed, key
@@ -81,14 +82,21 @@ class TrainingConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "Where to run; auto: CUDA, then MPS, then CPU.")
     seed: Seed = key(0, "Seeds the adapter's initial weights, the order of rows, and dropout.")
     log_every_steps: Count = key(1, "Optimizer steps between points of the training curves.")
-    checkpoints: Count = key(4, "Checkpoints per run, evenly spaced; validation loss is measured at each.")
+    checkpoints: Count | Literal["epoch"] = key(
+        4, "Checkpoints per run, evenly spaced; epoch: one at the end of each epoch. Each measures validation loss."
+    )
     keep_best_by: Literal["validation/nll", "validation/kl", "score", "last"] = key(
         "validation/nll",
-        "Which checkpoint becomes the adapter: the one with the least loss on validation rows, with the least divergence "
-        "from the teacher there (context-distillation), the best on dev items, or the last.",
+        "Which checkpoint becomes the adapter: by the loss on validation rows, by the divergence from a teacher there "
+        "(context-distillation), by the score on dev items, or the last one.",
     )
     score_checkpoints: bool = key(False, "Score checkpoints on dev items even when they are chosen by something else.")
     early_stopping_patience: Count | None = key(None, "Stop after this many checkpoints without improvement.")
+
+    @property
+    def checkpoint_count(self) -> int:
+        """How many checkpoints a whole run writes, if it has as many steps."""
+        return math.ceil(self.epochs) if self.checkpoints == "epoch" else self.checkpoints
 
     @property
     def trains(self) -> bool:

@@ -140,7 +140,9 @@ class TeacherRows:
         return [known[row] for row in rows]
 
     def _encode(self, rows: Sequence[Conversation]) -> Sequence[Example | Drop]:
-        return encode_all(rows, self.tokenizer, self.data.model_copy(update={"max_length": _UNCUT}), self.loss_on).results
+        return encode_all(
+            rows, self.tokenizer, self.data.model_copy(update={"max_length": _UNCUT}), self.loss_on
+        ).results
 
     def _whole_lengths(self) -> Iterator[int]:
         """Tokens of each row that may be an example, none of them cut."""

@@ -17,8 +17,10 @@ PROGRESS = "progress.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def checkpoint_steps(total_steps: int, checkpoints: int) -> frozenset[int]:
-    """Optimizer steps after which a checkpoint is written: evenly spaced, the last one at the last step."""
+def checkpoint_steps(total_steps: int, checkpoints: int | Literal["epoch"], epoch_steps: int) -> frozenset[int]:
+    """Optimizer steps after which a checkpoint is written: evenly spaced, or each epoch's last; and the last of all."""
+    if checkpoints == "epoch":
+        return frozenset([*range(epoch_steps, total_steps, epoch_steps), total_steps])
     return frozenset(max(1, round(total_steps * part / checkpoints)) for part in range(1, checkpoints + 1))
 
 

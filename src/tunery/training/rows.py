@@ -11,6 +11,7 @@ from tunery.training.nll import target_labels
 
 PLACE = "place"  # column: which of the examples a row is, where rows are not packed
 
+
 def training_rows(examples: Sequence[Example], *, packing: bool, max_length: int, seed: int) -> Any:
     """A datasets.Dataset with input_ids, labels (-100 where nothing is learned) and place; seq_lengths when packed.
 

@@ -37,7 +37,8 @@ class StepReporter(TrainerCallback):  # type: ignore[misc]
         """Lay out the checkpoints and start the clock."""
         context = self.context
         context.progress.total_steps = state.max_steps
-        context.due = checkpoint_steps(state.max_steps, context.config.checkpoints)
+        epoch_steps = math.ceil(len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps)
+        context.due = checkpoint_steps(state.max_steps, context.config.checkpoints, epoch_steps)
         context.clock.start()
         context.seconds_reported = context.clock.seconds
 
