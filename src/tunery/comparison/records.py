@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import RunEntry, Votes
-from tunery.records import SCORE, ChosenAnswers, Difference
+from tunery.records import SCORE, ChangedAnswers, ChosenAnswers, Difference
 from tunery.statistics.ranks import TaskRanks
 
 
@@ -28,6 +28,8 @@ class ScoreCell:
     gain: Difference | None = None  # how much better than the base; None without a base
     # What was chosen on a multiple-choice task, over all seeds; None elsewhere, and if the options were not kept.
     answers: ChosenAnswers | None = None
+    # How often another option was chosen than the base's, over all seeds; None if either side's options were not kept.
+    changed: ChangedAnswers | None = None
 
     @property
     def delta(self) -> float | None:

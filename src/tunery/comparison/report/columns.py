@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
-from tunery.reporting.answers import chosen, majority
+from tunery.reporting.answers import changed, chosen, majority
 from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
@@ -143,14 +143,20 @@ def _score_text(cell: ScoreCell | None, confidence: float) -> str:
 def answers(board: Board) -> TableSection | None:
     """What each configuration chose on the multiple-choice tasks, beside the score of one answer to all items."""
     rows = tuple(
-        (one.name, _named(board, task), number(cell.value, 3), majority(cell.answers), chosen(cell.answers))
+        (
+            one.name, _named(board, task), number(cell.value, 3), majority(cell.answers), chosen(cell.answers),
+            changed(cell.changed),
+        )
         for one in board.contenders
         for task, cell in one.cells.items()
         if cell.answers is not None
+    )  # fmt: skip
+    headings = ("configuration", "task", " score", " majority answer", "answers chosen", " changed")
+    notes = (
+        "The majority answer is right most often: its score is that of giving it to every item.",
+        "Changed: items to which the base gave another answer.",
     )
-    headings = ("configuration", "task", " score", " majority answer", "answers chosen")
-    notes = ("The majority answer is right most often: its score is that of giving it to every item.",)
-    return TableSection("Answers chosen", headings, rows, notes=notes, spare=("task",)) if rows else None
+    return TableSection("Answers chosen", headings, rows, notes=notes, spare=("task", " changed")) if rows else None
 
 
 def matrix(board: Board) -> TableSection | None:
