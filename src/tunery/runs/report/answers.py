@@ -38,7 +38,9 @@ def answers_by_task(record: RunRecord) -> dict[str, TaskAnswers]:
 def changes_by_task(record: RunRecord) -> dict[str, ChangedAnswers]:
     """On how many items of its headline the tuned model answers otherwise than its base, task by task."""
     found = {
-        task: changed_of(*(_on_headline(side[task], record.split) for side in (record.base, record.tuned)), metric)
+        task: changed_of(
+            _on_headline(record.base[task], record.split), _on_headline(record.tuned[task], record.split), metric
+        )
         for task, metric in record.shown.items()
         if all(task in side and metric in side[task].scores for side in (record.base, record.tuned))
     }
