@@ -10,6 +10,8 @@ from tunery.records import ChangedAnswers, ChosenAnswers, RunRecord, TaskResult
 from tunery.reporting.answers import unchanged, warning
 from tunery.statistics.majority import answers_of, changed_of
 
+_WHO = {"tuned": "the tuned model", "in context": "the base in context"}
+
 
 @dataclass(frozen=True)
 class TaskAnswers:
@@ -49,15 +51,23 @@ def changes_by_task(record: RunRecord) -> dict[str, ChangedAnswers]:
 
 def remarks(record: RunRecord, answers: Mapping[str, TaskAnswers], changes: Mapping[str, ChangedAnswers]) -> list[str]:
     """All that a reader must know before the scores: cut prompts, answers that did not change, one answer to all."""
-    same = (unchanged(one, "the tuned model") for one in changes.values())
-    return [*cut_prompts(record), *(sentence for sentence in same if sentence is not None), *warnings(answers)]
+    same = (unchanged(one, _WHO[record.side]) for one in changes.values())
+    return [
+        *cut_prompts(record),
+        *(sentence for sentence in same if sentence is not None),
+        *warnings(answers, record.side),
+    ]
 
 
-def warnings(answers: Mapping[str, TaskAnswers]) -> list[str]:
-    """What a reader must know of the answers: of the model's, and of a base that all but always answers alike."""
+def warnings(answers: Mapping[str, TaskAnswers], side: str) -> list[str]:
+    """What a reader must know of the answers: of the model's, and of a base that all but always answers alike.
+
+    Args:
+        side: RunRecord.side.
+    """
     told: list[str | None] = []
     for both in answers.values():
-        who = "the model" if both.tuned is None else "the tuned model"
+        who = "the model" if both.tuned is None else _WHO[side]
         told.append(warning(both.either, who))
         if both.tuned and both.base and both.base.is_one_answer:
             told.append(warning(both.base, "the base"))

@@ -52,8 +52,12 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     return figure
 
 
-def scores_plot(pairs: Sequence[TaskDifference]) -> Figure | None:
-    """Base and tuned score of each task as two dots on a line; None when nothing was scored."""
+def scores_plot(pairs: Sequence[TaskDifference], side: str = "tuned") -> Figure | None:
+    """Both scores of each task as two dots on a line; None when nothing was scored.
+
+    Args:
+        side: What stands beside the base: RunRecord.side.
+    """
     if not pairs:
         return None
     figure, axes = one_axes(1.4 + 0.6 * len(pairs), _WIDTH_INCHES)
@@ -70,7 +74,7 @@ def scores_plot(pairs: Sequence[TaskDifference]) -> Figure | None:
             markersize=8,
             capsize=4,
             zorder=3,
-            label="tuned, 95% interval of the gain" if row == 0 else None,
+            label=f"{side}, 95% interval of the gain" if row == 0 else None,
         )
     axes.set_yticks(range(len(pairs)), [f"{pair.task}\n{pair.metric}" for pair in pairs])
     axes.set_ylim(len(pairs) - 0.5, -1.2)  # room for the legend above the first row

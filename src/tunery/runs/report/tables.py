@@ -35,7 +35,7 @@ def _scores(pairs: Sequence[TaskDifference], record: RunRecord, answers: Mapping
     for name in ("task", "metric"):
         table.add_column(name)
     items = "items" if record.split == "all" else f"{record.split} items"
-    for name in (items, "base", "tuned", "majority", "delta", "95% interval", "p"):
+    for name in (items, "base", record.side, "majority", "delta", "95% interval", "p"):
         table.add_column(name, justify="right")
     for pair in pairs:
         colour = "green" if pair.difference.value > 0 else "red"
