@@ -45,7 +45,8 @@ def answer_logits(model: Any, rows: Sequence[Example], device: str) -> torch.Ten
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     only = {"logits_to_keep": columns} if "logits_to_keep" in inspect.signature(inner.forward).parameters else {}
     logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False, **only).logits
-    return (logits if only else logits[:, columns])[wanted[:, columns]]
+    kept: torch.Tensor = logits if only else logits[:, columns]
+    return kept[wanted[:, columns]]
 
 
 @contextmanager
