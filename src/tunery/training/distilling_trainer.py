@@ -24,7 +24,7 @@ class DistillingTrainer(CheckedTrainer):
         super().__init__(context, forwards, **kwargs)
         self.teacher = teacher
         self._signature_columns = ["input_ids", "labels", PLACE]
-        self.data_collator = _with_places(self.data_collator)
+        self.data_collator: Callable[..., dict[str, Any]] = _with_places(self.data_collator)
         # Since the last point of the curves: nats of the answers themselves, and their tokens.
         self._nats, self._learned = 0.0, 0
 
@@ -38,7 +38,8 @@ class DistillingTrainer(CheckedTrainer):
         told = self.teacher.training(places, draw)
         divergence, said = answers_kl(model, told, student, self.teacher.distillation, context.device)
         self._note(said.detach(), inputs)
-        return divergence / num_items_in_batch
+        loss: torch.Tensor = divergence / num_items_in_batch
+        return loss
 
     def _note(self, said: torch.Tensor, inputs: dict[str, Any]) -> None:
         """Keep what is logged beside the loss: how likely the rows' own answers are, and the tokens that were read."""
