@@ -1,0 +1,31 @@
+"""What the pictures of a board share: panels, how far an interval reaches, the name of the score."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tunery.comparison.records import Board, ScoreCell
+from tunery.reporting.figures import DPI, literal
+
+
+def panels(count: int, width_inches: float, height_inches: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side."""
+    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+
+
+def reach(cell: ScoreCell) -> list[list[float]] | None:
+    """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known."""
+    if math.isnan(cell.low):
+        return None
+    return [[cell.value - cell.low], [cell.high - cell.value]]
+
+
+def score_name(board: Board) -> str:
+    """The label of an axis of scores."""
+    if len(board.tasks) == 1:
+        return literal(f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}")
+    return f"score, mean of {len(board.tasks)} tasks"
