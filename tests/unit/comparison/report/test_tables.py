@@ -220,7 +220,7 @@ def test_a_name_with_dollars_is_no_formula() -> None:
     tasks = {f"{name} {number}": 0.2 for number in range(6)}
     facts: dict[str, Any] = {"data": name, "method": name, "items": 6}
     text = drawn(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))
-    assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning"]
+    assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning", "rows_cost"]
     assert drawn(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
 
 
@@ -235,7 +235,7 @@ def test_a_script_that_the_font_lacks_is_no_warning() -> None:
 
 
 def test_every_picture_that_there_is_something_for(comparison: Comparison) -> None:
-    assert list(figures(comparison)) == ["leaderboard", "matrix", "cost", "loss"]
+    assert list(figures(comparison)) == ["leaderboard", "matrix", "cost", "loss", "tasks"]
 
 
 def test_a_narrow_terminal_breaks_no_number_and_leaves_out_what_can_be_spared(comparison: Comparison) -> None:
