@@ -59,7 +59,7 @@ def size_cost_plot(board: Board) -> Figure | None:
         for name, some, colour, shift in _drawn(lines):
             known = [one for one in some if cost in one.costs]
             if known:
-                _line(axes, name, known, colour, shift, lambda one, cost=cost: one.costs[cost], marker="o")
+                _line(axes, name, known, colour, shift, _spent(cost), marker="o")
         axes.margins(y=0.08)
         axes.set_ylim(bottom=0)
         in_unit(axes.yaxis, cost)
@@ -154,6 +154,10 @@ def _line(
     # Where several configurations share a size, the line goes through their mean.
     sizes, averages = zip(*((size, sum(values) / len(values)) for size, values in sorted(by_size.items())), strict=True)
     axes.plot(sizes, averages, color=colour, marker=marker, markersize=5, label=short_label(name, 36))
+
+
+def _spent(cost: str) -> Callable[[LeaderboardRow], float]:
+    return lambda one: one.costs[cost]
 
 
 def _zero_shot(board: Board, lines: Lines) -> set[float]:

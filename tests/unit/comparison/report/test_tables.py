@@ -220,7 +220,14 @@ def test_a_name_with_dollars_is_no_formula() -> None:
     tasks = {f"{name} {number}": 0.2 for number in range(6)}
     facts: dict[str, Any] = {"data": name, "method": name, "items": 6}
     text = drawn(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))
-    assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning", "rows_cost"]
+    assert re.findall(r'<figure id="(\w+)"', text) == [
+        "leaderboard",
+        "matrix",
+        "ranks",
+        "loss",
+        "learning",
+        "rows_cost",
+    ]
     assert drawn(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
 
 
