@@ -1,20 +1,11 @@
-"""What the pictures of a board share: panels, how far an interval reaches, the name of the score."""
+"""What the pictures of a board share: how far an interval reaches, the name of the score."""
 
 from __future__ import annotations
 
 import math
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from tunery.comparison.records import Board, ScoreCell
-from tunery.reporting.figures import DPI, literal
-
-
-def panels(count: int, width_inches: float, height_inches: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side."""
-    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+from tunery.reporting.figures import literal
 
 
 def reach(cell: ScoreCell) -> list[list[float]] | None:

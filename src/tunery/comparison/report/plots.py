@@ -15,8 +15,9 @@ from matplotlib.ticker import EngFormatter
 from tunery.comparison.records import Board, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import COSTS, cell_of, means, shown_tasks
 from tunery.comparison.report.conclusions import places
-from tunery.comparison.report.drawing import panels, reach, score_name
+from tunery.comparison.report.drawing import reach, score_name
 from tunery.comparison.report.size_plots import learning_plot, size_cost_plot, tasks_plot
+from tunery.comparison.report.speed_plot import speed_plot
 from tunery.reporting.figures import (
     BLUE,
     GREY,
@@ -26,7 +27,9 @@ from tunery.reporting.figures import (
     finish,
     in_unit,
     legend_below,
+    number_places,
     one_axes,
+    panels,
     short_label,
     title,
 )
@@ -42,14 +45,15 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """Every picture that there is something to draw for, by name.
 
     Returns:
-        Of leaderboard, matrix, cost, ranks (the critical-difference diagram), loss, learning, rows_cost, tasks, in this
-        order.
+        Of leaderboard, matrix, cost, speed, ranks (the critical-difference diagram), loss, learning, rows_cost, tasks,
+        in this order.
     """
     board, confidence = comparison.main, comparison.confidence
     drawn = {
         "leaderboard": leaderboard_plot(board, confidence),
         "matrix": matrix_plot(board),
         "cost": cost_plot(board),
+        "speed": speed_plot(board, score_name(board)),
         "ranks": ranks_plot(board, confidence),
         "loss": loss_plot(board),
         "learning": learning_plot(board, confidence),
@@ -135,9 +139,7 @@ def _against(axes: Axes, board: Board, name: str) -> None:
     for some, colour, label in ((others, PALE, "costs more, scores no more"), (front, ORANGE, "on the Pareto front")):
         if some:
             axes.scatter(*_points(some, name), color=colour, s=46, zorder=3, label=label)
-    for place, one in enumerate(known):
-        to = (-4, 7) if place % 2 == 0 else (5, -12)  # in turn: neighbours lie close together
-        axes.annotate(str(one.place), (one.costs[name], one.score.value), to, textcoords="offset points", fontsize=8)
+    number_places(axes, [(one.place, one.costs[name], one.score.value) for one in known])
 
 
 def pareto(contenders: Sequence[LeaderboardRow], cost: str) -> list[LeaderboardRow]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tunery.comparison.records import Board, LeaderboardRow
 from tunery.comparison.report.columns import COSTS
-from tunery.comparison.report.drawing import panels, reach, score_name
+from tunery.comparison.report.drawing import reach, score_name
 from tunery.reporting.figures import (
     GREY,
     WIDTH_INCHES,
@@ -19,6 +19,7 @@ from tunery.reporting.figures import (
     legend_below,
     literal,
     one_axes,
+    panels,
     short_label,
     title,
 )
