@@ -16,6 +16,7 @@ from tunery.config.project import Project, resolved
 from tunery.data.rendering.written_out import written_out
 from tunery.records import Conversation, Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
+from tunery.runs.context import prompt_of
 from tunery.runs.distillation import log_context, sentence_on
 from tunery.runs.in_context import report_of
 from tunery.runs.observer import Observer
@@ -220,9 +221,8 @@ def _held_out(loaded: Loaded) -> list[tuple[Conversation, str]]:
     """Prompts and references: the conversation before the assistant's last turn, and its text, calls included."""
     found = []
     for conversation in loaded.rows.validation_conversations[: loaded.project.evaluation.generation.prompts]:
-        last = max(n for n, message in enumerate(conversation.messages) if message.role == "assistant")
-        prompt = replace(conversation, messages=conversation.messages[:last])
-        answer = written_out(replace(conversation, messages=(conversation.messages[last],), tools=""))
+        prompt = prompt_of(conversation)
+        answer = written_out(replace(conversation, messages=(conversation.messages[len(prompt.messages)],), tools=""))
         found.append((prompt, answer.messages[0].content))
     return found
 

@@ -15,7 +15,7 @@ from tunery.records import AskedItems, RunRecord
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Loaded, Resident, asks_through_chat
-from tunery.runs.context import context_of
+from tunery.runs.context import check_held_out, context_of
 from tunery.runs.distillation import sentence_on
 from tunery.runs.in_context import log_context, preview_context, report_of, score_in_context
 from tunery.runs.observer import Observer
@@ -74,7 +74,8 @@ def train(
         check_resume(store, resume, "train", project.name)
     resident = Resident()
     observer.step("reading tasks and data")
-    resident.prepare(project, _reported_splits(project))
+    rows = resident.prepare(project, _reported_splits(project))
+    check_held_out(project, rows, resident.tokenizer(project))
     run = open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name or readable_name(project))
     with opened(run, resume) as (tracker, work):
         observer.step(f"run {tracker.run_id} of {project.name}")
