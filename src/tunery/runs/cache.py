@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.base import LoadedBase
+    from tunery.models.start import StartAdapter
     from tunery.records import AdapterFacts, PreparedData
+    from tunery.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Loaded:
     data: PreparedData | None = None  # rows as tokens; None for an evaluation, which reads none
     adapter: AdapterFacts | None = None  # what the adapter matched; None where none was attached for training
     own_tokenizer: Any = None  # of a model that has other tokens than its base
+    start: StartAdapter | None = None  # what training begins with instead of a new adapter
 
     @property
     def tokenizer(self) -> Any:
@@ -58,6 +61,7 @@ class Resident:
     _base_key: object = None
     _tasks: dict[object, Tasks] = field(default_factory=dict)
     _rows: dict[object, PreparedData] = field(default_factory=dict)
+    _starts: dict[object, StartAdapter | None] = field(default_factory=dict)
 
     def prepare(self, project: Project, splits: Sequence[Split]) -> PreparedData:
         """Tasks and rows: all of a run that needs no model, so that what is wrong with them is known first.
@@ -77,7 +81,12 @@ class Resident:
         return rows
 
     def load(
-        self, project: Project, splits: Sequence[Split], observer: Observer, memory_bytes: int | None = None
+        self,
+        project: Project,
+        splits: Sequence[Split],
+        observer: Observer,
+        memory_bytes: int | None = None,
+        start: StartAdapter | None = None,
     ) -> Loaded:
         """Everything that a run of the project needs, except for the adapter.
 
@@ -85,6 +94,7 @@ class Resident:
             splits: As for `prepare`.
             memory_bytes: Available memory. A run that is estimated to need more is refused before its base is loaded;
                 None: no limit.
+            start: From `start`.
 
         Raises:
             TaskError, DataError: As `prepare`.
@@ -96,7 +106,20 @@ class Resident:
             _require_memory(project, rows, memory_bytes)
         observer.step(f"loading {project.base.model} ({project.base.quantization})")
         base = self.base(project)
-        return Loaded(project, base, tasks, base.model, rows)
+        return Loaded(project, base, tasks, base.model, rows, start=start)
+
+    def start(self, project: Project, store: Store) -> StartAdapter | None:
+        """The adapter that the project's training begins with, held against its settings; None: a new one.
+
+        Raises:
+            RefError, BaseModelError: As `find_start`.
+        """
+        from tunery.runs.start import find_start
+
+        key = (project.adapter.model_dump_json(exclude={"dropout"}), project.base.model_dump_json(), project.folder)
+        if key not in self._starts:
+            self._starts[key] = find_start(project, store)
+        return self._starts[key]
 
     @contextmanager
     def adapted(self, loaded: Loaded) -> Iterator[Loaded]:
@@ -106,12 +129,12 @@ class Resident:
         state is unknown, and it is dropped.
 
         Raises:
-            ConfigError: As `attach_adapter`.
+            ConfigError, BaseModelError: As `attach_adapter`.
         """
         from tunery.models.adapter import attach_adapter
 
         project = loaded.project
-        attached = attach_adapter(loaded.base, project.adapter, project.training.seed)
+        attached = attach_adapter(loaded.base, project.adapter, project.training.seed, loaded.start)
         try:
             yield replace(loaded, model=attached.model, adapter=attached.facts)
         except Pruned:

@@ -17,7 +17,7 @@ from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
-from tunery.runs.scoring import base_scores, own_scores
+from tunery.runs.scoring import base_scores, own_scores, parent_scores
 from tunery.runs.stages import (
     answers,
     log_inputs,
@@ -28,6 +28,7 @@ from tunery.runs.stages import (
     side_by_side,
     train_adapter,
 )
+from tunery.runs.start import pinned
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
@@ -66,9 +67,11 @@ def train(
 
     check_project(project)
     store = connect(tracking_uri, project.name)
+    project = pinned(project, store)
     if resume is not None:
         check_resume(store, resume, "train", project.name)
     resident = Resident()
+    resident.start(project, store)
     observer.step("reading tasks and data")
     resident.prepare(project, _reported_splits(project))
     run = open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name or readable_name(project))
@@ -125,7 +128,8 @@ def _train(
 
     provenance = collect(project.folder, project.tracking.diff)  # now: files may be changed while it trains
     log_settings(project, tracker)
-    loaded = resident.load(project, _reported_splits(project), observer)
+    start = resident.start(project, tracker.store)
+    loaded = resident.load(project, _reported_splits(project), observer, start=start)
     observer.show(table(loaded.rows.report))
     for note in loaded.base.notes:
         observer.step(note)
@@ -138,8 +142,11 @@ def _train(
     observer.step("scoring the base, unless its scores are stored already")
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
-    observer.step("training")
     with resident.adapted(loaded) as tuned:
+        if start is not None:
+            observer.step(f"scoring {start.named}, which training begins with, unless its scores are stored already")
+        parent = parent_scores(tuned, tracker.store)
+        observer.step("training")
         trained, _ = train_adapter(tuned, tracker, observer, work, checkpoint)
         logged, _ = log_trained(tuned, trained, tracker)
         observer.step("scoring the tuned model")
@@ -147,7 +154,7 @@ def _train(
 
     generations = side_by_side(loaded, base_answers, tuned_answers)
     split: Split = "locked" if project.training.keep_best_by == "score" else "all"
-    record = run_record(tuned, tracker.run_id, before, after, split, trained, generations)
+    record = run_record(tuned, tracker.run_id, before, after, split, trained, generations, parent)
     return publish(project, replace(record, data=loaded.rows.report, fit=fit), generations, logged, tracker, observer)
 
 

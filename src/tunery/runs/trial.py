@@ -24,7 +24,7 @@ from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
-from tunery.runs.scoring import base_scores, own_scores
+from tunery.runs.scoring import base_scores, own_scores, parent_scores
 from tunery.runs.stages import log_inputs, log_settings, log_trained, opened, run_record, train_adapter
 from tunery.runs.workdir import WorkFolder
 
@@ -98,26 +98,28 @@ def _trial(
 ) -> dict[str, float]:
     from tunery.statistics.paired import compare_tasks
 
-    project = plan.project
+    project, store = plan.project, tracker.store
     log_settings(project, tracker)
     link = plan.link(tracker)
     tracker.tag(**{"mlflow.note.content": link})  # a trial that is pruned or fails gets no report, but this link
     with _blame_settings(plan):
         # Trials are compared on dev items, and the winner is reported on locked ones.
-        loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes)
+        start = resident.start(project, store)
+        loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes, start)
     log_inputs(loaded, tracker)
     fit = base_fit(loaded, tracker)
     if fit is not None:
         plan.fits(fit)
-    before = base_scores(loaded, tracker.store, "dev")
+    before = base_scores(loaded, store, "dev")
 
     with _blame_settings(plan), resident.adapted(loaded) as tuned:
         checkpoint = work.checkpoint() if plan.resume else None
+        parent = parent_scores(tuned, store, "dev")
         trained, measured = train_adapter(tuned, tracker, observer, work, checkpoint, also=plan.report)
         logged, costs = log_trained(tuned, trained, tracker)
         after = measured or own_scores(tuned, "dev")
 
-    record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained), fit=fit)
+    record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained, parent=parent), fit=fit)
     metrics = log_scores(project, record, tracker, logged.model_id) | costs
     for pair in compare_tasks(record.base, record.tuned, record.shown, "dev"):
         metrics[f"delta/{pair.task}"] = pair.difference.value  # over the base; greater is always better
