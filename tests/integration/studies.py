@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
+from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,7 +103,12 @@ def in_training(
 def _has_steps(place: Place, trial: FrozenTrial) -> bool:
     run_id = trial.user_attrs.get(queue.RUN_ID)
     # A checkpoint is what a killed trial is resumed from.
-    return run_id is not None and any((place.folder / "home" / "runs" / run_id).glob("*/checkpoint-*"))
+    return run_id is not None and has_checkpoint(place.folder / "home" / "runs" / run_id)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one in or below a folder; not Path.glob, which fails where a folder is deleted meanwhile."""
+    return bool(glob(f"{folder}/**/checkpoint-*", recursive=True))
 
 
 def wait_for(look: Callable[[], T], process: Command, seconds: float = 240.0) -> T:

@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.integration.conftest import Place
+from tests.integration.studies import has_checkpoint
 from tests.integration.warm import Command
 from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue
@@ -200,7 +201,7 @@ def _in_the_middle(place: Place, storage: str, node: Any = None) -> FrozenTrial 
     for trial in running:
         begun = queue.RUN_ID in trial.user_attrs and queue.METRICS not in trial.user_attrs
         work = place.folder / "home" / "runs" / str(trial.user_attrs.get(queue.RUN_ID))
-        if begun and list(work.glob("**/checkpoint*")) and (node is None or _raylet_of(trial) == _raylet(node)):
+        if begun and has_checkpoint(work) and (node is None or _raylet_of(trial) == _raylet(node)):
             return trial
     return None
 

@@ -95,6 +95,13 @@ def test_a_versions_page_shows_the_report_and_what_the_model_is(store: Store, lo
     assert [version.tags[f"tunery.{name}"] for name in shown] == ["0.7500", "0.5000", "0.2500", "base", "rows.jsonl"]
 
 
+def test_a_run_that_goes_on_after_a_kill_in_registration_has_one_version(store: Store, logged: ModelRef) -> None:
+    assert logged.run_id is not None
+    with open_run(store, "study", "demo") as tracker:  # whichever run registers it the second time
+        assert register(tracker, logged, "demo") == 1
+    assert [version.version for version in store.client.search_model_versions("name = 'demo'")] in ([1], ["1"])
+
+
 def test_the_run_holds_curve_and_model(store: Store, logged: ModelRef) -> None:
     run = store.client.get_run(logged.run_id)
     assert run.info.status == "FINISHED"

@@ -14,20 +14,21 @@ from rich.text import Text
 
 from tunery.cli.terminal import Terminal
 from tunery.records import TrialRow
+from tunery.reporting.pace import QUIET_SECONDS
 from tunery.reporting.text import counted, duration, listed, one_line, shown
 from tunery.runs.observer import StudyObserver
 
 _BAR_COLUMNS = 24
-_QUIET_SECONDS = 60.0  # A log gets the progress of the running trials at least this often.
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 
 
 @dataclass
 class _Running:
-    """A running trial; `step` is 0 until training begins."""
+    """A running trial; `step` stays 0 for one that another process runs."""
 
     name: str
     worker: int
+    began: float
     step: int = 0
     total_steps: int = 0
     loss: float | None = None
@@ -72,7 +73,7 @@ class StudyView(Terminal, StudyObserver):
         """Add a trial to the live view."""
         self._ended.pop(number, None)
         self._workers.add(worker)
-        self._running[number] = _Running(name, worker)
+        self._running[number] = _Running(name, worker, time.monotonic())
 
     def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
         """An optimizer step of a trial is done."""
@@ -81,8 +82,14 @@ class StudyView(Terminal, StudyObserver):
             return
         running.step, running.total_steps = step, total_steps
         running.loss = running.loss if loss is None else loss
-        if self._live is None and time.monotonic() - self._last_line_at >= _QUIET_SECONDS:
+        if self._is_quiet:
             self._line(Text("  ").append_text(_progress_of(number, running)))
+
+    def waiting(self) -> None:
+        """Print how far the trials of other processes are, if a log was silent for long."""
+        if self._is_quiet:
+            for number, running in sorted(self._running.copy().items()):
+                self._line(Text("  ").append_text(_progress_of(number, running)))
 
     def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
         """Print a line, and take the trial out of the live view."""
@@ -98,6 +105,10 @@ class StudyView(Terminal, StudyObserver):
         self.step(text)
 
     # ---- lines of a log
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._live is None and time.monotonic() - self._last_line_at >= QUIET_SECONDS
 
     def _line(self, text: Text) -> None:
         self._last_line_at = time.monotonic()
@@ -177,5 +188,5 @@ def _progress_of(number: int, running: _Running) -> Text:
         text.append(f"step {running.step}/{running.total_steps}")
         text.append("" if running.loss is None else f", train/loss {running.loss:.4f}")
     else:
-        text.append("preparing")
+        text.append(f"running for {duration(time.monotonic() - running.began)}")
     return text.append(f"  {running.name}", style="dim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -66,14 +66,17 @@ class RowSource(Section):
     )
     labels: dict[str, str] = key({}, 'Texts that stand for the values of the completion column: {0: "Yes", 2: "No"}.')
 
+    @property
+    def lacks_prompt(self) -> bool:
+        """Whether neither a column nor a template of its own makes the prompt: data.prompt_template must."""
+        return self.columns is not None and "prompt" not in self.columns and self.prompt_template is None
+
     @model_validator(mode="after")
     def _columns_are_complete(self) -> Self:
         if self.format == "columns" and not self.columns:
             raise ValueError("format 'columns' needs columns: {prompt: ..., completion: ...}")
         if self.columns is not None and "completion" not in self.columns:
             raise ValueError("columns must name the column of the completion: {prompt: Question, completion: Answer}")
-        if self.columns is not None and "prompt" not in self.columns and self.prompt_template is None:
-            raise ValueError("columns must name the column of the prompt, or prompt_template must build it")
         if self.prompt_template is not None and self.columns is None:
             raise ValueError("prompt_template needs columns: {completion: ...} to name the answer")
         if self.labels and self.columns is None:
@@ -94,6 +97,9 @@ class SourceConfig(RowSource):
     weight: PositiveNumber = key(
         1.0, "How often each row is seen per epoch: 0.5 draws half of the rows, 2 shows each row twice."
     )
+
+
+_Source = TypeVar("_Source", bound=RowSource)
 
 
 class ValidationConfig(Section):
@@ -149,6 +155,11 @@ class DataConfig(Section):
         "Maximum tokens per sequence; longer ones are truncated at the end and counted. auto: what the base takes, at "
         "most 1024.",
     )
+    prompt_template: str | None = key(
+        None,
+        "Builds the prompt of every source, and of every set of evaluation.answers, whose columns name no prompt; "
+        "several of them in search.space are prompt variants.",
+    )
     template: Literal["chat", "plain"] = key(
         "chat", "chat: format turns with the chat template; plain: prompt, completion, end token."
     )
@@ -160,6 +171,11 @@ class DataConfig(Section):
     clean: CleanConfig = key(CleanConfig(), "Cleaning steps.")
     decontaminate: DecontaminateConfig = key(DecontaminateConfig(), "Overlap with evaluation items.")
     max_bad_rows: Probability = key(0.01, "The run stops if a larger share of a dataset's rows is unusable.")
+
+    def templated(self, source: _Source) -> _Source:
+        """The source with data.prompt_template where nothing of its own makes the prompt."""
+        own = {"prompt_template": self.prompt_template}
+        return source.model_copy(update=own) if source.lacks_prompt else source
 
     def length(self, taken: int | None) -> int:
         """max_length in tokens, given how many the base takes; None if that is unknown."""

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from tunery.config.data import DataConfig
+from tunery.config.data import DataConfig, RowSource
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import dotted_keys, field_at, nearest, number_type
 from tunery.config.model import AdapterConfig, BaseConfig
@@ -57,7 +57,13 @@ class Project(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        faults = [*_adapter_faults(self), *_training_faults(self), *_evaluation_faults(self), *_search_faults(self)]
+        faults = [
+            *_adapter_faults(self),
+            *_prompt_faults(self),
+            *_training_faults(self),
+            *_evaluation_faults(self),
+            *_search_faults(self),
+        ]
         if faults:
             raise CrossFieldFaults(faults)
         return self
@@ -78,6 +84,23 @@ def _adapter_faults(project: Project) -> Iterator[Fault]:
         yield Fault("adapter.dora", "false with adapter.target_parameters", True, "DoRA is defined for linear modules.")
     if not adapter.target_modules and not adapter.target_parameters:
         yield Fault("adapter.target_modules", "all-linear or at least one name", [], "Try all-linear.")
+
+
+def _prompt_faults(project: Project) -> Iterator[Fault]:
+    """Sources without a prompt, or a template that none of them uses."""
+    data = project.data
+    sources: dict[str, RowSource] = {f"data.train.{place}": source for place, source in enumerate(data.train)}
+    if data.validation.source is not None:
+        sources["data.validation.source"] = data.validation.source
+    sources |= {f"evaluation.answers.{place}": one for place, one in enumerate(project.evaluation.answers)}
+    without = {name: source for name, source in sources.items() if source.lacks_prompt}
+    if data.prompt_template is None:
+        rule = "one with the column of the prompt, unless prompt_template, its own or data's, builds it"
+        yield from (Fault(f"{name}.columns", rule, source.columns) for name, source in without.items())
+    elif not without:
+        rule = "unset where every source has a prompt of its own"
+        advice = "Or leave prompt out of columns, and prompt_template out of the source."
+        yield Fault("data.prompt_template", rule, data.prompt_template, advice)
 
 
 def _training_faults(project: Project) -> Iterator[Fault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunery.config.data import CleanConfig
@@ -21,20 +21,50 @@ class Cleaned:
     changed: dict[str, int] = field(default_factory=dict)
 
 
-def clean(conversations: Sequence[Conversation], config: CleanConfig) -> Cleaned:
-    """Take the declared steps: markup, characters, lengths, then duplicates of what is left; the first stays."""
+def clean(
+    conversations: Sequence[Conversation],
+    config: CleanConfig,
+    filled: Collection[int] = (),
+    altered: Mapping[str, Collection[str]] | None = None,
+) -> Cleaned:
+    """Take the declared steps: markup, characters, lengths, then duplicates of what is left; the first stays.
+
+    Args:
+        conversations: Rows.
+        config: The section data.clean.
+        filled: Sources, by number, whose prompts a template was filled for from cleaned columns: left as they are.
+        altered: Origins of rows that each step altered there, counted with those that it alters here.
+    """
     result = Cleaned(list(conversations))
-    if config.strip_markup:
-        _rewrite(result, "strip_markup", strip_markup)
-    if config.keep is not None:
-        unwanted = re.compile(f"[^{config.keep}]")
-        _rewrite(result, "keep", lambda text: unwanted.sub("", text))
+    for step, edit in rewriting(config).items():
+        _rewrite(result, step, edit, filled, (altered or {}).get(step, ()))
     _filter(result, ((each, _length_fault(each, config)) for each in result.conversations))
     if config.deduplicate == "exact":
         _filter(result, _exact_duplicates(result.conversations))
     elif config.deduplicate == "near":
         _filter(result, _near_duplicates(result.conversations, config.near_threshold))
     return result
+
+
+def rewriting(config: CleanConfig) -> dict[str, Callable[[str], str]]:
+    """The steps that change texts, by their names in the config, in order."""
+    steps: dict[str, Callable[[str], str]] = {"strip_markup": strip_markup} if config.strip_markup else {}
+    if config.keep is not None:
+        unwanted = re.compile(f"[^{config.keep}]")
+        steps["keep"] = lambda text: unwanted.sub("", text)
+    return steps
+
+
+def cleaned_text(text: str, config: CleanConfig) -> str:
+    """A text after every step that changes texts."""
+    for edit in rewriting(config).values():
+        text = edit(text)
+    return text
+
+
+def rewritten(message: Message, edit: Callable[[str], str]) -> Message:
+    """A message with its texts edited."""
+    return replace(message, content=edit(message.content), reasoning=edit(message.reasoning))
 
 
 def folded_text(conversation: Conversation) -> str:
@@ -48,19 +78,24 @@ def text_of(message: Message) -> str:
     return "\n".join(filter(None, [message.reasoning, message.content, *message.tool_calls]))
 
 
-def _rewrite(result: Cleaned, step: str, edit: Callable[[str], str]) -> None:
+def _rewrite(
+    result: Cleaned, step: str, edit: Callable[[str], str], filled: Collection[int], altered: Collection[str]
+) -> None:
     judged: list[tuple[Conversation, str | None]] = []
     result.changed[step] = 0
     for before in result.conversations:
-        messages = tuple(
-            replace(message, content=edit(message.content), reasoning=edit(message.reasoning))
-            for message in before.messages
-        )
-        result.changed[step] += messages != before.messages
+        spared = filled_prompt(before.messages) if before.source in filled else None
+        messages = tuple(message if message is spared else rewritten(message, edit) for message in before.messages)
+        result.changed[step] += messages != before.messages or before.origin in altered
         blank = next((each.role for each in messages if not each.content.strip() and not each.tool_calls), None)
         fault = f"nothing left of a turn of {blank} after {step}" if blank else None
         judged.append((replace(before, messages=messages), fault))
     _filter(result, judged)
+
+
+def filled_prompt(messages: Sequence[Message]) -> Message | None:
+    """The turn that a prompt template was filled for: the first of the user."""
+    return next((message for message in messages if message.role == "user"), None)
 
 
 def _filter(result: Cleaned, judged: Iterable[tuple[Conversation, str | None]]) -> None:

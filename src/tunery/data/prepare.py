@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tunery.config.data import CleanConfig, DataConfig, SourceConfig, cell_text
-from tunery.data.clean import clean, folded_text
+from tunery.data.cells import clean_cells
+from tunery.data.clean import clean, cleaned_text, folded_text
 from tunery.data.contamination import MANY, find_overlap
 from tunery.data.layouts.convert import to_conversations
 from tunery.data.reading.load import load_rows
@@ -87,9 +88,9 @@ def _nothing_left(row_log: RowLog, advice: str) -> Fault:
 
 def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_log: RowLog) -> list[Conversation]:
     conversations: list[Conversation] = []
-    for index, source in enumerate(sources, start=len(row_log.sources)):
+    for index, source in enumerate(map(data.templated, sources), start=len(row_log.sources)):
         rows = select(load_rows(source, folder, row_log.places), source)
-        converted = to_conversations(rows, source, index)
+        converted = to_conversations(_cells_cleaned(rows, source, index, data.clean, row_log), source, index)
         if rows.rows_wanted == 0:
             raise DataError(source.source, Fault("has no rows", "a dataset must have at least one"))
         check_bad_rows(source.source, converted.bad, rows.rows_wanted, data.max_bad_rows)
@@ -109,6 +110,16 @@ def _read(data: DataConfig, sources: Sequence[SourceConfig], folder: Path, row_l
     return conversations
 
 
+def _cells_cleaned(rows: Rows, source: SourceConfig, index: int, config: CleanConfig, row_log: RowLog) -> Rows:
+    """What a template is filled from, cleaned; the prompt that it makes is then left as it is."""
+    cleaned = clean_cells(rows, source, config)
+    row_log.drops += cleaned.drops
+    for step, origins in cleaned.changed.items():
+        row_log.altered[step] |= origins
+    row_log.filled |= {index} if source.prompt_template is not None else set()
+    return cleaned.rows
+
+
 def _remember_classes(rows: Rows, source: SourceConfig, row_log: RowLog) -> None:
     if rows.unwanted:
         row_log.left_out[f"{source.source}: where"] += rows.unwanted
@@ -118,7 +129,7 @@ def _remember_classes(rows: Rows, source: SourceConfig, row_log: RowLog) -> None
 
 
 def _clean(conversations: Sequence[Conversation], config: CleanConfig, row_log: RowLog) -> list[Conversation]:
-    cleaned = clean(conversations, config)
+    cleaned = clean(conversations, config, row_log.filled, row_log.altered)
     row_log.drops += cleaned.drops
     row_log.changed.update(cleaned.changed)
     if config.deduplicate == "none":  # repeated rows are kept unless asked otherwise, and said either way
@@ -145,7 +156,7 @@ def _decontaminate(
             f"{len(overlap.shared)} rows have only words in common with evaluation items that more than {MANY} rows or "
             f"items share, such as an instruction: not counted as overlap. The first is {overlap.shared[0]}."
         )
-    items = _items_among(conversations, asked.references)
+    items = _items_among(conversations, asked.references, data.clean)
     if rule.action == "report":
         _refuse_items(items)
         return conversations
@@ -155,10 +166,17 @@ def _decontaminate(
 
 
 def _items_among(
-    conversations: Sequence[Conversation], references: Mapping[str, Sequence[tuple[str, str]]]
+    conversations: Sequence[Conversation], references: Mapping[str, Sequence[tuple[str, str]]], config: CleanConfig
 ) -> dict[str, str]:
-    """Origin -> set of answers, of rows with an item's prompt and its very reference."""
-    items = {(_folded(prompt), _folded(answer)): task for task, pairs in references.items() for prompt, answer in pairs}
+    """Origin -> set of answers, of rows with an item's prompt and its very reference.
+
+    Prompts are asked as rows are cleaned; a reference is kept as it is written, and cleaned here alone.
+    """
+    items = {
+        (_folded(prompt), _folded(cleaned_text(answer, config))): task
+        for task, pairs in references.items()
+        for prompt, answer in pairs
+    }
     found = {}
     for conversation in conversations if items else ():
         *before, answer = (message.content for message in conversation.messages)

@@ -42,7 +42,7 @@ def parse_template(text: str) -> PromptTemplate:
         end = match.end()
         if match["lone"]:
             fault = Fault(f"a lone {match['lone']!r} in {text!r}", advice="Double a brace that is text: {{ }}.")
-            raise DataError("data.train.prompt_template", fault)
+            raise DataError("prompt_template", fault)
         if match["column"] is None:
             literal += match[0][0]
         else:

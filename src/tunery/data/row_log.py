@@ -26,6 +26,9 @@ class RowLog:
     bad: list[Sequence[Drop]] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)  # every row left out
     changed: Counter[str] = field(default_factory=Counter)  # rows altered, by step
+    # Origins of rows whose cells a step altered before a prompt template was filled, by step.
+    altered: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    filled: set[int] = field(default_factory=set)  # sources that have a prompt template, by number
     contaminated: dict[str, str] = field(default_factory=dict)  # origin -> task
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: dict[str, int] = field(default_factory=dict)

@@ -37,8 +37,13 @@ class Leaf:
 
     @cached_property
     def item_ids(self) -> list[str]:
-        """One name an item, the same for every model, process and machine; a repeated item gets a number."""
-        return item_ids(self.name, self.documents, map(self.task.doc_to_target, self.documents))
+        """One name an item, the same for every model, process and machine; a repeated item gets a number.
+
+        A row that is asked through several prompt templates is one item.
+        """
+        named = getattr(self.task, "identity", None)
+        documents = map(named, self.documents) if named else self.documents
+        return item_ids(self.name, documents, map(self.task.doc_to_target, self.documents))
 
     @cached_property
     def passages(self) -> list[str]:

@@ -101,7 +101,8 @@ class Scorer(HFLM):  # type: ignore[misc]
         Raises:
             NonFiniteScore: If one is no number.
         """
-        values: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=True)
+        with self._paced(requests):
+            values = self._apart(requests, self._rolling)
         require_finite(requests, values)
         return values
 
@@ -200,6 +201,12 @@ class Scorer(HFLM):  # type: ignore[misc]
         alone = [place for place in range(len(pairs)) if place not in answers]
         answers |= zip(alone, self._loglikelihood_tokens([pairs[place] for place in alone]), strict=True)
         return [answers[place] for place in range(len(pairs))]
+
+    def _rolling(self, requests: list[Any]) -> list[float]:
+        """A batch of texts at a time: lm-eval tells of none before it has them all."""
+        parts = (requests[first : first + self.batch_size] for first in range(0, len(requests), self.batch_size))
+        roll = super().loglikelihood_rolling
+        return [value for part in parts for value in roll(part, disable_tqdm=True)]
 
     def _note_cut(self, request: Any, tokens: int) -> None:
         if tokens > 0:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tunery.data.reading import strict_json
 from tunery.errors import Fault, TaskError
 from tunery.evaluation.task_files import OwnTask, TaskYaml
 
@@ -181,13 +182,18 @@ def _absolute(files: Any, folder: Path, where: str) -> dict[str, list[str]]:
 
 def _read_items(*, paths: Mapping[str, Sequence[str]], where: str, **_metadata: object) -> dict[str, Any]:
     from datasets import Dataset
+    from pyarrow import ArrowInvalid, ArrowTypeError
 
     splits = {}
     for split, names in paths.items():
         rows = [row for name in names for row in _rows(Path(name), where)]
         # Else the columns are those of the first row: what only later ones have would be left out of their prompts.
         columns = dict.fromkeys(key for row in rows for key in row)
-        splits[split] = Dataset.from_list([{**columns, **row} for row in rows])
+        try:
+            splits[split] = Dataset.from_list([{**columns, **row} for row in rows])
+        except (ArrowInvalid, ArrowTypeError) as error:
+            advice = "Under one key, write texts alone, numbers alone, or lists alone."
+            raise TaskError(where, Fault(f"its items do not make a table ({error})", advice=advice)) from error
     return splits
 
 
@@ -196,18 +202,26 @@ def _rows(path: Path, where: str) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            return [dict(row) for row in json.loads(text)]
+            return [_item(row) for row in strict_json.loads(text)]
         rows = []
         # Not splitlines(): it also splits at U+2028 and others, which may occur inside a JSON string.
         for number, line in enumerate(text.split("\n"), start=1):
             place = f"{path}:{number}"
-            rows += [dict(json.loads(line))] if line.strip() else []
+            rows += [_item(strict_json.loads(line))] if line.strip() else []
         return rows
     except OSError as error:
         fault = Fault("dataset_kwargs.data_files", "a file that can be read", str(path), "Paths start beside the YAML.")
         raise TaskError(where, fault) from error
-    except json.JSONDecodeError as error:
-        raise TaskError(place, f"is not valid JSON: {error.msg}.") from error
+    except (ValueError, TypeError) as error:
+        raise TaskError(
+            place, Fault("JSON that cannot be read", str(error), advice="Each item is an object.")
+        ) from error
+
+
+def _item(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{type(value).__name__} instead of an object")
+    return value
 
 
 def _sources(path: Path) -> list[Path]:

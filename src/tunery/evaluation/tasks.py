@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tunery.config.data import DataConfig
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
 from tunery.data.reading.hub import asked_once
@@ -124,19 +125,23 @@ def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
         raise TaskError("evaluation", faults)
 
 
-def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) -> Tasks:
+def load_tasks(
+    evaluation: EvaluationConfig, folder: Path, chat_template: bool, data: DataConfig | None = None
+) -> Tasks:
     """Load the tasks that evaluation.tasks names, with their documents, few-shot setting and limit.
 
     Args:
         evaluation: The section `evaluation`.
         folder: Folder of project.yaml, where evaluation.task_folders start.
         chat_template: Whether items are asked through the chat template.
+        data: The section `data`: prompts of sets of answers are templated and cleaned as its rows are. None: as they
+            stand.
 
     Raises:
         TaskError: If a task is unknown, its dataset cannot be reached, or it cannot be scored here.
     """
     check_tasks(evaluation, folder)
-    answers = _answers(evaluation, folder)
+    answers = _answers(evaluation, folder, data)
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     manager = own_manager(folders) if all_own(evaluation.tasks, own) else full_manager(folders)
@@ -170,13 +175,15 @@ def load_tasks(evaluation: EvaluationConfig, folder: Path, chat_template: bool) 
     )
 
 
-def _answers(evaluation: EvaluationConfig, folder: Path) -> dict[str, Any]:
+def _answers(evaluation: EvaluationConfig, folder: Path, data: DataConfig | None) -> dict[str, Any]:
     if not evaluation.answers:
         return {}
     from tunery.evaluation.written_answers import WrittenAnswers
 
     with quiet():
-        return {one.name: WrittenAnswers(one, folder) for one in evaluation.answers}
+        clean = data.clean if data else None
+        templated = (data.templated(one) if data else one for one in evaluation.answers)
+        return {one.name: WrittenAnswers(one, folder, clean) for one in templated}
 
 
 def _load(name: str, manager: Any, silent: str | None) -> Any:

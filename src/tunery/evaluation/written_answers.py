@@ -11,9 +11,13 @@ from typing import Any
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
+from tunery.config.data import CleanConfig, cell_text
 from tunery.config.evaluation import AnswersConfig
+from tunery.data.cells import clean_cells
+from tunery.data.clean import cleaned_text, filled_prompt
 from tunery.data.layouts.convert import to_conversations
 from tunery.data.reading.load import load_rows
+from tunery.data.reading.rows import Row, is_blank
 from tunery.data.reading.selection import select
 from tunery.data.rendering.written_out import written_out
 from tunery.errors import Fault, TaskError
@@ -32,20 +36,21 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
     Args:
         answers: The set.
         folder: Of project.yaml.
+        clean: data.clean, whose steps that change texts are taken with prompts; references stay as they are written.
 
     Raises:
         DataError: If its rows cannot be read.
         TaskError: If a row cannot be asked, or there is no model for the metric `semantic`.
     """
 
-    def __init__(self, answers: AnswersConfig, folder: Path) -> None:
+    def __init__(self, answers: AnswersConfig, folder: Path, clean: CleanConfig | None = None) -> None:
         from datasets import Dataset
 
         self.metrics = list(answers.metrics)
         self.semantic_model = (folder / Path(answers.semantic_model or "").expanduser()).absolute()
         if "semantic" in self.metrics:
             encoder(self.semantic_model)
-        documents = [_document(conversation) for conversation in _conversations(answers, folder)]
+        documents = _documents(answers, folder, clean or CleanConfig())
         super().__init__(
             config={
                 "task": answers.name,
@@ -56,9 +61,13 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
                 "doc_to_target": "reference",
                 "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": answers.max_new_tokens},
                 "num_fewshot": 0,
-                "metadata": {"version": _VERSION, **self._identity(documents)},
+                "metadata": {"version": _VERSION, **self._asked(documents)},
             }
         )
+
+    def identity(self, document: Mapping[str, Any]) -> object:
+        """What makes a document the same item under several prompt templates: its row."""
+        return document.get("row", document)
 
     def fewshot_context(
         self,
@@ -102,7 +111,7 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
         """Of each metric."""
         return {name: name not in _LESS_IS_BETTER for name in self.aggregation()}
 
-    def _identity(self, documents: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    def _asked(self, documents: Sequence[Mapping[str, str]]) -> dict[str, str]:
         """What decides the scores beside the settings: rows, and the weights of the model that compares."""
         identity = {
             "metrics": ", ".join(self.metrics),
@@ -117,21 +126,38 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
         return identity
 
 
-def _conversations(answers: AnswersConfig, folder: Path) -> Sequence[Conversation]:
-    converted = to_conversations(select(load_rows(answers, folder), answers), answers, 0)
-    where = f"evaluation.answers: {answers.name}"
-    if converted.bad:
-        named = "; ".join(f"{drop.origin}: {drop.reason}" for drop in converted.bad[:_SHOWN])
-        rule = f"rows that all have a prompt and a reference, but {len(converted.bad)} have not: {named}"
+def _documents(answers: AnswersConfig, folder: Path, clean: CleanConfig) -> list[dict[str, str]]:
+    rows = select(load_rows(answers, folder), answers)
+    cells = clean_cells(rows, answers, clean)
+    converted = to_conversations(cells.rows, answers, 0)
+    where, bad = f"evaluation.answers: {answers.name}", [*converted.bad, *cells.drops]
+    if bad:
+        named = "; ".join(f"{drop.origin}: {drop.reason}" for drop in bad[:_SHOWN])
+        rule = f"rows that all have a prompt and a reference, but {len(bad)} have not: {named}"
         raise TaskError(where, Fault("source", rule, answers.source, "Mend them, or leave them out with where."))
     if not converted.conversations:
         raise TaskError(where, Fault("source", "one with at least one row", answers.source))
-    return [written_out(conversation) for conversation in converted.conversations]
+    documents = [_document(written_out(one), clean, answers) for one in converted.conversations]
+    if answers.prompt_template is None:
+        return documents
+    origins = {row.origin: row for row in rows.rows}
+    return [
+        document | {"row": _row(origins[one.origin])}
+        for document, one in zip(documents, converted.conversations, strict=True)
+    ]
 
 
-def _document(conversation: Conversation) -> dict[str, str]:
+def _row(row: Row) -> str:
+    """A row by its cells, as texts that do not depend on the kind of file."""
+    cells = {name: cell_text(cell) for name, cell in row.values.items() if not is_blank(cell)}
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _document(conversation: Conversation, clean: CleanConfig, answers: AnswersConfig) -> dict[str, str]:
     *before, answer = conversation.messages
-    messages = [{"role": message.role, "content": message.content} for message in before]
+    filled = filled_prompt(before) if answers.prompt_template is not None else None
+    asked = ((one.role, one.content if one is filled else cleaned_text(one.content, clean)) for one in before)
+    messages = [{"role": role, "content": content} for role, content in asked]
     return {
         "messages": json.dumps(messages, ensure_ascii=False),
         "prompt": "\n".join(message["content"] for message in messages),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project, resolved
 from tunery.config.promotion import Form
@@ -46,6 +46,7 @@ class _Files:
     folder: Path
     facts: ModelFacts
     dev_fraction: float
+    prompt_template: str | None = None  # data.prompt_template of its training
 
 
 def measure(candidate: Candidate, champion: int | None, store: Store, observer: Observer) -> Measured:
@@ -79,7 +80,8 @@ def measure(candidate: Candidate, champion: int | None, store: Store, observer: 
         theirs = None
         if best is not None:
             observer.step(f"scoring the champion, {best.label}, on the same items")
-            theirs = process.one(replace(job, folder=best.folder), candidate.rules.deploy, best.facts)
+            asked = replace(job, folder=best.folder, tree=_asked_as_trained(job.tree, best))
+            theirs = process.one(asked, candidate.rules.deploy, best.facts)
     return _measured(candidate, evidence, answers, theirs, own.facts)
 
 
@@ -108,7 +110,8 @@ def _champion(
         model = resolve(f"models:/{label}", store)
         tree = (run_config(store, model.run_id) if model.run_id else None) or {}
         share = float(tree.get("evaluation", {}).get("dev_fraction", 0.0))
-        best = _files(label, model, share, place / "champion", store)
+        template = tree.get("data", {}).get("prompt_template")
+        best = replace(_files(label, model, share, place / "champion", store), prompt_template=template)
     except RefError as error:
         return None, replace(evidence, notes=[*evidence.notes, f"The champion could not be scored: {error}"])
     notes = []
@@ -120,6 +123,12 @@ def _champion(
     if best.facts.identity.model != evidence.base:
         notes.append(f"{best.label} has another base, {best.facts.identity.model}.")
     notes += _other_template(own, best)
+    if _asked_as_trained(tree := resolved(candidate.project), best) != tree:
+        notes.append(
+            f"{best.label} is asked with the prompt template {best.prompt_template!r} that it was trained with, "
+            f"{candidate.label} with {candidate.project.data.prompt_template!r}: part of the difference may be the "
+            "prompt's."
+        )
     return best, replace(evidence, notes=[*evidence.notes, *notes])
 
 
@@ -130,6 +139,14 @@ def _other_template(own: _Files, champion: _Files) -> list[str]:
         return []
     through = f"{champion.label} is asked through the chat template {theirs}, {own.label} through {ours}"
     return [f"{through}: part of the difference may be the prompt's."]
+
+
+def _asked_as_trained(tree: Mapping[str, Any], champion: _Files) -> Mapping[str, Any]:
+    """The candidate's settings with the champion's prompt template, where sets of answers are asked through one."""
+    data = tree["data"]
+    if data["prompt_template"] is None or champion.prompt_template is None:
+        return tree
+    return {**tree, "data": {**data, "prompt_template": champion.prompt_template}}
 
 
 def _with_locked(project: Project, own: _Files, champion: _Files | None) -> Project:

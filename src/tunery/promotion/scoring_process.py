@@ -218,18 +218,20 @@ def _project_and_tasks(job: FormJob) -> tuple[Project, Tasks]:
     project = project_from(dict(job.tree), str(job.folder), job.home)
     chosen = project.evaluation.chat_template
     chat = read_facts(job.folder).template == "chat" if chosen == "auto" else chosen
-    return project, _tasks(project.evaluation.model_dump_json(), job.home, chat)
+    prompts = project.data.model_dump_json(include={"train", "prompt_template", "clean"})
+    return project, _tasks(project.evaluation.model_dump_json(), prompts, job.home, chat)
 
 
 @lru_cache(maxsize=2)
-def _tasks(evaluation: str, home: Path, chat: bool) -> Tasks:
-    """Loaded once for all models with the same evaluation settings."""
+def _tasks(evaluation: str, data: str, home: Path, chat: bool) -> Tasks:
+    """Loaded once for all models with the same evaluation settings, and prompts."""
+    from tunery.config.data import DataConfig
     from tunery.config.evaluation import EvaluationConfig
     from tunery.errors import TaskError
     from tunery.evaluation.tasks import load_tasks
 
     settings = EvaluationConfig.model_validate_json(evaluation)
-    tasks = load_tasks(settings, home, chat)
+    tasks = load_tasks(settings, home, chat, DataConfig.model_validate_json(data))
     for name in tasks.names:
         leaves = tasks.members.get(name, (name,))
         if not any(tasks.leaves[leaf].chosen("locked", None, settings.dev_fraction) for leaf in leaves):

@@ -172,7 +172,8 @@ class Resident:
 
         key = _task_key(project)
         if key not in self._tasks:
-            self._tasks[key] = load_tasks(project.evaluation, project.folder, _asks_through_chat(project))
+            chat = _asks_through_chat(project)
+            self._tasks[key] = load_tasks(project.evaluation, project.folder, chat, project.data)
         return self._tasks[key]
 
     def rows(self, project: Project, tasks: Tasks) -> PreparedData:
@@ -263,4 +264,7 @@ def _asks_through_chat(project: Project) -> bool:
 
 
 def _task_key(project: Project) -> object:
-    return (project.evaluation.model_dump_json(), project.folder, _asks_through_chat(project))
+    data = project.data
+    # What sets of answers share with the rows that are trained on: their prompts.
+    prompts = (data.prompt_template, data.clean.strip_markup, data.clean.keep) if project.evaluation.answers else None
+    return (project.evaluation.model_dump_json(), project.folder, _asks_through_chat(project), prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from contextlib import suppress
@@ -23,6 +24,7 @@ from tunery.models.source import check_base, local_folder, local_gguf
 from tunery.runs.observer import Observer
 
 PLACE = Path("projects")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # What belongs to the project that is copied, and to it alone.
 _LEFT = shutil.ignore_patterns("README.md", "project.yaml", "__pycache__", "mlruns", "*.db", ".*")
 _USUAL: dict[str, Any] = {
@@ -183,18 +185,13 @@ def _look_at_base(project: Project, observer: Observer) -> None:
     Raises:
         BaseModelError: If it is no model.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
     base, folder = project.base, project.folder
     if local_gguf(base.model, folder) or local_folder(base.model, folder):
         check_base(base, folder)
         return
-    try:
-        validate_repo_id(base.model)
-    except HFValidationError as error:
+    if not _HUB_ID.fullmatch(base.model):
         rule = "a folder that holds a model, a .gguf file, a hub id (owner/name), or builtin:tiny"
-        raise BaseModelError(base.model, Fault("base.model", rule, base.model)) from error
+        raise BaseModelError(base.model, Fault("base.model", rule, base.model))
     observer.step(f"{base.model} is taken for a model of the Hugging Face Hub; training looks it up")
 
 

@@ -41,6 +41,9 @@ class StudyObserver(Observer):
     def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
         """An optimizer step of a trial is done."""
 
+    def waiting(self) -> None:
+        """Other processes run the trials; called often, whether one has come further or not."""
+
     def trial_ended(self, row: TrialRow, best: TrialRow | None) -> None:
         """A trial has ended; `best` is the best feasible trial so far."""
 

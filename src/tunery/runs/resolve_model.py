@@ -234,6 +234,9 @@ def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None
     asked = load_project(project, overrides) if project else laid
     update: dict[str, Any] = {section: getattr(own, section) for section in _OF_THE_MODEL}
     update["training"] = own.training.model_copy(update={"device": asked.training.device})
+    # A set of answers without a prompt of its own is asked as this model was taught to be, if it is its project's set.
+    template = (own.data.prompt_template if own.name == asked.name else None) or asked.data.prompt_template
+    update["data"] = own.data.model_copy(update={"prompt_template": template})
     if _chosen_on_items(own):
         # The model was chosen on the dev items of its own training, whatever dev_fraction another project has.
         update["evaluation"] = asked.evaluation.model_copy(update={"dev_fraction": own.evaluation.dev_fraction})

@@ -141,7 +141,10 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
         ]
         for one in record.finalists
     }
-    base, primary = locked_base(project, resident, store), resident.tasks(project).counting(project.evaluation)
+    first = next(one for one in record.finalists if one.trial == record.winner)
+    # The base is asked as the winner is, whose settings may name another prompt.
+    asked = seeded(project, first.trial, first.settings, first.seeds[0])
+    base, primary = locked_base(asked, resident, store), resident.tasks(project).counting(project.evaluation)
     scored = []
     for one in record.finalists:
         scores = [headline(results, project.evaluation) for results in locked[one.trial]]

@@ -112,6 +112,8 @@ def log_adapter(
 def register(tracker: Tracker, adapter: ModelRef, name: str, tags: dict[str, str] | None = None) -> int:
     """Make a logged adapter the next version of a registered model, which is made if it is not there; its number.
 
+    A run has one version: whoever was killed just after it was made, and goes on, gets the same number again.
+
     Args:
         tracker: The run that registers it: that of the training, or of a study or promotion that chose it.
         name: Registered model: the project's name.
@@ -130,7 +132,7 @@ def register(tracker: Tracker, adapter: ModelRef, name: str, tags: dict[str, str
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         told = redact({"tunery.project": tracker.project, **facts, **(tags or {})})
-        made = client.create_model_version(
+        made = _made_before(tracker.store, adapter.run_id, name) or client.create_model_version(
             name, adapter.uri, run_id=adapter.run_id, model_id=adapter.model_id, tags=told, description=report
         )
         version = f"{name}/{made.version}"
@@ -138,6 +140,14 @@ def register(tracker: Tracker, adapter: ModelRef, name: str, tags: dict[str, str
             client.set_tag(adapter.run_id, _REGISTERED, version)  # where a comparison looks for it
     tracker.tag(**{_REGISTERED: version})
     return int(made.version)
+
+
+def _made_before(store: Store, run_id: str | None, name: str) -> Any:
+    """The run's version of the registered model (mlflow.entities.model_registry.ModelVersion), None if it has none."""
+    if run_id is None:
+        return None
+    found = store.client.search_model_versions(f"{equals('name', name)} and {equals('run_id', run_id)}", max_results=1)
+    return found[0] if found else None
 
 
 def _summary(store: Store, run_id: str | None) -> tuple[str | None, dict[str, str]]:

@@ -114,7 +114,25 @@ def test_a_log_hears_of_a_long_trial_now_and_then(monkeypatch: pytest.MonkeyPatc
         now[0] = float(step)
         view.trial_step(0, step, 200, 2.0 if step == 1 else None)
     steps = re.findall(r"trial 0: step (\d+)/200, train/loss 2.0000", page.getvalue())
-    assert steps == ["60", "120", "180"]
+    assert steps == ["30", "60", "90", "120", "150", "180"]
+
+
+def test_a_log_hears_of_the_trials_of_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(study_view.time, "monotonic", lambda: now[0])
+    view, page = log()
+    view.begin("s", 2, 0)
+    for number in (0, 1):
+        view.trial_began(number, f"rank={number}", number)
+    for second in range(65):
+        now[0] = float(second)
+        view.waiting()
+    assert page.getvalue().splitlines()[1:] == [
+        "  trial 0: running for 30.0 s  rank=0",
+        "  trial 1: running for 30.0 s  rank=1",
+        "  trial 0: running for 1 min 00 s  rank=0",
+        "  trial 1: running for 1 min 00 s  rank=1",
+    ]
 
 
 def test_the_live_picture_shows_what_runs_what_ended_and_the_best() -> None:
@@ -132,7 +150,7 @@ def test_the_live_picture_shows_what_runs_what_ended_and_the_best() -> None:
     assert lines[2:] == [
         "ended    1 before, 1 complete, 1 failed (nan 1)",
         "best     trial 1: score 0.7125  rank=1",
-        "running  trial 3: preparing  rank=3",
+        "running  trial 3: running for 0.0 s  rank=3",
         "running  trial 4: step 7/40, train/loss 1.2500  rank=4",
     ]
 

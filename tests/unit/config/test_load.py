@@ -216,3 +216,20 @@ def test_a_tab_is_named_with_its_place(tmp_path: Path, text: str, place: str) ->
 def test_a_tab_in_an_option_is_named_too() -> None:
     with pytest.raises(ConfigError, match=r"--adapter: line 1, column 7: a tab, where YAML takes spaces alone"):
         project_from({}, "here", Path(), [("adapter", "{rank:\t4,\t}")])
+
+
+REVIEWED = "name: x\nbase: {model: 'builtin:tiny'}\ndata: {train: [{source: r.csv, columns: {completion: meta}}]%s}\n"
+
+
+def test_a_source_without_a_prompt_needs_a_template_of_its_own_or_of_data(write: Write) -> None:
+    answers = "evaluation: {answers: [{name: a, source: t.csv, columns: {completion: meta}, metrics: [chrf]}]}\n"
+    text = message(write(REVIEWED % "" + answers))
+    assert "data.train.0.columns is {'completion': 'meta'}, but must be one with the column of the prompt" in text
+    assert "evaluation.answers.0.columns is" in text
+    project = load_project(write(REVIEWED % ", prompt_template: '{review}'" + answers))
+    assert project.data.templated(project.evaluation.answers[0]).prompt_template == "{review}"
+
+
+def test_a_template_that_no_source_uses_is_refused(write: Write) -> None:
+    text = message(write(MINIMAL + "training: {seed: 1}\n"), (("data.prompt_template", "'{review}'"),))
+    assert "--data.prompt_template is '{review}', but must be unset where every source has a prompt of its own" in text

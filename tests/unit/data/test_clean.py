@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.config.data import CleanConfig
+from tunery.config.data import CleanConfig, RowSource
+from tunery.data.cells import CleanedCells, clean_cells
 from tunery.data.clean import clean
 from tunery.data.markup import strip_markup
+from tunery.data.reading.rows import Row, Rows
 from tunery.records import Conversation, Message
 
 
@@ -130,3 +132,36 @@ def test_near_duplicates_are_those_above_the_threshold() -> None:
 def test_near_also_finds_equal_rows_of_few_words() -> None:
     cleaned = clean([row(1, "hi"), row(2, "Hi"), row(3, "ho")], CleanConfig(deduplicate="near", near_threshold=1.0))
     assert [conversation.origin for conversation in cleaned.conversations] == ["r:1", "r:3"]
+
+
+# ---- the cells of a prompt template
+
+
+def cells(*values: tuple[str, str], template: str | None = "Review: {review}.") -> CleanedCells:
+    rows = [Row(f"r:{n}", {"review": review, "verdict": verdict}) for n, (review, verdict) in enumerate(values, 1)]
+    source = RowSource(source="r.csv", columns={"prompt": "review", "completion": "verdict"}, prompt_template=template)
+    found = Rows("r.csv", "r", rows, [], [], ["review", "verdict"], "0")
+    return clean_cells(found, source, CleanConfig(strip_markup=True, keep=r"a-zA-Z0-9\s"))
+
+
+def test_cells_are_cleaned_before_a_template_is_filled() -> None:
+    cleaned = cells(("<b>good</b>: really!", "yes!"), ("plain", "no"))
+    assert [row.values["review"] for row in cleaned.rows.rows] == ["good really", "plain"]
+    assert [row.values["verdict"] for row in cleaned.rows.rows] == ["yes!", "no"]  # no column of the template
+    assert cleaned.changed == {"strip_markup": {"r:1"}, "keep": {"r:1"}}
+
+
+def test_a_row_of_whose_cells_nothing_is_left_is_dropped_by_name() -> None:
+    cleaned = cells(("?!", "yes"), ("fine", "no"))
+    assert [row.origin for row in cleaned.rows.rows] == ["r:2"]
+    assert [str(drop.reason) for drop in cleaned.drops] == ["nothing left of the prompt template's columns after keep"]
+
+
+def test_without_a_template_cells_are_left_to_the_conversations() -> None:
+    assert [row.values["review"] for row in cells(("a!", "b"), template=None).rows.rows] == ["a!"]
+
+
+def test_a_prompt_that_a_template_made_is_spared_and_its_answer_is_not() -> None:
+    cleaned = clean([row(1, "Review: fine.", "Yes!")], CleanConfig(keep=r"a-zA-Z\s"), {0}, {"keep": {"r:1"}})
+    assert [message.content for message in cleaned.conversations[0].messages] == ["Review: fine.", "Yes"]
+    assert cleaned.changed == {"keep": 1}

@@ -371,3 +371,40 @@ def test_rows_are_cut_at_what_the_base_takes_unless_asked_otherwise_which_is_tol
     assert prepared.report.max_length == max(len(example.input_ids) for example in prepared.train) == length
     notes = [note for note in prepared.report.notes if f"the base was made for {taken} tokens at most" in note]
     assert len(notes) == told
+
+
+REVIEWS = [{"review": f"Paper <b>{n}</b>: good!", "meta": f"Accept, {n}."} for n in range(20)]
+REVIEWED = {"source": "reviews.jsonl", "columns": {"completion": "meta"}}
+CLEAN = {"strip_markup": True, "keep": r"a-zA-Z0-9\s"}
+
+
+def test_a_templates_own_marks_stay_while_its_columns_are_cleaned(
+    run: Prepare, write: Write, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    write("reviews.jsonl", REVIEWS)
+    validated = {"source": {**REVIEWED, "where": {"meta": ["Accept, 1."]}}}
+    prepared = run(REVIEWED, template="plain", clean=CLEAN, prompt_template="Review: {review} ->", validation=validated)
+    assert "Review: Paper 0 good ->\nAccept 0" in decoded(prepared, tokenizer)[0]
+    assert prepared.report.changed == {"strip_markup": 21, "keep": 21}
+    # validation rows follow
+    assert [row.messages[0].content for row in prepared.validation_conversations] == ["Review: Paper 1 good ->"]
+
+
+def test_a_source_keeps_a_prompt_of_its_own(run: Prepare, write: Write) -> None:
+    write("reviews.jsonl", REVIEWS)
+    own = {"columns": {"prompt": "review", "completion": "meta"}}
+    rows = run(
+        {**REVIEWED, **own}, prompt_template="Review: {review}", validation={"fraction": 0.2}
+    ).validation_conversations
+    assert {row.messages[0].content for row in rows} <= {row["review"] for row in REVIEWS}
+
+
+def test_a_cleaned_row_is_still_known_as_an_item(run: Prepare, write: Write) -> None:
+    write("reviews.jsonl", REVIEWS)
+    with pytest.raises(DataError, match="1 training rows are items of reviews, reference included"):
+        run(
+            REVIEWED,
+            clean=CLEAN,
+            prompt_template="Review: {review}",
+            references={"reviews": [("Review: Paper 3 good", "Accept, 3.")]},
+        )

@@ -85,7 +85,7 @@ def test_scoring_again_gives_the_same_numbers(load: Any, model: Any, tokenizer: 
         assert first[name].samples.equals(second[name].samples)
 
 
-@pytest.mark.parametrize("name", ["many", "few", "writing"])
+@pytest.mark.parametrize("name", ["many", "few", "writing", "whole_text"])
 def test_a_log_is_told_how_far_scoring_is(
     name: str, load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,11 +119,22 @@ def test_items_files_are_looked_for_before_a_task_is_loaded(tmp_path: Path, writ
     check_tasks(EvaluationConfig(tasks=["here"], task_folders=["."]), tmp_path)
 
 
-def test_an_items_line_that_is_not_json_is_named_with_its_number(tmp_path: Path, write_task: WriteTask) -> None:
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"question": ', r"torn\.jsonl:3: JSON that cannot be read: "),
+        ("7", r"torn\.jsonl:3: .*int instead of an object"),
+        ('{"question": "a?", "question": "b?"}', r"torn\.jsonl:3: .*'question' has several values"),
+        ('{"question": ["a?"]}', r"torn\.yaml: its items do not make a table .*texts alone"),
+    ],
+)
+def test_an_item_that_cannot_be_read_is_named_with_its_number(
+    line: str, told: str, tmp_path: Path, write_task: WriteTask
+) -> None:
     write_task(tmp_path, "torn", 2)
     with (tmp_path / "torn.jsonl").open("a") as file:
-        file.write('\n{"question": ')
-    with pytest.raises(TaskError, match=r"torn\.jsonl:3: is not valid JSON"):
+        file.write(f"\n{line}")
+    with pytest.raises(TaskError, match=told):
         load_tasks(EvaluationConfig(tasks=["torn"], task_folders=["."]), tmp_path, False)
 
 

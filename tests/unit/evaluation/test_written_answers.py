@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 
+from tunery.config.data import DataConfig
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import DataError, TaskError
+from tunery.evaluation.items import Leaf
 from tunery.evaluation.result import averaging, headline, restrict
 from tunery.evaluation.score import score_model
+from tunery.evaluation.task_manager import task_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
 
 REVIEWS = [{"prompt": f"What colour has house {n}?", "completion": f"The house {n} is deep red."} for n in range(12)]
@@ -141,3 +144,31 @@ def test_what_cannot_be_asked_is_known_before_a_model_is_loaded(folder: Path) ->
     (folder / "reviews.jsonl").write_text(json.dumps({"prompt": "Why?", "completion": ""}))
     with pytest.raises(TaskError, match=r"1 have not: reviews\.jsonl:1: no answer"):
         load_tasks(evaluation(), folder, True)
+
+
+PROMPTED = {"columns": {"completion": "completion"}}
+
+
+def asked_by(folder: Path, template: str, **clean: Any) -> Leaf:
+    data = DataConfig.model_validate({"train": [{"source": "x"}], "prompt_template": template, "clean": clean})
+    return load_tasks(evaluation(**PROMPTED), folder, False, data).leaves["reviews"]
+
+
+def test_prompts_follow_the_template_and_the_cleaning_of_the_rows_that_are_trained_on(folder: Path) -> None:
+    leaf = asked_by(folder, "Q: {prompt} ->", keep=r"a-zA-Z0-9\s")
+    assert leaf.texts[0] == "Q: What colour has house 0 ->"
+    assert leaf.targets[0] == "The house 0 is deep red."  # as it is written
+
+
+def test_a_row_is_the_same_item_under_every_template_and_the_set_another_version(folder: Path) -> None:
+    one, other = asked_by(folder, "Q: {prompt}"), asked_by(folder, "{prompt} Answer:")
+    assert one.texts != other.texts
+    assert one.item_ids == other.item_ids
+    assert len(set(one.item_ids)) == len(REVIEWS)
+    versions = {task_version(leaf.task, None) for leaf in (one, other)}
+    assert len(versions) == 2  # the base's scores of one are not those of the other
+
+
+def test_a_row_of_whose_prompt_cleaning_leaves_nothing_is_named(folder: Path) -> None:
+    with pytest.raises(TaskError, match=r"nothing left of the prompt template's columns after keep"):
+        asked_by(folder, "Q: {prompt}", keep="0-1")

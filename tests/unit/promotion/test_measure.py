@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tunery.promotion.measure import _other_template, _without_scores, form_scores
+from tunery.promotion.measure import _asked_as_trained, _Files, _other_template, _without_scores, form_scores
 from tunery.promotion.scoring_process import FormAnswers
 from tunery.records import Score, TaskResult, TaskSettings
 
@@ -70,3 +70,13 @@ def test_a_champion_that_is_asked_through_another_template_is_told(theirs: str |
     notes = _other_template(*files)
     assert len(notes) == len(told)
     assert all(words in note for words, note in zip(told, notes, strict=True))
+
+
+def test_a_champion_is_asked_with_the_prompt_template_that_it_was_trained_with(tmp_path: Path) -> None:
+    tree = {"name": "x", "data": {"prompt_template": "{review}", "clean": {}}}
+    facts: Any = SimpleNamespace()
+    other, without = (_Files("small/1", tmp_path, facts, 0.0, one) for one in ("Sum up: {review}", None))
+    assert _asked_as_trained(tree, other) == {**tree, "data": {"prompt_template": "Sum up: {review}", "clean": {}}}
+    assert _asked_as_trained(tree, without) == tree
+    plain = {**tree, "data": {"prompt_template": None}}
+    assert _asked_as_trained(plain, other) == plain

@@ -291,3 +291,21 @@ def test_what_the_adapter_that_trials_begin_with_has_settled_cannot_be_searched(
     ) as caught:
         check_search(make(space, adapter__start="models:/x/1"))
     assert len(caught.value.faults) == 1
+
+
+def prompted(make: MakeProject, variants: str, **keys: str) -> Project:
+    source = "[{source: a.csv, columns: {completion: meta}}]"
+    space = f"{{data.prompt_template: {{choices: {variants}}}}}"
+    return make(space, data__train=source, data__prompt_template="'{review}'", **keys)
+
+
+def test_prompt_variants_are_a_dimension_and_are_read_before_anything_starts(make: MakeProject) -> None:
+    check_search(prompted(make, "['{review}', 'Sum up: {review}']", search__objectives="{validation/nll: minimize}"))
+    assert "search.space.data.prompt_template.choices: a lone '{' in 'Sum up: {'" in faults(
+        prompted(make, "['{review}', 'Sum up: {']")
+    )
+
+
+def test_prompt_variants_change_a_loss_over_every_token(make: MakeProject) -> None:
+    keys = {"search__objectives": "{validation/nll: minimize}", "training__loss_on": "all"}
+    assert "changes what the loss is a mean of" in faults(prompted(make, "['{review}', 'Sum up: {review}']", **keys))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from tunery.data.layouts.fields import LEARNED, PARTLY_LEARNED, Fields, UnusableRow, flag, reasoning_of
 from tunery.data.layouts.tools import calls_in, calls_of
+from tunery.data.reading import strict_json
 from tunery.data.reading.rows import NOT_UNICODE, is_blank, is_unicode
 from tunery.records import Message
 
@@ -46,7 +46,7 @@ def dialogue(value: object, what: str) -> Sequence[Any]:
     """A list of turns, also where it is written as JSON text in a cell."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = strict_json.loads(value)
         except ValueError as error:
             raise UnusableRow(f"{what} is not JSON ({error})") from None
     if not isinstance(value, list | tuple):

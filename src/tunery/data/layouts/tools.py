@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from tunery.data.layouts.fields import TOOLS, Fields, UnusableRow
+from tunery.data.reading import strict_json
 from tunery.data.reading.rows import is_blank
 
 
@@ -59,7 +60,7 @@ def _listed(value: Any, fault: str) -> Sequence[Any]:
     """A list as it is or written as JSON text, one object alone as a list of one."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = strict_json.loads(value)
         except ValueError as error:
             raise UnusableRow(f"{fault} ({error})") from None
     if is_blank(value):

@@ -80,9 +80,9 @@ def check_sources(data: DataConfig, folder: Path) -> None:
 
 
 def all_sources(data: DataConfig) -> list[SourceConfig]:
-    """Sources of training rows, then that of the validation rows where there is one."""
+    """Sources of training rows, then that of the validation rows where there is one, with their prompt templates."""
     own = data.validation.source
-    return [*data.train, *([own] if own else [])]
+    return [data.templated(source) for source in (*data.train, *([own] if own else []))]
 
 
 def locate(source: RowSource, folder: Path) -> Path | None:

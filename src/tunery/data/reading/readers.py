@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tunery.data.reading import strict_json
 from tunery.data.reading.rows import Numbered, Unreadable, is_blank
 from tunery.errors import DataError, Fault, first_line
 
@@ -40,7 +40,7 @@ def read_jsonl(file: Path) -> Iterator[Numbered]:
     text = decode(file.read_bytes(), str(file))
     if text.lstrip().startswith("["):
         with suppress(ValueError, RecursionError):
-            return ((n, _object(entry)) for n, entry in enumerate(json.loads(text), start=1))
+            return ((n, _object(entry)) for n, entry in enumerate(strict_json.loads(text), start=1))
     return _json_lines(text)
 
 
@@ -52,9 +52,9 @@ def _json_lines(text: str) -> Iterator[Numbered]:
 
 def _json_object(line: str) -> Mapping[str, Any] | str:
     try:
-        return _object(json.loads(line))
+        return _object(strict_json.loads(line))
     except (ValueError, RecursionError) as error:
-        return f"not JSON ({error})"
+        return f"JSON that cannot be read ({error})"
 
 
 def _object(value: object) -> Mapping[str, Any] | str:
@@ -65,11 +65,11 @@ def read_json(file: Path, split: str) -> Iterator[Numbered]:
     """A list of objects, an object that holds one list (or one named `split`), or JSON lines; rows count from 1."""
     text = decode(file.read_bytes(), str(file))
     try:
-        document = json.loads(text)
+        document = strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(_json_object(text.lstrip().split("\n", 1)[0]), dict):
             return _json_lines(text)
-        fault = Fault("not JSON", str(error), advice="One object a line is JSON lines: .jsonl.")
+        fault = Fault("JSON that cannot be read", str(error), advice="One object a line is JSON lines: .jsonl.")
         raise DataError(str(file), fault) from None
     return ((n, _object(entry)) for n, entry in enumerate(_entries(document, file, split), start=1))
 

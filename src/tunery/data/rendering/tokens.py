@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # One private character replaces one special token; the last plane is private use and practically never in text.
 _FIRST_SHIELD = 0x10E000
+_SPACE = "\u2581"  # as SentencePiece writes a space
+_BEFORE = "\n"  # no token of SentencePiece's joins a line break and a word
 _NO_LIMIT = 10**9  # a tokenizer that knows no limit says 10^30
 _SHIELDED = re.compile(f"[{chr(_FIRST_SHIELD)}-\U0010fffd]")
 
@@ -80,15 +82,27 @@ class Tokeniser:
         for piece in re.split(f"({_SHIELDED.pattern})", text):
             end = start + len(piece)
             if _SHIELDED.match(piece):
-                (literal,) = self._encode([self._texts.get(piece, piece)], split_special_tokens=True)
+                literal = self._encode_part(self._texts.get(piece, piece), start > 0, split_special_tokens=True)
                 ids += literal.ids
                 places += [(start, end)] * len(literal.ids)
             elif piece:
-                (tokens,) = self._encode([piece])
+                tokens = self._encode_part(piece, start > 0)
                 ids += tokens.ids
                 places += [(first + start, last + start) for first, last in tokens.places]
             start = end
         return Tokens(tuple(ids), tuple(places))
+
+    def _encode_part(self, text: str, follows: bool, split_special_tokens: bool = False) -> Tokens:
+        """Tokens of a part of a text; SentencePiece writes a space before it, which is wrong where another precedes."""
+        (alone,) = self._encode([text], split_special_tokens)
+        begins = str(self.tokenizer.convert_ids_to_tokens(alone.ids[0])) if alone.ids else ""
+        if not follows or not begins.startswith(_SPACE):
+            return alone
+        (behind,) = self._encode([_BEFORE + text], split_special_tokens)
+        own = [place for place in zip(behind.ids, behind.places, strict=True) if place[1][1] > len(_BEFORE)]
+        return Tokens(
+            tuple(token for token, _ in own), tuple((max(0, first - 1), last - 1) for _, (first, last) in own)
+        )
 
     def ends_in_token(self, text: str) -> bool:
         """Whether a text ends in the text of a special token, white space aside."""

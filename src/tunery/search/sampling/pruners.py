@@ -52,6 +52,8 @@ def changes_loss(project: Project) -> list[str]:
     A loss over every token may be a third of one over answers, with nothing learned.
     """
     prefixes = _CHANGE_LOSS if project.data.validation.source is not None else (*_CHANGE_LOSS, *_CHANGE_ROWS)
+    if project.training.loss_on == "all":  # otherwise the same answers are learned after another prompt
+        prefixes = (*prefixes, "data.prompt_template")
     keys = (key for key in project.search.space if re.sub(r"\.\d+", "", key).startswith(prefixes))
     return [key for key in keys if not key.endswith((".weight", ".sample.rows", ".sample.balanced", ".sample.seed"))]
 

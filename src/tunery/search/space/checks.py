@@ -14,7 +14,8 @@ from tunery.config.faults import faults_of
 from tunery.config.fields import field_at, nearest, put_at, value_at
 from tunery.config.project import CrossFieldFaults, Project, known_keys, resolved
 from tunery.config.search import Dimension
-from tunery.errors import ConfigError, Fault
+from tunery.data.prompt_template import parse_template
+from tunery.errors import ConfigError, DataError, Fault
 from tunery.search.space.expressions import Expression, ExpressionError, parse
 from tunery.search.space.parameters import Parameter, as_list, parameter
 from tunery.search.space.space import Space, arrange, settle
@@ -41,12 +42,13 @@ _SETTLED = (
     *(f"base.{name}" for name in ("model", "revision", "quantization", "double_quantization")),
 )
 _WITHOUT_VALUE = Fault("").got
+_TEMPLATE = "data.prompt_template"
 _SAMPLES = 32
 
 
 def space_faults(project: Project) -> tuple[list[Fault], Space | None]:
     """Faults of the space, and the part of it that can be read; None if keys depend on each other in a circle."""
-    faults = list(_key_faults(project))
+    faults = [*_key_faults(project), *_template_faults(project)]
     drawn: dict[str, Parameter] = {}
     derived: dict[str, Expression] = {}
     for key, entry in project.search.space.items():
@@ -102,6 +104,17 @@ def _value_faults(project: Project, key: str, entry: Dimension) -> Iterator[Faul
         yield from _misfits(project, key, value, f"search.space.{key}.{part}")
     if entry.step is not None and parameter(key, entry).whole and entry.step != int(entry.step):
         yield Fault(f"search.space.{key}.step", "a whole number", entry.step)
+
+
+def _template_faults(project: Project) -> Iterator[Fault]:
+    """Prompt templates that cannot be read."""
+    entry = project.search.space.get(_TEMPLATE)
+    for choice in entry.choices or () if isinstance(entry, Dimension) else ():
+        try:
+            parse_template(str(choice))
+        except DataError as error:
+            wrong = [fault for fault in error.faults if isinstance(fault, Fault)]
+            yield from (replace(fault, key=f"search.space.{_TEMPLATE}.choices: {fault.key}") for fault in wrong)
 
 
 def _condition_faults(project: Project, key: str, found: Parameter, drawn: Mapping[str, Parameter]) -> Iterator[Fault]:

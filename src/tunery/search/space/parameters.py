@@ -14,6 +14,7 @@ from tunery.config.search import Dimension
 if TYPE_CHECKING:
     import optuna
 
+_LONGEST_TEXT = 48  # characters of a choice in a trial's name
 Label = None | bool | int | float | str
 
 
@@ -105,4 +106,9 @@ def short_text(value: object) -> str:
         return f"{value:.3g}"
     if isinstance(value, dict):
         return str(value.get("source", json.dumps(value)))
-    return "+".join(map(short_text, value)) if isinstance(value, list) else str(value)
+    return "+".join(map(short_text, value)) if isinstance(value, list) else _middle_out(" ".join(str(value).split()))
+
+
+def _middle_out(text: str) -> str:
+    """A text with its middle left out where it is long, as a prompt template is: variants may begin or end alike."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT // 2]}…{text[-_LONGEST_TEXT // 2 + 1 :]}"

@@ -134,6 +134,10 @@ class StudyProgress:
             elif self._has_just_ended(study, trial) and NAME in trial.user_attrs:
                 self._show_final(study, trial)
 
+    def waiting(self) -> None:
+        """The trials are run by other processes, and this one looks after them."""
+        self._observer.waiting()
+
     def _show_trial(self, study: optuna.Study, key: int, trial: FrozenTrial) -> None:
         if trial.state == TrialState.RUNNING and trial.number not in self._begun and NAME in trial.user_attrs:
             self._begun.add(trial.number)

@@ -69,6 +69,7 @@ class WorkerPool(ABC, Generic[Member]):
                 self._poll(number, member, stopping=bool(stop.count))
             for study in related_studies(self.session.study):
                 self.session.progress.update(study)
+            self.session.progress.waiting()
             time.sleep(_POLL_SECONDS)
         if stop.count:
             raise Interrupted(stop.name, 0, resumable=True)

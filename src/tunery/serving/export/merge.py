@@ -204,11 +204,12 @@ def _of_tasks(tree: Mapping[str, Any], home: Path, most: int) -> list[Answer]:
     from tunery.config.load import project_from
     from tunery.evaluation.tasks import load_tasks
 
-    evaluation = EvaluationConfig(tasks=[_OWN_TASK])
+    evaluation, data = EvaluationConfig(tasks=[_OWN_TASK]), None
     if any(tree.get("evaluation", {}).get(key) for key in ("tasks", "answers")):
-        evaluation = project_from(deepcopy(dict(tree)), "config/project.yaml", home).evaluation
+        project = project_from(deepcopy(dict(tree)), "config/project.yaml", home)
+        evaluation, data = project.evaluation, project.data
     limited = evaluation.model_copy(update={"limit": min(evaluation.limit or most, most)})
-    leaves = load_tasks(limited, home, chat_template=False).leaves.values()
+    leaves = load_tasks(limited, home, chat_template=False, data=data).leaves.values()
     share = -(-most // len(leaves))  # the same number of each, rounded up
     items = [item for leaf in leaves for item in islice(zip(leaf.texts, leaf.targets, strict=True), share)]
     return [(question, answer) for question, answer in items if question.strip() and answer.strip()][:most]

@@ -53,6 +53,16 @@ def test_a_broken_json_line_is_named_by_its_line_and_the_others_are_kept(write: 
     assert rows.unreadable[1].reason == "list instead of an object"
 
 
+def test_an_object_with_several_values_under_one_key_is_a_bad_row(write: Write) -> None:
+    lines = '{"a": "1", "a": "2"}\n{"a": {"b": 1, "b": null}}\n{"a": "3", "a": "3"}\n'
+    rows = rows_of(write("r.jsonl", lines))
+    assert [dict(row.values) for row in rows.rows] == [{"a": "3"}]
+    assert [drop.reason for drop in rows.unreadable] == [
+        "JSON that cannot be read ('a' has several values)",
+        "JSON that cannot be read ('b' has several values)",
+    ]
+
+
 def test_a_line_separator_inside_a_json_text_does_not_end_the_line(write: Write) -> None:
     assert values_of(rows_of(write("r.jsonl", '{"a": "x\u2028y"}\n'))) == [{"a": "x\u2028y"}]
 
@@ -117,7 +127,7 @@ def test_json_lines_in_a_json_file_are_read_as_such(write: Write) -> None:
 
 
 def test_broken_json_is_refused_with_the_place(write: Write) -> None:
-    with pytest.raises(DataError, match=r"not JSON: .*line 2 column"):
+    with pytest.raises(DataError, match=r"JSON that cannot be read: .*line 2 column"):
         rows_of(write("r.json", '[{"a": "1"},\n{"a": ]'))
 
 

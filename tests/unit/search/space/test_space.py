@@ -16,6 +16,7 @@ from tunery.config.fields import field_at, number_type, value_at
 from tunery.config.project import Project, resolved
 from tunery.errors import ConfigError
 from tunery.search.checks import check_search
+from tunery.search.space.parameters import short_text
 from tunery.search.space.space import declared_settings, draw, labelled, name_of, own_settings, with_settings
 
 CONDITIONAL = """{
@@ -227,3 +228,11 @@ def test_whatever_is_drawn_makes_a_project_or_a_config_error(
     assert {key: value_at(tree, key) for key in found} == found
     unsearched = {key for key in ("training.epochs", "adapter.dropout") if key not in found}
     assert all(value_at(tree, key) == value_at(resolved(project), key) for key in unsearched)
+
+
+def test_a_long_choice_keeps_both_ends_in_a_trials_name() -> None:
+    variants = [f"Write a meta-review of these reviews.\n{{reviews}} {end}:" for end in ("Summary", "Verdict")]
+    names = [short_text(variant) for variant in variants]
+    assert [(name[:6], name[-8:]) for name in names] == [("Write ", "Summary:"), ("Write ", "Verdict:")]
+    assert max(map(len, names)) <= 48
+    assert short_text("all-linear") == "all-linear"

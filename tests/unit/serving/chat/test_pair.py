@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -77,6 +78,21 @@ def test_answers_that_are_written_in_turn_do_not_disturb_each_other(tuned: Loade
     shown = list(together(*(writer.write(TALK, settings, lock) for writer in writers)))
     assert list(shown[-1]) == alone
     assert shown[0] != shown[-1]  # they were shown while they grew
+
+
+def test_visitors_with_long_questions_at_once_get_the_answers_that_each_gets_alone(tuned: LoadedBase) -> None:
+    settings, lock = Sampling(0.9, max_tokens=12, seed=5), Lock()
+    asked = [[Message("user", f"{turn} and {word}, " * 12)] for turn in ("Tern", "Mulis") for word in ("harp", "bread")]
+    sides = [Writer(tuned.model, tuned.tokenizer, "chat", **more) for more in ({}, {"switch": adapter_off})]
+    jobs = [(side, messages) for messages in asked for side in sides]
+
+    def answer(job: tuple[Writer, list[Message]]) -> str:
+        return last(job[0].write(job[1], settings, lock))
+
+    alone = [answer(job) for job in jobs]
+    assert len(set(alone)) > 2
+    with ThreadPoolExecutor(len(jobs)) as visitors:
+        assert list(visitors.map(answer, jobs)) == alone
 
 
 def test_a_seed_decides_what_is_drawn(base: LoadedBase) -> None:
