@@ -57,19 +57,21 @@ def logged(
     choices: tuple[str, str] | None = None,
     written: str = "",
     template: str | None = None,
+    drawn: str | None = None,
 ) -> str:
-    """A run as training leaves it."""
+    """A run as training leaves it; `drawn`: digest of the rows that its seed drew."""
     tuned, before = {task: result(values, task, choices=choices, written=written)}, {task: result(base, task)}
+    sample = {"rows": 16, "seed": "training"}
     config = {
         "base": {"model": "acme/base", "quantization": "none"},
         "adapter": {"method": "lora", "rank": rank},
-        "data": {"template": "chat", "train": [{"source": "facts.jsonl"}]},
+        "data": {"template": "chat", "train": [{"source": "facts.jsonl", **({"sample": sample} if drawn else {})}]},
         "training": {"seed": seed},
         "evaluation": {"tasks": [task], "primary": {task: "acc"}, "limit": None, "few_shot": None},
     }
     with open_run(replace(store, experiment=project), kind, project, run_name=name) as tracker:
         tracker.log_config(config, "print")
-        tracker.log_inputs({"base": "c0ffee", "data.train": "d1"})
+        tracker.log_inputs({"base": "c0ffee", "data.train": drawn or "d1"})
         tracker.tag(**{"tunery.datasets": "facts.jsonl", **(tags or {})})
         tracker.log_scores(before, tuned, score=tuned[task].scores["acc"].value)
         tracker.log_metrics({"train_seconds": 7.0})

@@ -113,6 +113,7 @@ class PreparedData:
     validation: Sequence[Example]
     validation_conversations: Sequence[Conversation]
     report: DataReport
+    train_conversations: Sequence[Conversation] = ()  # the rows of `train`, each once, whatever their weights
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,16 @@ class BaseFit:
 
 
 @dataclass(frozen=True)
+class ContextFacts:
+    """The solved examples that a run's items were asked after."""
+
+    origins: tuple[str, ...]  # of the rows, in the order in which they are shown
+    answers: Mapping[str, int]  # how many examples have each answer
+    tokens: int
+    text: str  # as the model reads it
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything that a run's report shows; plain values, so that the report is a pure function of it."""
 
@@ -317,6 +328,12 @@ class RunRecord:
     fit: BaseFit | None = None  # of the base to the training answers, if this run trained
     start: str | None = None  # the adapter that training began with
     parent: Mapping[str, TaskResult] = field(default_factory=dict)  # its results, by task, on the same items
+    context: ContextFacts | None = None  # of in-context learning: the base answers as `tuned` after these examples
+
+    @property
+    def side(self) -> str:
+        """What stands beside the base: "tuned", or "in context"."""
+        return "tuned" if self.context is None else "in context"
 
     @property
     def shown(self) -> Mapping[str, str]:

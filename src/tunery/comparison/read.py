@@ -27,6 +27,8 @@ COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters", "model_by
 _SEED = "cfg.training.seed"
 # What makes one configuration: how and on what it was trained, not on which device, and not what it was asked.
 _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.base", "input.data.", "import.")
+# Params by which training.seed draws rows: the digest of the rows that were drawn then differs from seed to seed.
+_DRAWN = re.compile(r"cfg\.data\.train\.\d+\.sample\.seed=training|cfg\.training\.method=icl")
 _NOT_DECISIVE = (_SEED, "cfg.base.weights", "cfg.training.device", "import.seed")
 
 
@@ -54,7 +56,7 @@ def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]
 def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
     tags, params, numbers = run.data.tags, run.data.params, numbers_of(run)
     bare, is_import = is_bare(run), tags.get("tunery.kind") == "import"
-    settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
+    settings = _decisive(params)
     configuration = _configuration(run, settings)
     tasks, seed = task_scores(run), params.get(_SEED, params.get("import.seed", ""))
     outputs = run.outputs.model_outputs if run.outputs is not None else []
@@ -85,6 +87,13 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
         power=tuple(name for name in run.data.metrics if name.endswith("power_usage_watts")),
         imported=run if is_import else None,
     )
+
+
+def _decisive(params: Mapping[str, str]) -> dict[str, str]:
+    settings = {key: value for key, value in params.items() if key.startswith(_DECISIVE) and key not in _NOT_DECISIVE}
+    if any(_DRAWN.fullmatch(f"{key}={value}") for key, value in settings.items()):
+        settings.pop("input.data.train", None)
+    return settings
 
 
 def _sources_of(params: Mapping[str, str]) -> str:

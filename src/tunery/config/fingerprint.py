@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from tunery.config.methods import used
 from tunery.config.project import Project, resolved
 
 # Where a run is kept, how it is shown, or how much memory it takes does not change what it computes.
@@ -14,7 +15,7 @@ _BASE_NOT_DECISIVE = ("weights",)
 
 def fingerprint(project: Project) -> str:
     """First 16 hex digits of the SHA-256 of the settings that decide a result; equal settings, equal fingerprint."""
-    decisive = {key: value for key, value in resolved(project).items() if key not in _NOT_DECISIVE}
+    decisive = {key: value for key, value in used(resolved(project)).items() if key not in _NOT_DECISIVE}
     decisive["base"] = {key: value for key, value in decisive["base"].items() if key not in _BASE_NOT_DECISIVE}
     return json_digest(decisive)
 

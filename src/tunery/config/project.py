@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from tunery.config.data import DataConfig, RowSource
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import dotted_keys, field_at, nearest, number_type
+from tunery.config.methods import method_faults
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.config.promotion import PromotionConfig
 from tunery.config.search import SearchConfig
@@ -58,6 +59,7 @@ class Project(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         faults = [
+            *method_faults(self.training, self.adapter, self.search),
             *_adapter_faults(self),
             *_prompt_faults(self),
             *_training_faults(self),
@@ -106,13 +108,16 @@ def _prompt_faults(project: Project) -> Iterator[Fault]:
 def _training_faults(project: Project) -> Iterator[Fault]:
     training, base, data = project.training, project.base, project.data
     without_tasks, name_one = not project.evaluation.names, "Name a task in evaluation.tasks."
-    if training.keep_best_by == "score" and without_tasks:
+    if not training.trains and without_tasks:
+        rule = "at least one task when training.method is icl: there is nothing else to measure"
+        yield Fault("evaluation.tasks", rule, [], name_one)
+    if training.chooses_by_score and without_tasks:
         rule = "validation/nll or last when evaluation.tasks is empty"
         yield Fault("training.keep_best_by", rule, "score", name_one)
-    if training.score_checkpoints and without_tasks:
+    if training.trains and training.score_checkpoints and without_tasks:
         yield Fault("training.score_checkpoints", "false when evaluation.tasks is empty", True, name_one)
     has_validation = data.validation.source is not None or data.validation.fraction > 0
-    if training.keep_best_by == "validation/nll" and not has_validation:
+    if training.trains and training.keep_best_by == "validation/nll" and not has_validation:
         rule = "last or score when there are no validation rows"
         yield Fault("training.keep_best_by", rule, "validation/nll", "Set data.validation.fraction above 0.")
     patience = training.early_stopping_patience

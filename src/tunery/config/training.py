@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tunery.config.section import Count, NonNegativeNumber, PositiveNumber, Probability, Section, Seed, key
+from tunery.config.section import Count, CountOrZero, NonNegativeNumber, PositiveNumber, Probability, Section, Seed, key
 
 Scheduler = Literal[
     "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
@@ -12,10 +12,23 @@ Scheduler = Literal[
 Optimizer = Literal["adamw", "paged_adamw_8bit", "paged_adamw_32bit", "adamw_8bit", "adafactor", "sgd"]
 
 
+class InContextConfig(Section):
+    """Solved examples before every item, instead of training. Source: GPT-3, arXiv:2005.14165."""
+
+    examples: CountOrZero = key(
+        16, "Rows of data.train that are shown, drawn by training.seed: 16 rows of a seed contain its 8."
+    )
+    balanced: bool = key(False, "Show equally many rows of each answer.")
+    separator: str = key("\n\n", "Text after each example; a chat template shows examples as turns, without it.")
+
+
 class TrainingConfig(Section):
     """Steps, learning rate, batches, and which checkpoint is kept."""
 
-    method: Literal["sft"] = key("sft", "Supervised fine-tuning.")
+    method: Literal["sft", "icl"] = key(
+        "sft", "sft: supervised fine-tuning; icl: in-context learning, which trains nothing (training.icl)."
+    )
+    icl: InContextConfig | None = key(None, "The examples of method icl; unset: the defaults.")
     loss_on: Literal["auto", "completion", "assistant", "all"] = key(
         "auto",
         "Tokens that the loss covers: the last answer (completion), every assistant turn, or every token. auto: every "
@@ -52,6 +65,21 @@ class TrainingConfig(Section):
     early_stopping_patience: Count | None = key(None, "Stop after this many checkpoints without improvement.")
 
     @property
+    def trains(self) -> bool:
+        """Whether the method changes weights: only then are there steps, checkpoints and an adapter."""
+        return self.method != "icl"
+
+    @property
+    def in_context(self) -> InContextConfig:
+        """The examples of method icl."""
+        return self.icl or InContextConfig()
+
+    @property
+    def chooses_by_score(self) -> bool:
+        """Whether the kept checkpoint is chosen on dev items."""
+        return self.trains and self.keep_best_by == "score"
+
+    @property
     def scores_checkpoints(self) -> bool:
         """Whether checkpoints are scored on dev items."""
-        return self.score_checkpoints or self.keep_best_by == "score"
+        return self.trains and (self.score_checkpoints or self.keep_best_by == "score")

@@ -77,7 +77,8 @@ def prepare(
     order = mix([row.source for row, _ in kept], [source.weight for source in data.train], seed)
     mixed = [kept[place][1] for place in order]
     report = row_log.report(mixed, len(held), [*kept, *held], length)
-    return PreparedData(mixed, [example for _, example in held], [row for row, _ in held], report)
+    rows, held_rows = [row for row, _ in kept], [row for row, _ in held]
+    return PreparedData(mixed, [example for _, example in held], held_rows, report, rows)
 
 
 def _nothing_left(row_log: RowLog, advice: str) -> Fault:
@@ -156,19 +157,19 @@ def _decontaminate(
             f"{len(overlap.shared)} rows have only words in common with evaluation items that more than {MANY} rows or "
             f"items share, such as an instruction: not counted as overlap. The first is {overlap.shared[0]}."
         )
-    items = _items_among(conversations, asked.references, data.clean)
+    items = items_among(conversations, asked.references, data.clean)
     if rule.action == "report":
-        _refuse_items(items)
+        refuse_items(items)
         return conversations
     row_log.drops += [Drop(origin, f"contaminated: holds words of an item of {task}") for origin, task in found.items()]
     row_log.drops += [Drop(row, f"contaminated: an item of {task}") for row, task in items.items() if row not in found]
     return [row for row in conversations if row.origin not in found and row.origin not in items]
 
 
-def _items_among(
+def items_among(
     conversations: Sequence[Conversation], references: Mapping[str, Sequence[tuple[str, str]]], config: CleanConfig
 ) -> dict[str, str]:
-    """Origin -> set of answers, of rows with an item's prompt and its very reference.
+    """Origin -> task, of rows with an item's prompt and its very reference, from `references` by task.
 
     Prompts are asked as rows are cleaned; a reference is kept as it is written, and cleaned here alone.
     """
@@ -186,8 +187,12 @@ def _items_among(
     return found
 
 
-def _refuse_items(items: Mapping[str, str]) -> None:
-    """Such a row is no overlap of words: the model would learn what is scored."""
+def refuse_items(items: Mapping[str, str]) -> None:
+    """Refuse such rows: they are no overlap of words, the model would see what is scored.
+
+    Raises:
+        DataError: With the first rows of each task.
+    """
     rows: dict[str, list[str]] = defaultdict(list)
     for origin, task in items.items():
         rows[task].append(origin)

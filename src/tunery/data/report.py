@@ -48,7 +48,8 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
     for step, rows in report.changed.items():
         yield "changed", f"{rows:,} rows by {step}"
     lengths = (f"{_PERCENT_NAMES.get(at, f'{at} %')} {tokens:,}" for at, tokens in report.token_percentiles.items())
-    yield "tokens a row", ", ".join(lengths)
+    if report.token_percentiles:
+        yield "tokens a row", ", ".join(lengths)
     at = f" at {report.max_length:,} tokens" if report.max_length else ""
     cut = f"{at}: {_first(report.truncated)}" if report.truncated else ""
     yield "truncated", f"{len(report.truncated):,}{cut}"

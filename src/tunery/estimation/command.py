@@ -17,6 +17,7 @@ from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, format_bytes, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.estimation.estimate import Fit, MemoryEstimate, estimate, largest_fit
+from tunery.estimation.phases import ITEM_TOKENS
 from tunery.models.device import available_bytes, resolve_device
 
 _PARTS = {
@@ -115,12 +116,10 @@ def estimate_table(project: Project, needed: MemoryEstimate, fit: Fit, memory_by
         fit: The largest run in `memory_bytes`.
         memory_bytes: Of the device.
     """
-    return Group(
-        _heading(needed),
-        _parts(project, needed),
-        _verdict(project, needed, memory_bytes),
-        _largest(needed, fit),
-    )
+    told: list[RenderableType] = [_parts(project, needed), _verdict(project, needed, memory_bytes)]
+    if not project.training.trains:
+        return Group(_heading_in_context(project, needed), *told)
+    return Group(_heading(needed), *told, _largest(needed, fit))
 
 
 def _heading(needed: MemoryEstimate) -> Text:
@@ -130,19 +129,27 @@ def _heading(needed: MemoryEstimate) -> Text:
     return Text(f"{needed.base}: {needed.architecture}, {size}; {batch}", style="bold")
 
 
+def _heading_in_context(project: Project, needed: MemoryEstimate) -> Text:
+    examples = project.training.in_context.examples
+    each = f"{project.evaluation.batch_size} items, each after {examples} examples of {ITEM_TOKENS} tokens"
+    size = f"{_count(needed.parameters)} weights, none trained"
+    return Text(f"{needed.base}: {needed.architecture}, {size}; {each}, on {needed.device}", style="bold")
+
+
 def _parts(project: Project, needed: MemoryEstimate) -> Table:
     table = Table()
     table.add_column("part")
-    table.add_column("training", justify="right")
-    table.add_column("evaluation", justify="right")
+    trains = project.training.trains
+    for phase in ("training", "evaluation") if trains else ("evaluation",):
+        table.add_column(phase, justify="right")
     table.add_column("what it is")
     for part, what in _PARTS.items():
-        sizes = (needed.training.get(part, 0), needed.evaluation.get(part, 0))
+        sizes = [*([needed.training.get(part, 0)] if trains else []), needed.evaluation.get(part, 0)]
         if any(sizes):
             table.add_row(part, *(format_bytes(size) if size else "" for size in sizes), _note(part, what, project))
     table.add_section()
-    totals = (needed.training_bytes, needed.evaluation_bytes)
-    phases = f"when {needed.training_phase} / during {needed.evaluation_phase}"
+    totals = [*([needed.training_bytes] if trains else []), needed.evaluation_bytes]
+    phases = f"{f'when {needed.training_phase} / ' if trains else ''}during {needed.evaluation_phase}"
     table.add_row("in all", *map(format_bytes, totals), phases, style="bold")
     return table
 
@@ -171,6 +178,11 @@ def _ways(project: Project, needed: MemoryEstimate, memory_bytes: int) -> Iterat
             yield "lower training.micro_batch_size (validation uses it too)"
         else:
             yield "lower evaluation.batch_size"
+    if not project.training.trains:
+        yield "fewer training.icl.examples"
+        if project.base.quantization == "none":
+            yield "base.quantization: nf4"
+        return
     if needed.training_bytes > memory_bytes:
         if not project.training.gradient_checkpointing:
             yield "training.gradient_checkpointing: true"

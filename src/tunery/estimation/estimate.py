@@ -32,7 +32,8 @@ class MemoryEstimate:
     device: str  # cpu, cuda or mps: the rules that were counted by
     micro_batch_size: int  # rows in one forward pass
     length: int  # tokens a row
-    training: Mapping[str, int]  # bytes by part when training needs most; they add up to `training_bytes`
+    # Bytes by part when training needs most; they add up to `training_bytes`. Empty for a method without training.
+    training: Mapping[str, int]
     evaluation: Mapping[str, int]  # the same while validating, scoring or generating between steps
     training_phase: str  # what training does when it needs most
     evaluation_phase: str  # what evaluation does when it needs most
@@ -129,8 +130,9 @@ def _largest(fits: Callable[[int], bool], most: int) -> int:
 
 
 def _estimate(counted: Phases, rows: int, length: int) -> MemoryEstimate:
-    phases, works = counted.training(rows, length), counted.evaluation(rows, length)
-    training_phase = max(phases, key=lambda name: sum(phases[name].values()))
+    trains = counted.project.training.trains
+    phases, works = counted.training(rows, length) if trains else {}, counted.evaluation(rows, length)
+    training_phase = max(phases, key=lambda name: sum(phases[name].values()), default="")
     evaluation_phase = max(works, key=lambda name: works[name])
 
     def whole(moving: Mapping[str, int]) -> dict[str, int]:
@@ -145,7 +147,7 @@ def _estimate(counted: Phases, rows: int, length: int) -> MemoryEstimate:
         device=counted.device,
         micro_batch_size=rows,
         length=length,
-        training=whole(phases[training_phase]),
+        training=whole(phases[training_phase]) if trains else {},
         evaluation=whole({evaluation_phase: works[evaluation_phase]}),
         training_phase=training_phase,
         evaluation_phase=evaluation_phase,

@@ -37,7 +37,7 @@ class Phases:
             stored=project.base.quantization,
         )
         self._kinds = _kinds(arch, self.what)
-        shapes = trained_shapes(arch, project.adapter, adapted)
+        shapes = trained_shapes(arch, project.adapter, adapted) if project.training.trains else []
         optimizer = project.training.optimizer
         self.trained = sum(map(prod, shapes))
         self.weights = weight_bytes(arch, project.base, self.how.stream)
@@ -91,20 +91,27 @@ class Phases:
         """Bytes that validation, scoring and generation need beside what is resident."""
         data, evaluation = self.project.data, self.project.evaluation
         width, works = self.how.stream, {"validation": 0}
-        if data.validation.source is not None or data.validation.fraction > 0:
+        context = self.context_tokens()
+        trains = self.project.training.trains
+        if trains and (data.validation.source is not None or data.validation.fraction > 0):
             # As computed, those of learned tokens apart, in fp32, and their log-softmax.
             works["validation"] = self._forward(rows, length, 2 * width + FP32 + (FP32 if width != FP32 else 0))
         if evaluation.tasks:
-            items = ITEM_TOKENS * (1 + (evaluation.few_shot or 0))
+            items = context + ITEM_TOKENS * (1 + (evaluation.few_shot or 0))
             items = min(items, self.arch.positions or items)
             works["scoring"] = self._forward(evaluation.batch_size, items, width + FP32)
         if evaluation.generation.prompts:
             most = min(evaluation.batch_size, evaluation.generation.prompts)
-            works["generation"] = self._generation(most, length + evaluation.generation.max_new_tokens)
+            works["generation"] = self._generation(most, context + length + evaluation.generation.max_new_tokens)
         if evaluation.answers:
             new_tokens = max(one.max_new_tokens for one in evaluation.answers)
-            works["answers"] = self._generation(evaluation.batch_size, length + new_tokens)
+            works["answers"] = self._generation(evaluation.batch_size, context + length + new_tokens)
         return works
+
+    def context_tokens(self) -> int:
+        """Tokens of the solved examples before an item, each as long as an item is taken to be."""
+        training = self.project.training
+        return 0 if training.trains else ITEM_TOKENS * training.in_context.examples
 
     def _generation(self, rows: int, length: int) -> int:
         """Keys and values of every layer, copied as a token is added, and the prompt's forward pass."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from tunery.data.context import Context
 from tunery.errors import TaskError
 from tunery.evaluation.few_shot import FewShot, draw
+from tunery.evaluation.in_context import after_context, with_turns
 
 Split = Literal["all", "dev", "locked"]
 # Where lm-eval's tasks keep a text that several questions are about: BoolQ and DROP, SQuAD, RACE, CoQA.
@@ -27,6 +29,7 @@ class Leaf:
     name: str  # the task's name
     task: Any  # lm-eval's Task; it keeps the requests of its last scoring, so it is only lent out by `lent`
     limit: int | None  # score only this many documents, from the first
+    context: Context | None = None  # what stands before every document; None: nothing
     _requests: dict[int, list[Any]] = field(default_factory=dict, repr=False)
     _built_for: object = field(default=None, repr=False)
 
@@ -86,6 +89,12 @@ class Leaf:
         option = f"{self.task.get_config('target_delimiter')}{choices[0]}"
         return text[len(text.rstrip()) :] + option[: len(option) - len(option.lstrip())]
 
+    def in_context(self, context: Context) -> Leaf:
+        """The same documents, with their identities, after solved examples."""
+        leaf = copy.copy(self)  # with what is cached of the documents
+        leaf.context, leaf._requests, leaf._built_for = context, {}, None
+        return leaf
+
     def choices(self, document: Any) -> list[str]:
         """Options of a multiple-choice document, or nothing."""
         has_options = self.task.OUTPUT_TYPE == "multiple_choice" and self.task.get_config("doc_to_choice") is not None
@@ -114,6 +123,16 @@ class Leaf:
             raise TaskError(f"evaluation.tasks: {self.name}", f"its requests cannot be built: {error}") from error
         self._requests, self._built_for = requests, key
 
+    @property
+    def requests(self) -> list[list[Any]]:
+        """Those that were built last, of each document."""
+        return list(self._requests.values())
+
+    @property
+    def examples(self) -> int:
+        """How many stand before every document."""
+        return len(self.context.examples) if self.context is not None else 0
+
     @contextmanager
     def lent(self, numbers: Sequence[int]) -> Iterator[Any]:
         """lm-eval's task, holding just these documents and fresh copies of their requests.
@@ -134,6 +153,8 @@ class Leaf:
 
     def _build_one(self, number: int, document: Any, chat_template: Callable[..., str] | None) -> list[Any]:
         chat = chat_template is not None
+        if chat_template is not None and self.context is not None:
+            chat_template = with_turns(chat_template, self.context)
         context = self.task.fewshot_context(
             document,
             num_fewshot=self.task.get_config("num_fewshot") or 0,
@@ -143,6 +164,8 @@ class Leaf:
             chat_template=chat_template,
             gen_prefix=self.task.doc_to_prefix(document),
         )
+        if not chat and self.context is not None:
+            context = after_context(self.task, document, context, self.context)
         built = self.task.construct_requests(
             doc=document,
             ctx=context,

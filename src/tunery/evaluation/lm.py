@@ -19,6 +19,7 @@ from tunery.errors import Fault, TaskError
 from tunery.evaluation import shared_context
 from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
+from tunery.evaluation.in_context import too_long
 from tunery.evaluation.shared_context import DocumentRow
 from tunery.reporting.pace import Pace
 
@@ -57,6 +58,7 @@ class Scorer(HFLM):  # type: ignore[misc]
         chat_template: Whether generations end at the chat template's end of turn.
         dev: Numbers of each task's dev documents. They never share a batch with locked ones: a batch's width decides
             the last bits of its sums, and a score on dev items must not depend on whether others were scored too.
+        examples: Solved examples of a context that no prompt may lose; 0: prompts are cut, and `cut` says so.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Scorer(HFLM):  # type: ignore[misc]
         encoded: dict[Any, Any],
         chat_template: bool,
         dev: Mapping[str, Container[int]] = MappingProxyType({}),
+        examples: int = 0,
     ) -> None:
         with _keeping_weights_tied_as_they_are(model):
             # softmax_dtype: in bf16 a sum of log-likelihoods near 350 is off by up to 0.85.
@@ -76,7 +79,7 @@ class Scorer(HFLM):  # type: ignore[misc]
                 batch_size=batch_size,
                 softmax_dtype="float32",
             )
-        self._encoded, self._dev = encoded, dev
+        self._encoded, self._dev, self._examples = encoded, dev, examples
         self._stop_ids = stop_ids(model, tokenizer) if chat_template else []
         self._longest = shared_context.longest_request(model, self.max_length)
         # (task, number of the document) -> tokens that its longest prompt lost at its beginning: lm-eval cuts what is
@@ -209,6 +212,8 @@ class Scorer(HFLM):  # type: ignore[misc]
         return [value for part in parts for value in roll(part, disable_tqdm=True)]
 
     def _note_cut(self, request: Any, tokens: int) -> None:
+        if tokens > 0 and self._examples:
+            raise too_long(request.task_name, self.max_length + tokens, self.max_length, self._examples)
         if tokens > 0:
             key = (request.task_name, request.doc_id)
             self.cut[key] = max(tokens, self.cut.get(key, 0))

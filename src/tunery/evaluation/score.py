@@ -53,6 +53,7 @@ def score_model(
     Raises:
         OutOfMemory: If a batch does not fit.
         TaskError: If a task's requests cannot be built.
+        ConfigError: If the model takes fewer tokens than an item has after its context.
     """
     with quiet(), compiled_once(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
         lm = _scorer(model, tokenizer, tasks, evaluation)
@@ -69,7 +70,11 @@ def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConf
         raise TaskError("evaluation.chat_template", "is true, but the tokenizer has no chat template. Set it to false.")
     key = (tokenizer, tokenizer.chat_template, len(tokenizer))
     dev = {name: frozenset(leaf.chosen("dev", None, evaluation.dev_fraction)) for name, leaf in tasks.leaves.items()}
-    lm = Scorer(model, tokenizer, evaluation.batch_size, tasks.encoded.for_tokenizer(key), tasks.chat_template, dev)
+    encoded, examples = (
+        tasks.encoded.for_tokenizer(key),
+        max((leaf.examples for leaf in tasks.leaves.values()), default=0),
+    )
+    lm = Scorer(model, tokenizer, evaluation.batch_size, encoded, tasks.chat_template, dev, examples)
     for leaf in tasks.leaves.values():
         leaf.build(lm.apply_chat_template if tasks.chat_template else None, key)
     return lm

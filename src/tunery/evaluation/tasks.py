@@ -12,6 +12,7 @@ from typing import Any
 from tunery.config.data import DataConfig
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
+from tunery.data.context import Context
 from tunery.data.reading.hub import asked_once
 from tunery.data.reading.load import locate
 from tunery.errors import Fault, TaskError, TuneryError
@@ -83,6 +84,14 @@ class Tasks:
     def counting(self, evaluation: EvaluationConfig) -> dict[str, str]:
         """The metric of each task that counts towards the run's score."""
         return {name: self.primary[name] for name in (evaluation.primary or self.names)}
+
+    def in_context(self, context: Context) -> Tasks:
+        """The same tasks, on the same items and under the same conditions, asked after solved examples.
+
+        Token ids are not shared: nobody asks for the prompts of one context after another's.
+        """
+        leaves = {name: leaf.in_context(context) for name, leaf in self.leaves.items()}
+        return replace(self, leaves=leaves, encoded=TokenCache())
 
     def only(self, names: Iterable[str]) -> Tasks:
         """Without the leaves that none of the names needs, and without groups that would then be incomplete.

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tunery.config.data import SourceConfig
 from tunery.config.project import Project
 from tunery.config.units import format_bytes
+from tunery.data.context import Context
 from tunery.errors import BaseModelError, Fault, Infeasible, Pruned, TaskError
+from tunery.runs.context import check_context, context_of
 from tunery.runs.observer import Observer
 from tunery.training.targets import require_validation
 
@@ -37,11 +39,17 @@ class Loaded:
     adapter: AdapterFacts | None = None  # what the adapter matched; None where none was attached for training
     own_tokenizer: Any = None  # of a model that has other tokens than its base
     start: StartAdapter | None = None  # what training begins with instead of a new adapter
+    context: Context | None = None  # of in-context learning: what the model, but not its base, is asked after
 
     @property
     def tokenizer(self) -> Any:
         """The model's tokenizer, which is the base's unless tokens were added."""
         return self.base.tokenizer if self.own_tokenizer is None else self.own_tokenizer
+
+    @property
+    def asked(self) -> Tasks:
+        """The tasks as the model is asked them; its base is asked `tasks`."""
+        return self.tasks if self.context is None else self.tasks.in_context(self.context)
 
     @property
     def rows(self) -> PreparedData:
@@ -62,6 +70,7 @@ class Resident:
     _tasks: dict[object, Tasks] = field(default_factory=dict)
     _rows: dict[object, PreparedData] = field(default_factory=dict)
     _starts: dict[object, StartAdapter | None] = field(default_factory=dict)
+    _tokenizer: tuple[object, Any] | None = None
 
     def prepare(self, project: Project, splits: Sequence[Split]) -> PreparedData:
         """Tasks and rows: all of a run that needs no model, so that what is wrong with them is known first.
@@ -78,6 +87,9 @@ class Resident:
         _require_items(project, tasks, splits)
         rows = self.rows(project, tasks)
         require_validation(project.training, rows)
+        context = context_of(project, rows)
+        if context is not None:
+            check_context(context, project, tasks, rows, self.tokenizer(project))
         return rows
 
     def load(
@@ -106,7 +118,7 @@ class Resident:
             _require_memory(project, rows, memory_bytes)
         observer.step(f"loading {project.base.model} ({project.base.quantization})")
         base = self.base(project)
-        return Loaded(project, base, tasks, base.model, rows, start=start)
+        return Loaded(project, base, tasks, base.model, rows, start=start, context=context_of(project, rows))
 
     def start(self, project: Project, store: Store) -> StartAdapter | None:
         """The adapter that the project's training begins with, held against its settings; None: a new one.
@@ -116,7 +128,8 @@ class Resident:
         """
         from tunery.runs.start import find_start
 
-        key = (project.adapter.model_dump_json(exclude={"dropout"}), project.base.model_dump_json(), project.folder)
+        adapter, base = project.adapter.model_dump_json(exclude={"dropout"}), project.base.model_dump_json()
+        key = (adapter, base, project.folder, project.training.trains)
         if key not in self._starts:
             self._starts[key] = find_start(project, store)
         return self._starts[key]
@@ -172,7 +185,7 @@ class Resident:
 
         key = _task_key(project)
         if key not in self._tasks:
-            chat = _asks_through_chat(project)
+            chat = asks_through_chat(project)
             self._tasks[key] = load_tasks(project.evaluation, project.folder, chat, project.data)
         return self._tasks[key]
 
@@ -187,18 +200,28 @@ class Resident:
             DataError: As `prepare` of the data.
         """
         from tunery.data.prepare import prepare
-        from tunery.models.base import load_tokenizer
 
         loss_on, seed = project.training.loss_on, project.training.seed
         drawn = seed if any(_is_drawn(source) for source in project.data.train) else None
-        base = project.base  # all that decides how it tokenises, whatever its weights are stored as
-        told = base.model_dump_json(include={"chat_template", "chat_template_arguments", "chat_template_date"})
-        tokens = (base.model, base.revision, told, base.trust_remote_code)
-        key = (project.data.model_dump_json(), loss_on, drawn, project.folder, tokens, _task_key(project))
+        key = (project.data.model_dump_json(), loss_on, drawn, _tokenizer_key(project), _task_key(project))
         if key not in self._rows:
-            tokenizer = load_tokenizer(base, project.folder, chat=project.data.template == "chat")
+            tokenizer = self.tokenizer(project)
             self._rows[key] = prepare(project.data, loss_on, project.folder, tokenizer, tasks.asked(), seed)
         return self._rows[key]
+
+    def tokenizer(self, project: Project) -> Any:
+        """The base's tokenizer alone; the last one is kept.
+
+        Raises:
+            BaseModelError, ConfigError: As `load_tokenizer`.
+        """
+        from tunery.models.base import load_tokenizer
+
+        key = _tokenizer_key(project)
+        if self._tokenizer is None or self._tokenizer[0] != key:
+            chat = project.data.template == "chat"
+            self._tokenizer = (key, load_tokenizer(project.base, project.folder, chat=chat))
+        return self._tokenizer[1]
 
     def give_back(self, project: Project, model: Any) -> None:
         """Take an adapter off the base; after full training there is no base left, and the next is loaded afresh."""
@@ -257,14 +280,21 @@ def _require_items(project: Project, tasks: Tasks, splits: Sequence[Split]) -> N
         raise TaskError("evaluation", faults)
 
 
-def _asks_through_chat(project: Project) -> bool:
+def asks_through_chat(project: Project) -> bool:
     """Whether items are asked through the chat template; auto: as the model was trained."""
     chosen = project.evaluation.chat_template
     return project.data.template == "chat" if chosen == "auto" else chosen
+
+
+def _tokenizer_key(project: Project) -> object:
+    """All that decides how a base tokenises, whatever its weights are stored as."""
+    base = project.base
+    told = base.model_dump_json(include={"chat_template", "chat_template_arguments", "chat_template_date"})
+    return base.model, base.revision, told, base.trust_remote_code, project.folder, project.data.template
 
 
 def _task_key(project: Project) -> object:
     data = project.data
     # What sets of answers share with the rows that are trained on: their prompts.
     prompts = (data.prompt_template, data.clean.strip_markup, data.clean.keep) if project.evaluation.answers else None
-    return (project.evaluation.model_dump_json(), project.folder, _asks_through_chat(project), prompts)
+    return (project.evaluation.model_dump_json(), project.folder, asks_through_chat(project), prompts)

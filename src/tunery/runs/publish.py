@@ -22,15 +22,15 @@ def publish(
     project: Project,
     record: RunRecord,
     generations: Sequence[Generation],
-    logged: ModelRef,
+    logged: ModelRef | None,
     tracker: Tracker,
     observer: Observer,
 ) -> RunRecord:
-    """Log scores, answers, plots and the report, then register the adapter as the project's next version."""
+    """Log scores, answers, plots and the report, then register the adapter, if any, as the project's next version."""
     from tunery.runs.report.tables import run_table
     from tunery.tracking.registry import register
 
-    log_scores(project, record, tracker, logged.model_id)
+    log_scores(project, record, tracker, logged.model_id if logged is not None else None)
     log_answers(record, generations, tracker)
     log_plots(record, tracker)
     if (facts := record.adapter) is not None:
@@ -39,15 +39,22 @@ def publish(
 
     finish(record, tracker)
     tracker.flush()
-    # The last step that can fail: a version of a FAILED run would look like a good one. Then the report is written
-    # again, with the version in it.
-    version = register(tracker, logged, project.name)
-    record = replace(record, model_version=f"{project.name}/{version}")
-    finish(record, tracker)
+    if logged is not None:
+        # The last step that can fail: a version of a FAILED run would look like a good one. Then the report is written
+        # again, with the version in it.
+        version = register(tracker, logged, project.name)
+        record = replace(record, model_version=f"{project.name}/{version}")
+        finish(record, tracker)
     observer.show(run_table(record))
-    observer.step(f"registered as models:/{record.model_version}")
+    adapter = (
+        f"registered as models:/{record.model_version}"
+        if logged
+        else "nothing was trained, so no version is registered"
+    )
+    observer.step(adapter)
     tell_where(tracker, observer)
-    observer.step(f"next: tunery chat models:/{record.model_version}, or tunery compare --project {project.name}")
+    chat = f"tunery chat models:/{record.model_version}, or " if logged else ""
+    observer.step(f"next: {chat}tunery compare --project {project.name}")
     return record
 
 
@@ -136,7 +143,7 @@ def log_plots(record: RunRecord, tracker: Tracker) -> None:
     base, parent = (
         compare_tasks(before, record.tuned, record.shown, record.split) for before in (record.base, record.parent)
     )
-    figures = {"scores": scores_plot(base, {pair.task: pair.base for pair in parent})}
+    figures = {"scores": scores_plot(base, {pair.task: pair.base for pair in parent}, record.side)}
     if record.trained is not None and record.trained.history:
         figures["loss"] = loss_plot(record.trained.history, record.trained.kept_step)
         figures["score_against_loss"] = score_against_loss_plot(record.trained.history)

@@ -257,7 +257,7 @@ def _refuse_another_model(own: Project, laid: Project, where: str) -> None:
 
 def _chosen_on_items(project: Project) -> bool:
     """Whether the model was chosen by its score on dev items, so that only the locked ones are unbiased."""
-    return project.training.keep_best_by == "score"
+    return project.training.chooses_by_score
 
 
 def _checked(settings: Project) -> Project:

@@ -15,6 +15,7 @@ from tunery.config.evaluation import EvaluationConfig
 from tunery.config.project import Project
 from tunery.records import BaseIdentity, TaskResult, TaskSettings, Trained
 from tunery.runs.cache import Loaded, Resident
+from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -29,10 +30,10 @@ Results = Mapping[str, TaskResult]
 
 
 def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
-    """The results of the model itself, adapter included."""
+    """The results of the model itself: with its adapter, or after its context."""
     from tunery.evaluation.score import score_model
 
-    return score_model(loaded.model, loaded.tokenizer, loaded.tasks, loaded.project.evaluation, split=split)
+    return score_model(loaded.model, loaded.tokenizer, loaded.asked, loaded.project.evaluation, split=split)
 
 
 def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
@@ -187,16 +188,26 @@ class CheckpointScores:
 
 
 def score_locked(project: Project, run_id: str, resident: Resident, store: Store) -> dict[str, TaskResult]:
-    """Score a run's adapter on the locked items alone, and log the scores in the run; results by task.
+    """Score what a run made on the locked items alone, and log the scores in the run; results by task.
 
     Raises:
         RefError: If the run's adapter is gone.
     """
     from tunery.evaluation.result import headline
+    from tunery.tracking.study_runs import log_locked
+
+    if project.training.trains:
+        results = _locked_of_adapter(project, run_id, resident, store)
+    else:
+        results = own_scores(resident.load(project, ("locked",), Observer()), "locked")
+    log_locked(store, run_id, results, headline(results, project.evaluation))
+    return results
+
+
+def _locked_of_adapter(project: Project, run_id: str, resident: Resident, store: Store) -> dict[str, TaskResult]:
     from tunery.models.adapter_files import load_adapter
     from tunery.tracking.flavor.rebuild import rebuild
     from tunery.tracking.registry import download, resolve
-    from tunery.tracking.study_runs import log_locked
 
     tasks = resident.tasks(project)
     with TemporaryDirectory(prefix="tunery-") as place:
@@ -204,13 +215,11 @@ def score_locked(project: Project, run_id: str, resident: Resident, store: Store
         if project.adapter.method == "full":
             resident.forget_base()
             rebuilt = rebuild(folder, project.training.device)
-            results = own_scores(Loaded(project, rebuilt.loaded, tasks, rebuilt.model), "locked")
-        else:
-            base = resident.base(project)
-            model = load_adapter(base, folder)
-            results = own_scores(Loaded(project, base, tasks, model), "locked")
-            resident.give_back(project, model)
-    log_locked(store, run_id, results, headline(results, project.evaluation))
+            return own_scores(Loaded(project, rebuilt.loaded, tasks, rebuilt.model), "locked")
+        base = resident.base(project)
+        model = load_adapter(base, folder)
+        results = own_scores(Loaded(project, base, tasks, model), "locked")
+        resident.give_back(project, model)
     return results
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.data.rendering.written_out import written_out
-from tunery.records import Conversation, Example, Generation, Report, RunRecord, StepMetrics, Trained
+from tunery.records import Conversation, Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
+from tunery.runs.in_context import report_of
 from tunery.runs.observer import Observer
 from tunery.runs.scoring import CheckpointScores, Results
 from tunery.runs.workdir import WorkFolder
@@ -56,7 +57,7 @@ def log_inputs(loaded: Loaded, tracker: Tracker) -> None:
     """
     tracker.log_inputs(input_digests(loaded))
     tracker.accept_resume()
-    tracker.log_dataset(loaded.rows.report)
+    tracker.log_dataset(report_of(loaded))
     if (start := loaded.start) is not None:
         tracker.log_start(start.named, start.run_id, start.model_id)
 
@@ -67,11 +68,11 @@ def input_digests(loaded: Loaded) -> dict[str, str]:
     Rows are identified by their tokens, not by their files: that covers the tokenizer, the cleaning and the split, and
     a hub dataset's own fingerprint differs between machines.
     """
-    base, tasks, data = loaded.base, loaded.tasks, loaded.rows
+    base, tasks, data, context = loaded.base, loaded.tasks, loaded.rows, loaded.context
     digests = {
         "base": base.identity.revision,
         "chat_template": _digest([str(base.tokenizer.chat_template).encode()]),
-        "data.train": _digest(_encoded(data.train)),
+        "data.train": _digest(_encoded(data.train) if context is None else [context.text.encode()]),
         "data.validation": _digest(_encoded(data.validation)),
     }
     if loaded.start is not None:
@@ -183,7 +184,7 @@ def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[Mod
 
 
 def answers(loaded: Loaded) -> list[str]:
-    """Greedy answers to the first prompts of the validation rows."""
+    """Greedy answers to the first prompts of the validation rows; after the context, if there is one."""
     from tunery.evaluation.generate import generate
 
     evaluation = loaded.project.evaluation
@@ -193,7 +194,7 @@ def answers(loaded: Loaded) -> list[str]:
     return generate(
         loaded.model,
         loaded.base.tokenizer,
-        [prompt.messages for prompt, _ in asked],
+        [_before(prompt, loaded) for prompt, _ in asked],
         tools=[prompt.tools for prompt, _ in asked],
         max_new_tokens=evaluation.generation.max_new_tokens,
         batch_size=evaluation.batch_size,
@@ -209,6 +210,11 @@ def side_by_side(loaded: Loaded, base: list[str], tuned: list[str]) -> list[Gene
         shown = turns[0].content if len(turns) == 1 else "\n".join(f"{m.role}: {m.content}" for m in turns)
         rows.append(Generation(shown, reference, before, after))
     return rows
+
+
+def _before(prompt: Conversation, loaded: Loaded) -> tuple[Message, ...]:
+    chat = loaded.project.data.template == "chat"
+    return loaded.context.before(prompt.messages, chat=chat) if loaded.context is not None else prompt.messages
 
 
 def _held_out(loaded: Loaded) -> list[tuple[Conversation, str]]:

@@ -32,7 +32,8 @@ def pinned(project: Project, store: Store) -> Project:
 
 
 def find_start(project: Project, store: Store | None) -> StartAdapter | None:
-    """The adapter that training begins with, held against the settings; None where it begins with a new one.
+    """The adapter that training begins with, held against the settings; None where it begins with a new one, or
+    nothing is trained.
 
     Args:
         store: Where references lead; a folder needs none.
@@ -42,7 +43,7 @@ def find_start(project: Project, store: Store | None) -> StartAdapter | None:
         BaseModelError: If the adapter cannot be read, belongs to another base, or is another than the settings make.
     """
     start = project.adapter.start
-    if start is None:
+    if start is None or not project.training.trains:
         return None
     folder = local_start(start, project.folder)
     if folder is None:

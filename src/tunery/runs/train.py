@@ -14,7 +14,9 @@ from tunery.errors import Interrupted, StorageError, StoreAway
 from tunery.records import AskedItems, RunRecord
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.base_fit import base_fit
-from tunery.runs.cache import Resident
+from tunery.runs.cache import Loaded, Resident, asks_through_chat
+from tunery.runs.context import context_of
+from tunery.runs.in_context import log_context, preview_context, report_of, score_in_context
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
 from tunery.runs.scoring import base_scores, own_scores, parent_scores
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from tunery.tracking.run import Tracker
 
 _LONGEST_NAME = 200
+_SCORING_BASE = "scoring the base, unless its scores are stored already"
 
 
 def train(
@@ -81,7 +84,7 @@ def train(
             checkpoint = work.checkpoint() if resume else None
             if resume and (damage := work.damage()) is not None:
                 observer.step(damage)
-            if resume and checkpoint is None:
+            if resume and checkpoint is None and project.training.trains:
                 observer.step(f"{work.path} holds no checkpoint: training starts again at the first step")
             return _train(project, resident, tracker, observer, work, checkpoint)
         except (Interrupted, StorageError, StoreAway) as stopped:
@@ -112,7 +115,7 @@ def _reported_splits(project: Project) -> tuple[Split, ...]:
     """The splits that must have items: a checkpoint chosen by its score on dev items is reported on locked ones."""
     if not project.training.scores_checkpoints:
         return ()
-    return ("dev", "locked") if project.training.keep_best_by == "score" else ("dev",)
+    return ("dev", "locked") if project.training.chooses_by_score else ("dev",)
 
 
 def _train(
@@ -130,16 +133,18 @@ def _train(
     log_settings(project, tracker)
     start = resident.start(project, tracker.store)
     loaded = resident.load(project, _reported_splits(project), observer, start=start)
-    observer.show(table(loaded.rows.report))
+    observer.show(table(report_of(loaded)))
     for note in loaded.base.notes:
         observer.step(note)
     log_inputs(loaded, tracker)
     tracker.log_provenance(provenance)
 
+    if loaded.context is not None:
+        return _in_context(loaded, tracker, observer)
     fit = base_fit(loaded, tracker)
     for sentence in fit_sentences(fit, project.base.model):
         observer.step(sentence)
-    observer.step("scoring the base, unless its scores are stored already")
+    observer.step(_SCORING_BASE)
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
     with resident.adapted(loaded) as tuned:
@@ -153,9 +158,23 @@ def _train(
         after, tuned_answers = own_scores(tuned), answers(tuned)
 
     generations = side_by_side(loaded, base_answers, tuned_answers)
-    split: Split = "locked" if project.training.keep_best_by == "score" else "all"
+    split: Split = "locked" if project.training.chooses_by_score else "all"
     record = run_record(tuned, tracker.run_id, before, after, split, trained, generations, parent)
     return publish(project, replace(record, data=loaded.rows.report, fit=fit), generations, logged, tracker, observer)
+
+
+def _in_context(loaded: Loaded, tracker: Tracker, observer: Observer) -> RunRecord:
+    facts = log_context(loaded, tracker)
+    observer.step(_SCORING_BASE)
+    # Without the context, which is all that the base and the model differ in.
+    bare = replace(loaded, context=None)
+    before, base_answers = base_scores(bare, tracker.store), answers(bare)
+    observer.step(f"scoring the base after {len(facts.origins)} solved examples ({facts.tokens:,} tokens)")
+    after, _ = score_in_context(loaded, tracker)
+    generations = side_by_side(loaded, base_answers, answers(loaded))
+    record = run_record(loaded, tracker.run_id, before, after, "all", generations=generations)
+    record = replace(record, data=report_of(loaded), context=facts)
+    return publish(loaded.project, record, generations, None, tracker, observer)
 
 
 def check_project(project: Project) -> None:
@@ -178,7 +197,7 @@ def check_project(project: Project) -> None:
 
 
 def preview_rows(project: Project, count: int) -> RenderableType:
-    """The first rows as the model sees them: tokens, and which of them are learned."""
+    """The first rows as the model sees them: tokens, and which of them are learned; of a context, its examples."""
     from tunery.data.prepare import prepare
     from tunery.data.report import preview
     from tunery.models.base import load_tokenizer
@@ -187,4 +206,7 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     data = prepare(
         project.data, project.training.loss_on, project.folder, tokenizer, AskedItems(), project.training.seed
     )
+    context = context_of(project, data)
+    if context is not None:
+        return preview_context(context, count, asks_through_chat(project), tokenizer)
     return preview(data, tokenizer, count, project.training.loss_on, project.data.template)

@@ -19,9 +19,10 @@ from tunery.errors import (
     TaskError,
     TrackingError,
 )
-from tunery.records import BaseFit, Report
+from tunery.records import BaseFit, Report, RunRecord
 from tunery.runs.base_fit import base_fit
-from tunery.runs.cache import Resident
+from tunery.runs.cache import Loaded, Resident
+from tunery.runs.in_context import log_context, score_in_context
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
 from tunery.runs.scoring import base_scores, own_scores, parent_scores
@@ -96,17 +97,18 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Obser
 def _trial(
     plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, observer: Observer
 ) -> dict[str, float]:
-    from tunery.statistics.paired import compare_tasks
-
     project, store = plan.project, tracker.store
     log_settings(project, tracker)
-    link = plan.link(tracker)
-    tracker.tag(**{"mlflow.note.content": link})  # a trial that is pruned or fails gets no report, but this link
+    tracker.tag(
+        **{"mlflow.note.content": plan.link(tracker)}
+    )  # a trial that is pruned or fails gets no report, but this link
     with _blame_settings(plan):
         # Trials are compared on dev items, and the winner is reported on locked ones.
         start = resident.start(project, store)
         loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes, start)
     log_inputs(loaded, tracker)
+    if loaded.context is not None:
+        return _in_context(plan, loaded, tracker)
     fit = base_fit(loaded, tracker)
     if fit is not None:
         plan.fits(fit)
@@ -120,12 +122,29 @@ def _trial(
         after = measured or own_scores(tuned, "dev")
 
     record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained, parent=parent), fit=fit)
-    metrics = log_scores(project, record, tracker, logged.model_id) | costs
+    metrics = _logged(plan, record, tracker, logged.model_id) | costs
+    return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
+
+
+def _in_context(plan: TrialPlan, loaded: Loaded, tracker: Tracker) -> dict[str, float]:
+    facts = log_context(loaded, tracker)
+    before = base_scores(loaded, tracker.store, "dev")
+    with _blame_settings(plan):
+        after, costs = score_in_context(loaded, tracker, "dev")
+    record = replace(run_record(loaded, tracker.run_id, before, after, "dev"), context=facts)
+    return _logged(plan, record, tracker) | costs
+
+
+def _logged(plan: TrialPlan, record: RunRecord, tracker: Tracker, model_id: str | None = None) -> dict[str, float]:
+    """Scores, samples and the report go to MLflow; the metrics by name."""
+    from tunery.statistics.paired import compare_tasks
+
+    metrics = log_scores(plan.project, record, tracker, model_id)
     for pair in compare_tasks(record.base, record.tuned, record.shown, "dev"):
         metrics[f"delta/{pair.task}"] = pair.difference.value  # over the base; greater is always better
-    finish(record, tracker, f"{link}\n\n")
+    finish(record, tracker, f"{plan.link(tracker)}\n\n")
     tracker.flush()
-    return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
+    return metrics
 
 
 @contextmanager

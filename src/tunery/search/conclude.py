@@ -94,6 +94,9 @@ def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, t
     if winner is not None:
         record = _with_locked(worker, replace(record, winner=winner.trial), study)
     record = replace(record, model_version=_register(worker, study, record, tracker))
+    if record.model_version is None and _trained_nothing(record, worker.project):
+        told = "The winner trains nothing (training.method: icl), so no version was registered."
+        record = replace(record, notes=[*record.notes, told])
     _publish(study, record, tracker)
     return record
 
@@ -188,7 +191,7 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
     from tunery.tracking.registry import register, resolve
 
     run_id = _best_run(record, worker.project)
-    if run_id is None:
+    if run_id is None or _trained_nothing(record, worker.project):
         return None
     known = study.user_attrs.get(VERSION, {})
     if known.get(RUN) == run_id:
@@ -198,6 +201,15 @@ def _register(worker: Worker, study: optuna.Study, record: StudyRecord, tracker:
     version = f"{record.project}/{number}"
     study.set_user_attr(VERSION, {RUN: run_id, "version": version})
     return version
+
+
+def _trained_nothing(record: StudyRecord, project: Project) -> bool:
+    """Whether the best configuration only shows solved examples."""
+    winner = winner_of(record) or next(iter(best_of(record.trials, project)), None)
+    if winner is None:
+        return False
+    number = winner.trial if isinstance(winner, Finalist) else winner.number
+    return not seeded(project, number, winner.settings, project.training.seed).training.trains
 
 
 def _best_run(record: StudyRecord, project: Project) -> str | None:

@@ -64,7 +64,7 @@ def other_seeds(project: Project) -> list[int]:
 def seeded(project: Project, number: int, settings: Mapping[str, Any], seed: int) -> Project:
     """The project with a finalist's settings and a seed."""
     configured = project if number == OWN_TRIAL else trial_project(project, settings)
-    by_score = configured.training.keep_best_by == "score"
+    by_score = configured.training.chooses_by_score
     # Nothing is pruned here, and these curves are not shown.
     return with_seed(configured, seed, **({} if by_score else {"score_checkpoints": False}))
 

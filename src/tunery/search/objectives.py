@@ -167,7 +167,11 @@ def _metric_faults(section: str, metric: str, project: Project, task_names: Coll
             advice = "Name a task in evaluation.tasks, or set search.objectives: {validation/nll: minimize}."
             yield Fault(f"{section} names {metric!r}, but evaluation.tasks is empty", advice=advice)
     elif metric == "validation/nll":
-        if not has_validation(project):
+        if not project.training.trains:
+            yield Fault(
+                f"{section} names {metric!r}, but training.method icl measures no loss", advice="Judge by score."
+            )
+        elif not has_validation(project):
             advice = "Set data.validation.fraction above 0."
             yield Fault(f"{section} names {metric!r}, but there are no validation rows", advice=advice)
         if changing := changes_loss(project):

@@ -233,6 +233,9 @@ def _of_run(ref: str, run_id: str, store: Store) -> ModelRef:
         latest = f"latest of {store.experiment!r}: {known}"
         raise RefError(ref, Fault(f"there is no run {run_id!r}", latest, advice=store.where))
     outputs = run.outputs.model_outputs if run.outputs is not None else []
+    if not outputs and run.data.tags.get("tunery.method") == "icl":
+        told = "this run trained nothing (training.method: icl), so there is no adapter to use, register or promote. "
+        raise RefError(ref, f"{told}Its base gave the answers, after the examples in the run's context.txt.")
     if not outputs:
         status, kind = run.info.status, run.data.tags.get("tunery.kind", "unknown")
         told = f"this run logged no model (status {status}, kind {kind}). Name a run of kind train that FINISHED."

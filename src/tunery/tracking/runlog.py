@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.fingerprint import flatten
+from tunery.config.methods import used
 from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import items_digest
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
@@ -68,6 +69,8 @@ class RunLog:
     def log_config(self, resolved: Mapping[str, Any], fingerprint: str, *, first: bool = False) -> None:
         """Log the resolved project: params cfg.*, config/project.yaml, and the tags that runs are searched by.
 
+        Params are of what the method uses; the file holds every key.
+
         Args:
             resolved: The project with every default, as plain YAML types.
             fingerprint: Short name of the settings that decide the result.
@@ -78,12 +81,13 @@ class RunLog:
         """
         import yaml
 
-        params = {entities.entity_name(f"cfg.{key}"): value for key, value in flatten(dict(resolved)).items()}
+        params = {entities.entity_name(f"cfg.{key}"): value for key, value in flatten(used(resolved)).items()}
         if first:
             params = {key: value for key, value in params.items() if key not in self._known_params}
         self._log_unchanged(params)
         base, adapter = resolved.get("base", {}), resolved.get("adapter", {})
-        tags = {"tunery.base": base.get("model", ""), "tunery.method": _method(base, adapter)}
+        method = _method(base, adapter, resolved.get("training", {}))
+        tags = {"tunery.base": base.get("model", ""), "tunery.method": method}
         self.tag(**{"tunery.fingerprint": fingerprint, **tags})
         text = yaml.safe_dump(redact(dict(resolved)), sort_keys=False, allow_unicode=True)
         self.log_text(text, "config/project.yaml")
@@ -321,8 +325,10 @@ class RunLog:
         self.log_params(params)
 
 
-def _method(base: Mapping[str, Any], adapter: Mapping[str, Any]) -> str:
-    """The name that people use: full, lora, qlora, dora or qdora."""
+def _method(base: Mapping[str, Any], adapter: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """The name that people use: full, lora, qlora, dora or qdora; icl, which has no adapter."""
+    if training.get("method") == "icl":
+        return "icl"
     if adapter.get("method") == "full":
         return "full"
     quantised = "q" if base.get("quantization") in ("nf4", "int8") else ""

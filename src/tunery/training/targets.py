@@ -20,7 +20,7 @@ def require_validation(config: TrainingConfig, data: PreparedData) -> None:
     Raises:
         ConfigError: If `keep_best_by` is validation/nll and no validation row has a token to learn.
     """
-    if config.keep_best_by == "validation/nll" and not has_targets(data.validation):
+    if config.trains and config.keep_best_by == "validation/nll" and not has_targets(data.validation):
         rule = "last or score when no validation row has a token to learn"
         fault = Fault("training.keep_best_by", rule, config.keep_best_by, "Raise data.validation.fraction.")
         raise ConfigError("data.validation", fault)

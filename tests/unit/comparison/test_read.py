@@ -61,6 +61,12 @@ def test_runs_that_differ_in_their_seed_alone_are_one_configuration(store: Store
     assert len(set(names)) == 2
 
 
+def test_rows_that_a_seed_draws_make_no_configuration_of_their_own(store: Store) -> None:
+    logged(store, seed=0, drawn="d1")
+    logged(store, seed=1, drawn="d2")
+    assert len({entry.configuration for entry in read(store, Selection())[0]}) == 1
+
+
 def test_of_one_configuration_and_seed_the_latest_run_is_taken(store: Store) -> None:
     logged(store, values=(0.0, 0.0, 0.0, 0.0))
     later = logged(store)

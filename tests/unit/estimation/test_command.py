@@ -57,6 +57,17 @@ def test_every_part_stands_with_its_bytes_and_the_totals_below() -> None:
     assert "when the loss is taken / during validation" in row(text, "in all")
 
 
+def test_a_method_without_training_has_scoring_alone() -> None:
+    text = shown(
+        replace(SAID, training={}, training_phase="", trainable_parameters=0, evaluation_phase="scoring"),
+        training__method="icl", training__icl="{examples: 8}", evaluation__tasks="[boolq]",
+    )  # fmt: skip
+    assert "7.00 B weights, none trained; 16 items, each after 8 examples of 256 tokens, on cuda" in text
+    assert "training" not in text
+    assert "micro batch" not in text
+    assert "5.38 GiB" in row(text, "in all")
+
+
 def test_the_end_of_an_estimate_names_the_next_verb() -> None:
     fits = EstimatedRun(project(), SAID, FIT, 24 * GIB)
     assert "next: tunery train --project 'projects/my own'" in fits.next_step("projects/my own")

@@ -314,3 +314,12 @@ def test_a_hub_that_does_not_answer_is_said_in_words(tmp_path: Path, monkeypatch
 def test_a_target_that_the_base_does_not_have_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="q_prj"):
         estimate(project(config_folder("llama", tmp_path), adapter__target_modules="[q_prj]"))
+
+
+def test_a_method_without_training_needs_more_for_each_example_and_nothing_to_train(tmp_path: Path) -> None:
+    folder = config_folder("llama", tmp_path)
+    keys = {"training__method": "icl", "evaluation__tasks": "[boolq]", "evaluation__batch_size": 8}
+    none, few = (estimate(project(folder, training__icl=f"{{examples: {n}}}", **keys)) for n in (0, 4))
+    assert (few.training, few.training_bytes, few.trainable_parameters) == ({}, 0, 0)
+    assert "optimizer" not in {part for part, size in few.evaluation.items() if size}
+    assert few.total_bytes > none.total_bytes

@@ -11,6 +11,7 @@ import pytest
 
 from tunery.config.load import load_project
 from tunery.errors import InputError
+from tunery.evaluation.task_files import OWN_FOLDER
 from tunery.runs.observer import Observer
 from tunery.runs.train import readable_name, train
 from tunery.tracking.store import Store
@@ -22,6 +23,7 @@ data: {train: [{source: rows.jsonl}], max_length: 128}
 training: {max_steps: 1}
 evaluation: {tasks: [world_facts], limit: 8, task_folders: [.]}
 """
+IN_CONTEXT = ("training.method", "icl")
 FAR = "task: far\ndataset_path: someone/something\ntest_split: test\noutput_type: multiple_choice\n"
 
 
@@ -35,6 +37,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"prompt": "no answer"}])))
     (tmp_path / "alike.jsonl").write_text("\n".join([json.dumps(rows[0])] * 8))  # held out together or not at all
+    item = json.loads((OWN_FOLDER / "world_facts.jsonl").read_text().split("\n")[0])
+    known = {"prompt": item["question"], "completion": item["options"][item["gold"]]}
+    (tmp_path / "exam.jsonl").write_text("\n".join(map(json.dumps, [known, *rows[:17]])))
     (tmp_path / "broken.jinja").write_text("{% for message in messages %}")
     (tmp_path / "far.yaml").write_text(FAR)
     (tmp_path / "project.yaml").write_text(PROJECT)
@@ -54,6 +59,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([("data.train.0.source", "alike.jsonl")], "training.keep_best_by is 'validation/nll'.*no validation row"),
         ([("data.max_length", "4")], "data.max_length is 4"),
         ([("base.chat_template", "broken.jinja")], "broken.jinja"),
+        ([IN_CONTEXT, ("training.icl", "{examples: 30}")], "training.icl.examples is 30, but must be at most 22"),
+        (
+            [IN_CONTEXT, ("training.icl", "{examples: 5, balanced: true}")],
+            "training.icl.examples is 5.*a multiple of 22",
+        ),
+        ([IN_CONTEXT, ("training.icl", "{examples: 22}")], "training.icl.examples is 22.*the model takes 512"),
+        ([IN_CONTEXT, ("data.train.0.source", "exam.jsonl")], "1 training rows are items of world_facts"),
         ([("evaluation.tasks", "[far]")], "evaluation.tasks: far: .*the Hub cannot be reached"),
         ([("evaluation.primary", "{world_facts: f1}")], "evaluation.primary.world_facts is 'f1'"),
         ([("training.keep_best_by", "score"), ("evaluation.dev_fraction", "0")], "evaluation.dev_fraction is 0"),

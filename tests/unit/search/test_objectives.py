@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, RunStopped
+from tunery.search.checks import check_search
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values, parse_bound
 
 METRICS = {"score": 0.5, "peak_memory_bytes": 21 * 2.0**30, "delta/world_facts": -0.02, "train_seconds": 90.0}
@@ -64,6 +65,18 @@ def test_a_metric_that_its_task_does_not_have_is_found_without_training(
     with pytest.raises(ConfigError) as caught:
         check_task_metrics(make(**keys), TASKS)
     assert told in str(caught.value)
+
+
+def test_a_method_without_training_has_no_loss_to_be_judged_by(make: MakeProject) -> None:
+    def told(**keys: str) -> str:
+        with pytest.raises(ConfigError) as raised:
+            check_search(make(keys.pop("space"), search__objectives="{validation/nll: minimize}", **keys))
+        return str(raised.value)
+
+    shown = {"training__method": "icl", "training__icl": "{examples: 4}", "adapter": "{}"}
+    assert "training.method icl measures no loss" in told(space="{training.icl.examples: {choices: [4, 8]}}", **shown)
+    both = "{training.method: {choices: [sft, icl]}}"
+    assert "search.space.training.method changes what the loss is a mean of" in told(space=both)
 
 
 @pytest.mark.parametrize(

@@ -92,16 +92,27 @@ class PlainRenderer:
         Raises:
             NothingLearned: When the answer is not to be learned.
         """
-        *before, answer = written_out(conversation).messages
-        if not answer.learned:
+        if not conversation.messages[-1].learned:
             raise NothingLearned("nothing to learn: its last answer is marked as not learned")
-        prompt = "\n".join(message.content for message in before)
-        touching = self.separator is None and _touch(prompt, answer.content)
-        separator = "\n" if touching else self.separator or ""
-        text = f"{prompt}{separator}{answer.content}"
+        prompt, separator, answer = plain_parts(conversation, self.separator)
+        touching = self.separator is None and bool(separator)
+        text = f"{prompt}{separator}{answer}"
         # What separates is the model's to write: what is asked for an answer later ends with the prompt.
         span = (0 if self.loss_on == "all" else len(prompt), len(text))
         return Rendered(text, (span,), told=("touching",) if touching else ())
+
+
+def plain_parts(conversation: Conversation, separator: str | None) -> tuple[str, str, str]:
+    """A row without a chat template: everything before its last answer, what separates them, and the answer.
+
+    Args:
+        separator: Between the two; None: a line break, only where they would touch.
+    """
+    *before, answer = written_out(conversation).messages
+    prompt = "\n".join(message.content for message in before)
+    if separator is None:
+        separator = "\n" if _touch(prompt, answer.content) else ""
+    return prompt, separator, answer.content
 
 
 def plain_joins(conversations: Sequence[Conversation], separator: str | None) -> list[str]:

@@ -10,6 +10,8 @@ from tunery.records import ChosenAnswers, RunRecord, TaskResult
 from tunery.reporting.answers import warning
 from tunery.statistics.majority import answers_of
 
+_WHO = {"tuned": "the tuned model", "in context": "the base in context"}
+
 
 @dataclass(frozen=True)
 class TaskAnswers:
@@ -35,11 +37,15 @@ def answers_by_task(record: RunRecord) -> dict[str, TaskAnswers]:
     return {task: answers for task, answers in found.items() if answers.base or answers.tuned}
 
 
-def warnings(answers: Mapping[str, TaskAnswers]) -> list[str]:
-    """What a reader must know of the answers: of the model's, and of a base that all but always answers alike."""
+def warnings(answers: Mapping[str, TaskAnswers], side: str) -> list[str]:
+    """What a reader must know of the answers: of the model's, and of a base that all but always answers alike.
+
+    Args:
+        side: RunRecord.side.
+    """
     told: list[str | None] = []
     for both in answers.values():
-        who = "the model" if both.tuned is None else "the tuned model"
+        who = "the model" if both.tuned is None else _WHO[side]
         told.append(warning(both.either, who))
         if both.tuned and both.base and both.base.is_one_answer:
             told.append(warning(both.base, "the base"))

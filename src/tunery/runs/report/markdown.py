@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader
 
-from tunery.records import RunRecord, TaskResult
+from tunery.records import ContextFacts, RunRecord, TaskResult
 from tunery.reporting.answers import chosen, majority
 from tunery.reporting.base_fit import far_warning, fit_sentence
 from tunery.reporting.text import cell, interval, number, p_cell, p_value, plus_minus, signed
@@ -17,6 +17,8 @@ from tunery.statistics.significance import CONFIDENCE
 _ENVIRONMENT = Environment(
     loader=PackageLoader("tunery.runs.report", "."), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
 )
+
+_MOST_ANSWERS = 6
 
 
 def run_report(record: RunRecord) -> str:
@@ -42,7 +44,8 @@ def run_report(record: RunRecord) -> str:
         answers=answers,
         far=far_warning(record.fit, identity.model) if record.fit else None,
         fit_sentence=fit_sentence,
-        warnings=[*cut_prompts(record), *warnings(answers)],
+        warnings=[*cut_prompts(record), *warnings(answers, record.side)],
+        answers_shown=_answers_shown,
         counts_line_break=_counts_line_break(record),
         no_first_step=_no_first_step(record),
         majority=majority,
@@ -94,6 +97,14 @@ def base_verdict(record: RunRecord) -> str:
         (task, record.base[task].scores.get(metric)) for task, metric in record.primary.items() if task in record.base
     )
     return "Scores: " + ", ".join(f"{task} {number(score.value, 3)}" for task, score in named if score) + "."
+
+
+def _answers_shown(context: ContextFacts) -> str:
+    """How many examples have each answer, where answers repeat."""
+    counts = sorted(context.answers.items(), key=lambda pair: (-pair[1], pair[0]))
+    if len(counts) > _MOST_ANSWERS or counts[0][1] == 1:
+        return ""
+    return f" Their answers: {', '.join(f'{answer!r} {count} times' for answer, count in counts)}."
 
 
 def _counts_line_break(record: RunRecord) -> bool:

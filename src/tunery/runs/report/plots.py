@@ -54,11 +54,14 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     return figure
 
 
-def scores_plot(pairs: Sequence[TaskDifference], parents: Mapping[str, float] | None = None) -> Figure | None:
-    """Base and tuned score of each task as two dots on a line; None when nothing was scored.
+def scores_plot(
+    pairs: Sequence[TaskDifference], parents: Mapping[str, float] | None = None, side: str = "tuned"
+) -> Figure | None:
+    """Both scores of each task as two dots on a line; None when nothing was scored.
 
     Args:
         parents: Scores of the adapter that training began with, by task: a third dot.
+        side: What stands beside the base: RunRecord.side.
     """
     if not pairs:
         return None
@@ -76,7 +79,7 @@ def scores_plot(pairs: Sequence[TaskDifference], parents: Mapping[str, float] | 
             markersize=8,
             capsize=4,
             zorder=3,
-            label="tuned, 95% interval of the gain" if row == 0 else None,
+            label=f"{side}, 95% interval of the gain" if row == 0 else None,
         )
     rows = {pair.task: row for row, pair in enumerate(pairs)}
     if parents:

@@ -20,7 +20,7 @@ _SURE = 0.05
 def run_table(record: RunRecord) -> RenderableType:
     """Base, tuned and delta a task, what a reader must know of the answers, then the verdict in one sentence."""
     answers = answers_by_task(record)
-    told = [Text(sentence, style="yellow") for sentence in [*cut_prompts(record), *warnings(answers)]]
+    told = [Text(sentence, style="yellow") for sentence in [*cut_prompts(record), *warnings(answers, record.side)]]
     if record.base and not record.tuned:
         return Group(_own_scores(record, answers), *told, Text(base_verdict(record), style="bold"))
     shown, counted = (
@@ -45,7 +45,7 @@ def _scores(
     for name in ("task", "metric"):
         table.add_column(name)
     items = "items" if record.split == "all" else f"{record.split} items"
-    for name in (items, before, "tuned", "majority", "delta", "95% interval", "p"):
+    for name in (items, before, record.side, "majority", "delta", "95% interval", "p"):
         table.add_column(name, justify="right")
     for pair in pairs:
         colour = "green" if pair.difference.value > 0 else "red"

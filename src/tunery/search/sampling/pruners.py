@@ -21,7 +21,7 @@ PruneMetric = Literal["score", "validation/nll"]
 # The names that training reports them by.
 _REPORTED: Mapping[PruneMetric, str] = {"score": "validation/score", "validation/nll": "validation/nll"}
 _CHANGE_LOSS = (
-    *("training.loss_on", "base.model", "base.revision", "base.chat_template"),
+    *("training.method", "training.loss_on", "base.model", "base.revision", "base.chat_template"),
     *("data.template", "data.separator", "data.max_length", "data.clean."),
 )
 # Where validation rows are a share of the training rows; a sample is drawn, and weights count, without them.
@@ -59,8 +59,9 @@ def changes_loss(project: Project) -> list[str]:
 
 
 def has_validation(project: Project) -> bool:
-    """Whether there are rows to measure validation loss on."""
-    return project.data.validation.source is not None or project.data.validation.fraction > 0
+    """Whether there are rows to measure validation loss on, and a training that does."""
+    validation = project.data.validation
+    return project.training.trains and (validation.source is not None or validation.fraction > 0)
 
 
 def rung_value(

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from tests.unit.runs.conftest import task_result
 
-from tunery.records import RunRecord, StepMetrics, TaskResult
+from tunery.records import ContextFacts, RunRecord, StepMetrics, TaskResult
 from tunery.runs.report.markdown import run_report, with_error
 from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot, series
 from tunery.runs.report.tables import run_table
@@ -46,6 +46,24 @@ def test_a_model_without_an_adapter_shows_its_own_scores(record: RunRecord) -> N
     page = io.StringIO()
     Console(file=page, width=100).print(run_table(alone))
     assert "0.2500 ± 0.0685" in page.getvalue()
+
+
+def test_a_run_in_context_shows_its_examples_and_nothing_of_a_training(record: RunRecord) -> None:
+    context = ContextFacts(("facts.jsonl:3", "facts.jsonl:9"), {"yes": 2, "no": 2}, 1048, "...")
+    shown = dataclasses.replace(record, trained=None, adapter=None, model_version=None, context=context)
+    page, table = run_report(shown), io.StringIO()
+    assert "| base | in context | majority |" in page
+    assert "2 solved examples, 1,048 tokens in all, stand before every item" in page
+    assert "Their answers: 'no' 2 times, 'yes' 2 times." in page
+    assert "Rows, in the order in which they are shown: facts.jsonl:3, facts.jsonl:9." in page
+    assert "## Training" not in page
+    assert "## Use it" not in page
+    assert "tuned" not in page
+    assert "learned" not in page
+    Console(file=table, width=120).print(run_table(shown))
+    assert "in context" in table.getvalue()
+    none = dataclasses.replace(shown, context=dataclasses.replace(context, origins=(), answers={}))
+    assert "these are the base's own answers" in run_report(none)
 
 
 def flipped(result: TaskResult) -> TaskResult:
