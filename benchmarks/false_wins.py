@@ -116,6 +116,17 @@ def graded(items: int) -> Callable[[np.random.Generator, float], TWO]:
     return draw
 
 
+def graded_with_few_changes(items: int) -> Callable[[np.random.Generator, float], TWO]:
+    """Scores between 0 and 1 of which one in ten changes."""
+
+    def draw(rng: np.random.Generator, gain: float) -> TWO:
+        before = 0.5 * rng.random(items)
+        changed = (rng.random(items) < 0.1) * rng.uniform(0.2, 0.5, items) * rng.choice([-1, 1], items)
+        return side((before + changed + gain)[None]), side(before[None]), [ItemClusters()]
+
+    return draw
+
+
 def by_passage(rng: np.random.Generator, gain: float, passages: int = 40, questions: int = 5) -> TWO:
     """Questions about shared texts: a model understands a text, or does not."""
     number = np.repeat(np.arange(passages), questions)
@@ -182,6 +193,7 @@ CASES = [
     Case("no answers kept, 200 items", lambda rng, gain: without_answers(of_seeds(1, 1, 200)(rng, gain))),
     Case("1 seed each, 3 leaf tasks of 5 items and 3 of 500", over_leaves(5, 5, 5, 500, 500, 500)),
     Case("1 seed each, 10 leaf tasks of 12 items and 10 of 150", over_leaves(*[12] * 10, *[150] * 10)),
+    Case("1 seed each, 40 items, graded, one in ten changes", graded_with_few_changes(40)),
 ]
 
 

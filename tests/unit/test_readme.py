@@ -169,3 +169,10 @@ def test_every_guard_and_test_against_a_library_is_there() -> None:
         for file in re.findall(r"tests/[\w/]+\.py", proofs):
             assert (ROOT / file).is_file(), file
         assert proofs.strip(), f"{guard} names no test"
+
+
+def test_every_test_that_the_tables_of_the_projects_name_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")))
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []

@@ -59,11 +59,12 @@ def _table(store: Store, task: str, rows: Sequence[LeaderboardRow], bases: Seque
 
     asked: dict[str, tuple[str, str]] = {}
     columns: dict[str, Mapping[str, object]] = {}
-    for heading, location, score in _sides(task, rows, bases):
+    for heading, location, score, looked_up in _sides(task, rows, bases):
         frame = _answers(store, location, score)
         if frame is not None and heading not in columns:
             texts = zip(frame["question"].astype(str), frame["target"].astype(str), strict=True)
-            asked |= dict(zip(frame["item_id"], texts, strict=True))
+            # Of configurations alone: a base that was looked up has answered items that a trial was not asked.
+            asked |= {} if looked_up else dict(zip(frame["item_id"], texts, strict=True))
             columns[heading] = dict(zip(frame["item_id"], frame["prediction"].astype(str), strict=True))
             columns[f"{heading}: {score.metric}"] = dict(zip(frame["item_id"], frame[score.metric], strict=True))
     if not columns:
@@ -75,16 +76,16 @@ def _table(store: Store, task: str, rows: Sequence[LeaderboardRow], bases: Seque
 
 def _sides(
     task: str, rows: Sequence[LeaderboardRow], bases: Sequence[KeptBase]
-) -> Iterator[tuple[str, SamplesLocation, TaskScore]]:
-    """Bases first, each once, then the configurations from the best on."""
+) -> Iterator[tuple[str, SamplesLocation, TaskScore, bool]]:
+    """Bases first, then the configurations from the best on; and whether an answer was looked up, as a base's is."""
     scored = [row for row in rows if task in row.first.tasks and task in row.first.locations]
     for row in scored:
         location, score = row.first.locations[task], row.first.tasks[task]
         base = next((base for base in bases if base.fits(location, score)), None)
         if base is not None and not location.is_bare:
-            yield f"base {location.base}", base.location, score
+            yield f"base {location.base}", base.location, score, True
     for row in scored:
-        yield row.name, row.first.locations[task], row.first.tasks[task]
+        yield row.name, row.first.locations[task], row.first.tasks[task], False
 
 
 def _answers(store: Store, location: SamplesLocation, score: TaskScore) -> pd.DataFrame | None:

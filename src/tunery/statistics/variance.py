@@ -158,15 +158,34 @@ def estimate(
     parts = [
         part.times(1 / len(pairs))
         for task, (pair, layout) in enumerate(zip(pairs, clusters, strict=True))
-        for part in ([_unpaired(one, other, task)] if pair is None else _items(pair, layout, adjusted))
+        for part in (
+            [_unpaired(one, other, task)]
+            if pair is None
+            else _items(pair, layout, _whole_item(one, other, task, pair) if adjusted else None)
+        )
     ]
     return _combined([*parts, *_seeds(one), *_seeds(other)])
 
 
-def _items(pair: Floats, clusters: ItemClusters, adjusted: bool) -> Iterator[Stratum]:
+def _whole_item(one: ScoreMatrix, other: ScoreMatrix, task: int, pair: Floats) -> float:
+    """By how much the scores of an item that is won or lost differ.
+
+    1 where each run scores an item 0 or 1, more for a metric above 1. A graded score, such as rougeL, hardly ever goes
+    from 0 to 1: there it is the largest difference that was seen.
+    """
+    most = float(np.abs(pair).max())
+    is_graded = any(
+        answers is not None and not np.allclose(runs := answers * len(side.scores), np.rint(runs))
+        for side in (one, other)
+        for answers in (side.answers[task],)
+    )
+    return most if is_graded and most > _ROUNDING else max(1.0, most)
+
+
+def _items(pair: Floats, clusters: ItemClusters, whole: float | None) -> Iterator[Stratum]:
     """The mean of paired differences, shape (items,); passages as clusters, leaf tasks as strata."""
     if clusters.leaves is None or clusters.is_crossed:
-        yield _stratum(pair, clusters, adjusted)
+        yield _stratum(pair, clusters, whole)
         return
     # Each leaf by itself: the small ones make most of the variance. Pooled, leaves of 3 x 5 and 3 x 500 items had
     # 10.7 % false wins at a level of 5 %.
@@ -174,12 +193,12 @@ def _items(pair: Floats, clusters: ItemClusters, adjusted: bool) -> Iterator[Str
     for leaf in leaves:
         inside = clusters.leaves == leaf
         passages = None if clusters.passages is None else clusters.passages[inside]
-        yield _stratum(pair[inside], ItemClusters(passages), adjusted).times(1 / len(leaves))
+        yield _stratum(pair[inside], ItemClusters(passages), whole).times(1 / len(leaves))
 
 
-def _stratum(pair: Floats, clusters: ItemClusters, adjusted: bool) -> Stratum:
-    if adjusted:
-        pair, clusters = _adjusted(pair, clusters)
+def _stratum(pair: Floats, clusters: ItemClusters, whole: float | None) -> Stratum:
+    if whole is not None:
+        pair, clusters = _adjusted(pair, clusters, whole)
     if clusters.passages is not None:
         return _clustered(pair, clusters.passages, clusters.leaves)
     if len(pair) < 2:
@@ -187,8 +206,8 @@ def _stratum(pair: Floats, clusters: ItemClusters, adjusted: bool) -> Stratum:
     return Stratum(float(pair.mean()), float(pair.var(ddof=1)) / len(pair), len(pair) - 1)
 
 
-def _adjusted(pair: Floats, clusters: ItemClusters) -> tuple[Floats, ItemClusters]:
-    """One item won and one item lost added to each leaf task, each with a passage of its own.
+def _adjusted(pair: Floats, clusters: ItemClusters, whole: float) -> tuple[Floats, ItemClusters]:
+    """One item won and one item lost, by `whole`, added to each leaf task, each with a passage of its own.
 
     Plain intervals have no width where all answers agree: eight equal answers would prove that nothing was lost. With
     the two added, an interval reaches about 2.8 / n to each side.
@@ -196,9 +215,8 @@ def _adjusted(pair: Floats, clusters: ItemClusters) -> tuple[Floats, ItemCluster
     Source: Bonett and Price (2012), Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data, J. Educ. Behav. Stat. 37(4).
     """
-    unit = max(1.0, float(np.abs(pair).max()))  # a whole item's worth; more only for metrics above 1
     leaves = [0] if clusters.leaves is None else np.unique(clusters.leaves)
-    added = np.tile([unit, -unit], len(leaves))
+    added = np.tile([whole, -whole], len(leaves))
     passages, of_leaf = clusters.passages, clusters.leaves
     if passages is not None:
         passages = np.concatenate([passages, passages.max() + 1 + np.arange(len(added))])

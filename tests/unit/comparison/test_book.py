@@ -40,6 +40,18 @@ def test_a_row_a_prompt_with_reference_base_and_each_configuration_from_the_best
     assert sheet.max_row == 5
 
 
+def test_a_trial_that_was_asked_a_part_stands_beside_the_base_on_that_part(store: Store, tmp_path: Path) -> None:
+    base_scores.keep(store, "key", IDENTITY, result(BASE, written="base"))
+    logged(store, name="trial", values=(1.0, 1.0), base=BASE[:2], split="dev", written="tuned")
+    compared(store, tmp_path / "book.xlsx")
+    sheet = load_workbook(tmp_path / "book.xlsx")["quiz"]
+    assert [cell.value for cell in sheet[1]][2:5] == ["base acme/base", "base acme/base: acc", "trial"]
+    assert [[cell.value for cell in row][2:5] for row in sheet["A2:F3"]] == [
+        ["base 0", 1, "tuned 0"], ["base 1", 0, "tuned 1"],
+    ]  # fmt: skip
+    assert sheet.max_row == 3
+
+
 def test_runs_without_answers_and_a_file_of_another_kind_are_refused(store: Store, tmp_path: Path) -> None:
     logged(store)
     with pytest.raises(InputError, match="only where a compared run keeps its answers"):

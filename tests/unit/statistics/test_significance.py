@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tunery.statistics.significance import UNTESTED, difference
-from tunery.statistics.variance import Estimate, ItemClusters, ScoreMatrix, own_estimate
+from tunery.statistics.variance import Estimate, ItemClusters, ScoreMatrix, estimate, own_estimate
 
 RNG = np.random.default_rng(3)
 
@@ -34,6 +34,12 @@ def won_and_lost(differences: np.ndarray) -> np.ndarray:
     return np.append(differences, [1.0, -1.0])
 
 
+def graded_won_and_lost(differences: np.ndarray) -> np.ndarray:
+    """The same of graded scores: the two differ as the item that changed most."""
+    most = np.abs(differences).max()
+    return np.append(differences, [most, -most])
+
+
 def silent(one: ScoreMatrix) -> ScoreMatrix:
     return ScoreMatrix(one.scores, one.errors, [None] * len(one.answers))
 
@@ -47,11 +53,40 @@ def test_0_1_scores_of_one_seed_get_the_exact_mcnemar_test() -> None:
 
 
 def test_the_interval_is_that_of_the_paired_t_test_with_an_item_won_and_an_item_lost() -> None:
-    one, other = RNG.random(40), RNG.random(40)
+    one, other = RNG.integers(0, 2, 40).astype(float), RNG.integers(0, 2, 40).astype(float)
     found = difference(side(one), side(other), [ItemClusters()], confidence=0.9)
     expected = stats.ttest_1samp(won_and_lost(one - other), 0).confidence_interval(0.9)
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert found.stderr == pytest.approx(stats.sem(one - other))
+
+
+def test_of_graded_scores_the_item_won_and_the_item_lost_differ_as_the_one_that_changed_most() -> None:
+    other = 0.2 + 0.1 * RNG.random(40)
+    one = other + 0.05 + 0.1 * RNG.standard_normal(40)
+    found = difference(side(one), side(other), [ItemClusters()])
+    expected = stats.ttest_1samp(graded_won_and_lost(one - other), 0).confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_a_small_gain_of_graded_scores_that_is_no_chance_has_an_interval_above_0() -> None:
+    other = 0.2 + 0.1 * RNG.random(40)
+    found = difference(side(other + RNG.uniform(0.02, 0.12, 40)), side(other), [ItemClusters()])
+    assert found.p_value < 0.001
+    assert found.low > 0
+
+
+def test_equal_graded_scores_have_an_interval_as_wide_as_equal_answers() -> None:
+    graded, answers = (difference(side(one), side(one), [ItemClusters()]) for one in (RNG.random(20), np.ones(20)))
+    assert graded.low == pytest.approx(answers.low)
+    assert graded.low < 0
+
+
+def test_answers_of_several_seeds_are_not_graded() -> None:
+    one, other = RNG.integers(0, 2, (2, 40)), RNG.integers(0, 2, (3, 40))
+    pair = one.mean(axis=0) - other.mean(axis=0)
+    found = estimate(side(one), side(other), [pair], [ItemClusters()], adjusted=True)
+    assert found.mean == pytest.approx(won_and_lost(pair).mean())
+    assert found.error >= stats.sem(won_and_lost(pair))
 
 
 def test_both_scores_and_the_items_that_changed_are_kept() -> None:
@@ -175,7 +210,7 @@ def test_without_item_noise_seeds_are_compared_by_welchs_test() -> None:
     expected = stats.ttest_ind(one, other, equal_var=False)
     assert found.p_value == pytest.approx(expected.pvalue)
     # The interval knows besides that the next item may differ.
-    items = stats.sem(won_and_lost(np.full(300, one.mean() - other.mean()))) ** 2
+    items = stats.sem(graded_won_and_lost(np.full(300, one.mean() - other.mean()))) ** 2
     seeds = [values.var(ddof=1) / len(values) for values in (one, other)]
     variance = items + sum(seeds)
     freedom = variance**2 / (items**2 / 301 + seeds[0] ** 2 / 2 + seeds[1] ** 2)
@@ -189,7 +224,7 @@ def test_items_and_seeds_add_their_variances() -> None:
     differences = one.mean(axis=0) - other.mean(axis=0)
     seeds = [values.mean(axis=1).var(ddof=1) / 3 for values in (one, other)]
     assert found.stderr == pytest.approx(math.sqrt(stats.sem(differences) ** 2 + sum(seeds)))
-    items = stats.sem(won_and_lost(differences)) ** 2
+    items = stats.sem(graded_won_and_lost(differences)) ** 2
     variance = items + sum(seeds)
     freedom = variance**2 / (items**2 / 201 + sum(part**2 / 2 for part in seeds))
     assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(variance))
@@ -241,7 +276,7 @@ def test_the_score_of_several_tasks_weighs_tasks_alike() -> None:
     found = difference(sides[0], sides[1], [ItemClusters(), ItemClusters()])
     assert found.value == pytest.approx(((small[0] - small[1]).mean() + (large[0] - large[1]).mean()) / 2)
     assert found.stderr == pytest.approx(math.hypot(*(stats.sem(task[0] - task[1]) for task in (small, large))) / 2)
-    errors = [stats.sem(won_and_lost(task[0] - task[1])) for task in (small, large)]
+    errors = [stats.sem(graded_won_and_lost(task[0] - task[1])) for task in (small, large)]
     width = math.hypot(*errors) / 2 * stats.t.ppf(0.975, _welch(errors, (21, 301)))
     assert (found.high - found.low) / 2 == pytest.approx(width)
 

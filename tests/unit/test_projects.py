@@ -1,0 +1,71 @@
+"""Every project of the repository is valid, can be searched, and says in its README what memory it takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import constants
+from tests.stand_in import stand_in
+
+from tunery.config.load import load_project
+from tunery.config.project import Project
+from tunery.config.units import format_bytes
+from tunery.data.reading.load import check_sources
+from tunery.estimation.estimate import estimate
+from tunery.evaluation.tasks import check_tasks
+from tunery.search.checks import check_search
+
+ROOT = Path(__file__).parents[2]
+FILES = [file for file in sorted(ROOT.glob("projects/**/*.yaml")) if "base" in yaml.safe_load(file.read_text("utf-8"))]
+BASES = json.loads(Path(__file__).with_name("hub_configs.json").read_text(encoding="utf-8"))
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT / "projects")))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub's cache as a machine has it that once asked for these models' config.json: their shapes, no weights."""
+    for name, config in BASES.items():
+        model = tmp_path / f"models--{name.replace('/', '--')}"
+        (model / "snapshots" / "c0ffee").mkdir(parents=True)
+        (model / "snapshots" / "c0ffee" / "config.json").write_text(json.dumps(config))
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text("c0ffee")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+
+
+def loaded(file: Path, folder: Path) -> Project:
+    """A project; a smoke run's with the shape of its stand-in, which lies nowhere before it is made."""
+    project = load_project(file)
+    if project.base.model != "stand-in":
+        return project
+    stand_in().config(file.parent.name).save_pretrained(folder)
+    return load_project(file, [("base.model", str(folder))])
+
+
+@each_file
+def test_a_project_is_valid_its_sources_are_there_and_it_can_be_searched(file: Path) -> None:
+    project = load_project(file)
+    check_sources(project.data, project.folder)
+    if project.evaluation.task_folders or not project.evaluation.tasks:
+        check_tasks(project.evaluation, project.folder)
+    if project.search.space:
+        check_search(project)
+
+
+@each_file
+@pytest.mark.usefixtures("hub")
+def test_a_project_is_estimated_without_a_network_and_its_readme_says_the_result(file: Path, tmp_path: Path) -> None:
+    project = loaded(file, tmp_path / "shape")
+    needed = estimate(project, device="cuda")
+    assert needed.trainable_parameters > 0
+    if file.name == "project.yaml" and project.base.model in BASES:
+        text = (file.parent / "README.md").read_text(encoding="utf-8")
+        assert format_bytes(needed.total_bytes) in text
+
+
+def test_every_folder_has_a_smoke_run() -> None:
+    folders = {file.parent for file in FILES if load_project(file).base.model in BASES}
+    assert [folder.name for folder in sorted(folders) if not (folder / "smoke.yaml").is_file()] == []
