@@ -108,6 +108,8 @@ def _log_locked(results: Results, tracker: Tracker) -> dict[str, float]:
 
 def _log_parent(record: RunRecord, parent: float | None, score: float | None, tracker: Tracker) -> dict[str, float]:
     """parent/<task>/<metric> of the adapter that training began with, its score, and over_parent/score."""
+    if not record.parent:
+        return {}
     asked = [(task, metric) for task, metric in record.shown.items() if task in record.parent]
     scores = {f"parent/{task}/{metric}": record.parent[task].scores.get(metric) for task, metric in asked}
     values = {name: score.value for name, score in scores.items() if score is not None}
