@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORE = "score"  # the mean over the tasks that count, beside the tasks' own names
+FEWEST_RANKED = 5  # of four pairs, even a perfect order has p = 2 / 4! = 0.083: nothing could be found
 ALIKE = 0.95  # share of the items from which on a model all but always answers alike
 
 
@@ -250,6 +251,26 @@ class ChosenAnswers:
 
 
 @dataclass(frozen=True)
+class ChangedAnswers:
+    """On how many items of a task a model answers otherwise than its base: another option, or another text."""
+
+    task: str
+    changed: int
+    items: int  # that both answered, over all seeds
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How the order of checkpoints or trials by validation loss goes with that by score."""
+
+    count: int
+    rho: float  # Spearman's, below 0 where less loss goes with a better score; NaN if too few, or one never varies
+    p_value: float  # two-sided, of a permutation test; NaN likewise
+    by_loss: float  # score of the one with the least loss
+    best: float  # best score of all
+
+
+@dataclass(frozen=True)
 class Generation:
     """One held-out prompt with the reference and both answers."""
 
@@ -405,4 +426,7 @@ class StudyRecord:
     seconds: float = 0.0
     notes: Sequence[str] = ()
     repeats: int | None = None  # how often each configuration was to be trained; None in a search with finals
+    # Searched settings that change what a validation loss is a mean of: losses of trials that differ in one of these
+    # cannot be ranked together.
+    loss_settings: tuple[str, ...] = ()
     configurations: tuple[Finalist, ...] = ()  # of a study with repeats, all of them; the finalists are the best

@@ -24,9 +24,9 @@ from tunery.comparison.entries import (
 from tunery.comparison.groups import Group, remarks
 from tunery.comparison.records import LeaderboardRow, ScoreCell, WinRate
 from tunery.evaluation.result import averaging_of
-from tunery.records import SCORE, ChosenAnswers
+from tunery.records import SCORE, ChangedAnswers, ChosenAnswers
 from tunery.reporting.text import counted
-from tunery.statistics.majority import counts_of, majority_of
+from tunery.statistics.majority import changed_answers, counts_of, majority_of
 from tunery.statistics.paired import item_ids
 from tunery.statistics.ranks import corrected
 from tunery.statistics.significance import difference
@@ -190,7 +190,7 @@ def _contender(
     cells = {}
     for number, task in enumerate(tasks):
         cell = _measured(side.on(number), base.on(number), [task.clusters], options, bare)
-        cell = replace(cell, answers=_chosen(runs, task, side.on(number), options))
+        cell = replace(cell, answers=_chosen(runs, task, side.on(number), options), changed=_changed(runs, task))
         cells[task.name] = _in_own_direction(cell, runs[0].tasks[task.name])
     counting = range(ranked)
     score = _measured(side.on(*counting), base.on(*counting), clusters[:ranked], options, bare)
@@ -232,6 +232,16 @@ def _chosen(runs: Sequence[RunEntry], task: _Task, side: ScoreMatrix, options: P
     beside = difference(side, ScoreMatrix(score, np.array([math.nan]), [values]), [task.clusters], options.confidence)
     metric = runs[0].tasks[task.name].metric
     return ChosenAnswers(task.name, metric, counts_of(kept), majority, side.score, float(score.item()), beside)
+
+
+def _changed(runs: Sequence[RunEntry], task: _Task) -> ChangedAnswers | None:
+    """On how many items the seeds chose another option than the base, of the first run that keeps the base's."""
+    kept = [run.samples[task.name] for run in runs if "chosen" in run.samples.get(task.name, ())]
+    bases = [run.base_samples[task.name] for run in runs if "chosen" in run.base_samples.get(task.name, ())]
+    if len(kept) < len(runs) or not bases:
+        return None
+    base, *seeds = (frame["chosen"].astype(object).set_axis(item_ids(frame)) for frame in (bases[0], *kept))
+    return changed_answers(task.name, base, seeds)
 
 
 def _in_own_direction(cell: ScoreCell, score: TaskScore) -> ScoreCell:

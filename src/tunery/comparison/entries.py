@@ -47,6 +47,34 @@ class Votes:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """A median over repetitions with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a model wrote, at one batch size on one device."""
+
+    device: str
+    prompt_tokens: int
+    new_tokens: int
+    batch: int
+    first_token_seconds: Timed
+    tokens_per_second: Timed
+    peak_memory_bytes: float
+    load_seconds: float
+
+    @property
+    def conditions(self) -> tuple[str, int, int]:
+        """What must agree for two speeds to be compared, but for the batch size."""
+        return self.device, self.prompt_tokens, self.new_tokens
+
+
+@dataclass(frozen=True)
 class SamplesLocation:
     """Where a task's answers are kept, and which base's answers they are compared with."""
 
@@ -85,6 +113,7 @@ class RunEntry:
     # Metric -> (optimizer step, value) of every point.
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     votes: Votes | None = None
+    speeds: Sequence[Speed] = ()  # the latest of each device, request and batch size
     started_ms: int = 0
     notes: Sequence[str] = ()  # what a reader should know: a run that was pruned, answers that are missing, ...
     source: str = ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tunery.comparison.conditions import by_one_metric, is_bare, latest, numbers_of, task_scores, with_evaluations
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, nothing_found, select
+from tunery.comparison.speeds import known_speeds, speed_runs, with_speeds
 from tunery.reporting.text import settings_text
 from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.search import is_tagged, search_runs
@@ -49,8 +50,11 @@ def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]
         notes.append(
             f"Of {len(scored)} runs, the latest of each configuration, seed and way of asking is compared: {len(kept)}."
         )
-    votes = _votes(store)
-    return with_names([replace(entry, votes=votes_of(entry, votes)) for entry in kept] if votes else kept), notes
+    votes, timed = _votes(store), speed_runs(store)
+    kept = [replace(entry, votes=votes_of(entry, votes)) for entry in kept] if votes else kept
+    if timed:
+        kept = with_speeds(kept, known_speeds(timed, lambda run: _entry(run, False, shared).configuration))
+    return with_names(kept), notes
 
 
 def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEntry:
@@ -124,7 +128,7 @@ def _configuration(run: Run, settings: Mapping[str, str]) -> str:
     bare = is_bare(run)
     parts = {key: value for key, value in settings.items() if not bare or key.startswith(("cfg.base.", "import."))}
     facts = [tags.get(f"tunery.{name}", "") for name in ("base", "base_revision", "method", "datasets")]
-    facts += [tags.get("tunery.ref", "") if not bare and tags.get("tunery.kind") == "evaluation" else ""]
+    facts += [tags.get("tunery.ref", "") if not bare and tags.get("tunery.kind") in ("evaluation", "speed") else ""]
     # Without settings it is unknown what two runs share.
     facts += [] if parts else [run.info.run_id]
     text = json.dumps([facts, sorted(parts.items())])

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tunery.comparison.entries import RunEntry, Votes
-from tunery.records import SCORE, ChosenAnswers, Difference
+from tunery.comparison.entries import RunEntry, Speed, Votes
+from tunery.records import SCORE, ChangedAnswers, ChosenAnswers, Difference
 from tunery.statistics.ranks import TaskRanks
 
 
@@ -28,6 +28,8 @@ class ScoreCell:
     gain: Difference | None = None  # how much better than the base; None without a base
     # What was chosen on a multiple-choice task, over all seeds; None elsewhere, and if the options were not kept.
     answers: ChosenAnswers | None = None
+    # How often another option was chosen than the base's, over all seeds; None if either side's options were not kept.
+    changed: ChangedAnswers | None = None
 
     @property
     def delta(self) -> float | None:
@@ -63,6 +65,15 @@ class LeaderboardRow:
     def first(self) -> RunEntry:
         """The run that speaks for what all of them share: base, method, data."""
         return self.runs[0]
+
+    @property
+    def speeds(self) -> list[Speed]:
+        """Of the first run that has them, for each device, request and batch size: seeds write equally fast."""
+        found: dict[object, Speed] = {}
+        for run in self.runs:
+            for speed in run.speeds:
+                found.setdefault((speed.conditions, speed.batch), speed)
+        return list(found.values())
 
     @property
     def seeds(self) -> int:

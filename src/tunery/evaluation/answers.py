@@ -55,6 +55,23 @@ def chosen_answers(samples: pd.DataFrame, metric: str) -> pd.DataFrame | None:
     return pd.DataFrame(columns, index=samples.index, dtype="category")
 
 
+def given_answers(samples: pd.DataFrame, metric: str) -> pd.Series | None:
+    """What was answered to each item: the option that was chosen, or else the text that was written.
+
+    Args:
+        samples: Answers of one task, as in `TaskResult.samples`.
+        metric: As for `chosen_answers`.
+
+    Returns:
+        Answers with the index of `samples`; None where nothing is chosen or written, as in a task of perplexity.
+    """
+    chosen = chosen_answers(samples, metric)
+    if chosen is not None:
+        return chosen["chosen"]
+    written = "raw_answers" in samples and len(samples) > 0 and all(map(len, samples["raw_answers"]))
+    return samples["raw_answers"].map(tuple) if written else None
+
+
 def _largest(options: Sequence[str], logs: Sequence[float], length: Callable[[str], int]) -> int:
     return max(range(len(options)), key=lambda place: logs[place] / max(1, length(options[place])))
 

@@ -55,7 +55,7 @@ def adapter_off(model: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def memory_checked(doing: str, batch_size: int) -> Iterator[None]:
+def memory_checked(doing: str, batch_size: int, advice: str = "") -> Iterator[None]:
     """Turn a device's or the system's refusal of memory into OutOfMemory with what to change."""
     import torch
 
@@ -65,8 +65,8 @@ def memory_checked(doing: str, batch_size: int) -> Iterator[None]:
         # PyTorch's CPU allocator raises a plain RuntimeError.
         words = ("not enough memory", "can't allocate memory")
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words):
-            advice = f"Lower evaluation.batch_size ({batch_size}), or use base.quantization: nf4."
-            raise OutOfMemory(doing, first_line(error)[:200], advice) from error
+            lower = f"Lower evaluation.batch_size ({batch_size}), or use base.quantization: nf4."
+            raise OutOfMemory(doing, first_line(error)[:200], advice or lower) from error
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class LoadedBase:
     # Tokens that were added and have untrained embedding rows; an adapter must learn them.
     new_token_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()  # sentences for a person: "added ChatML", ...
+    load_seconds: float = 0.0  # from the files on disk, which were found and hashed before, to the model on its device
 
 
 def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: bool = True) -> LoadedBase:
@@ -57,10 +59,11 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     compute_dtype = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
     quantization = quantization_config(base, compute_dtype, device)
     files = find_base(base, folder)
+    began = time.perf_counter()
     tokenizer = _load_tokenizer(base, files.folder)
     weights_folder = files.folder if files.gguf is None else files.gguf.weights(dtype)
     model = _load_weights(base, weights_folder, dtype=dtype, device_map={"": device}, quantization_config=quantization)
-    notes = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base, device, compute_dtype))
+    mended = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base, device, compute_dtype))
     template = settle_template(model, tokenizer, base, folder, chat)
     model.requires_grad_(False).eval()
     # The name that adapters record: the project's, not the place in a cache.
@@ -82,7 +85,8 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
             **({} if files.gguf is None else {"dequantised_from": files.gguf.stored_as}),
         },
     )
-    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, (*notes, *template.notes))
+    notes, seconds = (*mended, *template.notes), time.perf_counter() - began
+    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, notes, seconds)
 
 
 def load_tokenizer(base: BaseConfig, folder: Path, *, chat: bool = True) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunery.records import ChosenAnswers
+from tunery.records import ChangedAnswers, ChosenAnswers
 from tunery.reporting.text import counted, listed, number
 
 _MOST_NAMED = 6
@@ -36,3 +36,19 @@ def warning(found: ChosenAnswers, who: str) -> str | None:
             f"{found.task}: {who} scores {number(found.score, 3)}, no better than one answer to all items: {constant}."
         )
     return None
+
+
+def changed(found: ChangedAnswers | None) -> str:
+    """On how many items another answer was given than the base's: "12 of 200"; a dash if unknown."""
+    return "–" if found is None else f"{found.changed:,} of {found.items:,}"
+
+
+def unchanged(found: ChangedAnswers | None, who: str) -> str | None:
+    """What a reader must know of a model that answers exactly as its base; None of any other.
+
+    Args:
+        who: Whose answers these are: "the tuned model".
+    """
+    if found is None or found.changed:
+        return None
+    return f"{found.task}: {changed(found)} answers changed: {who} answers every item as the base does."

@@ -30,6 +30,19 @@ def one_axes(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[
     return figure, figure.add_subplot()
 
 
+def panels(count: int, width_inches: float, height_inches: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side."""
+    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+
+
+def number_places(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
+    """Places on a leaderboard beside points (place, x, y)."""
+    for turn, (place, x, y) in enumerate(points):
+        to = (-4, 7) if turn % 2 == 0 else (5, -12)  # in turn: neighbours lie close together
+        axes.annotate(str(place), (x, y), to, textcoords="offset points", fontsize=8)
+
+
 def finish(axes: Axes, x: str, y: str, title: str = "") -> None:
     """Labels, a faint grid, no frame."""
     axes.set(xlabel=x, ylabel=y)

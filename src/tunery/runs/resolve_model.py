@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -46,10 +47,11 @@ class EvaluatedModel:
     model_id: str | None = None  # MLflow's id of the logged model, to which scores are linked
     tokenizer: Any = None  # of a model that has other tokens than its base
     notes: tuple[str, ...] = ()  # what a person should know of how it was loaded
+    load_seconds: float = 0.0  # of the model, base and adapter together
 
 
 def load_evaluated_model(
-    ref: str, project: str | None, overrides: Overrides, store: Store, resident: Resident
+    ref: str, project: str | None, overrides: Overrides, store: Store, resident: Resident | None
 ) -> EvaluatedModel:
     """Load the model that a reference leads to, once its tasks are loaded and all else that can be checked is right.
 
@@ -58,7 +60,7 @@ def load_evaluated_model(
         project: A project whose settings are used; by default those of the model's training, else default settings.
         overrides: Laid over these settings.
         store: MLflow's store.
-        resident: Keeps the tasks.
+        resident: Keeps the tasks; None: the model is not scored, and needs none.
 
     Raises:
         RefError: If the reference leads nowhere.
@@ -75,15 +77,47 @@ def load_evaluated_model(
         return _rebuilt(folder, ref, project, overrides, resident, *_origin(store, run_of(folder)))
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides, resident)
-    overrides = [*overrides, ("base.model", json.dumps(ref))]
-    settings = _settings(project, overrides, _default_settings(ref), ref)
-    _check_base(settings)
-    resident.tasks(settings)
+    settings = _bare_settings(ref, project, overrides)
+    _prepare_tasks(settings, resident)
     base = _load_base(settings)
-    return EvaluatedModel(base.model, base, False, settings)
+    return EvaluatedModel(base.model, base, False, settings, load_seconds=base.load_seconds)
 
 
-def _logged(ref: str, project: str | None, overrides: Overrides, store: Store, resident: Resident) -> EvaluatedModel:
+def settings_of(ref: str, project: str | None, overrides: Overrides, store: Store) -> Project:
+    """The settings that a reference's model is loaded with; no weights are read, and no base is downloaded.
+
+    Raises:
+        RefError, ConfigError: As `load_evaluated_model`.
+        BaseModelError: If the base is not there, or this machine cannot hold it.
+    """
+    if ref.startswith(("models:/", "runs:/")):
+        from tunery.tracking.registry import download, resolve
+
+        found = resolve(ref, store)
+        with TemporaryDirectory(prefix="tunery-") as place:
+            folder = download(found, Path(place), store)
+            return _trained_settings(folder, ref, project, overrides, *_origin(store, found.run_id))
+    folder = Path(ref).expanduser()
+    if (folder / "MLmodel").is_file():
+        from tunery.tracking.flavor.rebuild import run_of
+
+        return _trained_settings(folder, ref, project, overrides, *_origin(store, run_of(folder)))
+    if (folder / _ADAPTER).is_file():
+        settings, _, _ = _adapter_settings(folder, project, overrides)
+        _check_base(settings)
+        return settings
+    return _bare_settings(ref, project, overrides)
+
+
+def _bare_settings(ref: str, project: str | None, overrides: Overrides) -> Project:
+    settings = _settings(project, [*overrides, ("base.model", json.dumps(ref))], _default_settings(ref), ref)
+    _check_base(settings)
+    return settings
+
+
+def _logged(
+    ref: str, project: str | None, overrides: Overrides, store: Store, resident: Resident | None
+) -> EvaluatedModel:
     from tunery.tracking.registry import download, resolve
 
     found = resolve(ref, store)
@@ -106,12 +140,32 @@ def _rebuilt(
     ref: str,
     project: str | None,
     overrides: Overrides,
-    resident: Resident,
+    resident: Resident | None,
     tree: dict[str, Any] | None = None,
     home: Path | None = None,
 ) -> EvaluatedModel:
     """A model that tunery logged, from its files, the project that it was trained with and that project's folder."""
-    from tunery.tracking.flavor.rebuild import read_facts, rebuild, rebuild_base
+    from tunery.tracking.flavor.rebuild import rebuild, rebuild_base
+
+    settings = _trained_settings(folder, ref, project, overrides, tree, home)
+    _prepare_tasks(settings, resident)
+    split: Split = "locked" if _chosen_on_items(settings) else "all"
+    device = settings.training.device
+    rebuilt = rebuild(folder, device)
+    # Two models at once if all weights were trained: training needed more, with gradients and optimizer states.
+    base = rebuild_base(folder, device) if rebuilt.facts.method == "full" else rebuilt.loaded
+    return EvaluatedModel(rebuilt.model, base, True, settings, split, load_seconds=rebuilt.load_seconds)
+
+
+def _trained_settings(
+    folder: Path,
+    ref: str,
+    project: str | None,
+    overrides: Overrides,
+    tree: dict[str, Any] | None,
+    home: Path | None,
+) -> Project:
+    from tunery.tracking.flavor.rebuild import read_facts
 
     facts = read_facts(folder)
     if not tree:  # its run is unknown: the settings that its folder records
@@ -121,19 +175,29 @@ def _rebuilt(
             "adapter": {"method": facts.method},
         }
         tree = {**recorded, "data": {**_NO_ROWS, "template": facts.template}}
-    settings = as_trained(tree, ref, home or Path.cwd(), project, overrides)
-    split: Split = "locked" if _chosen_on_items(settings) else "all"
-    device = settings.training.device
-    resident.tasks(settings)
-    rebuilt = rebuild(folder, device)
-    # Two models at once if all weights were trained: training needed more, with gradients and optimizer states.
-    base = rebuild_base(folder, device) if facts.method == "full" else rebuilt.loaded
-    return EvaluatedModel(rebuilt.model, base, True, settings, split)
+    return _laid_over(tree, ref, home or Path.cwd(), project, overrides)
 
 
-def _adapter(folder: Path, project: str | None, overrides: Overrides, resident: Resident) -> EvaluatedModel:
+def _adapter(folder: Path, project: str | None, overrides: Overrides, resident: Resident | None) -> EvaluatedModel:
     """An adapter that any tool saved; its config names its base, unless a person does."""
-    from tunery.models.adapter_files import check_adapter, load_adapter, named_base
+    from tunery.models.adapter_files import load_adapter, named_base
+
+    settings, recorded, by_hand = _adapter_settings(folder, project, overrides)
+    base = _base_of_adapter(settings, folder, by_hand, resident)
+    below, notes = _below(settings, base, folder, recorded)
+    began = time.perf_counter()
+    model = load_adapter(below, folder, by_hand=by_hand)
+    seconds = below.load_seconds + time.perf_counter() - began
+    other = named_base(base.identity, recorded)
+    if other is not None:
+        notes = (f"the adapter names another base, {other}: {base.identity.model} was given by hand", *notes)
+    tokenizer = below.tokenizer if below is not base else None
+    return EvaluatedModel(model, base, True, settings, tokenizer=tokenizer, notes=notes, load_seconds=seconds)
+
+
+def _adapter_settings(folder: Path, project: str | None, overrides: Overrides) -> tuple[Project, dict[str, Any], bool]:
+    """The settings, the adapter's own config, and whether a person named the base."""
+    from tunery.models.adapter_files import check_adapter
 
     recorded, given = _read_adapter(folder / _ADAPTER), dict(overrides)
     named, by_hand = recorded.get("base_model_name_or_path"), bool({"base.model", "base.revision"} & set(given))
@@ -145,20 +209,13 @@ def _adapter(folder: Path, project: str | None, overrides: Overrides, resident: 
         project, overrides, _default_settings(str(named), recorded.get("revision") if own_name else None), str(folder)
     )
     check_adapter(folder, settings.base.quantization)
-    base = _base_of_adapter(settings, folder, by_hand, resident)
-    below, notes = _below(settings, base, folder, recorded)
-    model = load_adapter(below, folder, by_hand=by_hand)
-    other = named_base(base.identity, recorded)
-    if other is not None:
-        notes = (f"the adapter names another base, {other}: {base.identity.model} was given by hand", *notes)
-    tokenizer = below.tokenizer if below is not base else None
-    return EvaluatedModel(model, base, True, settings, tokenizer=tokenizer, notes=notes)
+    return settings, recorded, by_hand
 
 
-def _base_of_adapter(settings: Project, folder: Path, by_hand: bool, resident: Resident) -> LoadedBase:
+def _base_of_adapter(settings: Project, folder: Path, by_hand: bool, resident: Resident | None) -> LoadedBase:
     try:
         _check_base(settings)
-        resident.tasks(settings)
+        _prepare_tasks(settings, resident)
         return _load_base(settings)
     except BaseModelError as error:
         if by_hand:
@@ -196,7 +253,7 @@ def _read_adapter(file: Path) -> dict[str, Any]:
 
 def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], where: str) -> Project:
     """The settings to evaluate a model with that tunery did not train."""
-    return _checked(load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides))
+    return load_project(project, overrides) if project else project_from(tree, where, Path.cwd(), overrides)
 
 
 def _check_base(settings: Project) -> None:
@@ -228,6 +285,10 @@ def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None
     Raises:
         ConfigError: If an override would make it another model.
     """
+    return _checked(_laid_over(tree, where, home, project, overrides))
+
+
+def _laid_over(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
     own = project_from(deepcopy(tree), where, home)
     laid = project_from(deepcopy(tree), where, home, overrides)
     _refuse_another_model(own, laid, where)
@@ -240,7 +301,7 @@ def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None
     if _chosen_on_items(own):
         # The model was chosen on the dev items of its own training, whatever dev_fraction another project has.
         update["evaluation"] = asked.evaluation.model_copy(update={"dev_fraction": own.evaluation.dev_fraction})
-    return _checked(asked.model_copy(update=update))
+    return asked.model_copy(update=update)
 
 
 def _refuse_another_model(own: Project, laid: Project, where: str) -> None:
@@ -258,6 +319,12 @@ def _refuse_another_model(own: Project, laid: Project, where: str) -> None:
 def _chosen_on_items(project: Project) -> bool:
     """Whether the model was chosen by its score on dev items, so that only the locked ones are unbiased."""
     return project.training.chooses_by_score
+
+
+def _prepare_tasks(settings: Project, resident: Resident | None) -> None:
+    """Load the tasks of a model that is to be scored, before the model."""
+    if resident is not None:
+        resident.tasks(_checked(settings))
 
 
 def _checked(settings: Project) -> Project:

@@ -26,7 +26,7 @@ from tunery.search.checks import pruner_note
 from tunery.search.finals import configurations, finalists, seeded, winner_among
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
 from tunery.search.report.plots import study_figures, study_page
-from tunery.search.sampling.pruners import prunes
+from tunery.search.sampling.pruners import changes_loss, prunes
 from tunery.search.session import Session
 from tunery.search.study import queue
 from tunery.search.study.progress import ELAPSED, TOLD, best_of, rows
@@ -118,6 +118,7 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         finalists=entered,
         repeats=project.search.repeats,
         configurations=tuple(configurations(study, project)) if project.search.repeats else (),
+        loss_settings=tuple(changes_loss(project)),
         base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),

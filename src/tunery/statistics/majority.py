@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from tunery.evaluation.answers import chosen_answers
+from tunery.evaluation.answers import chosen_answers, given_answers
 from tunery.evaluation.result import average, averaging
-from tunery.records import ChosenAnswers, TaskResult
-from tunery.statistics.paired import compare_scores
+from tunery.records import ChangedAnswers, ChosenAnswers, TaskResult
+from tunery.statistics.paired import compare_scores, item_ids
 
 _ORDERED = 0.75  # share of the items from which on a place is right by the order that the options were written in
 
@@ -55,3 +55,24 @@ def counts_of(runs: Sequence[pd.DataFrame]) -> dict[str, int]:
         counts.update(dict.fromkeys(answers["right"], 0))
         counts.update(Counter(answers["chosen"]))
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def changed_of(before: TaskResult, after: TaskResult, metric: str) -> ChangedAnswers | None:
+    """How many of the items that both models answered the second answers otherwise; None where nothing is answered."""
+    sides = []
+    for result in (before, after):
+        answers = given_answers(result.samples, metric)
+        if answers is None:
+            return None
+        sides.append(answers.astype(object).set_axis(item_ids(result.samples)))
+    return changed_answers(before.settings.task, sides[0], sides[1:])
+
+
+def changed_answers(task: str, before: pd.Series, after: Sequence[pd.Series]) -> ChangedAnswers | None:
+    """The same from answers by `item_ids`, a series a seed of the second model; None if no item is answered by both."""
+    counts = []
+    for answers in after:
+        shared = before.index.intersection(answers.index)
+        counts.append((int((before.loc[shared] != answers.loc[shared]).sum()), len(shared)))
+    changed, items = map(sum, zip(*counts, strict=True))
+    return ChangedAnswers(task, changed, items) if items else None

@@ -37,6 +37,23 @@ class Provenance:
             return {}
         return {"mlflow.source.git.commit": self.commit, "tunery.git_dirty": str(self.dirty).lower()}
 
+    def hardware_tags(self, device: str) -> dict[str, str]:
+        """The machine as tags: a speed means nothing without it.
+
+        Args:
+            device: Where a model is: cpu, cuda or mps.
+        """
+        facts = self.hardware
+        threads = facts.get("threads", facts["cores"])
+        cpu = f"{facts['processor']}, {threads} {'thread' if threads == 1 else 'threads'}"
+        accelerators = [one["name"] for one in facts["accelerators"]]
+        return {
+            "tunery.device": accelerators[0] if device != "cpu" and accelerators else cpu,
+            "tunery.accelerators": ", ".join(accelerators) or "none",
+            "tunery.processor": cpu,
+            "tunery.torch": str(facts.get("torch", "")),
+        }
+
     def artifacts(self) -> dict[str, str]:
         """The part that is read, by file name."""
         texts = {
@@ -116,6 +133,7 @@ def _hardware() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None:
         facts["torch"] = torch.__version__
+        facts["threads"] = torch.get_num_threads()
         if torch.cuda.is_available():
             gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
             facts["accelerators"] = [

@@ -42,3 +42,23 @@ def test_an_empty_file_is_no_interruption(
     with pytest.raises(SystemExit):
         verbs.main(["train"])
     assert re.search(f"error: {told}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["builtin:tiny", "--speed", "--batch", "0"], "--batch is '0', but must be numbers of prompts above 0"),
+        (["builtin:tiny", "--speed", "--batch", "1,many"], "--batch is '1,many', but must be"),
+        (["builtin:tiny", "--speed", "--new-tokens", "0"], "--new-tokens.*0 is not in the range"),
+        (["builtin:tiny", "--batch", "1"], "Add --speed"),
+        (["builtin:tiny", "models:/a/1"], "one REF is scored at a time"),
+        ([], "Missing argument 'REF"),
+    ],
+)
+def test_a_measurement_that_cannot_be_done_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        verbs.main(["evaluate", *words])
+    assert ended.value.code == 2
+    assert re.search(told, " ".join(capsys.readouterr().err.split()))

@@ -66,7 +66,7 @@ def test_a_score_of_one_answer_to_all_items_is_named_with_its_answers() -> None:
     assert not any("learned answers" in sentence or "learned scores 0.7" in sentence for sentence in sentences)
     section = answers(found.main)
     assert section is not None
-    assert ("flipped", "hans (acc)", "0.585", "0.565 (no)", "no 190, yes 10") in section.rows
+    assert ("flipped", "hans (acc)", "0.585", "0.565 (no)", "no 190, yes 10", "–") in section.rows
     assert frame(found)["hans/acc_majority"].tolist() == pytest.approx([0.565, 0.565])
 
 
@@ -75,6 +75,21 @@ def test_answers_of_all_seeds_are_counted_together() -> None:
     cell = contender(rank([one, other]), "flat").cells["hans"]
     assert cell.answers is not None
     assert (cell.answers.chosen, cell.answers.is_one_answer) == ({"no": 400, "yes": 0}, True)
+
+
+def test_answers_that_did_not_change_are_named() -> None:
+    def beside_base(entry: RunEntry, picked: list[str]) -> RunEntry:
+        own = choosing(entry, picked)
+        base = choosing(entry, ["no"] * 120 + ["yes"] * 80).samples["hans"]
+        return dataclasses.replace(own, base_samples={"hans": base})
+
+    idle = [beside_base(run("idle", {"hans": 0.0}, seed), ["no"] * 120 + ["yes"] * 80) for seed in (1, 2)]
+    found = rank([*idle, beside_base(run("busy", {"hans": 0.0}), ["no"] * 121 + ["yes"] * 79)])
+    told = [sentence for sentence in conclusions(found) if "answers changed" in sentence]
+    assert told == ["hans: 0 of 400 answers changed: idle answers every item as the base does."]
+    section = answers(found.main)
+    assert section is not None
+    assert {row[0]: row[-1] for row in section.rows} == {"idle": "0 of 400", "busy": "1 of 200"}
 
 
 def test_seeds_of_a_configuration_are_one_row() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from tunery.records import ChosenAnswers, Score, TaskResult, TaskSettings
-from tunery.reporting.answers import chosen, majority, warning
-from tunery.statistics.majority import answers_of
+from tunery.records import ChangedAnswers, ChosenAnswers, Score, TaskResult, TaskSettings
+from tunery.reporting.answers import changed, chosen, majority, unchanged, warning
+from tunery.statistics.majority import answers_of, changed_of
 
 
 def answered(picked: list[int], right: list[int], options: list[list[str]], metric: str = "acc") -> TaskResult:
@@ -112,3 +112,36 @@ def test_a_metric_that_says_something_else_than_the_right_option_has_no_majority
     other = result.samples.assign(acc=0.25)
     scores = {"acc": Score("hans", "acc", 0.25, 0.0, 200)}
     assert answers_of(TaskResult(result.settings, scores, other, "acc"), "acc") is None
+
+
+def written(texts: list[str]) -> TaskResult:
+    """Answers in writing, each worth 0."""
+    rows = [{"item_id": f"item{number}", "raw_answers": [text], "rougeL": 0.0} for number, text in enumerate(texts)]
+    score = Score("reviews", "rougeL", 0.0, None, len(rows))
+    return TaskResult(TaskSettings("reviews", "1.0", 0, None, True), {"rougeL": score}, pd.DataFrame(rows), "rougeL")
+
+
+def test_another_wrong_answer_is_a_changed_one() -> None:
+    wrong = [answered([pick] * 30, [0] * 30, [["yes", "no", "maybe"]] * 30) for pick in (1, 2)]
+    assert changed_of(*wrong, "acc") == ChangedAnswers("hans", 30, 30)
+    assert changed_of(written(["a", "b"]), written(["a", "c"]), "rougeL") == ChangedAnswers("reviews", 1, 2)
+
+
+def test_a_model_that_changed_no_answer_is_named() -> None:
+    same = changed_of(FLIPPED, FLIPPED, "acc")
+    assert unchanged(same, "lora") == "hans: 0 of 200 answers changed: lora answers every item as the base does."
+    other = changed_of(FLIPPED, hans([0] * 200), "acc")
+    assert changed(other) == "190 of 200"
+    assert unchanged(other, "lora") is None
+
+
+def test_items_that_only_one_side_answered_are_not_counted() -> None:
+    part = FLIPPED.samples.iloc[:50]
+    few = TaskResult(FLIPPED.settings, FLIPPED.scores, part, "acc")
+    assert changed_of(few, FLIPPED, "acc") == ChangedAnswers("hans", 0, 50)
+
+
+def test_a_task_that_answers_nothing_has_no_changed_answers() -> None:
+    rows = pd.DataFrame([{"item_id": "a", "raw_answers": [], "options": [], "word_perplexity": 3.0}])
+    text = TaskResult(TaskSettings("wikitext", "1.0", 0, None, False), {}, rows, "word_perplexity")
+    assert changed_of(text, text, "word_perplexity") is None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from dataclasses import dataclass
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
-from tunery.reporting.answers import chosen, majority
+from tunery.comparison.report.section import TableSection
+from tunery.comparison.report.speed import conditions_of, rate_columns, rate_note, rates, speed_tables
+from tunery.reporting.answers import changed, chosen, majority
 from tunery.reporting.text import counted, interval, listed, number, p_cell, plus_minus, shown, signed
 
 _SPARE = (" time", " base", " seeds", " gain's interval")
@@ -21,20 +22,6 @@ COSTS = {
     "trainable_parameters": "trained parameters",
     "model_bytes": "adapter",
 }
-
-
-@dataclass(frozen=True)
-class TableSection:
-    """One table."""
-
-    title: str
-    # Names of the columns; those that begin with a space are of numbers, and stand to the right.
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]  # texts, as many in each as there are headings
-    groups: tuple[int, ...] = ()  # rows before which a new group begins
-    notes: tuple[str, ...] = ()  # sentences below it
-    # Headings of columns that a terminal may leave out where it has no room, the first one first.
-    spare: tuple[str, ...] = ()
 
 
 def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> list[TableSection]:
@@ -50,6 +37,7 @@ def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> 
         matrix(main),
         pairs(main, comparison.confidence),
         votes(main, comparison.confidence),
+        *speed_tables(main),
         *(leaderboard(board, comparison.confidence, narrow, brief) for board in comparison.boards[1:]),
         unranked(comparison),
     ]
@@ -60,14 +48,22 @@ def leaderboard(board: Board, confidence: float, narrow: bool = False, brief: bo
     """Contenders by score, each beside its base, with the places that the data allow; empty columns are left out."""
     level = f" {confidence:.0%} interval"
     several_bases = len({one.first.base for one in board.contenders}) > 1
-    rows = [_leaderboard_row(one, level, several_bases, len(board.tasks) > 1) for one in board.contenders]
+    fast = rate_columns(board)
+    rows = [
+        _leaderboard_row(one, level, several_bases, len(board.tasks) > 1)
+        | dict.fromkeys(fast, "–")
+        | rates(one, conditions_of(board)[:1])
+        for one in board.contenders
+    ]
     only_wide = {"method", "trained on", "versions", "base model", " rows", level, " mean rank"}
     only_wide |= {f" {heading}" for name, heading in COSTS.items() if name != "train_seconds"}
+    only_wide |= set(fast)
     used = [heading for heading in rows[0] if any(row[heading] != "–" for row in rows)]
     used = [heading for heading in used if not narrow or heading not in only_wide]
     texts = tuple(tuple(row[heading] for heading in used) for row in rows)
     title = f"Set apart: {board.reason}" if board.reason else "Leaderboard"
-    return TableSection(title, tuple(used), texts, notes=tuple(caveats(board, brief)), spare=_SPARE)
+    notes = (*caveats(board, brief), *([rate_note(board)] if set(fast) & set(used) else []))
+    return TableSection(title, tuple(used), texts, notes=notes, spare=_SPARE)
 
 
 def _leaderboard_row(one: LeaderboardRow, level: str, several_bases: bool, several_tasks: bool) -> dict[str, str]:
@@ -143,14 +139,20 @@ def _score_text(cell: ScoreCell | None, confidence: float) -> str:
 def answers(board: Board) -> TableSection | None:
     """What each configuration chose on the multiple-choice tasks, beside the score of one answer to all items."""
     rows = tuple(
-        (one.name, _named(board, task), number(cell.value, 3), majority(cell.answers), chosen(cell.answers))
+        (
+            one.name, _named(board, task), number(cell.value, 3), majority(cell.answers), chosen(cell.answers),
+            changed(cell.changed),
+        )
         for one in board.contenders
         for task, cell in one.cells.items()
         if cell.answers is not None
+    )  # fmt: skip
+    headings = ("configuration", "task", " score", " majority answer", "answers chosen", " changed")
+    notes = (
+        "The majority answer is right most often: its score is that of giving it to every item.",
+        "Changed: items to which the base gave another answer.",
     )
-    headings = ("configuration", "task", " score", " majority answer", "answers chosen")
-    notes = ("The majority answer is right most often: its score is that of giving it to every item.",)
-    return TableSection("Answers chosen", headings, rows, notes=notes, spare=("task",)) if rows else None
+    return TableSection("Answers chosen", headings, rows, notes=notes, spare=("task", " changed")) if rows else None
 
 
 def matrix(board: Board) -> TableSection | None:

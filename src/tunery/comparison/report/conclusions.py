@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, TestedPair
-from tunery.reporting.answers import warning
+from tunery.reporting.answers import unchanged, warning
 from tunery.reporting.text import counted, listed, number, p_value, signed
 
 _MOST_NAMED = 4  # in one sentence
@@ -24,6 +24,7 @@ def conclusions(comparison: Comparison) -> list[str]:
     apart = sum(one.seeds for other in comparison.boards[1:] for one in other.contenders) + len(comparison.unranked)
     return [
         *_best(board),
+        *_unchanged(board),
         *_one_answer(board),
         *_close(board),
         *_better(board, confidence),
@@ -60,6 +61,16 @@ def _best(board: Board) -> Iterator[str]:
     rivals = [one.name for one in board.contenders[1:] if one.ranks[0] == 1 and one.name not in close]
     if rivals:
         yield f"First place may also belong to {listed(rivals, _MOST_NAMED)}."
+
+
+def _unchanged(board: Board) -> Iterator[str]:
+    """Configurations that chose on every item of a task what their base chose: nothing was learned that shows there."""
+    found = [unchanged(cell.changed, one.name) for one in board.contenders for cell in one.cells.values()]
+    told = [sentence for sentence in found if sentence is not None]
+    yield from told[:_MOST_SENTENCES]
+    more = len(told) - _MOST_SENTENCES
+    if more > 0:
+        yield f"And on {counted(more, 'more task')} no answer changed."
 
 
 def _one_answer(board: Board) -> Iterator[str]:

@@ -16,9 +16,9 @@ from matplotlib.ticker import EngFormatter
 from tunery.comparison.records import Board, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import COSTS, cell_of, means, shown_tasks
 from tunery.comparison.report.conclusions import places
+from tunery.comparison.report.speed_plot import speed_plot
 from tunery.reporting.figures import (
     BLUE,
-    DPI,
     GREY,
     ORANGE,
     PALE,
@@ -27,7 +27,9 @@ from tunery.reporting.figures import (
     in_unit,
     legend_below,
     literal,
+    number_places,
     one_axes,
+    panels,
     short_label,
     title,
 )
@@ -43,13 +45,14 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """Every picture that there is something to draw for, by name.
 
     Returns:
-        Of leaderboard, matrix, cost, ranks (the critical-difference diagram), loss, learning, in this order.
+        Of leaderboard, matrix, cost, speed, ranks (the critical-difference diagram), loss, learning, in this order.
     """
     board, confidence = comparison.main, comparison.confidence
     drawn = {
         "leaderboard": leaderboard_plot(board, confidence),
         "matrix": matrix_plot(board),
         "cost": cost_plot(board),
+        "speed": speed_plot(board, _score_name(board)),
         "ranks": ranks_plot(board, confidence),
         "loss": loss_plot(board),
         "learning": learning_plot(board, confidence),
@@ -112,7 +115,7 @@ def cost_plot(board: Board) -> Figure | None:
     if not names:
         return None
     width = WIDTH_INCHES if len(names) < 3 else 4.0 * len(names)
-    figure, grid = _panels(len(names), width, 4.4, sharey=True)
+    figure, grid = panels(len(names), width, 4.4, sharey=True)
     for place, (axes, name) in enumerate(zip(grid, names, strict=True)):
         _against(axes, board, name)
         axes.margins(0.14)
@@ -133,9 +136,7 @@ def _against(axes: Axes, board: Board, name: str) -> None:
     for some, colour, label in ((others, PALE, "costs more, scores no more"), (front, ORANGE, "on the Pareto front")):
         if some:
             axes.scatter(*_points(some, name), color=colour, s=46, zorder=3, label=label)
-    for place, one in enumerate(known):
-        to = (-4, 7) if place % 2 == 0 else (5, -12)  # in turn: neighbours lie close together
-        axes.annotate(str(one.place), (one.costs[name], one.score.value), to, textcoords="offset points", fontsize=8)
+    number_places(axes, [(one.place, one.costs[name], one.score.value) for one in known])
 
 
 def pareto(contenders: Sequence[LeaderboardRow], cost: str) -> list[LeaderboardRow]:
@@ -184,7 +185,7 @@ def loss_plot(board: Board) -> Figure | None:
     kinds = [name for name in _CURVES if any(_curve(one, name) for one in shown)]
     if not kinds:
         return None
-    figure, grid = _panels(len(kinds), WIDTH_INCHES, 4.2)
+    figure, grid = panels(len(kinds), WIDTH_INCHES, 4.2)
     for axes, name in zip(grid, kinds, strict=True):
         for place, one in enumerate(shown):
             for number, points in enumerate(_curve(one, name)):
@@ -239,12 +240,6 @@ def _learning_line(axes: Axes, name: str, some: Sequence[LeaderboardRow], colour
     # Where several configurations share a size, the line goes through their mean.
     sizes, averages = zip(*((size, sum(values) / len(values)) for size, values in sorted(by_size.items())), strict=True)
     axes.plot(sizes, averages, color=colour, label=short_label(name, 36))
-
-
-def _panels(count: int, width_inches: float, height_inches: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side."""
-    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
 
 
 def _reach(one: LeaderboardRow) -> list[list[float]] | None:

@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
-from tunery.comparison.report.columns import TableSection, parts
+from tunery.comparison.report.columns import parts
 from tunery.comparison.report.conclusions import conclusions
+from tunery.comparison.report.section import TableSection
 from tunery.reporting.text import cell, counted, csv_text
 
 if TYPE_CHECKING:
@@ -83,7 +84,26 @@ def _row(one: LeaderboardRow, board: Board, number: int) -> dict[str, object]:
     rate = one.win_rate
     facts |= {} if rate is None else {"win_rate": rate.rate, "win_rate_low": rate.low, "win_rate_high": rate.high}
     run_ids = " ".join(run.run_id for run in one.runs)
-    return {**facts, **one.costs, "version": first.version or "", "run_ids": run_ids, "reason": board.reason}
+    return {
+        **facts,
+        **one.costs,
+        **_speeds(one),
+        "version": first.version or "",
+        "run_ids": run_ids,
+        "reason": board.reason,
+    }
+
+
+def _speeds(one: LeaderboardRow) -> dict[str, float]:
+    """speed/<device, lengths>/batch_<n>/<what>: numbers of several devices are never in one column."""
+    facts = {}
+    for speed in one.speeds:
+        key = f"speed/{speed.device}, {speed.prompt_tokens}+{speed.new_tokens} tokens"
+        facts[f"{key}/load_seconds"] = speed.load_seconds
+        facts[f"{key}/batch_{speed.batch}/first_token_seconds"] = speed.first_token_seconds.value
+        facts[f"{key}/batch_{speed.batch}/tokens_per_second"] = speed.tokens_per_second.value
+        facts[f"{key}/batch_{speed.batch}/peak_memory_bytes"] = speed.peak_memory_bytes
+    return facts
 
 
 def _measured(key: str, found: ScoreCell) -> dict[str, object]:

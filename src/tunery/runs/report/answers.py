@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunery.evaluation.result import restrict
-from tunery.records import ChosenAnswers, RunRecord, TaskResult
-from tunery.reporting.answers import warning
-from tunery.statistics.majority import answers_of
+from tunery.records import ChangedAnswers, ChosenAnswers, RunRecord, TaskResult
+from tunery.reporting.answers import unchanged, warning
+from tunery.statistics.majority import answers_of, changed_of
 
 _WHO = {"tuned": "the tuned model", "in context": "the base in context"}
 
@@ -35,6 +35,28 @@ def answers_by_task(record: RunRecord) -> dict[str, TaskAnswers]:
         for task, metric in record.shown.items()
     }
     return {task: answers for task, answers in found.items() if answers.base or answers.tuned}
+
+
+def changes_by_task(record: RunRecord) -> dict[str, ChangedAnswers]:
+    """On how many items of its headline the tuned model answers otherwise than its base, task by task."""
+    found = {
+        task: changed_of(
+            _on_headline(record.base[task], record.split), _on_headline(record.tuned[task], record.split), metric
+        )
+        for task, metric in record.shown.items()
+        if all(task in side and metric in side[task].scores for side in (record.base, record.tuned))
+    }
+    return {task: changes for task, changes in found.items() if changes is not None}
+
+
+def remarks(record: RunRecord, answers: Mapping[str, TaskAnswers], changes: Mapping[str, ChangedAnswers]) -> list[str]:
+    """All that a reader must know before the scores: cut prompts, answers that did not change, one answer to all."""
+    same = (unchanged(one, _WHO[record.side]) for one in changes.values())
+    return [
+        *cut_prompts(record),
+        *(sentence for sentence in same if sentence is not None),
+        *warnings(answers, record.side),
+    ]
 
 
 def warnings(answers: Mapping[str, TaskAnswers], side: str) -> list[str]:
@@ -68,5 +90,9 @@ def cut_prompts(record: RunRecord) -> list[str]:
 def _answers(results: Mapping[str, TaskResult], task: str, metric: str, split: str) -> ChosenAnswers | None:
     if task not in results or metric not in results[task].scores:
         return None
-    result = restrict(results[task], "locked") if split == "locked" else results[task]
+    result = _on_headline(results[task], split)
     return answers_of(result, metric) if metric in result.scores else None
+
+
+def _on_headline(result: TaskResult, split: str) -> TaskResult:
+    return restrict(result, "locked") if split == "locked" else result

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from jinja2 import Environment, PackageLoader
 
 from tunery.records import ContextFacts, RunRecord, TaskResult
-from tunery.reporting.answers import chosen, majority
+from tunery.reporting.answers import changed, chosen, majority
 from tunery.reporting.base_fit import far_warning, fit_sentence
+from tunery.reporting.rank_correlation import correlation_meaning
 from tunery.reporting.text import cell, interval, number, p_cell, p_value, plus_minus, signed
-from tunery.runs.report.answers import answers_by_task, cut_prompts, warnings
+from tunery.runs.report.answers import answers_by_task, changes_by_task, remarks
+from tunery.runs.report.checkpoints import checkpoint_correlation
 from tunery.statistics.paired import TaskDifference, compare_tasks
 from tunery.statistics.significance import CONFIDENCE
 
@@ -29,7 +31,7 @@ def run_report(record: RunRecord) -> str:
         headline = f"{verdict(pairs, record.split)} {parent_verdict(record)}".rstrip()
     else:
         headline = f"{base_verdict(record)} The model has no adapter, so there is no gain to report."
-    answers = answers_by_task(record)
+    answers, changes = answers_by_task(record), changes_by_task(record)
     kind, colon, digits = identity.revision.rpartition(":")
     return _ENVIRONMENT.get_template("report.md.j2").render(
         run=record,
@@ -44,12 +46,16 @@ def run_report(record: RunRecord) -> str:
         answers=answers,
         far=far_warning(record.fit, identity.model) if record.fit else None,
         fit_sentence=fit_sentence,
-        warnings=[*cut_prompts(record), *warnings(answers, record.side)],
+        remarks=remarks(record, answers, changes),
         answers_shown=_answers_shown,
         counts_line_break=_counts_line_break(record),
+        correlation=checkpoint_correlation(record.trained.history) if record.trained else None,
+        correlation_meaning=correlation_meaning,
         no_first_step=_no_first_step(record),
         majority=majority,
         chosen=chosen,
+        changes=changes,
+        changed=changed,
         cell=cell,
         named=named,
         number=number,

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from tunery.records import StepMetrics
 from tunery.reporting.figures import BLUE, GREY, ORANGE, PALE, finish, one_axes
+from tunery.reporting.rank_correlation import correlation_label
+from tunery.runs.report.checkpoints import checkpoint_correlation, scored_checkpoints
 from tunery.statistics.paired import TaskDifference
 
 _HEIGHT_INCHES, _WIDTH_INCHES = 4.0, 7.0
@@ -34,12 +36,8 @@ def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
 
 def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     """Dev score of each checkpoint against its validation loss, in order of training; None without two such points."""
-    points = [
-        (step.values["validation/nll"], step.values["validation/score"], step.step)
-        for step in history
-        if {"validation/nll", "validation/score"} <= set(step.values)
-    ]
-    if len(points) < 2:
+    points, correlation = scored_checkpoints(history), checkpoint_correlation(history)
+    if correlation is None:
         return None
     figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
     losses, scores, _ = zip(*points, strict=True)
@@ -50,7 +48,7 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     axes.margins(x=0.1, y=0.15)
     axes.invert_xaxis()
     loss = "validation loss, nats per target token (better to the right)"
-    _finish(axes, loss, "score on dev items", "Does lower loss mean a better score?")
+    _finish(axes, loss, "score on dev items", f"Does lower loss mean a better score?\n{correlation_label(correlation)}")
     return figure
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tunery.records import RunRecord
 from tunery.reporting.text import interval, number, p_cell, signed
-from tunery.runs.report.answers import TaskAnswers, answers_by_task, cut_prompts, warnings
+from tunery.runs.report.answers import TaskAnswers, answers_by_task, changes_by_task, remarks
 from tunery.runs.report.markdown import base_verdict, named, parent_pairs, parent_verdict, verdict, with_error
 from tunery.statistics.paired import TaskDifference, compare_tasks
 
@@ -20,7 +20,7 @@ _SURE = 0.05
 def run_table(record: RunRecord) -> RenderableType:
     """Base, tuned and delta a task, what a reader must know of the answers, then the verdict in one sentence."""
     answers = answers_by_task(record)
-    told = [Text(sentence, style="yellow") for sentence in [*cut_prompts(record), *warnings(answers, record.side)]]
+    told = [Text(sentence, style="yellow") for sentence in remarks(record, answers, changes_by_task(record))]
     if record.base and not record.tuned:
         return Group(_own_scores(record, answers), *told, Text(base_verdict(record), style="bold"))
     shown, counted = (
@@ -35,7 +35,7 @@ def run_table(record: RunRecord) -> RenderableType:
     tables = [_scores("Scores beside the base model's own", "base", shown, record, answers)] if shown else []
     if parents:
         tables.append(_scores(f"Scores beside the parent's, {record.start}", "parent", parents, record, answers))
-    return Group(*tables, *told, *said)
+    return Group(*tables, *(told if tables else ()), *said)
 
 
 def _scores(

@@ -15,15 +15,19 @@ from optuna.study import Study
 from tunery.records import StudyRecord
 from tunery.reporting.figures import GREY, ORANGE, PALE, room_around
 from tunery.search.report.facts import complete, mean, spread
+from tunery.search.report.loss_and_score import LossGroup
 from tunery.search.report.pictures import (
     DEV_LOCKED_AXES,
     EQUAL,
+    LOSS_SCORE_AXES,
     LOST,
     MISSING,
     NOT_MET,
     OWN_SETTINGS,
     FinalistMark,
     dev_locked_title,
+    group_label,
+    loss_score_title,
     score_range,
     until,
     whole_places,
@@ -192,6 +196,21 @@ def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
         )  # fmt: skip
     figure.update_xaxes(range=ends).update_yaxes(range=ends).update_traces(cliponaxis=False)
     return _dressed(figure, "", dev_locked_title(record), *DEV_LOCKED_AXES)
+
+
+def score_against_loss(groups: Sequence[LossGroup]) -> Figure:
+    """Dev score against validation loss, a point a trial with its settings on hover."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for group in groups:
+        figure.add_scatter(
+            x=group.losses, y=group.scores, mode="markers", name=group_label(group), marker={"size": 9},
+            text=[f"trial {row.number}: {escape(row.name)}" for row in group.trials],
+            hovertemplate="%{text}<br>loss %{x:.4f}<br>score %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(showlegend=len(groups) > 1).update_xaxes(autorange="reversed")
+    return _dressed(figure, "", loss_score_title(groups), *LOSS_SCORE_AXES)
 
 
 def _dressed(figure: Figure, metric: str, title: str, x: str | None = None, y: str | None = None) -> Figure:

@@ -9,6 +9,7 @@ from tunery.records import StudyRecord, TrialRow
 from tunery.reporting import text
 from tunery.reporting.templates import markdown
 from tunery.search.report import facts
+from tunery.search.report.loss_and_score import sentences
 from tunery.search.report.tables import spread_of
 from tunery.search.report.verdict import study_verdict
 
@@ -56,6 +57,7 @@ def study_report(
         on_dev_items=any(text.measured_on(name) == text.measured_on("score") for name in record.objectives),
         trials={row.number: row for row in record.trials},
         outcomes=[(said, outcomes[kind]) for kind, said in _OUTCOMES.items() if kind in outcomes],
+        loss_and_score=list(sentences(record)),
         restarted=[f"{row.number} ({row.attempts} attempts)" for row in record.trials if row.attempts > 1],
         run_link=run_link,
         version_link=version_link,

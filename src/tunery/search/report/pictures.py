@@ -26,13 +26,16 @@ from tunery.reporting.figures import (
     finish,
     in_unit,
     legend_below,
+    literal,
     one_axes,
     room_around,
     short_label,
     title,
 )
+from tunery.reporting.rank_correlation import correlation_label
 from tunery.reporting.text import shown
 from tunery.search.report.facts import complete, finalists_first, mean, means, pareto, spread
+from tunery.search.report.loss_and_score import LossGroup
 
 OWN_SETTINGS = "the project's own settings"
 NOT_MET = "constraint not met"
@@ -41,6 +44,7 @@ LOST = {"pruned": ("#b58900", "|"), "failed or infeasible": ("#b53a3a", "x")}  #
 _COLUMNS = 3  # slices in a row
 DEV_LOCKED_AXES = ("score on dev items, mean ± sd of seeds", "score on locked items, mean ± sd of seeds")
 EQUAL = "dev = locked"
+LOSS_SCORE_AXES = ("validation loss, nats per target token (better to the right)", "score on dev items")
 
 
 class FinalistMark(NamedTuple):
@@ -234,6 +238,31 @@ def dev_locked(record: StudyRecord, marks: Sequence[FinalistMark]) -> Figure:
     finish(axes, *DEV_LOCKED_AXES, dev_locked_title(record))
     legend_below(figure, [axes], columns=2)
     return figure
+
+
+def score_against_loss(groups: Sequence[LossGroup]) -> Figure:
+    """Dev score against validation loss, a point a trial and a colour for each set of trials over the same tokens."""
+    figure, axes = one_axes(4.6)
+    for place, group in enumerate(groups):
+        axes.scatter(group.losses, group.scores, color=f"C{place}", s=34, label=group_label(group), clip_on=False)
+        for row, loss, score in zip(group.trials, group.losses, group.scores, strict=True):
+            axes.annotate(str(row.number), (loss, score), (4, 4), textcoords="offset points", fontsize=7, color=GREY)
+    axes.margins(0.08)
+    axes.invert_xaxis()
+    finish(axes, *LOSS_SCORE_AXES, loss_score_title(groups))
+    legend_below(figure, [axes] if len(groups) > 1 else [], columns=1)
+    return figure
+
+
+def group_label(group: LossGroup) -> str:
+    """A set of trials in a legend: what they share, and their rank correlation."""
+    return literal(f"{group.name}: {correlation_label(group.correlation)}")
+
+
+def loss_score_title(groups: Sequence[LossGroup]) -> str:
+    """With the rank correlation, where there is only one."""
+    alone = f" {correlation_label(groups[0].correlation)}" if len(groups) == 1 else ""
+    return f"Does lower loss mean a better score?{alone}"
 
 
 def dev_locked_title(record: StudyRecord) -> str:

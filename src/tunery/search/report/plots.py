@@ -23,6 +23,7 @@ from tunery.reporting.figures import DPI
 from tunery.reporting.text import short_names
 from tunery.search.report import interactive, pictures
 from tunery.search.report.facts import complete, pareto
+from tunery.search.report.loss_and_score import loss_groups
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def study_figures(study: Study, record: StudyRecord) -> dict[str, StudyFigure]:
 
     `history`, `importances` and `slice` for the first objective, and again with its name for each further one
     (`history-train_seconds`); `parallel`; `pareto` with two or three objectives; `dev_locked` when finalists were
-    scored on locked items.
+    scored on locked items; `score_against_loss` when two trials have a score and a loss over the same tokens.
 
     Args:
         study: Gives the ranges and scales that settings were drawn from.
@@ -59,7 +60,10 @@ def study_figures(study: Study, record: StudyRecord) -> dict[str, StudyFigure]:
         suffix = f"-{objective.replace('/', '_')}" if place else ""
         for name, make in {"history": _history, "importances": _importances, "slice": _slice}.items():
             makers.append((f"{name}{suffix}", make, [objective]))
-    for name, make in {"parallel": _parallel, "pareto": _pareto, "dev_locked": _dev_locked}.items():
+    once = {
+        "parallel": _parallel, "pareto": _pareto, "dev_locked": _dev_locked, "score_against_loss": _score_against_loss,
+    }  # fmt: skip
+    for name, make in once.items():
         makers.append((name, make, objectives))
     figures = {}
     for name, make, shown in makers:
@@ -140,6 +144,11 @@ def _pareto(study: Study, record: StudyRecord, objective: str) -> StudyFigure | 
 def _dev_locked(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
     marks = pictures.finalist_marks(record)
     return StudyFigure(interactive.dev_locked(record, marks), pictures.dev_locked(record, marks)) if marks else None
+
+
+def _score_against_loss(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
+    groups = loss_groups(record)
+    return StudyFigure(interactive.score_against_loss(groups), pictures.score_against_loss(groups)) if groups else None
 
 
 def study_page(figures: Mapping[str, StudyFigure], title: str) -> str:

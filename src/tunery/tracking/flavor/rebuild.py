@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Rebuilt:
     loaded: LoadedBase  # the base below it, with tokenizer and identity; for method full, the trained model itself
     facts: ModelFacts
     model_id: str = ""  # the logged model's id in MLflow; empty for a folder that was saved without a store
+    load_seconds: float = 0.0  # of base and adapter
 
 
 def read_facts(folder: Path) -> ModelFacts:
@@ -83,9 +85,11 @@ def rebuild(
     if facts.method == "full":
         own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
         loaded = load_base(_held_in(own, unquantized), folder, device, chat=facts.template == "chat")
-        return Rebuilt(loaded.model.eval(), loaded, facts, model_id)
+        return Rebuilt(loaded.model.eval(), loaded, facts, model_id, loaded.load_seconds)
     loaded = rebuild_base(folder, device, base_folder, unquantized=unquantized)
-    return Rebuilt(load_adapter(loaded, folder), loaded, facts, model_id)
+    began = time.perf_counter()
+    model = load_adapter(loaded, folder)
+    return Rebuilt(model, loaded, facts, model_id, loaded.load_seconds + time.perf_counter() - began)
 
 
 def rebuild_base(

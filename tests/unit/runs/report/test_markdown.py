@@ -84,10 +84,21 @@ def test_a_model_that_gives_one_answer_is_named_before_its_score(record: RunReco
     )
     page = run_report(changed)
     assert page.index(told) < page.index("## Scores")
-    assert "| world_facts | `0.500 (no)` | `no 20, yes 20` | `no 39, yes 1` |" in page
+    assert "| world_facts | `0.500 (no)` | `no 20, yes 20` | `no 39, yes 1` | 19 of 40 |" in page
     screen = io.StringIO()
     Console(file=screen, width=200).print(run_table(changed))
     assert told in screen.getvalue()
+
+
+def test_a_model_that_answers_every_item_as_its_base_is_named_before_its_score(record: RunRecord) -> None:
+    same = dataclasses.replace(record, tuned=record.base)
+    told = "world_facts: 0 of 40 answers changed: the tuned model answers every item as the base does."
+    page = run_report(same)
+    assert page.index(f"> {told}") < page.index("## Scores")
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(run_table(same))
+    assert told in screen.getvalue()
+    assert "answers changed" not in run_report(record)
 
 
 def test_a_bare_model_that_gives_one_answer_is_named_too(record: RunRecord) -> None:
@@ -163,6 +174,20 @@ def test_checkpoint_scores_are_plotted_only_when_there_are_some(record: RunRecor
     assert figure is not None
     assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([0.425, 0.55, 0.8])
     assert score_against_loss_plot([]) is None
+
+
+def test_the_correlation_of_loss_and_score_over_checkpoints_is_told_and_drawn(record: RunRecord) -> None:
+    assert record.trained is not None
+    values = [(1.0, 0.4), (0.8, 0.5), (0.6, 0.6), (0.7, 0.55), (0.5, 0.7), (0.4, 0.8)]
+    history = [
+        StepMetrics(10 * n, {"validation/nll": loss, "validation/score": score})
+        for n, (loss, score) in enumerate(values, start=1)
+    ]
+    page = run_report(dataclasses.replace(record, trained=dataclasses.replace(record.trained, history=history)))
+    assert "- Spearman's rank correlation of validation loss and score over 6 checkpoints is -1.00" in page
+    figure = score_against_loss_plot(history)
+    assert figure is not None
+    assert "n = 6, Spearman's rho -1.00, p = 0.003" in figure.axes[0].get_title("left")
 
 
 def test_the_scores_plot_has_a_row_a_task(record: RunRecord) -> None:

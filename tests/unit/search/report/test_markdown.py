@@ -17,6 +17,7 @@ from scipy import stats
 from tunery.records import Difference, Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import code, duration, short_names, shown
 from tunery.search.report.facts import best_first, pareto, spread_factors
+from tunery.search.report.loss_and_score import loss_groups, sentences
 from tunery.search.report.markdown import study_report
 from tunery.search.report.tables import finalists_table, study_table, trials_table
 from tunery.search.report.verdict import study_verdict
@@ -79,6 +80,47 @@ def test_the_study_tables_are_the_golden_ones(study: StudyRecord) -> None:
     finalists = finalists_table(study)
     assert finalists is not None
     assert printed(study_table(study)) + printed(finalists) == (GOLDEN / "study_tables.txt").read_text(encoding="utf-8")
+
+
+# ---- loss and score
+
+
+def measured(losses: list[float], scores: list[float], loss_on: str = "completion") -> list[TrialRow]:
+    """Complete trials with a validation loss and a score each."""
+    pairs = enumerate(zip(losses, scores, strict=True))
+    rows = [trial(number, score, metrics={"score": score, "validation/nll": loss}) for number, (loss, score) in pairs]
+    return [dataclasses.replace(row, settings={**row.settings, "training.loss_on": loss_on}) for row in rows]
+
+
+def test_whether_loss_tells_the_score_is_said_of_all_trials(study: StudyRecord) -> None:
+    rows = measured([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    page = study_report(dataclasses.replace(study, trials=rows, finalists=(), winner=None))
+    assert (
+        "- Spearman's rank correlation of validation loss and score over 6 trials is -1.00 (permutation p = 0.003): "
+        "less loss went with a better score: to judge by loss was to judge by score, in tendency. The trial of least "
+        "loss scores 0.9000 on dev items, the best of them 0.9000.\n"
+    ) in page
+    assert "## Validation loss and score" not in study_report(study), "no trial has a loss"
+
+
+def test_losses_over_other_tokens_are_not_ranked_together(study: StudyRecord) -> None:
+    every = measured([0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.6, 0.7, 0.8, 0.9], "all")
+    some = [dataclasses.replace(row, number=5 + row.number) for row in measured([1.1, 1.2], [0.9, 0.8])]
+    record = dataclasses.replace(study, trials=[*every, *some], loss_settings=("training.loss_on",))
+    first, second = loss_groups(record)
+    assert [row.number for row in first.trials] == [0, 1, 2, 3, 4]
+    assert (first.name, first.correlation.rho) == ("loss_on=all", pytest.approx(1.0))
+    assert (second.name, second.correlation.count) == ("loss_on=completion", 2)
+    told = list(sentences(record))
+    assert "`loss_on=all`: " in told[0]
+    assert "judged against the score" in told[0]
+    assert "`loss_on=completion`: Validation loss and score of 2 trials: too few for a rank correlation." in told[1]
+
+
+def test_trials_that_share_their_tokens_with_no_other_are_counted(study: StudyRecord) -> None:
+    rows = [dataclasses.replace(row, settings={"data.max_length": n}) for n, row in enumerate(measured([1, 2], [1, 2]))]
+    told = list(sentences(dataclasses.replace(study, trials=rows, loss_settings=("data.max_length",))))
+    assert told == ["2 trials left out: `max_length` changes what the loss is a mean of."]
 
 
 # ---- the verdict
@@ -213,8 +255,9 @@ def test_a_study_of_loss_says_what_its_winner_was_chosen_by_and_who_scores_bette
 
 def test_a_study_without_tasks_speaks_of_no_score(by_loss: StudyRecord) -> None:
     bare = [dataclasses.replace(one, dev=(), locked=()) for one in by_loss.finalists]
+    rows = [dataclasses.replace(row, metrics=row.values) for row in by_loss.trials]
     record = dataclasses.replace(
-        by_loss, finalists=bare, over_own=None, over_base=None, base_dev=None, base_locked=None
+        by_loss, trials=rows, finalists=bare, over_own=None, over_base=None, base_dev=None, base_locked=None
     )
     page = study_report(record)
     assert "won by `validation/nll` on validation rows.** Its `validation/nll`" in page

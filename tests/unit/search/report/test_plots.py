@@ -99,6 +99,20 @@ def test_further_objectives_have_figures_of_their_own() -> None:
     assert {"history", "history-delta_piqa", "importances-delta_piqa", "slice-delta_piqa", "pareto"} <= set(figures)
 
 
+def test_trials_with_a_loss_have_their_scores_drawn_against_it() -> None:
+    study, record = synthetic(12)
+    rows = [
+        dataclasses.replace(row, metrics={**row.metrics, "validation/nll": 1.0 - row.metrics["score"]})
+        for row in record.trials
+    ]
+    figure = study_figures(study, dataclasses.replace(record, trials=rows))["score_against_loss"]
+    assert len(figure.picture.axes[0].collections[0].get_offsets()) == 10, "two of twelve were pruned"
+    assert (
+        figure.picture.axes[0].get_title("left").startswith("Does lower loss mean a better score? n = 10, Spearman's")
+    )
+    assert len(figure.interactive.data[0].x) == 10
+
+
 @pytest.mark.parametrize("objectives", [TWO, THREE])
 def test_two_or_three_objectives_have_a_front(objectives: dict[str, str]) -> None:
     assert "pareto" in study_figures(*synthetic(12, objectives))

@@ -1,0 +1,1 @@
+"""How fast a model writes: `tunery evaluate --speed`."""
