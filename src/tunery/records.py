@@ -115,6 +115,7 @@ class PreparedData:
     validation_conversations: Sequence[Conversation]
     report: DataReport
     train_conversations: Sequence[Conversation] = ()  # the rows of `train`, each once, whatever their weights
+    train_places: Sequence[int] = ()  # of each example of `train`, the place of its row in `train_conversations`
 
 
 @dataclass(frozen=True)
@@ -350,6 +351,7 @@ class RunRecord:
     start: str | None = None  # the adapter that training began with
     parent: Mapping[str, TaskResult] = field(default_factory=dict)  # its results, by task, on the same items
     context: ContextFacts | None = None  # of in-context learning: the base answers as `tuned` after these examples
+    teacher: str = ""  # of context distillation: a sentence on what the teacher was and read
 
     @property
     def side(self) -> str:
