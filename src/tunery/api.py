@@ -342,7 +342,7 @@ def estimate(
 
     Raises:
         tunery.errors.ConfigError: If the project, an override or `memory` breaks a rule, or nothing is named.
-        tunery.errors.BaseModelError: If the base is missing or its architecture unknown.
+        tunery.errors.BaseModelError: If the base is missing or its architecture unknown, or adapter.start does not fit.
 
     Example:
         ```python
@@ -351,11 +351,15 @@ def estimate(
         ```
     """
     from tunery.estimation.command import estimate_run, settings_of
+    from tunery.runs.start import check_start
 
-    if project is None:
-        return estimate_run(settings_of(None, base, _pairs(overrides)), memory)
     chosen = {} if base is None else {"base.model": base}
-    return estimate_run(_loaded(project, {**chosen, **(overrides or {})}), memory)
+    if project is None:
+        settings = settings_of(None, base, _pairs(overrides))
+    else:
+        settings = _loaded(project, {**chosen, **(overrides or {})})
+    check_start(settings)
+    return estimate_run(settings, memory)
 
 
 def _loaded(project: Project | str | Path, overrides: Mapping[str, Any] | None = None) -> Project:

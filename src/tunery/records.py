@@ -348,6 +348,8 @@ class RunRecord:
     # The metric that is shown of each task that was asked for; empty: those of `primary`.
     asked: Mapping[str, str] = field(default_factory=dict)
     fit: BaseFit | None = None  # of the base to the training answers, if this run trained
+    start: str | None = None  # the adapter that training began with
+    parent: Mapping[str, TaskResult] = field(default_factory=dict)  # its results, by task, on the same items
     context: ContextFacts | None = None  # of in-context learning: the base answers as `tuned` after these examples
     teacher: str = ""  # of context distillation: a sentence on what the teacher was and read
 

@@ -59,6 +59,23 @@ class Place:
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return file
 
+    def adapter(self, name: str, settings: Mapping[str, str] | None = None) -> str:
+        """Write an adapter of the project's shape to train on, its weights drawn: B at 0 would add nothing."""
+        import torch
+
+        from tunery.config.load import load_project
+        from tunery.models.adapter import attach_adapter
+        from tunery.models.adapter_files import save_adapter
+        from tunery.runs.cache import Resident
+
+        project = load_project(self.folder, list((settings or {}).items()))
+        model = attach_adapter(Resident().base(project), project.adapter, seed=5).model
+        torch.manual_seed(5)
+        for weight in (one for one in model.parameters() if one.requires_grad):
+            torch.nn.init.normal_(weight, std=0.05)
+        save_adapter(model, self.folder / name)
+        return name
+
     def environment(self, **extra: str) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         return {**clean, "TUNERY_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "1", **extra}

@@ -21,10 +21,11 @@ STEPS = 40
 
 
 def lengthen(place: Place) -> None:
+    """A training of some length, which begins with another's adapter: what resumes must not begin there again."""
     place.project(
         training={"max_steps": STEPS, "checkpoints": 4},
         evaluation={"tasks": [], "generation": {"prompts": 0}},
-        adapter={"dropout": 0.1},
+        adapter={"dropout": 0.1, "start": place.adapter("start")},
     )
 
 
@@ -125,6 +126,8 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert run.info.status == "FINISHED"
     assert "tunery.failure" not in run.data.tags
     assert losses(place, run.info.run_id) == uninterrupted
+    assert run.data.tags["tunery.start"] == "start"
+    assert run.data.params["input.adapter.start"].startswith("sha256:")
 
 
 def test_points_that_a_kill_kept_from_mlflow_are_sent_by_the_resumed_run(interrupted: Place, runs: Runs) -> None:

@@ -65,6 +65,8 @@ def test_a_trial_is_a_fresh_training_to_the_last_bit(
     place: Place, store: Store, settings: dict[str, str], tmp_path: Path
 ) -> None:
     place.project(training={"score_checkpoints": True}, evaluation={"limit": 16, "batch_size": 3})
+    if settings:
+        settings = {**settings, "adapter.start": place.adapter("start", settings)}
     words = [word for key, value in settings.items() for word in (f"--{key}", value)]
     assert place.process("train", "--project", ".", *words).code == 0
     (alone,) = store.client.search_runs([store.experiment_id()], "tags.`tunery.kind` = 'train'")

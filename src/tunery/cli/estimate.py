@@ -30,9 +30,12 @@ def estimate(context: click.Context, project: str | None, base: str | None, memo
     """
     from tunery.cli.terminal import Terminal
     from tunery.estimation.command import estimate_run, settings_of
+    from tunery.runs.start import check_start
 
     chosen = project if project is not None or base is not None else _DEFAULT_PROJECT
     with Terminal() as terminal:
-        found = estimate_run(settings_of(chosen, base, overrides_of(context)), memory)
+        settings = settings_of(chosen, base, overrides_of(context))
+        check_start(settings)
+        found = estimate_run(settings, memory)
         terminal.show(found.table())
         terminal.step(found.next_step(chosen))

@@ -18,6 +18,7 @@ from tunery.cli.estimate import estimate
 from tunery.cli.evaluate import evaluate
 from tunery.cli.export import export
 from tunery.cli.import_ import import_
+from tunery.cli.new import new
 from tunery.cli.promote import history, promote, rollback
 from tunery.cli.train import train
 from tunery.cli.tune import tune
@@ -32,7 +33,9 @@ def commands() -> None:
     """Fine-tune language models, score them against their base, and keep the adapter that earned it."""
 
 
-for verb in (train, tune, evaluate, compare, promote, rollback, history, export, chat, estimate, import_, ui, doctor):
+for verb in (new, train, tune, evaluate, compare, promote, rollback, history):
+    commands.add_command(verb)
+for verb in (export, chat, estimate, import_, ui, doctor):
     commands.add_command(verb)
 
 

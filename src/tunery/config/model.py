@@ -50,6 +50,12 @@ class AdapterConfig(Section):
     """The low-rank update that is trained. Source: LoRA, arXiv:2106.09685; QLoRA, arXiv:2305.14314."""
 
     method: Literal["lora", "full"] = key("lora", "lora: train an adapter; full: train every weight.")
+    start: str | None = key(
+        None,
+        "An adapter to train on, of the same base and shape, instead of a new one: models:/name@alias, models:/name/3, "
+        "runs:/id, or a folder.",
+        min_length=1,
+    )
     rank: Count = key(16, "Rank r of the update; trainable parameters grow linearly with it.")
     alpha: Count = key(32, "The update is scaled by alpha / r (alpha / sqrt(r) with rslora).")
     dropout: Probability = key(0.05, "Dropout on the adapter's input, training only.")

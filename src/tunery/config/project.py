@@ -76,6 +76,8 @@ def _adapter_faults(project: Project) -> Iterator[Fault]:
     if adapter.method == "full" and base.quantization != "none":
         rule = "'none' when adapter.method is full: quantised weights cannot be trained"
         yield Fault("base.quantization", rule, base.quantization, "Or set adapter.method: lora.")
+    if adapter.method == "full" and adapter.start is not None:
+        yield Fault("adapter.start", "unset when adapter.method is full", adapter.start, "Or set adapter.method: lora.")
     if adapter.target_parameters and base.quantization != "none":
         rule = "empty when base.quantization is nf4 or int8: adapters on quantised experts match nothing"
         advice = "Set base.quantization: none, or adapt linear modules only."

@@ -8,6 +8,7 @@ from typing import Any
 from tunery.config.model import AdapterConfig
 from tunery.errors import BaseModelError, ConfigError, Fault
 from tunery.models.base import LoadedBase
+from tunery.models.start import StartAdapter, begin_with
 from tunery.models.targets import resolve_parameters, resolve_targets
 from tunery.records import AdapterFacts
 
@@ -20,11 +21,17 @@ class Attached:
     facts: AdapterFacts
 
 
-def attach_adapter(loaded: LoadedBase, adapter: AdapterConfig, seed: int) -> Attached:
+def attach_adapter(
+    loaded: LoadedBase, adapter: AdapterConfig, seed: int, start: StartAdapter | None = None
+) -> Attached:
     """Make the weights that will be trained, from a seed. The base is changed in place; `detach_adapter` gives it back.
+
+    Args:
+        start: The adapter that training begins with instead of a new one.
 
     Raises:
         ConfigError: If a target matches nothing, is a router or the head, or experts are quantised.
+        BaseModelError: If `start` is not of the shape that the settings make; the base is as it was.
     """
     if adapter.method == "full":
         return _train_everything(loaded)
@@ -37,6 +44,12 @@ def attach_adapter(loaded: LoadedBase, adapter: AdapterConfig, seed: int) -> Att
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # in bf16, 94 % of lora_A did not move at lr 2e-5
+    if start is not None:
+        try:
+            begin_with(model, start)
+        except BaseModelError:
+            detach_adapter(model)
+            raise
     model.eval()
     return Attached(model, _facts(model))
 

@@ -35,7 +35,7 @@ def base_changes(recorded: Mapping[str, Any], weights: Path) -> list[str]:
         recorded: adapter_config.json.
         weights: The adapter's safetensors.
     """
-    return [*_by_config(recorded), *_by_weights(weights)]
+    return [*config_changes(recorded), *_by_weights(weights)]
 
 
 def check_start(where: str, recorded: Mapping[str, Any], quantization: str) -> None:
@@ -64,7 +64,8 @@ def check_start(where: str, recorded: Mapping[str, Any], quantization: str) -> N
         raise BaseModelError(where, Fault("base.quantization", rule, quantization, advice))
 
 
-def _by_config(recorded: Mapping[str, Any]) -> Iterator[str]:
+def config_changes(recorded: Mapping[str, Any]) -> Iterator[str]:
+    """The half of `base_changes` that adapter_config.json tells."""
     kind, start, bias = recorded.get("peft_type"), recorded.get("init_lora_weights"), recorded.get("bias")
     if kind != "LORA":
         yield f"peft_type: {kind}"

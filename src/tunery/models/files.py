@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,16 @@ def content_hash(folder: Path) -> str:
     """sha256 over names and contents of config, weights, tokenizer, templates and code: a folder's revision."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in _HASHED for path in folder.glob(pattern) if path.is_file()}):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        state = path.stat()
+        digest.update(f"{path.name}:{_file_hash(path, state.st_size, state.st_mtime_ns)}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, size: int, changed_ns: int) -> str:
+    """sha256 of a file, read once: a start is compared with its base, and then the base is loaded."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def license_of(folder: Path) -> str | None:

@@ -58,6 +58,16 @@ def resolve_targets(model: Any, wanted: str | list[str]) -> list[str]:
     return list(wanted)
 
 
+def matched_modules(model: Any, wanted: str | list[str]) -> set[str]:
+    """Full names of the modules that get an adapter.
+
+    Raises:
+        ConfigError: As `resolve_targets`.
+    """
+    allowed = linear_modules(model)
+    return {full for name in resolve_targets(model, wanted) for full in _matching(name, allowed)}
+
+
 def resolve_parameters(model: Any, wanted: list[str]) -> list[str]:
     """Names of fused parameters (experts), each of which must match.
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.base import LoadedBase
+    from tunery.models.start import StartAdapter
     from tunery.records import AdapterFacts, PreparedData
+    from tunery.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Loaded:
     data: PreparedData | None = None  # rows as tokens; None for an evaluation, which reads none
     adapter: AdapterFacts | None = None  # what the adapter matched; None where none was attached for training
     own_tokenizer: Any = None  # of a model that has other tokens than its base
+    start: StartAdapter | None = None  # what training begins with instead of a new adapter
     context: Context | None = None  # of in-context learning: what the model, but not its base, is asked after
     teacher: TeacherRows | None = None  # of context distillation: the rows after the context
 
@@ -68,6 +71,7 @@ class Resident:
     _base_key: object = None
     _tasks: dict[object, Tasks] = field(default_factory=dict)
     _rows: dict[object, PreparedData] = field(default_factory=dict)
+    _starts: dict[object, StartAdapter | None] = field(default_factory=dict)
     _tokenizer: tuple[object, Any] | None = None
     _teacher: tuple[object, TeacherRows] | None = None
 
@@ -93,7 +97,12 @@ class Resident:
         return rows
 
     def load(
-        self, project: Project, splits: Sequence[Split], observer: Observer, memory_bytes: int | None = None
+        self,
+        project: Project,
+        splits: Sequence[Split],
+        observer: Observer,
+        memory_bytes: int | None = None,
+        start: StartAdapter | None = None,
     ) -> Loaded:
         """Everything that a run of the project needs, except for the adapter.
 
@@ -101,6 +110,7 @@ class Resident:
             splits: As for `prepare`.
             memory_bytes: Available memory. A run that is estimated to need more is refused before its base is loaded;
                 None: no limit.
+            start: From `start`.
 
         Raises:
             TaskError, DataError: As `prepare`.
@@ -113,7 +123,22 @@ class Resident:
             _require_memory(project, rows, teacher, memory_bytes)
         observer.step(f"loading {project.base.model} ({project.base.quantization})")
         base = self.base(project)
-        return Loaded(project, base, tasks, base.model, rows, context=context_of(project, rows), teacher=teacher)
+        context = context_of(project, rows)
+        return Loaded(project, base, tasks, base.model, rows, start=start, context=context, teacher=teacher)
+
+    def start(self, project: Project, store: Store) -> StartAdapter | None:
+        """The adapter that the project's training begins with, held against its settings; None: a new one.
+
+        Raises:
+            RefError, BaseModelError: As `find_start`.
+        """
+        from tunery.runs.start import find_start
+
+        adapter, base = project.adapter.model_dump_json(exclude={"dropout"}), project.base.model_dump_json()
+        key = (adapter, base, project.folder, project.training.trains)
+        if key not in self._starts:
+            self._starts[key] = find_start(project, store)
+        return self._starts[key]
 
     @contextmanager
     def adapted(self, loaded: Loaded) -> Iterator[Loaded]:
@@ -123,12 +148,12 @@ class Resident:
         state is unknown, and it is dropped.
 
         Raises:
-            ConfigError: As `attach_adapter`.
+            ConfigError, BaseModelError: As `attach_adapter`.
         """
         from tunery.models.adapter import attach_adapter
 
         project = loaded.project
-        attached = attach_adapter(loaded.base, project.adapter, project.training.seed)
+        attached = attach_adapter(loaded.base, project.adapter, project.training.seed, loaded.start)
         try:
             yield replace(loaded, model=attached.model, adapter=attached.facts)
         except Pruned:

@@ -85,6 +85,7 @@ def log_scores(project: Project, record: RunRecord, tracker: Tracker, model_id: 
     scored = record.tuned or record.base
     # A checkpoint that was chosen on dev items is reported on the locked ones.
     logged |= _log_locked(_counted(scored, "locked"), tracker) if record.split == "locked" else {}
+    logged |= _log_parent(record, headline(_counted(record.parent, record.split), project.evaluation), after, tracker)
     template = record.identity.details.get("template")
     tracker.log_tasks(scored, asked=record.shown, counted=record.primary, split=record.split, template=template)
     tracker.tag(**{"tunery.base_revision": record.identity.revision})
@@ -101,6 +102,19 @@ def _log_locked(results: Results, tracker: Tracker) -> dict[str, float]:
         for ending, value in (("", score.value), ("_stderr", score.stderr))
         if value is not None
     }
+    tracker.log_metrics(values)
+    return values
+
+
+def _log_parent(record: RunRecord, parent: float | None, score: float | None, tracker: Tracker) -> dict[str, float]:
+    """parent/<task>/<metric> of the adapter that training began with, its score, and over_parent/score."""
+    if not record.parent:
+        return {}
+    asked = [(task, metric) for task, metric in record.shown.items() if task in record.parent]
+    scores = {f"parent/{task}/{metric}": record.parent[task].scores.get(metric) for task, metric in asked}
+    values = {name: score.value for name, score in scores.items() if score is not None}
+    if parent is not None and score is not None:
+        values |= {"parent/score": parent, "over_parent/score": score - parent}
     tracker.log_metrics(values)
     return values
 
@@ -128,7 +142,10 @@ def log_plots(record: RunRecord, tracker: Tracker) -> None:
     from tunery.runs.report.plots import divergence_plot, loss_plot, score_against_loss_plot, scores_plot
     from tunery.statistics.paired import compare_tasks
 
-    figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.shown, record.split), record.side)}
+    base, parent = (
+        compare_tasks(before, record.tuned, record.shown, record.split) for before in (record.base, record.parent)
+    )
+    figures = {"scores": scores_plot(base, {pair.task: pair.base for pair in parent}, record.side)}
     if record.trained is not None and record.trained.history:
         figures["loss"] = loss_plot(record.trained.history, record.trained.kept_step)
         figures["score_against_loss"] = score_against_loss_plot(record.trained.history)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tunery.evaluation.items import Split
     from tunery.evaluation.tasks import Tasks
     from tunery.models.base import LoadedBase
+    from tunery.models.start import StartAdapter
     from tunery.tracking.store import Store
 
 _DECIDING_DETAILS = ("double_quantization", "template_sha256")
@@ -46,38 +47,101 @@ def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str,
 
 def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, TaskResult]:
     """As `base_scores`, on all items, of a base that has no adapter now; what is missing is computed and kept there."""
-    from tunery.evaluation.items import split_of
     from tunery.evaluation.score import score_model
-    from tunery.tracking.base_scores import find, keep
 
     keys = {name: base_key(base.identity, settings) for name, settings in tasks.settings.items()}
+
+    def score(missing: Tasks) -> Results:
+        return score_model(base.model, base.tokenizer, missing, evaluation)
+
+    return _kept_or_scored(store, keys, base.identity, tasks, evaluation, score)
+
+
+def parent_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
+    """Results of the adapter that training begins with, which is on the base now; none if it begins with a new one.
+
+    What the run that trained it recorded is taken, and what was kept before, as the base's is; the rest is computed.
+    """
+    start, tasks, identity = loaded.start, loaded.tasks, loaded.base.identity
+    if start is None:
+        return {}
+    own = _recorded(start, loaded, store)
+    keys = {name: base_key(identity, tasks.settings[name], start.digest) for name in tasks.names if name not in own}
+
+    def score(missing: Tasks) -> Results:
+        return own_scores(replace(loaded, tasks=missing))
+
+    kept = _kept_or_scored(store, keys, identity, tasks, loaded.project.evaluation, score, start.named)
+    return on_split({**own, **kept}, split)
+
+
+def _recorded(start: StartAdapter, loaded: Loaded, store: Store) -> dict[str, TaskResult]:
+    """What the run of a logged adapter recorded over the same base, on the same items asked alike."""
+    from tunery.evaluation.samples import items_digest
+    from tunery.tracking.base_scores import find_in_run
+
+    if start.model_id is None or start.run_id is None or start.identity is None:
+        return {}
+    if deciding(start.identity) != deciding(loaded.base.identity):
+        return {}
+    tasks, found = loaded.tasks, {}
+    for name in tasks.names:
+        items = items_digest(item for leaf in tasks.members.get(name, (name,)) for item in tasks.leaves[leaf].item_ids)
+        result = find_in_run(store, start.run_id, tasks.settings[name], items, tasks.primary[name])
+        if result is not None:
+            found[name] = _as_now(result, tasks, loaded.project.evaluation)
+    return found
+
+
+def _kept_or_scored(
+    store: Store,
+    keys: Mapping[str, str],
+    identity: BaseIdentity,
+    tasks: Tasks,
+    evaluation: EvaluationConfig,
+    score: Callable[[Tasks], Results],
+    start: str | None = None,
+) -> dict[str, TaskResult]:
+    """Results by task: those that are kept under their keys; what is missing is computed and kept."""
+    from tunery.tracking.base_scores import find, keep
+
     found: dict[str, TaskResult] = {}
     for name, key in keys.items():
         kept = find(store, key)
-        if kept is not None:  # perhaps of a project with another split and other primary metrics
-            splits = [split_of(item, evaluation.dev_fraction) for item in kept.samples["item_id"]]
-            primary = tasks.primary[kept.settings.task]
-            found[name] = replace(kept, samples=kept.samples.assign(split=splits), primary=primary)
+        if kept is not None:
+            found[name] = _as_now(kept, tasks, evaluation)
     missing = [name for name in keys if name not in found]
     if missing:
-        fresh = score_model(base.model, base.tokenizer, tasks.only(missing), evaluation)
+        fresh = score(tasks.only(missing))
         for name in missing:
             if name in fresh:
-                keep(store, keys[name], base.identity, fresh[name])
+                keep(store, keys[name], identity, fresh[name], start)
                 found[name] = fresh[name]
     return {name: found[name] for name in keys if name in found}
 
 
-def base_key(identity: BaseIdentity, settings: TaskSettings) -> str:
-    """First 16 hex digits of the SHA-256 of all that decides a base's score on a task.
+def _as_now(kept: TaskResult, tasks: Tasks, evaluation: EvaluationConfig) -> TaskResult:
+    """A kept result, perhaps of a project with another split and other primary metrics."""
+    from tunery.evaluation.items import split_of
+
+    splits = [split_of(item, evaluation.dev_fraction) for item in kept.samples["item_id"]]
+    return replace(kept, samples=kept.samples.assign(split=splits), primary=tasks.primary[kept.settings.task])
+
+
+def base_key(identity: BaseIdentity, settings: TaskSettings, adapter: str | None = None) -> str:
+    """First 16 hex digits of the SHA-256 of all that decides a score on a task: of a base, or of an adapter on it.
 
     That is model, revision, quantisation, dtype, compute dtype and chat template of the base; task, version, few-shot,
     limit and template of the task. The license and most details of an identity decide nothing, and neither does the
     name of a folder, whose revision is a hash of its files: one project may say "base", another the absolute path.
+
+    Args:
+        adapter: Digest of the adapter's weights.
     """
     base = deciding(identity)
     task = {key: value for key, value in asdict(settings).items() if key not in ("prompt", "members")}  # in the version
-    canonical = json.dumps({"base": base, "task": task}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    parts = {"base": base, "task": task} | ({} if adapter is None else {"adapter": adapter})
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

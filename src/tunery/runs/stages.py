@@ -60,10 +60,12 @@ def log_inputs(loaded: Loaded, tracker: Tracker) -> None:
     tracker.log_inputs(input_digests(loaded))
     tracker.accept_resume()
     tracker.log_dataset(report_of(loaded))
+    if (start := loaded.start) is not None:
+        tracker.log_start(start.named, start.run_id, start.model_id)
 
 
 def input_digests(loaded: Loaded) -> dict[str, str]:
-    """One short text each for the base, its chat template, the rows of both splits, and every task.
+    """One short text each for base, chat template, the adapter to train on, the rows of both splits, and every task.
 
     Rows are identified by their tokens, not by their files: that covers the tokenizer, the cleaning and the split, and
     a hub dataset's own fingerprint differs between machines.
@@ -75,6 +77,8 @@ def input_digests(loaded: Loaded) -> dict[str, str]:
         "data.train": _digest(_encoded(data.train) if context is None else [context.text.encode()]),
         "data.validation": _digest(_encoded(data.validation)),
     }
+    if loaded.start is not None:
+        digests["adapter.start"] = loaded.start.digest
     for name in tasks.names:
         # Version and items: most of lm-eval's tasks keep their version when their dataset changes.
         items = [item for leaf in tasks.members.get(name, (name,)) for item in tasks.leaves[leaf].item_ids]
@@ -235,6 +239,7 @@ def run_record(
     split: Split,
     trained: Trained | None = None,
     generations: Sequence[Generation] = (),
+    parent: Results | None = None,
 ) -> RunRecord:
     """What a run's report shows.
 
@@ -243,6 +248,7 @@ def run_record(
         split: Which items the headline is computed on.
         trained: The end of its training, if this run trained it.
         generations: Answers to held-out prompts.
+        parent: Results of the adapter that training began with.
     """
     from tunery.evaluation.text_metrics import text_metrics
 
@@ -262,5 +268,7 @@ def run_record(
         base_text=text_metrics([row.base for row in generations], references),
         tuned_text=text_metrics([row.tuned for row in generations], references),
         notes=loaded.base.notes,
+        start=loaded.start.named if loaded.start else None,
+        parent=parent or {},
         teacher=sentence_on(loaded.teacher, loaded.tokenizer),
     )

@@ -20,7 +20,7 @@ from tunery.runs.distillation import sentence_on
 from tunery.runs.in_context import log_context, preview_context, report_of, score_in_context
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
-from tunery.runs.scoring import base_scores, own_scores
+from tunery.runs.scoring import base_scores, own_scores, parent_scores
 from tunery.runs.stages import (
     answers,
     log_inputs,
@@ -31,6 +31,7 @@ from tunery.runs.stages import (
     side_by_side,
     train_adapter,
 )
+from tunery.runs.start import pinned
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
@@ -70,9 +71,11 @@ def train(
 
     check_project(project)
     store = connect(tracking_uri, project.name)
+    project = pinned(project, store)
     if resume is not None:
         check_resume(store, resume, "train", project.name)
     resident = Resident()
+    resident.start(project, store)
     observer.step("reading tasks and data")
     rows = resident.prepare(project, _reported_splits(project))
     check_held_out(project, rows, resident.tokenizer(project))
@@ -130,7 +133,8 @@ def _train(
 
     provenance = collect(project.folder, project.tracking.diff)  # now: files may be changed while it trains
     log_settings(project, tracker)
-    loaded = resident.load(project, _reported_splits(project), observer)
+    start = resident.start(project, tracker.store)
+    loaded = resident.load(project, _reported_splits(project), observer, start=start)
     observer.show(table(report_of(loaded)))
     for note in loaded.base.notes:
         observer.step(note)
@@ -145,10 +149,13 @@ def _train(
     observer.step(_SCORING_BASE)
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
-    observer.step("training")
-    if told := sentence_on(loaded.teacher, loaded.tokenizer):
-        observer.step(told)
     with resident.adapted(loaded) as tuned:
+        if start is not None:
+            observer.step(f"scoring {start.named}, which training begins with, unless its scores are stored already")
+        parent = parent_scores(tuned, tracker.store)
+        observer.step("training")
+        if told := sentence_on(loaded.teacher, loaded.tokenizer):
+            observer.step(told)
         trained, _ = train_adapter(tuned, tracker, observer, work, checkpoint)
         logged, _ = log_trained(tuned, trained, tracker)
         observer.step("scoring the tuned model")
@@ -156,7 +163,7 @@ def _train(
 
     generations = side_by_side(loaded, base_answers, tuned_answers)
     split: Split = "locked" if project.training.chooses_by_score else "all"
-    record = run_record(tuned, tracker.run_id, before, after, split, trained, generations)
+    record = run_record(tuned, tracker.run_id, before, after, split, trained, generations, parent)
     return publish(project, replace(record, data=loaded.rows.report, fit=fit), generations, logged, tracker, observer)
 
 

@@ -25,7 +25,7 @@ from tunery.runs.cache import Loaded, Resident
 from tunery.runs.in_context import log_context, score_in_context
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
-from tunery.runs.scoring import base_scores, own_scores
+from tunery.runs.scoring import base_scores, own_scores, parent_scores
 from tunery.runs.stages import log_inputs, log_settings, log_trained, opened, run_record, train_adapter
 from tunery.runs.workdir import WorkFolder
 
@@ -97,29 +97,31 @@ def run_trial(plan: TrialPlan, resident: Resident, store: Store, observer: Obser
 def _trial(
     plan: TrialPlan, resident: Resident, tracker: Tracker, work: WorkFolder, observer: Observer
 ) -> dict[str, float]:
-    project = plan.project
+    project, store = plan.project, tracker.store
     log_settings(project, tracker)
     tracker.tag(
         **{"mlflow.note.content": plan.link(tracker)}
     )  # a trial that is pruned or fails gets no report, but this link
     with _blame_settings(plan):
         # Trials are compared on dev items, and the winner is reported on locked ones.
-        loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes)
+        start = resident.start(project, store)
+        loaded = resident.load(project, ("dev", "locked"), observer, plan.memory_bytes, start)
     log_inputs(loaded, tracker)
     if loaded.context is not None:
         return _in_context(plan, loaded, tracker)
     fit = base_fit(loaded, tracker)
     if fit is not None:
         plan.fits(fit)
-    before = base_scores(loaded, tracker.store, "dev")
+    before = base_scores(loaded, store, "dev")
 
     with _blame_settings(plan), resident.adapted(loaded) as tuned:
         checkpoint = work.checkpoint() if plan.resume else None
+        parent = parent_scores(tuned, store, "dev")
         trained, measured = train_adapter(tuned, tracker, observer, work, checkpoint, also=plan.report)
         logged, costs = log_trained(tuned, trained, tracker)
         after = measured or own_scores(tuned, "dev")
 
-    record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained), fit=fit)
+    record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained, parent=parent), fit=fit)
     metrics = _logged(plan, record, tracker, logged.model_id) | costs
     return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
 

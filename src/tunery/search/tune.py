@@ -12,6 +12,7 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, Interrupted, RunStopped, StoreAway
 from tunery.records import StudyRecord
 from tunery.runs.cache import Resident
+from tunery.runs.start import pinned
 from tunery.runs.train import check_project
 from tunery.search.checks import check_search, total_faults
 from tunery.search.conclude import conclude_once
@@ -63,6 +64,7 @@ def tune(
     check_project(project)
     check_search(project)
     store = connect(options.tracking_uri, project.name)
+    project = pinned(project, store)  # every trial begins with one adapter, wherever its alias goes meanwhile
     known = known_good(project, store)
     key, total = ("--trials", options.trials) if options.trials else ("search.trials", project.search.trials)
     if options.trials and project.search.repeats:
@@ -71,6 +73,7 @@ def tune(
     if total != "all" and (faults := total_faults(key, total, known)):
         raise ConfigError("tune", faults)
     resident = Resident()
+    resident.start(project, store)
     observer.step("reading tasks and data")
     resident.prepare(project, ("dev", "locked"))
     name, alone = options.study or project.name, storage.is_one_host(url)

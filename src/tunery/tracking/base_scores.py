@@ -1,7 +1,7 @@
 """The base model's results, computed once and found again by every run that needs them.
 
 Each is a run of kind `base` in an experiment of its own: a project's experiment then holds that project's runs only,
-and any project of the store finds it.
+and any project of the store finds it. The adapter that a training begins with is kept alike, as a run of kind `parent`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tunery.tracking.entities import entity_name, param_text, write_samples
 from tunery.tracking.process import this_process
 from tunery.tracking.redact import redact
 from tunery.tracking.run import PROCESS
-from tunery.tracking.scores import task_scores
+from tunery.tracking.runlog import START
+from tunery.tracking.scores import TASK_PARAM, task_scores
 from tunery.tracking.search import FINISHED, is_tagged, search_runs
 from tunery.tracking.store import Store, refusals
 
@@ -43,16 +44,59 @@ def find(store: Store, key: str) -> TaskResult | None:
     return next((result for run in kept if (result := _read(store, run)) is not None), None)
 
 
-def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> str:
-    """Keep a base's result under a key, as `find` takes it; the id of the run that holds it.
+def find_in_run(store: Store, run_id: str, settings: TaskSettings, items: str, metric: str) -> TaskResult | None:
+    """A task's result as the run that trained a model recorded it: one metric, on all items.
+
+    Args:
+        settings: How the task is asked now.
+        items: Digest of its items now (evaluation.samples.items_digest).
+        metric: The one that is looked for.
+
+    Returns:
+        None if the run did not finish, was scored under other conditions, or its files are damaged or gone.
+    """
+    import pandas as pd
+
+    run = store.found(store.client.get_run, run_id)
+    told = run.data.params.get(entity_name(f"{TASK_PARAM}{settings.task}")) if run is not None else None
+    if run is None or told is None or run.info.status != "FINISHED":
+        return None
+    try:
+        known = json.loads(told)
+        then = {
+            "items": known["items"],
+            "metric": known["metric"],
+            **{name: known[name] for name in asdict(settings) if name != "task"},
+        }
+        now = {"items": items, "metric": metric, **asdict(settings)}
+        name = entity_name(f"lm_eval/{settings.task}/{metric}")
+        if {**then, "task": settings.task} != now or name not in run.data.metrics:
+            return None
+        with tempfile.TemporaryDirectory(prefix="tunery-parent-") as place:
+            samples = f"samples/{file_name(settings.task)}"
+            frame = pd.read_parquet(store.client.download_artifacts(run_id, samples, place))
+        value, error = run.data.metrics[name], run.data.metrics.get(f"{name}_stderr")
+        score = Score(settings.task, metric, value, error, len(frame), bool(known["higher_is_better"]))
+        return TaskResult(settings, {metric: score}, frame, metric)
+    except _unreadable():
+        return None
+
+
+def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult, start: str | None = None) -> str:
+    """Keep a result under a key, as `find` takes it; the id of the run that holds it.
 
     Two processes that keep the same at once leave two equal runs, and either is found.
+
+    Args:
+        identity: The base that was scored.
+        start: The adapter that was on it, as adapter.start names it.
     """
     from mlflow.entities import Metric, Param, RunTag
 
     client, task, now = store.client, result.settings.task, int(time.time() * 1000)
     tags = {
-        "tunery.kind": "base",
+        "tunery.kind": "parent" if start else "base",
+        **({START: start} if start else {}),
         "tunery.base": identity.model,
         "tunery.base_revision": identity.revision,
         "tunery.quantization": identity.quantization,
@@ -61,7 +105,7 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult) -> 
     }
     metrics = task_scores(f"lm_eval/{task}", result).items()
     with refusals(store.uri):
-        name = f"{Path(identity.model).name} {task}"[:200]
+        name = f"{start or Path(identity.model).name} {task}"[:200]
         run = client.create_run(store.experiment_id(EXPERIMENT), tags=redact(tags), run_name=name)
         run_id, ends = str(run.info.run_id), "FAILED"
         try:
@@ -103,8 +147,6 @@ def find_fit(store: Store, key: str) -> dict[str, float] | None:
 
 def _read(store: Store, run: Run) -> TaskResult | None:
     import pandas as pd
-    import requests
-    from mlflow.exceptions import MlflowException
 
     try:
         with tempfile.TemporaryDirectory(prefix="tunery-base-") as place:
@@ -115,6 +157,13 @@ def _read(store: Store, run: Run) -> TaskResult | None:
         settings = TaskSettings(**tree.pop("settings"))
         scores = {name: Score(**score) for name, score in tree.pop("scores").items()}
         return TaskResult(settings=settings, scores=scores, samples=frame, **tree)
-    except (MlflowException, requests.RequestException, OSError, ValueError, KeyError, TypeError):
-        # Gone, cut off, or of another form: whatever is wrong with it, computing it again mends it.
+    except _unreadable():
         return None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Gone, cut off, or of another form: whatever is wrong with a result, computing it again mends it."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException, requests.RequestException, OSError, ValueError, KeyError, TypeError

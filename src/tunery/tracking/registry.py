@@ -20,6 +20,7 @@ from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
 from tunery.tracking.places import moved
 from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
+from tunery.tracking.runlog import START
 from tunery.tracking.search import equals, recent_runs
 from tunery.tracking.store import Store, refusals
 
@@ -155,7 +156,7 @@ def _summary(store: Store, run_id: str | None) -> tuple[str | None, dict[str, st
         return None, {}
     run = store.client.get_run(run_id)
     scores = {tag: f"{run.data.metrics[key]:.4f}" for tag, key in _SCORES.items() if key in run.data.metrics}
-    told = {key: run.data.tags[key] for key in ("tunery.base", "tunery.datasets") if key in run.data.tags}
+    told = {key: run.data.tags[key] for key in ("tunery.base", "tunery.datasets", START) if key in run.data.tags}
     report = description(report_of(run), rest="the run's report.md", longest=LONGEST_TEXT)
     return report or None, {**scores, **told}
 
@@ -177,6 +178,12 @@ def resolve(ref: str, store: Store) -> ModelRef:
             raise RefError(ref, Fault(f"there is no logged model {rest}", _inventory(store, ""), advice=store.where))
         return ModelRef(ref, rest, model.source_run_id)
     return _of_version(ref, rest, store)
+
+
+def method_of(ref: ModelRef, store: Store) -> str | None:
+    """adapter.method of a logged model, lora or full, without a look at its files."""
+    model = store.found(store.client.get_logged_model, ref.model_id)
+    return None if model is None else str(model.model_type)
 
 
 def download(ref: ModelRef, folder: Path, store: Store) -> Path:

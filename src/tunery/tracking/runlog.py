@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput, Metric, Run
 
+# The adapter that training began with, and the run that trained that.
+START, START_RUN = "tunery.start", "tunery.start_run"
 _PARAMS_A_REQUEST = 100
 # What SQLite, PostgreSQL and MySQL say of a row that is there already; and how often it is asked.
 _WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")
@@ -128,6 +130,20 @@ class RunLog:
         self.tag(**{"tunery.datasets": ", ".join(map(entities.dataset_name, trained_on))})
         self.log_constants({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
+
+    def log_start(self, start: str, run_id: str | None, model_id: str | None) -> None:
+        """Log the adapter that training begins with: the tags tunery.start and tunery.start_run, and a model input.
+
+        Args:
+            start: adapter.start, an alias resolved.
+            run_id, model_id: Of the run that trained it, and of the logged model; None for a folder.
+        """
+        from mlflow.entities import LoggedModelInput
+
+        self.tag(**{START: start}, **({START_RUN: run_id} if run_id else {}))
+        if model_id is not None:
+            models = [LoggedModelInput(model_id)]
+            self._deliver("the model input", partial(self.store.client.log_inputs, self.run_id, models=models))
 
     def set_description(self, markdown: str) -> None:
         """What the MLflow UI shows first; the whole of it is report.md."""

@@ -79,3 +79,14 @@ def test_scores_on_locked_items_are_logged_with_their_errors() -> None:
     scores = {"acc": Score("quiz", "acc", 0.5, 0.1, 4), "ppl": Score("quiz", "ppl", 9.0, None, 4)}
     publish._log_locked({"quiz": TaskResult(TaskSettings("quiz", "1", 0, None, True), scores, pd.DataFrame())}, tracker)
     assert logged == {"locked/quiz/acc": 0.5, "locked/quiz/acc_stderr": 0.1, "locked/quiz/ppl": 9.0}
+
+
+def test_the_parents_scores_and_the_gain_over_it_are_logged() -> None:
+    logged: dict[str, float] = {}
+    tracker: Any = SimpleNamespace(log_metrics=logged.update)
+    result = TaskResult(
+        TaskSettings("quiz", "1", 0, None, True), {"acc": Score("quiz", "acc", 0.5, 0.1, 4)}, pd.DataFrame()
+    )
+    record: Any = SimpleNamespace(parent={"quiz": result}, shown={"quiz": "acc", "other": "acc"})
+    publish._log_parent(record, 0.5, 0.75, tracker)
+    assert logged == {"parent/quiz/acc": 0.5, "parent/score": 0.5, "over_parent/score": 0.25}

@@ -37,6 +37,10 @@ def test_every_sampler_takes_a_space_with_a_range(make: MakeProject, sampler: st
     [
         ("{}", "search.space is {}, but must be at least one key"),
         ("{name: {choices: [a]}}", "'name', which cannot be searched: it names the experiment"),
+        (
+            "{adapter.start: {choices: [a]}}",
+            "'adapter.start', which cannot be searched: every trial begins with the same",
+        ),
         ("{search.trials: {low: 1, high: 4}}", "'search.trials', which cannot be searched"),
         ("{promotion.min_gain: {low: 0, high: 1}}", "'promotion.min_gain', which cannot be searched"),
         ("{evaluation.few_shot: {low: 0, high: 4}}", "asked the same questions"),
@@ -277,6 +281,16 @@ def test_a_derived_key_that_no_trial_could_have_is_refused(make: MakeProject, de
 )
 def test_a_derived_key_that_some_trials_can_have_passes(make: MakeProject, derived: str) -> None:
     check_search(make(f"{{{RANK}, adapter.alpha: '{derived}'}}"))
+
+
+def test_what_the_adapter_that_trials_begin_with_has_settled_cannot_be_searched(make: MakeProject) -> None:
+    space = "{adapter.rank: {choices: [8, 16]}, adapter.dropout: {low: 0.0, high: 0.2}}"
+    check_search(make(space))
+    with pytest.raises(
+        ConfigError, match=r"'adapter.rank', which cannot be searched: models:/x/1, .*settled it"
+    ) as caught:
+        check_search(make(space, adapter__start="models:/x/1"))
+    assert len(caught.value.faults) == 1
 
 
 def prompted(make: MakeProject, variants: str, **keys: str) -> Project:

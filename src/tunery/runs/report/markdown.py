@@ -28,7 +28,7 @@ def run_report(record: RunRecord) -> str:
     identity = record.identity
     if record.tuned or not record.base:
         pairs = compare_tasks(record.base, record.tuned, record.primary, record.split)
-        headline = verdict(pairs, record.split)
+        headline = f"{verdict(pairs, record.split)} {parent_verdict(record)}".rstrip()
     else:
         headline = f"{base_verdict(record)} The model has no adapter, so there is no gain to report."
     answers, changes = answers_by_task(record), changes_by_task(record)
@@ -39,6 +39,7 @@ def run_report(record: RunRecord) -> str:
         revision=f"{kind}{colon}{digits[:12]}",  # of a commit, or of a hash with its name before it
         weights="not quantised" if identity.quantization == "none" else identity.quantization,
         pairs=compare_tasks(record.base, record.tuned, record.shown, record.split),
+        parents={pair.task: pair for pair in parent_pairs(record)},
         items="items" if record.split == "all" else f"{record.split} items",
         confidence=f"{CONFIDENCE:.0%}",
         metrics=list(_metric_rows(record)),
@@ -75,6 +76,26 @@ def verdict(pairs: Sequence[TaskDifference], split: str = "all") -> str:
     names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.difference.p_value)})" for p in pairs]
     where = "" if split == "all" else f" on the {split} items"
     return f"Score {tuned:.3f}, base {base:.3f}, gain {tuned - base:+.3f}{where}: {', '.join(names)}."
+
+
+def parent_pairs(record: RunRecord) -> list[TaskDifference]:
+    """The tuned model beside the adapter that its training began with; empty where it began with a new one."""
+    return compare_tasks(record.parent, record.tuned, record.shown, record.split)
+
+
+def parent_verdict(record: RunRecord) -> str:
+    """One sentence on the gain over the adapter that training began with; empty where it began with a new one."""
+    pairs = compare_tasks(record.parent, record.tuned, record.primary, record.split)
+    if not pairs:
+        return ""
+    signs = [1 if p.higher_is_better else -1 for p in pairs]
+    parent, gain = (
+        sum(sign * value for sign, value in zip(signs, values, strict=True)) / len(pairs)
+        for values in ([p.base for p in pairs], [p.delta for p in pairs])
+    )
+    names = [f"{p.task} ({p.delta:+.3f}, p {p_value(p.difference.p_value)})" for p in pairs]
+    over = f"Over {record.start}, from which it was trained on: score {parent + gain:.3f}, parent {parent:.3f}"
+    return f"{over}, gain {gain:+.3f}: {', '.join(names)}."
 
 
 def base_verdict(record: RunRecord) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from matplotlib.axes import Axes
@@ -63,10 +63,13 @@ def score_against_loss_plot(history: Sequence[StepMetrics]) -> Figure | None:
     return figure
 
 
-def scores_plot(pairs: Sequence[TaskDifference], side: str = "tuned") -> Figure | None:
+def scores_plot(
+    pairs: Sequence[TaskDifference], parents: Mapping[str, float] | None = None, side: str = "tuned"
+) -> Figure | None:
     """Both scores of each task as two dots on a line; None when nothing was scored.
 
     Args:
+        parents: Scores of the adapter that training began with, by task: a third dot.
         side: What stands beside the base: RunRecord.side.
     """
     if not pairs:
@@ -87,6 +90,10 @@ def scores_plot(pairs: Sequence[TaskDifference], side: str = "tuned") -> Figure 
             zorder=3,
             label=f"{side}, 95% interval of the gain" if row == 0 else None,
         )
+    rows = {pair.task: row for row, pair in enumerate(pairs)}
+    if parents:
+        places = [rows[task] for task in parents]
+        axes.scatter(list(parents.values()), places, color=ORANGE, s=70, zorder=2, label="parent")
     axes.set_yticks(range(len(pairs)), [f"{pair.task}\n{pair.metric}" for pair in pairs])
     axes.set_ylim(len(pairs) - 0.5, -1.2)  # room for the legend above the first row
     axes.set_xlim(0, 1.02 if all(0 <= pair.tuned <= 1 for pair in pairs) else None)

@@ -11,7 +11,7 @@ from rich.text import Text
 from tunery.records import RunRecord
 from tunery.reporting.text import interval, number, p_cell, signed
 from tunery.runs.report.answers import TaskAnswers, answers_by_task, changes_by_task, remarks
-from tunery.runs.report.markdown import base_verdict, named, verdict, with_error
+from tunery.runs.report.markdown import base_verdict, named, parent_pairs, parent_verdict, verdict, with_error
 from tunery.statistics.paired import TaskDifference, compare_tasks
 
 _SURE = 0.05
@@ -26,16 +26,26 @@ def run_table(record: RunRecord) -> RenderableType:
     shown, counted = (
         compare_tasks(record.base, record.tuned, tasks, record.split) for tasks in (record.shown, record.primary)
     )
-    said = Text(verdict(counted, record.split), style="bold")
-    return Group(_scores(shown, record, answers), *told, said) if shown else said
+    said = [
+        Text(sentence, style="bold")
+        for sentence in (verdict(counted, record.split), parent_verdict(record))
+        if sentence
+    ]
+    parents = parent_pairs(record)
+    tables = [_scores("Scores beside the base model's own", "base", shown, record, answers)] if shown else []
+    if parents:
+        tables.append(_scores(f"Scores beside the parent's, {record.start}", "parent", parents, record, answers))
+    return Group(*tables, *(told if tables else ()), *said)
 
 
-def _scores(pairs: Sequence[TaskDifference], record: RunRecord, answers: Mapping[str, TaskAnswers]) -> Table:
-    table = Table(title="Scores beside the base model's own", title_justify="left")
+def _scores(
+    title: str, before: str, pairs: Sequence[TaskDifference], record: RunRecord, answers: Mapping[str, TaskAnswers]
+) -> Table:
+    table = Table(title=title, title_justify="left")
     for name in ("task", "metric"):
         table.add_column(name)
     items = "items" if record.split == "all" else f"{record.split} items"
-    for name in (items, "base", record.side, "majority", "delta", "95% interval", "p"):
+    for name in (items, before, record.side, "majority", "delta", "95% interval", "p"):
         table.add_column(name, justify="right")
     for pair in pairs:
         colour = "green" if pair.difference.value > 0 else "red"

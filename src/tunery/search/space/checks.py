@@ -23,6 +23,7 @@ from tunery.search.space.space import Space, arrange, settle
 # Keys that no trial may change, by their beginning, and why.
 _NOT_SEARCHED: Mapping[str, str] = {
     "name": "it names the experiment",
+    "adapter.start": "every trial begins with the same adapter",
     "search": "it is how trials are chosen and judged",
     "promotion": "it is how a champion is chosen",
     "tracking": "it decides what is kept of the code, not what is learned",
@@ -32,6 +33,14 @@ _NOT_SEARCHED: Mapping[str, str] = {
     "training.checkpoints": "trials are compared, and pruned, at the same checkpoints",
     "training.score_checkpoints": "trials are compared, and pruned, by the same measure",
 }
+# What an adapter that training begins with has settled.
+_SETTLED = (
+    *(
+        f"adapter.{name}"
+        for name in ("method", "rank", "alpha", "target_modules", "target_parameters", "dora", "rslora")
+    ),
+    *(f"base.{name}" for name in ("model", "revision", "quantization", "double_quantization")),
+)
 _WITHOUT_VALUE = Fault("").got
 _TEMPLATE = "data.prompt_template"
 _SAMPLES = 32
@@ -70,6 +79,8 @@ def _key_faults(project: Project) -> Iterator[Fault]:
         yield Fault("search.space", "at least one key and its values", {}, "Try {adapter.rank: {choices: [8, 16]}}.")
     for key in keys:
         reason = next((why for start, why in _NOT_SEARCHED.items() if f"{key}.".startswith(f"{start}.")), None)
+        if reason is None and key in _SETTLED and project.adapter.start is not None:
+            reason = f"{project.adapter.start}, which every trial begins with, has settled it"
         field, above = field_at(Project, key), key.rpartition(".")[0]
         if reason is not None:
             yield Fault(f"search.space names {key!r}, which cannot be searched", reason)

@@ -17,6 +17,8 @@ from tunery.config.search import Dimension
 from tunery.data.reading.load import all_sources, locate
 from tunery.errors import ConfigError, DataError
 from tunery.evaluation.task_files import OWN_FOLDER, TaskYaml, own_tasks, task_folders
+from tunery.models.adapter_files import CONFIG, WEIGHTS
+from tunery.models.start import local_start
 from tunery.search.sampling.pruners import prune_metric, prunes
 from tunery.search.space.parameters import kept_at
 from tunery.search.space.space import with_settings
@@ -96,9 +98,16 @@ def file_digests(project: Project) -> dict[str, str]:
     missing file is left out: reading it reports the fault.
 
     Returns:
-        Digests by "data NAME", NAME as the project writes it, and "task NAME".
+        Digests by "data NAME", NAME as the project writes it, "task NAME", and "adapter FOLDER".
     """
-    return {**dict(_data(project)), **dict(_tasks(project))}
+    return {**dict(_data(project)), **dict(_tasks(project)), **dict(_start(project))}
+
+
+def _start(project: Project) -> Iterator[tuple[str, str]]:
+    start = project.adapter.start
+    folder = local_start(start, project.folder) if start is not None else None
+    if folder is not None:
+        yield f"adapter {start}", _digest([folder / CONFIG, folder / WEIGHTS])
 
 
 def _data(project: Project) -> Iterator[tuple[str, str]]:

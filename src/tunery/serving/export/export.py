@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunery import __version__
 from tunery.errors import Fault, InputError, RefError
 from tunery.models.adapter_files import CONFIG, write_folder
+from tunery.promotion.gates import is_known_license
 from tunery.serving.export import vllm_rules
 from tunery.serving.export.card import model_card
 from tunery.serving.export.hub import check_repo, examples, upload, write_space
@@ -25,7 +26,7 @@ from tunery.training.stop import SignalHandler
 if TYPE_CHECKING:
     from tunery.runs.observer import Observer
 
-Form = Literal["adapter", "merged", "hub", "space"]
+Form = Literal["adapter", "merged", "hub", "space", "dataset"]
 
 # MLflow's own files of a logged model; the rest is the adapter or the model, with its tokenizer.
 _SPACE_TOKENS = 256  # default length of an answer: on a free CPU a longer one takes minutes
@@ -38,7 +39,7 @@ MARK = "tunery-export.json"
 class ExportRequest:
     """The options of `tunery export`."""
 
-    to: Form  # adapter, merged, space, or hub: the adapter, uploaded to `repo`
+    to: Form  # adapter, merged, space, dataset, or hub: the adapter, uploaded to `repo`
     out: Path | None  # the folder; with hub, None keeps no local copy
     repo: str | None = None  # owner/name on the Hub; with adapter, merged and space the folder is uploaded too
     overwrite: bool = False  # whether an earlier export in `out` is replaced
@@ -46,13 +47,14 @@ class ExportRequest:
     # The most that a merged model may differ from the unmerged one, in mean nats per token.
     max_distance: float = MERGE_BOUND
     device: str = "auto"  # auto, cpu, cuda or mps
+    license: str | None = None  # of a dataset's rows
 
 
 def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri: str | None = None) -> str:
     """Write the folder, completely or not at all, and upload it if a repository is given.
 
     Args:
-        ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>.
+        ref: models:/name@alias, models:/name/3, models:/<id> or runs:/<id>; for a dataset, the folder of a project.
 
     Returns:
         The folder, or the address on the Hub.
@@ -65,6 +67,8 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
     _check(request)
     if request.repo is not None:
         check_repo(request.repo)
+    if request.to == "dataset":
+        return _export_dataset(ref, request, observer)
     store = connect(tracking_uri, "export")
     with opened(ref, store) as source, _stopping_cleanly(), TemporaryDirectory(prefix="tunery-export-") as place:
         _check_source(source, request)
@@ -84,8 +88,46 @@ def export(ref: str, request: ExportRequest, observer: Observer, *, tracking_uri
     return address
 
 
+def _export_dataset(folder: str, request: ExportRequest, observer: Observer) -> str:
+    from tunery.serving.export.dataset import read_project, write_dataset
+
+    out, license = request.out, request.license
+    assert out is not None, "a folder is asked for"
+    assert license is not None, "a licence is asked for"
+    project, rows = read_project(folder, observer)
+    _keep_apart(out, [project.folder])
+    title = request.repo.split("/")[1] if request.repo else project.name
+
+    def fill(place: Path) -> None:
+        digests = write_dataset(project, rows, license, title, place)
+        mark = {"ref": project.name, "to": request.to, "tunery": __version__, "sha256": digests}
+        (place / MARK).write_text(json.dumps(mark) + "\n")
+        open_to_all(place)
+        for name, digest in digests.items():
+            observer.step(f"{name}: sha256 {digest}")
+
+    with _stopping_cleanly():
+        write_folder(out.resolve(), fill, replace=request.overwrite and _is_export(out))
+        held, trained = len(rows.validation_conversations), len(rows.train_conversations)
+        observer.step(f"wrote {trained:,} rows to train on and {held:,} held out to {out.resolve()}, with a card")
+        if request.repo is None:
+            again = ["tunery", "export", folder, "--to", "dataset", "--license", license, "--out", str(out)]
+            observer.step(f"next: {shlex.join([*again, '--overwrite', '--repo', 'OWNER/NAME'])}")
+            return str(out)
+        observer.step(f"uploading to {request.repo}")
+        message = f"{project.name} from tunery"
+        address = upload(out, request.repo, "dataset", public=request.public, message=message)
+    observer.step(f"uploaded to {address}")
+    return address
+
+
 def _check(request: ExportRequest) -> None:
     """Check the options by themselves, before the model is resolved."""
+    if request.to == "dataset" and not is_known_license(request.license or ""):
+        rule = "needs the licence of its rows: --license cc-by-4.0, say. Without one, nobody may use them."
+        raise InputError("--to dataset", rule)
+    if request.license is not None and request.to != "dataset":
+        raise InputError("--license", "is for --to dataset: a model's licence is its base's. Leave it out.")
     if request.to == "hub" and request.repo is None:
         raise InputError("--to hub", "needs a repository: --repo owner/name.")
     if request.out is None:

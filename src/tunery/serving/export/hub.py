@@ -43,13 +43,13 @@ def check_repo(repo: str) -> None:
         raise RefError(f"--repo {repo}", Fault("there is no Hugging Face Hub token", advice=_LOGIN))
 
 
-def upload(folder: Path, repo: str, kind: Literal["model", "space"], *, public: bool, message: str) -> str:
+def upload(folder: Path, repo: str, kind: Literal["model", "space", "dataset"], *, public: bool, message: str) -> str:
     """Create the repository if needed, and replace its files by the folder's in one commit.
 
     Args:
         folder: The files.
         repo: owner/name.
-        kind: Spaces and models are different kinds of repository.
+        kind: Models, datasets and Spaces are different kinds of repository.
         public: Whether a new repository is public; an existing one stays as it is.
         message: The commit message.
 

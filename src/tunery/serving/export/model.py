@@ -110,6 +110,7 @@ def _lineage(source: ExportedModel) -> dict[str, str]:
         "registered version": version or tags.get("tunery.registered_version", ""),
         "logged model": source.ref.model_id,
         "run": source.ref.run_id or "",
+        "trained on from": tags.get("tunery.start", ""),
         "git commit": f"{commit}{dirty}" if commit else "",
         "fingerprint of the settings": tags.get("tunery.fingerprint", ""),
         "tunery": __version__,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.unit.runs.conftest import task_result
 
 from tunery.records import ContextFacts, RunRecord, StepMetrics, TaskResult
 from tunery.runs.report.markdown import run_report, with_error
@@ -216,3 +217,31 @@ def test_prompts_that_were_cut_are_told_on_the_page_and_in_the_terminal(record: 
     page = io.StringIO()
     Console(file=page, width=200).print(run_table(told))
     assert said in page.getvalue()
+
+
+@pytest.fixture
+def trained_on(record: RunRecord) -> RunRecord:
+    """The same run, had it begun with an adapter that knew half as much."""
+    parent = {"world_facts": task_result("world_facts", [1] * 20 + [0] * 20, 0.08)}
+    return dataclasses.replace(record, start="models:/quickstart/1", parent=parent)
+
+
+def test_base_parent_and_tuned_stand_beside_each_other_with_both_differences(trained_on: RunRecord) -> None:
+    page = run_report(trained_on)
+    assert "Training began with the adapter `models:/quickstart/1`, the parent." in page
+    assert "| task | metric | items | base | parent | tuned | majority | delta |" in page
+    assert "| world_facts | acc | 40 | 0.2500 | 0.5000 | 0.8000 | 0.5000 | +0.5500 |" in page
+    assert "| world_facts | acc | 40 | 0.5000 | 0.8000 | +0.3000 |" in page
+    over = "Over models:/quickstart/1, from which it was trained on: score 0.800, parent 0.500, gain +0.300"
+    assert over in page
+    screen = io.StringIO()
+    Console(file=screen, width=120).print(run_table(trained_on))
+    assert "Scores beside the parent's, models:/quickstart/1" in screen.getvalue()
+    assert over in " ".join(screen.getvalue().split())
+
+
+def test_the_parents_score_is_a_third_dot(trained_on: RunRecord) -> None:
+    pairs = compare_tasks(trained_on.base, trained_on.tuned, trained_on.shown)
+    figure = scores_plot(pairs, {"world_facts": 0.5})
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:2] == ["base", "parent"]

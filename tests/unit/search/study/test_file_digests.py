@@ -70,3 +70,14 @@ def test_a_saved_folder_is_its_files(project: Project, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_and_a_hub_dataset_have_no_digest(make: MakeProject) -> None:
     assert file_digests(make("{adapter.rank: {choices: [8, 16]}}", data__train="[{source: GAIR/lima}]")) == {}
     assert file_digests(make("{adapter.rank: {choices: [8, 16]}}")) == {}
+
+
+def test_an_adapter_folder_that_trials_begin_with_is_its_files(make: MakeProject, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).write_text("{}")
+    project = make(SPACE, adapter__start="adapter")
+    before = file_digests(project)
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_text("{ }")
+    after = file_digests(project)
+    assert {name for name in after if before[name] != after[name]} == {"adapter adapter"}

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.unit.serving.export.conftest import Api
 
 from tunery.errors import InputError, RefError, StorageError
 from tunery.models.adapter_files import write_folder
@@ -230,32 +231,6 @@ def test_different_answers_are_not_compared() -> None:
 
 
 # ---- the Hub
-
-
-class Api:
-    """Takes what HfApi takes, and remembers it."""
-
-    calls: list[tuple[str, dict[str, Any]]]
-
-    def __init__(self) -> None:
-        Api.calls = getattr(Api, "calls", [])
-
-    def create_repo(self, repo: str, **options: Any) -> str:
-        Api.calls.append(("create", {"repo": repo, **options}))
-        return f"https://huggingface.co/{repo}"
-
-    def upload_folder(self, **options: Any) -> None:
-        Api.calls.append(("upload", options))
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> type[Api]:
-    import huggingface_hub
-
-    Api.calls = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_abcdefghijklmnopqrst")
-    return Api
 
 
 @pytest.mark.parametrize("public", [False, True])

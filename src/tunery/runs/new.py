@@ -1,0 +1,204 @@
+"""`tunery new`: a folder to start from, made of another project, or of rows and a base."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tunery
+from tunery.config.commented import commented
+from tunery.config.data import SourceConfig
+from tunery.config.load import Overrides, load_project, project_from, read_tree
+from tunery.config.project import Project
+from tunery.data.reading.load import check_sources, load_rows, locate
+from tunery.errors import BaseModelError, ConfigError, DataError, Fault
+from tunery.models.adapter_files import write_folder
+from tunery.models.source import check_base, local_folder, local_gguf
+from tunery.runs.observer import Observer
+
+PLACE = Path("projects")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# What belongs to the project that is copied, and to it alone.
+_LEFT = shutil.ignore_patterns("README.md", "project.yaml", "__pycache__", "mlruns", "*.db", ".*")
+_USUAL: dict[str, Any] = {
+    "base": {"quantization": "nf4"},
+    "adapter": {"rank": 16, "alpha": 32, "dropout": 0.05, "target_modules": "all-linear"},
+    "data": {"train": [], "validation": {"fraction": 0.1}, "max_length": "auto", "template": "chat"},
+    "training": {
+        "epochs": 3,
+        "learning_rate": 2.0e-4,
+        "micro_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "seed": 0,
+    },
+    "evaluation": {"tasks": [], "generation": {"prompts": 16, "max_new_tokens": 64}},
+}
+
+
+@dataclass(frozen=True)
+class NewProject:
+    """What a folder is made of."""
+
+    name: str  # of the project; its folder is projects/NAME
+    start: str | None = None  # the project whose settings and files are taken: its name in projects/, or its folder
+    data: str | None = None  # rows to train on: a file, a folder saved by `datasets`, or a hub id
+    base: str | None = None  # a hub id, a folder, a .gguf file or builtin:tiny
+
+
+def new(wanted: NewProject, overrides: Overrides, observer: Observer) -> Path:
+    """Make projects/NAME, whole or not at all.
+
+    Args:
+        wanted: What it is made of.
+        overrides: Pairs of config key and YAML value, which are written too.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: If the folder is there, the project to copy is not, or the settings break a rule.
+        DataError: If the rows are not there, cannot be read, or their columns are not recognised.
+        BaseModelError: If the base is no model.
+    """
+    _check(wanted)
+    folder, source = PLACE / wanted.name, _find(wanted.start)
+    tree = _tree(wanted, folder, source)
+    where = f"tunery new {wanted.name}"
+    project_from(tree, where, folder, overrides)  # which lays the overrides over the tree
+
+    def fill(place: Path) -> None:
+        if source is not None:
+            shutil.copytree(source, place, ignore=_LEFT, dirs_exist_ok=True)
+        project = project_from(tree, where, place)
+        if wanted.data is not None:
+            tree["data"]["train"][0] |= _recognised(project, wanted.data, observer)
+        _look_at_base(project, observer)
+        (place / "project.yaml").write_text(commented(tree), encoding="utf-8")
+        _check_sources(load_project(place), wanted)
+
+    first = not PLACE.exists()
+    try:
+        write_folder(folder, fill, replace=False)
+    except BaseException:
+        if first:
+            with suppress(OSError):
+                PLACE.rmdir()
+        raise
+    observer.step(f"wrote {folder / 'project.yaml'}, where every key says what it is")
+    train = f"tunery train --project {shlex.quote(str(folder))}"
+    observer.step(f"next: {train} --preview 3, to see rows as the model does")
+    observer.step(f"then: {train}")
+    return folder
+
+
+def _check(wanted: NewProject) -> None:
+    where, folder = f"tunery new {wanted.name}", PLACE / wanted.name
+    if wanted.start is None and (wanted.data is None or wanted.base is None):
+        rule = "needs --from PROJECT, or --data ROWS and --base MODEL"
+        raise ConfigError(where, f"{rule}. Try --from lima-mistral, or --data rows.csv --base builtin:tiny.")
+    if folder.exists():
+        raise ConfigError(where, f"{folder} is there already, but must be new. Choose another name.")
+    if wanted.data is not None:
+        locate(SourceConfig(source=wanted.data), Path.cwd())
+    if wanted.base is not None:
+        local_folder(wanted.base, Path.cwd())
+
+
+def _find(start: str | None) -> Path | None:
+    """The folder of the project to copy: a path, or a name in projects/ here or in the checkout that runs."""
+    if start is None:
+        return None
+    checkout = Path(tunery.__file__).parents[2] / PLACE
+    places = (Path(start).expanduser(), PLACE / start, checkout / start)
+    found = next((place for place in places if (place / "project.yaml").is_file()), None)
+    if found is None:
+        known = sorted({file.parent.name for place in (PLACE, checkout) for file in place.glob("*/project.yaml")})
+        rule = f"a folder with project.yaml, or one of the projects here: {', '.join(known) or 'none'}"
+        advice = "tunery's own are in projects/ of its repository; the installed package has none."
+        raise ConfigError("tunery new", Fault("--from", rule, start, advice))
+    return found
+
+
+def _tree(wanted: NewProject, folder: Path, source: Path | None) -> dict[str, Any]:
+    """The settings as they will be written, in the order of the sections."""
+    own = deepcopy(_USUAL) if source is None else read_tree(source / "project.yaml")
+    tree = {"name": wanted.name, **{name: section for name, section in own.items() if name != "name"}}
+    if wanted.base is not None:
+        kept = {key: value for key, value in tree.get("base", {}).items() if key not in ("model", "revision")}
+        tree["base"] = {"model": _from(folder, wanted.base), **kept}
+    if wanted.data is not None:
+        kept = {key: value for key, value in tree.get("data", {}).items() if key not in ("train", "validation")}
+        train = [{"source": _from(folder, wanted.data)}]
+        tree["data"] = {"train": train, "validation": {"fraction": 0.1}, **kept}
+    return tree
+
+
+def _from(folder: Path, name: str) -> str:
+    """A path of the working folder as project.yaml must write it; any other name as it is."""
+    path = Path(name).expanduser()
+    return name if path.is_absolute() or not path.exists() else os.path.relpath(path, folder)
+
+
+def _recognised(project: Project, given: str, observer: Observer) -> dict[str, Any]:
+    """How the rows are laid out, as keys of their source; all of them are read.
+
+    Raises:
+        DataError: As `load_rows` and `to_conversations`, in terms of this command's options; or if there is no row.
+    """
+    from tunery.data.layouts.convert import to_conversations
+    from tunery.data.layouts.detect import format_of
+    from tunery.data.row_log import check_bad_rows
+
+    source = project.data.train[0]
+    try:
+        rows = load_rows(source, project.folder)
+        if not rows.rows_wanted:
+            raise DataError(given, Fault("has no rows", "a dataset must have at least one"))
+        found = format_of(rows, source)
+        converted = to_conversations(rows, source, 0)
+        check_bad_rows(given, converted.bad, rows.rows_wanted, project.data.max_bad_rows)
+    except DataError as error:
+        advice = "Keys of a source are options: --data.train.0.columns '{prompt: Question, completion: Answer}'."
+        raise DataError(given, error.faults, advice) from error
+    for note in converted.notes:
+        observer.step(note)
+    turns = "; ".join(f"{turn.role}: {_short(turn.content)}" for turn in converted.conversations[0].messages)
+    observer.step(f"{len(converted.conversations)} rows can be used; the first is {turns}")
+    return {"columns": dict(found.columns)} if found.format == "columns" else {"format": found.format}
+
+
+def _short(text: str, longest: int = 80) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= longest else f"{line[: longest - 1]}…")
+
+
+def _look_at_base(project: Project, observer: Observer) -> None:
+    """Check a base that is here; of a hub id, which may not be reached now, the form of its name.
+
+    Raises:
+        BaseModelError: If it is no model.
+    """
+    base, folder = project.base, project.folder
+    if local_gguf(base.model, folder) or local_folder(base.model, folder):
+        check_base(base, folder)
+        return
+    if not _HUB_ID.fullmatch(base.model):
+        rule = "a folder that holds a model, a .gguf file, a hub id (owner/name), or builtin:tiny"
+        raise BaseModelError(base.model, Fault("base.model", rule, base.model))
+    observer.step(f"{base.model} is taken for a model of the Hugging Face Hub; training looks it up")
+
+
+def _check_sources(project: Project, wanted: NewProject) -> None:
+    """See that local sources and the project's own tasks are found from where it lies now."""
+    try:
+        check_sources(project.data, project.folder)
+    except DataError as error:
+        advice = f"Of {wanted.start}; name other rows with --data."
+        raise DataError(f"tunery new {wanted.name}", error.faults, advice) from error
