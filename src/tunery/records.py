@@ -115,6 +115,7 @@ class PreparedData:
     validation_conversations: Sequence[Conversation]
     report: DataReport
     train_conversations: Sequence[Conversation] = ()  # the rows of `train`, each once, whatever their weights
+    train_places: Sequence[int] = ()  # of each example of `train`, the place of its row in `train_conversations`
 
 
 @dataclass(frozen=True)
@@ -348,6 +349,7 @@ class RunRecord:
     asked: Mapping[str, str] = field(default_factory=dict)
     fit: BaseFit | None = None  # of the base to the training answers, if this run trained
     context: ContextFacts | None = None  # of in-context learning: the base answers as `tuned` after these examples
+    teacher: str = ""  # of context distillation: a sentence on what the teacher was and read
 
     @property
     def side(self) -> str:

@@ -37,6 +37,11 @@ def _mapping(context: click.Context, option: click.Parameter, words: tuple[str, 
     metavar="OURS=THEIRS",
     help="Of a table: which column holds what.",
 )
+@click.option(
+    "--repeats",
+    is_flag=True,
+    help="Of a table without a column seed: rows of equal settings are repetitions, numbered.",
+)
 @click.option("--task", metavar="NAME", help="Of a table with a column score: what was scored. Default: its file name.")
 @click.option("--name", metavar="NAME", help="Of the run, instead of the file's own word.")
 @click.option("--base", metavar="MODEL", help="What the model was trained from, if the file does not say.")

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tunery.tracking.store import Store
 
 EXPERIMENT = "comparisons"  # for runs of several projects
-PLOTS = ("leaderboard", "matrix", "cost", "speed", "ranks", "loss", "learning")  # all that a comparison may draw
+# All that a comparison may draw.
+PLOTS = ("leaderboard", "matrix", "cost", "speed", "ranks", "loss", "learning", "rows_cost", "tasks")
 _OTHER_FOLDER = "Free space, check its rights, or name another folder with --out."
 _LONGEST_NAME = 200
 _CURVES = 12  # runs whose loss curves are drawn: one request each

@@ -115,9 +115,12 @@ def _training_faults(project: Project) -> Iterator[Fault]:
     if training.trains and training.score_checkpoints and without_tasks:
         yield Fault("training.score_checkpoints", "false when evaluation.tasks is empty", True, name_one)
     has_validation = data.validation.source is not None or data.validation.fraction > 0
-    if training.trains and training.keep_best_by == "validation/nll" and not has_validation:
+    if training.chooses_by_validation and not has_validation:
         rule = "last or score when there are no validation rows"
-        yield Fault("training.keep_best_by", rule, "validation/nll", "Set data.validation.fraction above 0.")
+        yield Fault("training.keep_best_by", rule, training.keep_best_by, "Set data.validation.fraction above 0.")
+    if training.checkpoints == "epoch" and training.max_steps is not None:
+        rule = "a number when training.max_steps is set, which may end anywhere in an epoch"
+        yield Fault("training.checkpoints", rule, "epoch", "Or set training.epochs instead of max_steps.")
     patience = training.early_stopping_patience
     if patience is not None and training.keep_best_by == "last":
         rule, advice = "unset when training.keep_best_by is last", "Early stopping watches what keep_best_by names."

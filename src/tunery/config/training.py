@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from tunery.config.section import Count, CountOrZero, NonNegativeNumber, PositiveNumber, Probability, Section, Seed, key
@@ -22,13 +23,37 @@ class InContextConfig(Section):
     separator: str = key("\n\n", "Text after each example; a chat template shows examples as turns, without it.")
 
 
+class DistillationConfig(Section):
+    """What a teacher reads before each row, and its student does not. Source: Askell et al., arXiv:2112.00861."""
+
+    context: str | None = key(
+        None, "A text that the teacher reads first: as the system text, or before the prompt if data.template is plain."
+    )
+    examples: Count | None = key(
+        None, "Or so many rows of data.train, drawn by training.seed as those of icl; never the row itself."
+    )
+    balanced: bool = key(False, "Draw equally many examples of each answer.")
+    separator: str = key("\n\n", "Text after the context or each example; a chat template shows turns, without it.")
+    resample: Literal["never", "epoch", "step"] = key(
+        "never", "When other examples are drawn; validation rows keep the first ones."
+    )
+    teacher: Literal["initial", "current"] = key(
+        "initial", "initial: the base, which is the adapter switched off; current: the model as it has become so far."
+    )
+    tokens: Literal["answer"] = key("answer", "Where the two are compared: the answers that training.loss_on learns.")
+    temperature: PositiveNumber = key(1.0, "Both sides' logits are divided by it.")
+
+
 class TrainingConfig(Section):
     """Steps, learning rate, batches, and which checkpoint is kept."""
 
-    method: Literal["sft", "icl"] = key(
-        "sft", "sft: supervised fine-tuning; icl: in-context learning, which trains nothing (training.icl)."
+    method: Literal["sft", "icl", "context-distillation"] = key(
+        "sft",
+        "sft: supervised fine-tuning; icl: in-context learning, which trains nothing (training.icl); "
+        "context-distillation: answer without a context as with it (training.distillation).",
     )
     icl: InContextConfig | None = key(None, "The examples of method icl; unset: the defaults.")
+    distillation: DistillationConfig | None = key(None, "The context of method context-distillation, and its teacher.")
     loss_on: Literal["auto", "completion", "assistant", "all"] = key(
         "auto",
         "Tokens that the loss covers: the last answer (completion), every assistant turn, or every token. auto: every "
@@ -57,12 +82,21 @@ class TrainingConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "Where to run; auto: CUDA, then MPS, then CPU.")
     seed: Seed = key(0, "Seeds the adapter's initial weights, the order of rows, and dropout.")
     log_every_steps: Count = key(1, "Optimizer steps between points of the training curves.")
-    checkpoints: Count = key(4, "Checkpoints per run, evenly spaced; validation loss is measured at each.")
-    keep_best_by: Literal["validation/nll", "score", "last"] = key(
-        "validation/nll", "Which checkpoint becomes the adapter; score uses dev items only."
+    checkpoints: Count | Literal["epoch"] = key(
+        4, "Checkpoints per run, evenly spaced; epoch: one at the end of each epoch. Each measures validation loss."
+    )
+    keep_best_by: Literal["validation/nll", "validation/kl", "score", "last"] = key(
+        "validation/nll",
+        "Which checkpoint becomes the adapter: by the loss on validation rows, by the divergence from a teacher there "
+        "(context-distillation), by the score on dev items, or the last one.",
     )
     score_checkpoints: bool = key(False, "Score checkpoints on dev items even when they are chosen by something else.")
     early_stopping_patience: Count | None = key(None, "Stop after this many checkpoints without improvement.")
+
+    @property
+    def checkpoint_count(self) -> int:
+        """How many checkpoints a whole run writes, if it has as many steps."""
+        return math.ceil(self.epochs) if self.checkpoints == "epoch" else self.checkpoints
 
     @property
     def trains(self) -> bool:
@@ -73,6 +107,16 @@ class TrainingConfig(Section):
     def in_context(self) -> InContextConfig:
         """The examples of method icl."""
         return self.icl or InContextConfig()
+
+    @property
+    def distils(self) -> DistillationConfig | None:
+        """The context and the teacher of method context-distillation; None for any other method."""
+        return self.distillation if self.method == "context-distillation" else None
+
+    @property
+    def chooses_by_validation(self) -> bool:
+        """Whether the kept checkpoint is chosen on validation rows."""
+        return self.trains and self.keep_best_by.startswith("validation/")
 
     @property
     def chooses_by_score(self) -> bool:

@@ -29,15 +29,20 @@ class Context:
         """A prompt's messages with the examples before its question: as turns, or as text in the first message."""
         if chat:
             place = 1 if messages[0].role == "system" else 0
-            turns = (Message(turn["role"], turn["content"]) for turn in self.turns)
+            turns = (Message(turn["role"], turn["content"], learned=False) for turn in self.turns)
             return (*messages[:place], *turns, *messages[place:])
-        first, *rest = messages
-        return (replace(first, content=f"{self.text}{first.content}"), *rest)
+        return put_before(messages, self.text)
 
     @cached_property
     def turns(self) -> tuple[dict[str, str], ...]:
         """The examples for a chat template: each is the user's turn and the assistant's, as lm-eval has it."""
         return tuple(turn for one in self.examples for turn in _turns(one))
+
+
+def put_before(messages: Sequence[Message], text: str) -> tuple[Message, ...]:
+    """The messages with a text in front of what the first one says."""
+    first, *rest = messages
+    return (replace(first, content=f"{text}{first.content}"), *rest)
 
 
 def draw_context(

@@ -78,7 +78,7 @@ def prepare(
     mixed = [kept[place][1] for place in order]
     report = row_log.report(mixed, len(held), [*kept, *held], length)
     rows, held_rows = [row for row, _ in kept], [row for row, _ in held]
-    return PreparedData(mixed, [example for _, example in held], held_rows, report, rows)
+    return PreparedData(mixed, [example for _, example in held], held_rows, report, rows, order)
 
 
 def _nothing_left(row_log: RowLog, advice: str) -> Fault:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
+    from tunery.data.teacher_rows import TeacherRows
+
 _SHOWN = 5
 _PERCENT_NAMES = {"0": "least", "50": "median", "100": "most"}
 
@@ -90,7 +92,8 @@ class Preview:
     Learned tokens are green on a terminal with colour, and between [[ and ]] without. The report's notes follow.
     """
 
-    rows: Sequence[tuple[str, Sequence[tuple[str, bool, bool]]]]  # what is said of each, and its text in pieces
+    # Which row it is, what is said of it, and its text in pieces.
+    rows: Sequence[tuple[str, str, Sequence[tuple[str, bool, bool]]]]
     notes: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -98,8 +101,8 @@ class Preview:
         from rich.text import Text
 
         colour = console.is_terminal and console.color_system is not None and not console.no_color
-        for number, (said, row) in enumerate(self.rows, start=1):
-            yield Rule(f"row {number} of {len(self.rows)}, learned tokens {'green' if colour else 'in [[ ]]'}")
+        for title, said, row in self.rows:
+            yield Rule(f"{title}, learned tokens {'green' if colour else 'in [[ ]]'}")
             yield Text(said)
             yield self._text(row, colour)
         for note in self.notes:
@@ -123,20 +126,31 @@ _LEARNED = {"completion": "the last answer", "assistant": "every answer", "all":
 
 
 def preview(
-    prepared: PreparedData, tokenizer: PreTrainedTokenizerBase, count: int, loss_on: str, template: str
+    prepared: PreparedData,
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    loss_on: str,
+    template: str,
+    teacher: TeacherRows | None = None,
 ) -> Preview:
     """The first `count` training rows, token by token, with learned tokens marked, and the report's notes.
 
     Args:
         loss_on: training.loss_on.
         template: data.template.
+        teacher: Of context distillation: each row is shown as the teacher reads it, too.
     """
     meant = {"auto": "completion" if template == "plain" else "assistant"}.get(loss_on, loss_on)
     what = f"{_LEARNED[meant]} (training.loss_on: {loss_on})"
-    rows = [
-        (_said(example, what, prepared.report.max_length), list(_pieces(example, tokenizer)))
-        for example in prepared.train[:count]
-    ]
+    shown, rows = prepared.train[:count], []
+    told = teacher.training(range(len(shown))) if teacher is not None else [None] * len(shown)
+    for number, (example, longer) in enumerate(zip(shown, told, strict=True), start=1):
+        title, reader = f"row {number} of {len(shown)}", "" if longer is None else " as the student reads it"
+        if longer is not None:
+            said = f"what it predicts of the marked tokens is learned; it reads {len(longer.input_ids):,} tokens"
+            rows.append((f"{title} as the teacher reads it", said, list(_pieces(longer, tokenizer))))
+        said = _said(example, what, prepared.report.max_length)
+        rows.append((f"{title}{reader}", said, list(_pieces(example, tokenizer))))
     return Preview(rows, prepared.report.notes)
 
 

@@ -27,6 +27,7 @@ _PARTS = {
     "gradients": "of what is trained, in fp32",
     "activations": "kept for the backward pass",
     "logits": "one tile of them, and the loss",
+    "teacher": "its pass over a row and its context, without gradients",
     "workspace": "gradients of one layer's tensors, expanded weights",
     "validation": "logits of a validation batch",
     "scoring": "logits of a batch of evaluation items",
@@ -155,6 +156,8 @@ def _parts(project: Project, needed: MemoryEstimate) -> Table:
 
 
 def _note(part: str, what: str, project: Project) -> str:
+    if part == "logits" and project.training.distils is not None:
+        return "the teacher's and the student's, of every token"
     notes = {
         "weights": project.base.quantization if project.base.quantization != "none" else "not quantised",
         "optimizer": project.training.optimizer,

@@ -67,7 +67,12 @@ class Fit:
 
 
 def estimate(
-    project: Project, *, rows: int | None = None, length: int | None = None, device: str = ""
+    project: Project,
+    *,
+    rows: int | None = None,
+    length: int | None = None,
+    context: int | None = None,
+    device: str = "",
 ) -> MemoryEstimate:
     """Memory of a run of this project.
 
@@ -75,6 +80,7 @@ def estimate(
         project: The settings.
         rows: Instead of training.micro_batch_size.
         length: Tokens of the longest row, where it is known; otherwise data.max_length.
+        context: Tokens that a teacher reads before a row, where they are known.
         device: Count for this kind of device (cpu, cuda, mps), whether it is here or not; otherwise training.device.
 
     Raises:
@@ -82,7 +88,7 @@ def estimate(
         ConfigError: If the device is not there, or a target matches nothing.
     """
     arch = architecture_of(project.base, project.folder)
-    counted = Phases(project, arch, device or resolve_device(project.training.device))
+    counted = Phases(project, arch, device or resolve_device(project.training.device), context)
     return _estimate(counted, rows or project.training.micro_batch_size, length or project.data.length(arch.positions))
 
 

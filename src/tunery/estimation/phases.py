@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from tunery.config.project import Project
+from tunery.config.training import DistillationConfig
 from tunery.estimation.activations import FP32, Adaptation, Arithmetic, Batch, Pass
 from tunery.estimation.architecture import Architecture, Layer
 from tunery.estimation.weights import adapted_linears, optimizer_bytes, step_bytes, trained_shapes, weight_bytes
@@ -12,6 +13,8 @@ from tunery.models.device import resolve_dtype, resolve_precision
 
 # Tokens of an evaluation item without solved examples, as long as one is taken to be.
 ITEM_TOKENS = 256
+# English has 4 to 5 a token.
+_CHARACTERS = 3
 
 
 class Phases:
@@ -21,10 +24,14 @@ class Phases:
         project: The settings.
         arch: The base.
         device: cpu, cuda or mps.
+        context: Tokens that the teacher of context distillation reads before a row; None: as many as they are taken
+            to be.
     """
 
-    def __init__(self, project: Project, arch: Architecture, device: str) -> None:
+    def __init__(self, project: Project, arch: Architecture, device: str, context: int | None = None) -> None:
         self.project, self.arch, self.device = project, arch, device
+        distilled = project.training.distils
+        self.context = 0 if distilled is None else _taken(distilled) if context is None else context
         full = project.adapter.method == "full"
         self.how = _arithmetic(project, device)
         adapted = adapted_linears(arch, project.adapter)
@@ -66,8 +73,11 @@ class Phases:
         earlier = self.gradients if training.gradient_accumulation_steps > 1 else 0
         # The input's and the output's embeddings, when they are one matrix, each bring a gradient.
         twice = self.arch.head.size * FP32 if self.what.full and self.arch.tied else 0
+        logits = one_pass.head_bytes() if training.distils is None else self._compared(rows * length)
+        reading = {"gradients": earlier, "teacher": self._teacher(rows, length)}
         return {
-            "the loss is taken": {"gradients": earlier, "activations": kept, "logits": one_pass.head_bytes()},
+            **({} if training.distils is None else {"the teacher reads": reading}),
+            "the loss is taken": {"gradients": earlier, "activations": kept, "logits": logits},
             "the last layer's gradient is taken": {
                 "gradients": earlier,
                 "activations": kept + again,
@@ -80,6 +90,19 @@ class Phases:
             },
             "the optimizer steps": {"gradients": self.gradients, "workspace": self.step},
         }
+
+    def _teacher(self, rows: int, length: int) -> int:
+        """The teacher's pass over rows and their context, without gradients, to the logits of the rows' tokens."""
+        most = length + self.context
+        one_pass = self._pass(rows, min(most, self.arch.positions or most), masked=rows > 1)
+        return max(self._work(one_pass), self._compared(rows * length) // 2) + one_pass.mask_bytes()
+
+    def _compared(self, tokens: int) -> int:
+        """Logits of teacher and student as computed, in fp32 and as log-softmax, and what is made of the two.
+
+        Every token is taken to be one of an answer: how many are, only the rows tell.
+        """
+        return tokens * self.arch.head.outputs * 2 * (self.how.stream + 3 * FP32)
 
     def _pass(self, rows: int, length: int, masked: bool) -> Pass:
         return Pass(self.arch, self.how, self.what, Batch(rows, length, masked))
@@ -96,6 +119,9 @@ class Phases:
         if trains and (data.validation.source is not None or data.validation.fraction > 0):
             # As computed, those of learned tokens apart, in fp32, and their log-softmax.
             works["validation"] = self._forward(rows, length, 2 * width + FP32 + (FP32 if width != FP32 else 0))
+            if self.project.training.distils is not None:
+                compared = self._teacher(rows, length) + self._compared(rows * length) // 2
+                works["validation"] = max(works["validation"], compared)
         if evaluation.tasks:
             items = context + ITEM_TOKENS * (1 + (evaluation.few_shot or 0))
             items = min(items, self.arch.positions or items)
@@ -124,6 +150,12 @@ class Phases:
         one_pass = self._pass(rows, length, masked=rows > 1)
         each = self.arch.head.outputs * copies + self.arch.hidden * self.how.stream
         return max(self._work(one_pass), one_pass.batch.tokens * each) + one_pass.mask_bytes()
+
+
+def _taken(distilled: DistillationConfig) -> int:
+    """Tokens of a context before its rows are known: examples as long as items, and a token for 3 characters."""
+    text = distilled.context or ""
+    return ITEM_TOKENS * (distilled.examples or 0) + -(-len(text) // _CHARACTERS)
 
 
 def _kinds(arch: Architecture, what: Adaptation) -> dict[tuple[object, ...], tuple[Layer, int]]:

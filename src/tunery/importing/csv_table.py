@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from tunery.config.fields import nearest
 from tunery.errors import Fault, InputError
 from tunery.importing.store import ImportedRun, ImportedTask, NotAResultFile, digest_of
+from tunery.reporting.text import settings_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,13 +109,14 @@ class Column:
         return _ERROR if self.part.endswith("stderr") else _NUMBER
 
 
-def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list[ImportedRun]:
+def read_table(file: Path, columns: Mapping[str, str], task: str | None, repeats: bool = False) -> list[ImportedRun]:
     """Every row as a run.
 
     Args:
         file: The table, in UTF-8; cells are separated by commas, semicolons or tabs.
         columns: Our name -> the column's; a column that bears our name needs none.
         task: What the column `score` is the score of; by default the file's name.
+        repeats: Whether rows of equal settings are repetitions, which no column numbers.
 
     Raises:
         NotAResultFile: If it cannot be read, or columns do not map.
@@ -135,9 +137,27 @@ def read_table(file: Path, columns: Mapping[str, str], task: str | None) -> list
             times = seen[run.digest]
             seen[run.digest] += 1
             found.append(replace(run, digest=digest_of(run.digest, times)) if times else run)
+    if repeats and "seed" in fields:
+        told = f"--repeats: the column {fields['seed']!r} numbers the repetitions"
+        faults.append(Fault(told, advice="Leave --repeats out."))
     if faults:
         raise InputError(str(file), faults)
-    return found
+    return _numbered(found) if repeats else found
+
+
+def _numbered(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
+    """The runs with seeds: those that differ in nothing but their scores are numbered in the order of the file."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    numbered = []
+    for run in runs:
+        rows = {} if run.train_rows is None else {"rows": str(run.train_rows)}
+        settings = {**rows, **run.settings}
+        # A name of our own, "results line 17", says nothing of a configuration.
+        name = run.name if run.name_counts else " ".join([run.method, settings_text(settings)]).strip()
+        told = (name, run.base, run.base_revision, run.trained_on, *sorted(settings.items()))
+        numbered.append(replace(run, name=name, seed=seen[told], settings=settings))
+        seen[told] += 1
+    return numbered
 
 
 def _read(file: Path) -> tuple[list[str], pd.DataFrame]:

@@ -34,6 +34,7 @@ class ImportOptions:
 
     columns: Mapping[str, str] = field(default_factory=dict)  # of a CSV table: our name -> the column's
     task: str | None = None  # of a CSV table with a column `score`: what was scored
+    repeats: bool = False  # of a CSV table without seeds: rows of equal settings are repetitions
     name: str | None = None  # this and the next four replace what a file says
     base: str | None = None
     base_revision: str | None = None
@@ -167,7 +168,7 @@ def _runs(file: Path, options: ImportOptions) -> list[ImportedRun]:
     if not file.is_file():
         raise InputError(str(file), Fault("is not there", advice="Name a result file, or a folder of them."))
     if file.suffix in _TABLES:
-        return read_table(file, options.columns, options.task)
+        return read_table(file, options.columns, options.task, options.repeats)
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

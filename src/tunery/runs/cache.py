@@ -13,6 +13,7 @@ from tunery.config.data import SourceConfig
 from tunery.config.project import Project
 from tunery.config.units import format_bytes
 from tunery.data.context import Context
+from tunery.data.teacher_rows import TeacherRows
 from tunery.errors import BaseModelError, Fault, Infeasible, Pruned, TaskError
 from tunery.runs.context import check_context, context_of
 from tunery.runs.observer import Observer
@@ -37,6 +38,7 @@ class Loaded:
     adapter: AdapterFacts | None = None  # what the adapter matched; None where none was attached for training
     own_tokenizer: Any = None  # of a model that has other tokens than its base
     context: Context | None = None  # of in-context learning: what the model, but not its base, is asked after
+    teacher: TeacherRows | None = None  # of context distillation: the rows after the context
 
     @property
     def tokenizer(self) -> Any:
@@ -67,6 +69,7 @@ class Resident:
     _tasks: dict[object, Tasks] = field(default_factory=dict)
     _rows: dict[object, PreparedData] = field(default_factory=dict)
     _tokenizer: tuple[object, Any] | None = None
+    _teacher: tuple[object, TeacherRows] | None = None
 
     def prepare(self, project: Project, splits: Sequence[Split]) -> PreparedData:
         """Tasks and rows: all of a run that needs no model, so that what is wrong with them is known first.
@@ -86,6 +89,7 @@ class Resident:
         context = context_of(project, rows)
         if context is not None:
             check_context(context, project, tasks, rows, self.tokenizer(project))
+        self.teacher(project, rows)
         return rows
 
     def load(
@@ -104,11 +108,12 @@ class Resident:
             BaseModelError, ConfigError, OutOfMemory: As `load_base`.
         """
         rows, tasks = self.prepare(project, splits), self.tasks(project)
+        teacher = self.teacher(project, rows)
         if memory_bytes is not None:
-            _require_memory(project, rows, memory_bytes)
+            _require_memory(project, rows, teacher, memory_bytes)
         observer.step(f"loading {project.base.model} ({project.base.quantization})")
         base = self.base(project)
-        return Loaded(project, base, tasks, base.model, rows, context=context_of(project, rows))
+        return Loaded(project, base, tasks, base.model, rows, context=context_of(project, rows), teacher=teacher)
 
     @contextmanager
     def adapted(self, loaded: Loaded) -> Iterator[Loaded]:
@@ -199,6 +204,23 @@ class Resident:
             self._tokenizer = (key, load_tokenizer(project.base, project.folder, chat=chat))
         return self._tokenizer[1]
 
+    def teacher(self, project: Project, rows: PreparedData) -> TeacherRows | None:
+        """The rows after the context of context distillation; None for another method. The last ones are kept.
+
+        Raises:
+            DataError, ConfigError: As `TeacherRows.check`.
+        """
+        distilled, training = project.training.distils, project.training
+        if distilled is None:
+            return None
+        key = (id(rows), distilled.model_dump_json(), training.seed)
+        if self._teacher is None or self._teacher[0] != key:
+            tokenizer = self.tokenizer(project)
+            found = TeacherRows(rows, tokenizer, project.data, training.loss_on, distilled, training.seed)
+            found.check()
+            self._teacher = (key, found)
+        return self._teacher[1]
+
     def give_back(self, project: Project, model: Any) -> None:
         """Take an adapter off the base; after full training there is no base left, and the next is loaded afresh."""
         from tunery.models.adapter import detach_adapter
@@ -229,13 +251,15 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _require_memory(project: Project, rows: PreparedData, memory_bytes: int) -> None:
+def _require_memory(project: Project, rows: PreparedData, teacher: TeacherRows | None, memory_bytes: int) -> None:
     from tunery.estimation.estimate import estimate
 
     # The longest row decides: data.max_length may allow more tokens than any row has.
     longest = max(len(row.input_ids) for row in rows.train)
+    length = None if project.training.packing else longest
+    context = None if teacher is None else max(0, teacher.longest() - longest)
     try:
-        needed = estimate(project, length=None if project.training.packing else longest).total_bytes
+        needed = estimate(project, length=length, context=context).total_bytes
     except BaseModelError:  # an architecture with code of its own: its need is unknown until it is loaded
         return
     if needed > memory_bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
 from tunery.data.context import Context, draw_context
-from tunery.records import ContextFacts, PreparedData
+from tunery.records import ContextFacts, Conversation, PreparedData
 
 if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks
@@ -42,6 +43,34 @@ def check_context(context: Context, project: Project, tasks: Tasks, rows: Prepar
         refuse_items(items_among(context.examples, references, project.data.clean))
     if context.examples:
         check_room(tasks.in_context(context).leaves.values(), tokenizer, tasks.chat_template)
+
+
+def check_held_out(project: Project, rows: PreparedData, tokenizer: Any) -> None:
+    """Refuse a context after which a held-out prompt leaves no room for the answer that is written to it.
+
+    Raises:
+        ConfigError: With the longest prompt and the limit.
+    """
+    from tunery.data.rendering.tokens import tokens_taken
+    from tunery.evaluation.generate import encode_prompts
+    from tunery.evaluation.in_context import too_long
+
+    context, most, generation = context_of(project, rows), tokens_taken(tokenizer), project.evaluation.generation
+    held = [prompt_of(row) for row in rows.validation_conversations[: generation.prompts]]
+    if context is None or not context.examples or not held or most is None:
+        return
+    template = project.data.template
+    asked = [context.before(prompt.messages, chat=template == "chat") for prompt in held]
+    encoded = encode_prompts(tokenizer, asked, template, [prompt.tools for prompt in held])
+    longest = max(map(len, encoded)) + generation.max_new_tokens
+    if longest > most:
+        raise too_long("evaluation.generation", longest, most, len(context.examples))
+
+
+def prompt_of(conversation: Conversation) -> Conversation:
+    """A row up to the assistant's last turn, which is the reference."""
+    last = max(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
+    return replace(conversation, messages=conversation.messages[:last])
 
 
 def facts_of(context: Context, chat: bool, tokenizer: Any) -> ContextFacts:

@@ -57,7 +57,7 @@ def preview_context(context: Context, count: int, chat: bool, tokenizer: Any) ->
 
     whole = facts_of(context, chat, tokenizer)
     shown = facts_of(replace(context, examples=context.examples[:count]), chat, tokenizer)
-    said = f"{len(shown.origins)} of {len(whole.origins)} examples, of which every item is asked after all"
+    said = f"the first {len(shown.origins)} of the {len(whole.origins)} examples that stand before every item"
     total = Text(f"{whole.tokens:,} tokens in all; nothing is learned. The rows: {', '.join(whole.origins) or 'none'}.")
     return Group(Rule(said), Text(shown.text), total)
 

@@ -124,14 +124,15 @@ def log_answers(record: RunRecord, generations: Sequence[Generation], tracker: T
 
 
 def log_plots(record: RunRecord, tracker: Tracker) -> None:
-    """Log plots/loss.png, plots/scores.png and, if checkpoints were scored, plots/score_against_loss.png."""
-    from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot
+    """Log plots/loss.png, plots/scores.png; score_against_loss.png if checkpoints were scored; divergence.png."""
+    from tunery.runs.report.plots import divergence_plot, loss_plot, score_against_loss_plot, scores_plot
     from tunery.statistics.paired import compare_tasks
 
     figures = {"scores": scores_plot(compare_tasks(record.base, record.tuned, record.shown, record.split), record.side)}
     if record.trained is not None and record.trained.history:
         figures["loss"] = loss_plot(record.trained.history, record.trained.kept_step)
         figures["score_against_loss"] = score_against_loss_plot(record.trained.history)
+        figures["divergence"] = divergence_plot(record.trained.history, record.trained.kept_step)
     for name, figure in figures.items():
         if figure is not None:
             tracker.log_figure(figure, f"plots/{name}.png")

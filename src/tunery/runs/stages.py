@@ -16,6 +16,8 @@ from tunery.config.project import Project, resolved
 from tunery.data.rendering.written_out import written_out
 from tunery.records import Conversation, Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
+from tunery.runs.context import prompt_of
+from tunery.runs.distillation import log_context, sentence_on
 from tunery.runs.in_context import report_of
 from tunery.runs.observer import Observer
 from tunery.runs.scoring import CheckpointScores, Results
@@ -116,6 +118,7 @@ def train_adapter(
     from tunery.training.fit import earlier_steps, fit
 
     data, training = loaded.rows, loaded.project.training
+    log_context(loaded, tracker)
     # For the progress line; packing makes fewer.
     batches = math.ceil(len(data.train) / (training.micro_batch_size * training.gradient_accumulation_steps))
     steps = training.max_steps or math.ceil(batches * training.epochs)
@@ -140,6 +143,7 @@ def train_adapter(
             out=work.path,
             report=report,
             score=scores,
+            teacher=loaded.teacher,
             resume_from=checkpoint,
         )
     finally:
@@ -217,9 +221,8 @@ def _held_out(loaded: Loaded) -> list[tuple[Conversation, str]]:
     """Prompts and references: the conversation before the assistant's last turn, and its text, calls included."""
     found = []
     for conversation in loaded.rows.validation_conversations[: loaded.project.evaluation.generation.prompts]:
-        last = max(n for n, message in enumerate(conversation.messages) if message.role == "assistant")
-        prompt = replace(conversation, messages=conversation.messages[:last])
-        answer = written_out(replace(conversation, messages=(conversation.messages[last],), tools=""))
+        prompt = prompt_of(conversation)
+        answer = written_out(replace(conversation, messages=(conversation.messages[len(prompt.messages)],), tools=""))
         found.append((prompt, answer.messages[0].content))
     return found
 
@@ -259,4 +262,5 @@ def run_record(
         base_text=text_metrics([row.base for row in generations], references),
         tuned_text=text_metrics([row.tuned for row in generations], references),
         notes=loaded.base.notes,
+        teacher=sentence_on(loaded.teacher, loaded.tokenizer),
     )

@@ -15,7 +15,8 @@ from tunery.records import AskedItems, RunRecord
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Loaded, Resident, asks_through_chat
-from tunery.runs.context import context_of
+from tunery.runs.context import check_held_out, context_of
+from tunery.runs.distillation import sentence_on
 from tunery.runs.in_context import log_context, preview_context, report_of, score_in_context
 from tunery.runs.observer import Observer
 from tunery.runs.publish import publish
@@ -73,7 +74,8 @@ def train(
         check_resume(store, resume, "train", project.name)
     resident = Resident()
     observer.step("reading tasks and data")
-    resident.prepare(project, _reported_splits(project))
+    rows = resident.prepare(project, _reported_splits(project))
+    check_held_out(project, rows, resident.tokenizer(project))
     run = open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name or readable_name(project))
     with opened(run, resume) as (tracker, work):
         observer.step(f"run {tracker.run_id} of {project.name}")
@@ -144,6 +146,8 @@ def _train(
     before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
 
     observer.step("training")
+    if told := sentence_on(loaded.teacher, loaded.tokenizer):
+        observer.step(told)
     with resident.adapted(loaded) as tuned:
         trained, _ = train_adapter(tuned, tracker, observer, work, checkpoint)
         logged, _ = log_trained(tuned, trained, tracker)
@@ -202,4 +206,5 @@ def preview_rows(project: Project, count: int) -> RenderableType:
     context = context_of(project, data)
     if context is not None:
         return preview_context(context, count, asks_through_chat(project), tokenizer)
-    return preview(data, tokenizer, count, project.training.loss_on, project.data.template)
+    teacher = Resident().teacher(project, data)
+    return preview(data, tokenizer, count, project.training.loss_on, project.data.template, teacher)

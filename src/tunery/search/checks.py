@@ -145,7 +145,7 @@ def _cmaes_faults(project: Project, space: Space) -> Iterator[Fault]:
 
 
 def _pruner_faults(project: Project) -> Iterator[Fault]:
-    search, checkpoints = project.search, project.training.checkpoints
+    search, checkpoints = project.search, project.training.checkpoint_count
     if not prunes(search):
         return
     if search.prune_by == "score" and not project.training.scores_checkpoints:

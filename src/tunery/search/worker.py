@@ -29,7 +29,7 @@ from tunery.errors import (
 )
 from tunery.records import StepMetrics
 from tunery.runs.cache import Resident
-from tunery.search.sampling.pruners import prune_metric, rung_value
+from tunery.search.sampling.pruners import RUNGS, prune_metric, rung_value
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 from tunery.search.study import queue
 from tunery.search.study.progress import SECONDS, Stopwatch, StudyProgress
@@ -156,6 +156,8 @@ class Worker:
             self.stopwatch.note_now_and_then()
             nonlocal stored
             if not stored:
+                if project.training.checkpoints == "epoch":
+                    trial.set_user_attr(RUNGS, project.training.checkpoint_count)
                 trial.set_user_attr(queue.TRAINED, True)  # from here on the study's settings must not change
                 stored = True
             value = None if metric is None else rung_value(metrics.values, metric, direction)

@@ -310,9 +310,9 @@ class RunLog:
 
 
 def _method(base: Mapping[str, Any], adapter: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """The name that people use: full, lora, qlora, dora or qdora; icl, which has no adapter."""
-    if training.get("method") == "icl":
-        return "icl"
+    """The name that people use: full, lora, qlora, dora or qdora; of another method than fine-tuning, its own."""
+    if (other := training.get("method", "sft")) != "sft":
+        return str(other)
     if adapter.get("method") == "full":
         return "full"
     quantised = "q" if base.get("quantization") in ("nf4", "int8") else ""

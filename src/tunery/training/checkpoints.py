@@ -17,8 +17,10 @@ PROGRESS = "progress.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def checkpoint_steps(total_steps: int, checkpoints: int) -> frozenset[int]:
-    """Optimizer steps after which a checkpoint is written: evenly spaced, the last one at the last step."""
+def checkpoint_steps(total_steps: int, checkpoints: int | Literal["epoch"], epoch_steps: int) -> frozenset[int]:
+    """Optimizer steps after which a checkpoint is written: evenly spaced, or each epoch's last; and the last of all."""
+    if checkpoints == "epoch":
+        return frozenset([*range(epoch_steps, total_steps, epoch_steps), total_steps])
     return frozenset(max(1, round(total_steps * part / checkpoints)) for part in range(1, checkpoints + 1))
 
 
@@ -78,7 +80,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 class TrainingProgress:
     """The part of a run that transformers' own state does not know."""
 
-    keep_by: Literal["validation/nll", "score", "last"]  # the rule that chooses the kept checkpoint
+    keep_by: Literal["validation/nll", "validation/kl", "score", "last"]  # the rule that chooses the kept checkpoint
     history: list[StepMetrics] = field(default_factory=list)  # every StepMetrics reported, in order
     step: int = 0
     total_steps: int = 0
@@ -95,11 +97,11 @@ class TrainingProgress:
         """Whether no step is left to be done."""
         return self.stopped_early or 0 < self.total_steps <= self.step
 
-    def note_checkpoint(self, step: int, nll: float | None, score: float | None) -> None:
+    def note_checkpoint(self, step: int, nll: float | None, score: float | None, kl: float | None = None) -> None:
         """Take in a checkpoint's measurements; a tie keeps the earlier one, which trained less."""
         if nll is not None:
             self.validation_nll[step] = nll
-        value = {"validation/nll": nll, "score": score, "last": None}[self.keep_by]
+        value = {"validation/nll": nll, "validation/kl": kl, "score": score, "last": None}[self.keep_by]
         if self.keep_by == "last" or self._improves(value):
             self.best_step, self.best_value, self.without_improvement = step, value, 0
         else:

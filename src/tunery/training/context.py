@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tunery.config.training import TrainingConfig
+from tunery.data.teacher_rows import TeacherRows
 from tunery.records import PreparedData, Report, StepMetrics
 from tunery.training.checkpoints import TrainingProgress
+from tunery.training.distillation import validation_kl
 from tunery.training.nll import validation_nll
 from tunery.training.stop import StopSignal
 from tunery.training.targets import has_targets
@@ -98,6 +100,7 @@ class TrainingContext:
     score: Callable[[], float] | None  # scores the model as it is on dev items; None if checkpoints are not scored
     progress: TrainingProgress
     stop: StopSignal
+    teacher: TeacherRows | None = None  # of context distillation
     clock: StepClock = field(init=False)
     device: str = field(init=False)
     # Optimizer steps after which a checkpoint is measured and written; known when training begins.
@@ -123,3 +126,11 @@ class TrainingContext:
             return None
         size = self.config.micro_batch_size
         return validation_nll(self.model, self.data.validation, batch_size=size, device=self.device)
+
+    def validation_kl(self) -> float | None:
+        """Nats per target token between teacher and student; None without a teacher, or a token to learn."""
+        if self.teacher is None or not has_targets(self.data.validation):
+            return None
+        rows, told, size = self.data.validation, self.teacher.validation(), self.config.micro_batch_size
+        distillation = self.teacher.distillation
+        return validation_kl(self.model, told, rows, distillation, batch_size=size, device=self.device)

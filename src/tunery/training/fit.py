@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.config.training import TrainingConfig
+from tunery.data.teacher_rows import TeacherRows
 from tunery.errors import ConfigError, Fault, Interrupted, OutOfMemory, first_line
 from tunery.models.adapter_files import write_folder, write_model
 from tunery.models.libraries import quiet_libraries
@@ -31,6 +32,7 @@ def fit(
     out: Path,
     report: Report,
     score: Callable[[], float] | None = None,
+    teacher: TeacherRows | None = None,
     resume_from: Path | None = None,
 ) -> Trained:
     """Train what is trainable in a model and keep the best checkpoint.
@@ -46,6 +48,7 @@ def fit(
             earlier checkpoints in it are deleted.
         report: Called with the metrics of each step; may raise to stop the run.
         score: Scores the model as it is on dev items, at every checkpoint; higher is better.
+        teacher: The rows after the context, if the method is context distillation.
         resume_from: A checkpoint from `latest_checkpoint`. Losses and weights continue bit-identically (CPU, fp32), and
             `Trained.history` holds the earlier part too, which is not reported again.
 
@@ -65,7 +68,7 @@ def fit(
     try:
         with StopSignal() as stop:
             context = TrainingContext(
-                model, tokenizer, data, config, max_length, out, report, score, progress=progress, stop=stop
+                model, tokenizer, data, config, max_length, out, report, score, progress, stop, teacher
             )
             reset_peak_memory(context.device)
             if not progress.finished:
@@ -95,14 +98,12 @@ def _progress(config: TrainingConfig, out: Path, resume_from: Path | None) -> Tr
 
 
 def _train(context: TrainingContext, forwards: Forwards, resume_from: Path | None) -> None:
-    from tunery.training.trainer import CheckedTrainer
-
     config, examples = context.config, context.data.train
     rows = training_rows(examples, packing=config.packing, max_length=context.max_length, seed=config.seed)
     if config.packing:
         require_exact_packing(context.model, examples, context.device)
     arguments = sft_arguments(config, context.device, context.out / FOLDER)
-    trainer = CheckedTrainer(context, forwards, args=arguments, train_dataset=rows)
+    trainer = _trainer(context, forwards, args=arguments, train_dataset=rows)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:  # undo what the trainer did to the model, so that a resident base can be trained on again
@@ -115,6 +116,16 @@ def _train(context: TrainingContext, forwards: Forwards, resume_from: Path | Non
         trainer.model.zero_grad(set_to_none=True)
     if context.stop.requested:  # at the last step too: the evaluation that follows is not wanted either
         raise Interrupted(context.stop.requested, context.progress.step, resumable=True)
+
+
+def _trainer(context: TrainingContext, forwards: Forwards, **settings: Any) -> Any:
+    if context.teacher is not None:
+        from tunery.training.distilling_trainer import DistillingTrainer
+
+        return DistillingTrainer(context, forwards, context.teacher, **settings)
+    from tunery.training.trainer import CheckedTrainer
+
+    return CheckedTrainer(context, forwards, **settings)
 
 
 def _kept(context: TrainingContext, dtypes: Mapping[str, Any]) -> Trained:

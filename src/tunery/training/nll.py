@@ -101,21 +101,25 @@ def _predictions(
 def _batches(
     examples: Sequence[Example], batch_size: int, device: str
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Right-padded (input_ids, attention_mask, labels), each of shape (rows, tokens); rows of like length together."""
-    import torch
-
+    """Batches as `padded` makes them, rows of like length together."""
     ordered = sorted((example for example in examples if any(example.trained[1:])), key=lambda row: len(row.input_ids))
     for start in range(0, len(ordered), batch_size):
-        rows = ordered[start : start + batch_size]
-        shape = (len(rows), max(len(row.input_ids) for row in rows))
-        input_ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, -100, dtype=torch.long)
-        for index, row in enumerate(rows):
-            length = len(row.input_ids)
-            input_ids[index, :length] = torch.tensor(row.input_ids)
-            mask[index, :length] = 1
-            labels[index, :length] = torch.tensor(target_labels(row))
-        yield input_ids.to(device), mask.to(device), labels.to(device)
+        yield padded(ordered[start : start + batch_size], device)
+
+
+def padded(rows: Sequence[Example], device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-padded (input_ids, attention_mask, labels) of rows in their order, each of shape (rows, tokens)."""
+    import torch
+
+    shape = (len(rows), max(len(row.input_ids) for row in rows))
+    input_ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, -100, dtype=torch.long)
+    for index, row in enumerate(rows):
+        length = len(row.input_ids)
+        input_ids[index, :length] = torch.tensor(row.input_ids)
+        mask[index, :length] = 1
+        labels[index, :length] = torch.tensor(target_labels(row))
+    return input_ids.to(device), mask.to(device), labels.to(device)
 
 
 def target_labels(example: Example) -> list[int]:

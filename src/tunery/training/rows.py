@@ -9,9 +9,11 @@ from tunery.errors import ConfigError, DataError, Fault
 from tunery.records import Example
 from tunery.training.nll import target_labels
 
+PLACE = "place"  # column: which of the examples a row is, where rows are not packed
+
 
 def training_rows(examples: Sequence[Example], *, packing: bool, max_length: int, seed: int) -> Any:
-    """A datasets.Dataset with input_ids and labels (-100 where nothing is learned); seq_lengths too when packed.
+    """A datasets.Dataset with input_ids, labels (-100 where nothing is learned) and place; seq_lengths when packed.
 
     The masks are ours, so TRL's own preparation, which may cut or drop rows, is not used.
 
@@ -26,14 +28,15 @@ def training_rows(examples: Sequence[Example], *, packing: bool, max_length: int
     import datasets
     from trl import pack_dataset
 
-    usable = [example for example in examples if any(example.trained[1:])]
+    places = [place for place, example in enumerate(examples) if any(example.trained[1:])]
+    usable = [examples[place] for place in places]
     if not usable:
         advice = "Raise data.max_length or set training.loss_on: all."
         raise DataError("data.train", f"no row has a token to learn. {advice}")
     ids = [list(example.input_ids) for example in usable]
     rows = datasets.Dataset.from_dict({"input_ids": ids, "labels": list(map(target_labels, usable))})
     if not packing:
-        return rows
+        return rows.add_column(PLACE, places)
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()  # datasets' own bars stay out of the terminal and of logs
     try:

@@ -18,9 +18,9 @@ def require_validation(config: TrainingConfig, data: PreparedData) -> None:
     """Refuse a choice by validation loss where no row measures one.
 
     Raises:
-        ConfigError: If `keep_best_by` is validation/nll and no validation row has a token to learn.
+        ConfigError: If `keep_best_by` names a loss on validation rows and no validation row has a token to learn.
     """
-    if config.trains and config.keep_best_by == "validation/nll" and not has_targets(data.validation):
+    if config.chooses_by_validation and not has_targets(data.validation):
         rule = "last or score when no validation row has a token to learn"
         fault = Fault("training.keep_best_by", rule, config.keep_best_by, "Raise data.validation.fraction.")
         raise ConfigError("data.validation", fault)

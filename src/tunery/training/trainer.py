@@ -37,7 +37,8 @@ class StepReporter(TrainerCallback):  # type: ignore[misc]
         """Lay out the checkpoints and start the clock."""
         context = self.context
         context.progress.total_steps = state.max_steps
-        context.due = checkpoint_steps(state.max_steps, context.config.checkpoints)
+        epoch_steps = math.ceil(len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps)
+        context.due = checkpoint_steps(state.max_steps, context.config.checkpoints, epoch_steps)
         context.clock.start()
         context.seconds_reported = context.clock.seconds
 
@@ -62,6 +63,7 @@ class StepReporter(TrainerCallback):  # type: ignore[misc]
         context.tokens_reported, context.seconds_reported = tokens, seconds
         values = {
             "train/loss": float(logs["loss"]),
+            **({"train/kl": float(logs["kl"])} if "kl" in logs else {}),
             "train/grad_norm": float(logs["grad_norm"]),
             "train/learning_rate": float(logs["learning_rate"]),
             "train/tokens_per_second": speed,
@@ -121,18 +123,18 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
         context = self.context
         with _kept_random_state(), self.forwards.restored():
             self.model.eval()
-            nll = context.validation_nll()
+            nll, kl = context.validation_nll(), context.validation_kl()
             score = context.score() if context.score else None
             self.model.train()
-        measured = {"validation/nll": nll, "validation/score": score}
+        measured = {"validation/nll": nll, "validation/kl": kl, "validation/score": score}
         values = {name: value for name, value in measured.items() if value is not None}
         for name, value in values.items():
             # Nothing is better or worse than NaN: as the first checkpoint's value it would stay the best one.
-            if math.isnan(value) or (name == "validation/nll" and math.isinf(value)):
+            if math.isnan(value) or (name != "validation/score" and math.isinf(value)):
                 raise NonFiniteLoss(step, value, name)
         if values:
             context.publish(step, values)
-        context.progress.note_checkpoint(step, nll, score)
+        context.progress.note_checkpoint(step, nll, score, kl)
         patience = context.config.early_stopping_patience
         if patience is not None and context.progress.without_improvement >= patience:
             context.progress.stopped_early = True

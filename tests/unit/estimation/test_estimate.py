@@ -14,6 +14,7 @@ from tunery.errors import BaseModelError, ConfigError
 from tunery.estimation.activations import Adaptation, Arithmetic, Batch, Pass
 from tunery.estimation.architecture import Architecture, architecture_of
 from tunery.estimation.estimate import estimate, largest_fit
+from tunery.estimation.phases import Phases
 from tunery.estimation.weights import adapted_linears, nf4_bytes, optimizer_bytes
 
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 256}
@@ -314,6 +315,21 @@ def test_a_hub_that_does_not_answer_is_said_in_words(tmp_path: Path, monkeypatch
 def test_a_target_that_the_base_does_not_have_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="q_prj"):
         estimate(project(config_folder("llama", tmp_path), adapter__target_modules="[q_prj]"))
+
+
+def test_distillation_counts_the_teachers_longer_row_and_the_logits_of_both(tmp_path: Path) -> None:
+    folder = config_folder("llama", tmp_path)
+
+    def phases(distillation: str, context: int | None = None) -> Phases:
+        keys = {"training__method": "context-distillation", "training__distillation": distillation}
+        return Phases(project(folder, **keys), counted(folder), "cpu", context)
+
+    few, many = (phases("{examples: 4}", context).training(1, 16) for context in (16, 192))
+    assert many["the teacher reads"]["teacher"] > 2 * few["the teacher reads"]["teacher"]
+    # 16 tokens of 320 logits, in fp32: as computed, as log-softmax, and what is made of the two.
+    assert many["the loss is taken"]["logits"] == few["the loss is taken"]["logits"] >= 4 * 16 * 320 * 4
+    assert phases("{examples: 4}").context == 4 * 256
+    assert phases(f"{{context: {'a word ' * 90}}}").context == 210
 
 
 def test_a_method_without_training_needs_more_for_each_example_and_nothing_to_train(tmp_path: Path) -> None:

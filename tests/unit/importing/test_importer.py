@@ -6,12 +6,18 @@ import json
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tunery.comparison.leaderboard import rank
+from tunery.comparison.read import read as entries_of
+from tunery.comparison.records import Board
+from tunery.comparison.report.size_plots import learning_plot
+from tunery.comparison.selection import Selection
 from tunery.errors import InputError
 from tunery.evaluation.items import item_id
 from tunery.importing import importer
@@ -134,6 +140,31 @@ def saved(folder: Path, tree: Mapping[str, Any] | str, name: str = "file.json") 
 
 
 # ---- lm-eval
+
+
+def test_rows_without_seeds_are_repetitions_of_their_settings_with_their_spread(tmp_path: Path, store: Store) -> None:
+    table = tmp_path / "results.csv"
+    cells = [(way, rows, model, 0.5 + rows / 100 + time / 50) for way in ("icl", "full") for rows in (2, 16)
+             for model in ("opt-125m",) for time in range(3)]  # fmt: skip
+    table.write_text("method,samples,base,acc\n" + "".join(f"{','.join(map(str, row))}\n" for row in cells))
+    columns = {"train_rows": "samples", "mnli/acc": "acc"}
+    options = ImportOptions(repeats=True, columns=columns)
+    assert len(import_results([table], options, Observer(), tracking_uri=store.uri)) == 12
+    board = rank(entries_of(replace(store, experiment="imports"), Selection())[0]).main
+    assert {(one.name, one.seeds) for one in board.contenders} == {
+        (f"{way} rows={rows}", 3) for way in ("icl", "full") for rows in (2, 16)
+    }
+    assert board.contenders[0].score.spread == pytest.approx(0.02)
+    assert {"icl", "full"} <= set(figures_of(board))
+    with pytest.raises(InputError, match="--repeats: the column 'seed' numbers the repetitions"):
+        read(saved(tmp_path, "method,seed,acc\nicl,1,0.5\n", "seeded.csv"), repeats=True, columns={"mnli/acc": "acc"})
+
+
+def figures_of(board: Board) -> list[str]:
+    """The lines of a board's learning curves."""
+    figure = learning_plot(board, 0.95)
+    assert figure is not None
+    return list(figure.axes[0].get_legend_handles_labels()[1])
 
 
 def test_a_result_file_of_lm_eval_is_read_with_its_conditions(tmp_path: Path) -> None:

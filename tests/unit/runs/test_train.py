@@ -65,6 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "training.icl.examples is 5.*a multiple of 22",
         ),
         ([IN_CONTEXT, ("training.icl", "{examples: 22}")], "training.icl.examples is 22.*the model takes 512"),
+        ([IN_CONTEXT, ("evaluation.generation.max_new_tokens", "200")], "a prompt of evaluation.generation has"),
         ([IN_CONTEXT, ("data.train.0.source", "exam.jsonl")], "1 training rows are items of world_facts"),
         ([("evaluation.tasks", "[far]")], "evaluation.tasks: far: .*the Hub cannot be reached"),
         ([("evaluation.primary", "{world_facts: f1}")], "evaluation.primary.world_facts is 'f1'"),

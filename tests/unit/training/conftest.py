@@ -86,7 +86,7 @@ class Bench:
     ) -> Trained:
         from tunery.training.fit import fit
 
-        keys = {key: settings.pop(key) for key in ("score", "resume_from") if key in settings}
+        keys = {key: settings.pop(key) for key in ("score", "teacher", "resume_from") if key in settings}
         config = TrainingConfig(**{"learning_rate": 3.0e-3, "device": "cpu", "max_steps": 6, **settings})
 
         def note(metrics: StepMetrics) -> None:

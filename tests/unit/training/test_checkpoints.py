@@ -20,12 +20,21 @@ from tunery.training.checkpoints import (
 
 @given(st.integers(1, 100_000), st.integers(1, 50))
 def test_checkpoints_are_evenly_spaced_and_the_last_is_at_the_end(total: int, wanted: int) -> None:
-    steps = sorted(checkpoint_steps(total, wanted))
+    steps = sorted(checkpoint_steps(total, wanted, epoch_steps=7))
     assert steps[-1] == total
     assert steps[0] >= 1
     assert len(steps) == min(wanted, total) or total < 2 * wanted
     gaps = [after - before for before, after in zip([0, *steps], steps, strict=False)]
     assert max(gaps) - min(gaps) <= 1 or total < 2 * wanted
+
+
+@pytest.mark.parametrize(
+    ("total", "epoch_steps", "steps"), [(12, 6, {6, 12}), (15, 6, {6, 12, 15}), (4, 6, {4}), (3, 1, {1, 2, 3})]
+)
+def test_checkpoints_by_epochs_are_at_each_end_and_at_the_end_of_a_part(
+    total: int, epoch_steps: int, steps: set[int]
+) -> None:
+    assert checkpoint_steps(total, "epoch", epoch_steps) == steps
 
 
 def whole(out: Path, step: int, best_step: int | None = None) -> Path:

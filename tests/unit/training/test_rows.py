@@ -18,8 +18,9 @@ def rows_of(lengths: list[int]) -> list[Example]:
 
 
 def test_masks_become_labels_row_by_row() -> None:
-    rows = training_rows([Example((5, 6, 7), (False, True, True))], packing=False, max_length=8, seed=0)
-    assert rows[0] == {"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}
+    blank, row = Example((5, 6), (True, False)), Example((5, 6, 7), (False, True, True))
+    rows = training_rows([blank, row], packing=False, max_length=8, seed=0)
+    assert rows[0] == {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "place": 1}
 
 
 def test_rows_without_a_target_are_left_out_and_none_left_is_an_error() -> None:

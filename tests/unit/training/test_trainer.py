@@ -60,6 +60,22 @@ def test_a_stopped_run_goes_on_bit_for_bit(bench: Any, step: int) -> None:
     assert all(entry.step > step for entry in resumed.reported), "the earlier part is not reported again"
 
 
+def test_a_run_with_a_checkpoint_each_epoch_goes_on_bit_for_bit_and_keeps_the_best(bench: Any) -> None:
+    settings = {**SETTINGS, "max_steps": None, "epochs": 2.5, "checkpoints": "epoch", "keep_best_by": "score"}
+    whole = bench(rows=22, name="whole")
+    scores = iter([0.1, 0.9, 0.5])
+    expected = whole.fit(score=lambda: next(scores), **settings)
+    assert [entry.step for entry in expected.history if "validation/score" in entry.values] == [6, 12, 15]
+    assert (expected.kept_step, expected.last_step) == (12, 15)
+    stopped = bench(rows=22, name="resumed")
+    with pytest.raises(Interrupted):
+        stopped.fit(report=stop_at(8), score=lambda: 0.1, **settings)
+    resumed = bench(rows=22, name="resumed")
+    scores = iter([0.9, 0.5])
+    trained = resumed.fit(resume_from=latest_checkpoint(resumed.out), score=lambda: next(scores), **settings)
+    assert_same_end(resumed, trained, whole, expected)
+
+
 @pytest.mark.parametrize(
     "settings", [{"packing": True}, {"optimizer": "paged_adamw_8bit"}, {"gradient_checkpointing": True}]
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ from matplotlib.ticker import EngFormatter
 from tunery.comparison.records import Board, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import COSTS, cell_of, means, shown_tasks
 from tunery.comparison.report.conclusions import places
+from tunery.comparison.report.drawing import reach, score_name
+from tunery.comparison.report.size_plots import learning_plot, size_cost_plot, tasks_plot
 from tunery.comparison.report.speed_plot import speed_plot
 from tunery.reporting.figures import (
     BLUE,
@@ -26,7 +27,6 @@ from tunery.reporting.figures import (
     finish,
     in_unit,
     legend_below,
-    literal,
     number_places,
     one_axes,
     panels,
@@ -45,17 +45,20 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """Every picture that there is something to draw for, by name.
 
     Returns:
-        Of leaderboard, matrix, cost, speed, ranks (the critical-difference diagram), loss, learning, in this order.
+        Of leaderboard, matrix, cost, speed, ranks (the critical-difference diagram), loss, learning, rows_cost, tasks,
+        in this order.
     """
     board, confidence = comparison.main, comparison.confidence
     drawn = {
         "leaderboard": leaderboard_plot(board, confidence),
         "matrix": matrix_plot(board),
         "cost": cost_plot(board),
-        "speed": speed_plot(board, _score_name(board)),
+        "speed": speed_plot(board, score_name(board)),
         "ranks": ranks_plot(board, confidence),
         "loss": loss_plot(board),
         "learning": learning_plot(board, confidence),
+        "rows_cost": size_cost_plot(board),
+        "tasks": tasks_plot(board, confidence),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -67,8 +70,8 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
     right: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8, "color": "#444444"}
     for place, one in enumerate(rows):
         axes.errorbar(
-            one.score.value, place, xerr=_reach(one), color=BLUE, marker="o", markersize=7, capsize=3, linewidth=1.6,
-            label=f"score, {confidence:.0%} interval" if place == 0 else None,
+            one.score.value, place, xerr=reach(one.score), color=BLUE, marker="o", markersize=7, capsize=3,
+            linewidth=1.6, label=f"score, {confidence:.0%} interval" if place == 0 else None,
         )  # fmt: skip
         if one.score.base is not None:
             axes.scatter(one.score.base, place, color=GREY, marker="|", s=120, linewidths=2.5, zorder=1, label="base")
@@ -79,7 +82,7 @@ def leaderboard_plot(board: Board, confidence: float) -> Figure:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     every = len(board.contenders)
     first = f", the first {len(rows)} of {every}" if every > len(rows) else ""
-    finish(axes, _score_name(board), "", f"Leaderboard{first}")
+    finish(axes, score_name(board), "", f"Leaderboard{first}")
     legend_below(figure, [axes])
     return figure
 
@@ -122,7 +125,7 @@ def cost_plot(board: Board) -> Figure | None:
         in_unit(axes.xaxis, name, ticks=4)
         if name.endswith(("_parameters", "_joules")):
             axes.xaxis.set_major_formatter(EngFormatter("J" if name.endswith("_joules") else ""))  # 400 k, 1.2 M
-        finish(axes, f"{COSTS[name]} (less is better)", _score_name(board) if place == 0 else "", "")
+        finish(axes, f"{COSTS[name]} (less is better)", score_name(board) if place == 0 else "", "")
     title(figure, "What a score costs; the numbers are places on the leaderboard")
     legend_below(figure, grid)
     return figure
@@ -200,56 +203,3 @@ def loss_plot(board: Board) -> Figure | None:
 
 def _curve(one: LeaderboardRow, name: str) -> list[Sequence[tuple[int, float]]]:
     return [run.curves[name] for run in one.runs if run.curves.get(name)]
-
-
-def learning_plot(board: Board, confidence: float) -> Figure | None:
-    """Score against the number of rows trained on, a line a method; None unless a method has several sizes."""
-    lines: dict[str, list[LeaderboardRow]] = defaultdict(list)
-    several = len({one.first.trained_on for one in board.contenders} - {""}) > 1
-    for one in board.contenders:
-        if one.first.train_rows:
-            lines[f"{one.first.method} on {one.first.trained_on}" if several else one.first.method].append(one)
-    lines = {name: some for name, some in lines.items() if len({one.first.train_rows for one in some}) > 1}
-    if not lines:
-        return None
-    figure, axes = one_axes(4.4)
-    for place, (name, some) in enumerate(lines.items()):
-        # A little apart, so that the intervals of two methods at one size can both be read.
-        _learning_line(axes, name, some, f"C{place}", 1 + 0.02 * (place - (len(lines) - 1) / 2))
-    bases = {one.score.base for some in lines.values() for one in some if one.score.base is not None}
-    for place, base in enumerate(sorted(bases)):
-        axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
-    sizes = [one.first.train_rows or 1 for some in lines.values() for one in some]
-    if max(sizes) > 5 * min(sizes):
-        axes.set_xscale("log")
-    places = sorted(set(sizes))
-    if len(places) <= _MOST_LINES:
-        axes.set_xticks(places, [f"{size:,}" for size in places])
-        axes.minorticks_off()
-    finish(axes, "rows trained on", _score_name(board), f"Learning curves, {confidence:.0%} intervals")
-    legend_below(figure, [axes])
-    return figure
-
-
-def _learning_line(axes: Axes, name: str, some: Sequence[LeaderboardRow], colour: str, shift: float) -> None:
-    by_size: dict[float, list[float]] = defaultdict(list)
-    for one in some:
-        rows = shift * (one.first.train_rows or 0)
-        by_size[rows].append(one.score.value)
-        axes.errorbar(rows, one.score.value, yerr=_reach(one), color=colour, marker="o", markersize=5, capsize=3)
-    # Where several configurations share a size, the line goes through their mean.
-    sizes, averages = zip(*((size, sum(values) / len(values)) for size, values in sorted(by_size.items())), strict=True)
-    axes.plot(sizes, averages, color=colour, label=short_label(name, 36))
-
-
-def _reach(one: LeaderboardRow) -> list[list[float]] | None:
-    """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known."""
-    if math.isnan(one.score.low):
-        return None
-    return [[one.score.value - one.score.low], [one.score.high - one.score.value]]
-
-
-def _score_name(board: Board) -> str:
-    if len(board.tasks) == 1:
-        return literal(f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}")
-    return f"score, mean of {len(board.tasks)} tasks"

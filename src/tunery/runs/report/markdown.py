@@ -49,6 +49,7 @@ def run_report(record: RunRecord) -> str:
         remarks=remarks(record, answers, changes),
         answers_shown=_answers_shown,
         measures={task: MEASURES[task] for task in record.shown if task in MEASURES},
+        divergence=_divergence(record),
         counts_line_break=_counts_line_break(record),
         correlation=checkpoint_correlation(record.trained.history) if record.trained else None,
         correlation_meaning=correlation_meaning,
@@ -92,6 +93,17 @@ def _answers_shown(context: ContextFacts) -> str:
     if len(counts) > _MOST_ANSWERS or counts[0][1] == 1:
         return ""
     return f" Their answers: {', '.join(f'{answer!r} {count} times' for answer, count in counts)}."
+
+
+def _divergence(record: RunRecord) -> float | None:
+    """Between teacher and student at the kept checkpoint, on validation rows."""
+    trained = record.trained
+    found = [
+        metrics.values["validation/kl"]
+        for metrics in (trained.history if trained else ())
+        if trained and metrics.step == trained.kept_step and "validation/kl" in metrics.values
+    ]
+    return found[0] if found else None
 
 
 def _counts_line_break(record: RunRecord) -> bool:

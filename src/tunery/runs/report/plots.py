@@ -21,16 +21,27 @@ _REACH = 5  # points on each side of the running mean: one of the points before 
 
 def loss_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure:
     """Training loss (faint: each point; firm: running mean) and validation loss over optimizer steps."""
+    return _curves(history, kept_step, "train/loss", "validation/nll", "Loss")
+
+
+def divergence_plot(history: Sequence[StepMetrics], kept_step: int) -> Figure | None:
+    """The same of the divergence from the teacher of context distillation; None without one."""
+    if not series(history, "train/kl")[0]:
+        return None
+    return _curves(history, kept_step, "train/kl", "validation/kl", "Divergence from the teacher")
+
+
+def _curves(history: Sequence[StepMetrics], kept_step: int, trained: str, held_out: str, title: str) -> Figure:
     figure, axes = one_axes(_HEIGHT_INCHES, _WIDTH_INCHES)
-    steps, losses = series(history, "train/loss")
-    axes.plot(steps, losses, color=PALE, linewidth=1, label="train/loss")
+    steps, losses = series(history, trained)
+    axes.plot(steps, losses, color=PALE, linewidth=1, label=trained)
     means = [fmean(losses[max(0, at - _REACH) : at + _REACH + 1]) for at in range(len(losses))]
-    axes.plot(steps, means, color=BLUE, linewidth=2, label="train/loss, running mean")
-    steps, losses = series(history, "validation/nll")
+    axes.plot(steps, means, color=BLUE, linewidth=2, label=f"{trained}, running mean")
+    steps, losses = series(history, held_out)
     if steps:
-        axes.plot(steps, losses, color=ORANGE, marker="o", linewidth=2, label="validation/nll")
+        axes.plot(steps, losses, color=ORANGE, marker="o", linewidth=2, label=held_out)
     axes.axvline(kept_step, color="#444444", linestyle=":", linewidth=1, label=f"kept: step {kept_step}")
-    _finish(axes, "optimizer step", "nats per target token", "Loss")
+    _finish(axes, "optimizer step", "nats per target token", title)
     return figure
 
 

@@ -117,6 +117,7 @@ def slices(study: Study, objective: str) -> Figure:
         label = axes.get_xlabel()
         _name(axes.collections[1], NOT_MET)
         axes.collections[0].set_cmap(f"{COLOURS}_r")  # Optuna's begins with white
+        axes.set_title("")  # Optuna's own, of one setting alone
         finish(axes, short_label(label), objective if place % columns == 0 else "")
         axes.tick_params(labelleft=place % columns == 0, labelbottom=True)
         if isinstance(found[label], CategoricalDistribution):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from tunery.config.project import Project
-from tunery.config.search import SearchConfig
+from tunery.config.search import Dimension, SearchConfig
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY
 
 PruneMetric = Literal["score", "validation/nll"]
@@ -26,6 +27,7 @@ _CHANGE_LOSS = (
 )
 # Where validation rows are a share of the training rows; a sample is drawn, and weights count, without them.
 _CHANGE_ROWS = ("data.train", "data.decontaminate.")
+RUNGS = "rungs"  # of a trial, where trials differ in it
 # One-sided, four pairs cannot reach p < 0.1 before the last checkpoint, where there is nothing left to save.
 FEWEST_WILCOXON_RUNGS = 5
 
@@ -62,6 +64,15 @@ def has_validation(project: Project) -> bool:
     """Whether there are rows to measure validation loss on, and a training that does."""
     validation = project.data.validation
     return project.training.trains and (validation.source is not None or validation.fraction > 0)
+
+
+def most_rungs(project: Project) -> int:
+    """Checkpoints of the trial with the most of them."""
+    training, epochs = project.training, project.search.space.get("training.epochs")
+    searched = [*(epochs.choices or ()), epochs.high] if isinstance(epochs, Dimension) else []
+    if training.checkpoints != "epoch":
+        return training.checkpoints
+    return max(math.ceil(float(count)) for count in (training.epochs, *searched) if count is not None)
 
 
 def rung_value(
@@ -112,5 +123,6 @@ class _RungPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         worse = self._rule.prune(study, trial)  # asked always: hyperband keeps each trial's value at each rung
-        spared = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL or (trial.last_step or 0) >= self._rungs
+        last = trial.user_attrs.get(RUNGS, self._rungs)
+        spared = trial.user_attrs.get(QUEUE_KEY) == OWN_TRIAL or (trial.last_step or 0) >= last
         return worse and not spared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 _LONGEST = 500  # characters: far more than a formula needs, far less than what exhausts a parser
 _TERMS = (ast.Expr, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call, ast.Name, ast.Constant)
 _OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context)
+# Python has no attribute 0: the number of a list's entry, in data.train.0.weight, is marked until it is parsed.
+_ENTRY, _MARK = re.compile(r"(?<=[A-Za-z_])\.(\d+)(?=\.[A-Za-z_])"), "entry__"
 # MemoryError is how Python's parser says that brackets are nested too deeply.
 _PARSER_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)
 _ARITHMETIC_ERRORS = (InvalidExpression, ArithmeticError, TypeError, ValueError, LookupError, RecursionError)
@@ -55,7 +58,7 @@ def parse(text: str) -> Expression:
     if len(text) > _LONGEST:
         raise ExpressionError(f"an expression of at most {_LONGEST} characters")
     try:
-        body = _Dotted().visit(ast.parse(text.strip())).body
+        body = _Dotted().visit(ast.parse(_ENTRY.sub(rf".{_MARK}\1", text.strip()))).body
         if len(body) != 1:
             raise ExpressionError("one expression")
         _refuse_all_but_arithmetic(body[0])
@@ -70,12 +73,17 @@ def parse(text: str) -> Expression:
 
 
 class _Dotted(ast.NodeTransformer):
-    """Makes one name of `adapter.rank`: nothing is left whose attributes could be reached."""
+    """Makes one name of `adapter.rank`: nothing is left whose attributes could be reached; marks are taken off."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         inner = self.visit(node.value)
         if isinstance(inner, ast.Name):
-            return ast.copy_location(ast.Name(f"{inner.id}.{node.attr}", ast.Load()), node)
+            return ast.copy_location(ast.Name(f"{inner.id}.{node.attr.removeprefix(_MARK)}", ast.Load()), node)
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, str):
+            return ast.copy_location(ast.Constant(node.value.replace(f".{_MARK}", ".")), node)
         return node
 
 

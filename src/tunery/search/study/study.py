@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, StorageError
 from tunery.search.sampling.fixed_points import LARGEST_GRID, fixed_points
-from tunery.search.sampling.pruners import make_pruner
+from tunery.search.sampling.pruners import make_pruner, most_rungs
 from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space.space import REPEATS, SEED, Settings, labelled, own_settings
 from tunery.search.study import queue
@@ -56,7 +56,7 @@ def create_or_load(
         _refuse_changes(study, definition, wait=not alone)
     _name_objectives(study, list(project.search.objectives))
     study.sampler = make_sampler(project.search)
-    study.pruner = make_pruner(project.search, project.training.checkpoints)
+    study.pruner = make_pruner(project.search, most_rungs(project))
     return study
 
 

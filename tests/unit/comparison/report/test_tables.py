@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -219,7 +220,14 @@ def test_a_name_with_dollars_is_no_formula() -> None:
     tasks = {f"{name} {number}": 0.2 for number in range(6)}
     facts: dict[str, Any] = {"data": name, "method": name, "items": 6}
     text = drawn(rank([run(f"{name} {rows}", tasks, **facts, train_rows=rows) for rows in (1, 2, 3)]))
-    assert re.findall(r'<figure id="(\w+)"', text) == ["leaderboard", "matrix", "ranks", "loss", "learning"]
+    assert re.findall(r'<figure id="(\w+)"', text) == [
+        "leaderboard",
+        "matrix",
+        "ranks",
+        "loss",
+        "learning",
+        "rows_cost",
+    ]
     assert drawn(rank([run("a", {name: 0.2}, items=6)]))  # whose axis has the task's name
 
 
@@ -234,7 +242,7 @@ def test_a_script_that_the_font_lacks_is_no_warning() -> None:
 
 
 def test_every_picture_that_there_is_something_for(comparison: Comparison) -> None:
-    assert list(figures(comparison)) == ["leaderboard", "matrix", "cost", "loss"]
+    assert list(figures(comparison)) == ["leaderboard", "matrix", "cost", "loss", "tasks"]
 
 
 def test_a_narrow_terminal_breaks_no_number_and_leaves_out_what_can_be_spared(comparison: Comparison) -> None:
@@ -302,6 +310,28 @@ def test_several_sizes_of_a_method_are_a_learning_curve() -> None:
     lines = {str(line.get_label()): line for line in axes.get_lines() if str(line.get_label()) in ("lora", "full")}
     assert {name: len(line.get_xdata()) for name, line in lines.items()} == {"lora": 3, "full": 3}  # type: ignore[arg-type]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "200", "800"]
+
+
+def test_time_and_memory_over_rows_are_drawn_beside_it_and_zero_shot_is_a_line() -> None:
+    shown = [one for rows in (4, 16) for one in seeds(f"icl {rows}", FACTS, count=2, method="icl", train_rows=rows)]
+    trained = [one for rows in (4, 16) for one in seeds(f"lora {rows}", FACTS, count=2, train_rows=rows)]
+    bare = dataclasses.replace(run("zero-shot", FACTS, method="none", train_rows=None), costs={})
+    found = figures(rank([*shown, *trained, bare]))
+    learning, (time, memory) = found["learning"].axes[0], found["rows_cost"].axes
+    assert learning.get_xlabel() == "rows trained on, or shown in context"
+    level = [float(np.ravel(line.get_ydata())[0]) for line in learning.get_lines() if line.get_linestyle() == ":"]
+    assert rank([bare]).main.contenders[0].score.value in level
+    assert (time.get_ylabel(), memory.get_ylabel()) == ("time", "memory")
+    assert {line.get_label() for line in time.get_lines()} == {"icl", "lora"}
+
+
+def test_two_tasks_are_drawn_one_against_the_other_with_the_base() -> None:
+    both = {"hans": 0.1, "mnli": 0.3}
+    runs = [one for name in ("a", "b", "c") for one in seeds(name, both, count=2, method=name)]
+    (axes,) = figures(rank(runs))["tasks"].axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("hans, acc", "mnli, acc")
+    assert set(axes.get_legend_handles_labels()[1]) == {"a", "b", "c", "base"}
+    assert "tasks" not in figures(rank(runs[:4]))
 
 
 def test_ranks_over_tasks_are_a_critical_difference_diagram() -> None:

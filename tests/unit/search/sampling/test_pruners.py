@@ -9,7 +9,14 @@ import pytest
 from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
-from tunery.search.sampling.pruners import changes_loss, make_pruner, prune_metric, rung_value
+from tunery.search.sampling.pruners import (
+    RUNGS,
+    changes_loss,
+    make_pruner,
+    most_rungs,
+    prune_metric,
+    rung_value,
+)
 from tunery.search.space.space import QUEUE_KEY
 
 
@@ -122,6 +129,22 @@ def test_no_trial_is_pruned_at_its_last_rung(make: MakeProject) -> None:
         trial = study.ask()
         trial.report(value, 3)
         assert not trial.should_prune()
+
+
+def test_a_trial_of_fewer_epochs_is_not_pruned_at_its_own_last_one(make: MakeProject) -> None:
+    project = make("{training.epochs: {choices: [2, 3]}}", training__checkpoints="epoch", training__epochs="1.5")
+    assert (most_rungs(project), most_rungs(make())) == (3, 4)
+    pruner = make_pruner(make(search__pruner="median").search, most_rungs(project))
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    pruned = []
+    for value, own in [*[(0.9, 3)] * 6, (0.1, 3), (0.1, 2)]:
+        trial = study.ask()
+        trial.set_user_attr(RUNGS, own)
+        for rung in (1, 2):
+            trial.report(value, rung)
+            pruned.append(trial.should_prune())
+        study.tell(trial, value)
+    assert pruned[-4:] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,13 @@ from tunery.search.space.expressions import ExpressionError, parse
         ("min(1, 2) + 4 / 2 - 3 % 2 ** 1", 2.0),
         ("'bf16' if base.quantization == 'nf4' else 'fp32'", "bf16"),
         ("  adapter.rank ", 16),
+        ("2 * data.train.0.sample.rows", 8),
+        ("1 if data.train.0.source == 'rows.0.csv' else 2", 1),
     ],
 )
 def test_an_expression_has_the_value_of_its_arithmetic(text: str, expected: object) -> None:
     settings = {"adapter.rank": 16, "training.micro_batch_size": 4, "base.quantization": "nf4"}
+    settings |= {"data.train.0.sample.rows": 4, "data.train.0.source": "rows.0.csv"}
     assert parse(text).value(settings) == expected
 
 

@@ -1,0 +1,22 @@
+"""What the pictures of a board share: how far an interval reaches, the name of the score."""
+
+from __future__ import annotations
+
+import math
+
+from tunery.comparison.records import Board, ScoreCell
+from tunery.reporting.figures import literal
+
+
+def reach(cell: ScoreCell) -> list[list[float]] | None:
+    """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known."""
+    if math.isnan(cell.low):
+        return None
+    return [[cell.value - cell.low], [cell.high - cell.value]]
+
+
+def score_name(board: Board) -> str:
+    """The label of an axis of scores."""
+    if len(board.tasks) == 1:
+        return literal(f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}")
+    return f"score, mean of {len(board.tasks)} tasks"

@@ -1,0 +1,182 @@
+"""Pictures over the number of rows: what a method makes of more of them, what it costs, and on which tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tunery.comparison.records import Board, LeaderboardRow
+from tunery.comparison.report.columns import COSTS
+from tunery.comparison.report.drawing import reach, score_name
+from tunery.reporting.figures import (
+    GREY,
+    WIDTH_INCHES,
+    finish,
+    in_unit,
+    legend_below,
+    literal,
+    one_axes,
+    panels,
+    short_label,
+    title,
+)
+
+_MOST_PLACES = 10  # sizes that are all written below an axis
+_MOST_TASKS = 4
+_SPENT = ("train_seconds", "peak_memory_bytes")
+Lines = dict[str, list[LeaderboardRow]]
+
+
+def learning_plot(board: Board, confidence: float) -> Figure | None:
+    """Score against the number of rows, a line a method; None unless a method has several sizes."""
+    lines = _by_method(board)
+    if not lines:
+        return None
+    figure, axes = one_axes(4.4)
+    for name, some, colour, shift in _drawn(lines):
+        for one in some:
+            rows = shift * (one.first.train_rows or 0)
+            axes.errorbar(rows, one.score.value, yerr=reach(one.score), color=colour, marker="o", ms=5, capsize=3)
+        _line(axes, name, some, colour, shift, lambda one: one.score.value)
+    for place, base in enumerate(sorted(_zero_shot(board, lines))):
+        axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
+    _set_sizes(axes, lines)
+    finish(axes, _rows_name(lines), score_name(board), f"Learning curves, {confidence:.0%} intervals")
+    legend_below(figure, [axes])
+    return figure
+
+
+def size_cost_plot(board: Board) -> Figure | None:
+    """Time and memory against the number of rows, a line a method; None without `learning_plot`, or costs."""
+    lines = _by_method(board)
+    names = [name for name in _SPENT if any(one.costs.get(name) for some in lines.values() for one in some)]
+    if not names:
+        return None
+    figure, grid = panels(len(names), WIDTH_INCHES, 4.0)
+    for axes, cost in zip(grid, names, strict=True):
+        for name, some, colour, shift in _drawn(lines):
+            known = [one for one in some if cost in one.costs]
+            if known:
+                _line(axes, name, known, colour, shift, _spent(cost), marker="o")
+        axes.margins(y=0.08)
+        axes.set_ylim(bottom=0)
+        in_unit(axes.yaxis, cost)
+        _set_sizes(axes, lines)
+        finish(axes, _rows_name(lines), COSTS[cost], "")
+    title(figure, "What more rows cost, mean over seeds")
+    legend_below(figure, grid)
+    return figure
+
+
+def tasks_plot(board: Board, confidence: float) -> Figure | None:
+    """Each contender's scores on two tasks, the first against each other one: in its domain, say, and out of it.
+
+    None for a board of one task, of many, or of two contenders.
+    """
+    first, *others = board.tasks
+    if not 1 < len(board.tasks) <= _MOST_TASKS or len(board.contenders) < 3:
+        return None
+    figure, grid = panels(len(others), WIDTH_INCHES if len(others) < 3 else 4.0 * len(others), 4.6)
+    lines: Lines = defaultdict(list)
+    for one in board.contenders:
+        lines[_method(board, one)].append(one)
+    for axes, other in zip(grid, others, strict=True):
+        for name, some, colour, _ in _drawn(lines):
+            for number, one in enumerate(some):
+                x, y = one.cells[first], one.cells[other]
+                axes.errorbar(
+                    x.value, y.value, xerr=reach(x), yerr=reach(y), color=colour, marker="o", ms=5, capsize=2,
+                    elinewidth=0.8, alpha=0.8, label=short_label(name, 36) if number == 0 else None,
+                )  # fmt: skip
+                rows = f"{one.first.train_rows:,}" if one.first.train_rows else ""
+                axes.annotate(rows, (x.value, y.value), (4, 4), textcoords="offset points", fontsize=7, color=colour)
+        _mark_bases(axes, board, first, other)
+        finish(axes, _task_name(board, first), _task_name(board, other))
+    title(figure, f"One task against another, {confidence:.0%} intervals; numbers are rows")
+    legend_below(figure, grid)
+    return figure
+
+
+def _mark_bases(axes: Axes, board: Board, first: str, other: str) -> None:
+    bases = {(one.cells[first].base, one.cells[other].base) for one in board.contenders}
+    for number, (x, y) in enumerate(sorted((x, y) for x, y in bases if x is not None and y is not None)):
+        axes.scatter(x, y, color=GREY, marker="X", s=70, zorder=3, label="base" if number == 0 else None)
+
+
+def _task_name(board: Board, task: str) -> str:
+    return literal(f"{short_label(task, 40)}, {board.contenders[0].cells[task].metric}")
+
+
+# ---- lines
+
+
+def _by_method(board: Board) -> Lines:
+    """Contenders that saw rows, by method; only methods of several sizes, and none where there is no such."""
+    lines: Lines = defaultdict(list)
+    for one in board.contenders:
+        if one.first.train_rows:
+            lines[_method(board, one)].append(one)
+    several = {name for name, some in lines.items() if len({one.first.train_rows for one in some}) > 1}
+    return {name: some for name, some in lines.items() if name in several}
+
+
+def _method(board: Board, one: LeaderboardRow) -> str:
+    """Its method, and what else a board's contenders differ in: data, bases."""
+    data = len({other.first.trained_on for other in board.contenders} - {""}) > 1
+    bases = len({other.first.base for other in board.contenders} - {""}) > 1
+    on = f" on {one.first.trained_on}" if data and one.first.trained_on else ""
+    return f"{one.first.method}{on}{f', {one.first.base}' if bases and one.first.base else ''}" or "unknown"
+
+
+def _drawn(lines: Lines) -> list[tuple[str, list[LeaderboardRow], str, float]]:
+    """Lines with their colours, a little apart: the intervals of two methods at one size can then both be read."""
+    middle = (len(lines) - 1) / 2
+    return [
+        (name, some, f"C{place}", 1 + 0.02 * (place - middle))
+        for place, (name, some) in enumerate(sorted(lines.items()))
+    ]
+
+
+def _line(
+    axes: Axes,
+    name: str,
+    some: Sequence[LeaderboardRow],
+    colour: str,
+    shift: float,
+    value: Callable[[LeaderboardRow], float],
+    marker: str = "",
+) -> None:
+    by_size: dict[float, list[float]] = defaultdict(list)
+    for one in some:
+        by_size[shift * (one.first.train_rows or 0)].append(value(one))
+    # Where several configurations share a size, the line goes through their mean.
+    sizes, averages = zip(*((size, sum(values) / len(values)) for size, values in sorted(by_size.items())), strict=True)
+    axes.plot(sizes, averages, color=colour, marker=marker, markersize=5, label=short_label(name, 36))
+
+
+def _spent(cost: str) -> Callable[[LeaderboardRow], float]:
+    return lambda one: one.costs[cost]
+
+
+def _zero_shot(board: Board, lines: Lines) -> set[float]:
+    """Scores of the bases: beside the lines' own, and of models that were not trained."""
+    beside = {one.score.base for some in lines.values() for one in some if one.score.base is not None}
+    return beside | {one.score.value for one in board.contenders if one.first.method == "none"}
+
+
+def _set_sizes(axes: Axes, lines: Lines) -> None:
+    sizes = [one.first.train_rows or 1 for some in lines.values() for one in some]
+    if max(sizes) > 5 * min(sizes):
+        axes.set_xscale("log")
+    places = sorted(set(sizes))
+    if len(places) <= _MOST_PLACES:
+        axes.set_xticks(places, [f"{size:,}" for size in places])
+        axes.minorticks_off()
+
+
+def _rows_name(lines: Lines) -> str:
+    shown = any(one.first.method == "icl" for some in lines.values() for one in some)
+    return "rows trained on, or shown in context" if shown else "rows trained on"
