@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tunery.config.data import RowSource
 from tunery.config.section import Count, CountOrZero, Fraction, Section, key
+from tunery.config.suites import expanded
 
-AnswerMetric = Literal["exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "repetition_rate", "semantic"]
-
-# Named lists of lm-eval tasks. leaderboard-v1 is the Open LLM Leaderboard's first edition; commonsense is the
-# eight-task set that LoRA papers report (LLM-Adapters, arXiv:2304.01933).
-SUITES: dict[str, tuple[str, ...]] = {
-    "quickstart": ("world_facts", "world_comparison"),
-    "leaderboard-v1": ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k"),
-    "commonsense": (
-        "boolq",
-        "piqa",
-        "social_iqa",
-        "hellaswag",
-        "winogrande",
-        "arc_easy",
-        "arc_challenge",
-        "openbookqa",
-    ),
-}
+AnswerMetric = Literal[
+    "exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "repetition_rate", "both_sides_rate", "semantic"
+]
 
 
 class GenerationConfig(Section):
@@ -60,6 +46,10 @@ class AnswersConfig(RowSource):
 class EvaluationConfig(Section):
     """lm-eval tasks and text metrics; every score is reported beside the base model's own on the same items."""
 
+    # Before tasks, whose suites it decides on.
+    allow_code: bool = key(
+        False, "Run code that the model writes, on this machine and without a sandbox: tasks such as humaneval need it."
+    )
     tasks: list[str] = key([], "lm-eval tasks or groups, our own tasks, or the name of a suite.")
     primary: dict[str, str] = key(
         {}, "Metric of each task that counts; their mean is the run's score. Empty: each task's first metric."
@@ -83,11 +73,11 @@ class EvaluationConfig(Section):
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _expand_suites(cls, tasks: object) -> object:
+    def _expand_suites(cls, tasks: object, info: ValidationInfo) -> object:
         names = [tasks] if isinstance(tasks, str) else tasks
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             return names
-        return list(dict.fromkeys(task for name in names for task in SUITES.get(name, (name,))))
+        return expanded(names, bool(info.data.get("allow_code")))
 
     @property
     def names(self) -> list[str]:

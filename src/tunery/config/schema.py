@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tunery.config.evaluation import SUITES
 from tunery.config.project import Project
+from tunery.config.suites import MEASURES, SUITES
 
 SCHEMA_FILE = Path("projects/project.schema.json")
 PAGE_FILE = Path("docs/config.md")
@@ -38,6 +38,12 @@ def page() -> str:
         "## Suites",
         "",
         *(f"- `{name}`: {', '.join(tasks)}" for name, tasks in SUITES.items()),
+        "",
+        "Of these tasks it is said what they measure, here and in the report:",
+        "",
+        *(f"- `{task}`: {what}" for task, what in MEASURES.items()),
+        "",
+        "`capabilities` follows Wang et al. 2023, arXiv:2306.04751; `evaluation.allow_code: true` adds `humaneval`.",
         "",
         *_section(Project, ""),
     ]

@@ -21,6 +21,7 @@ from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.in_context import too_long
 from tunery.evaluation.shared_context import DocumentRow
+from tunery.evaluation.written_text import WrittenText, role_headers
 from tunery.reporting.pace import Pace
 
 _LOG = logging.getLogger(__name__)
@@ -35,14 +36,25 @@ class _Answered:
 
     pace: Pace | None = None
 
-    def add_partial(self, *_: object) -> None:
+    def __init__(self) -> None:
+        self.tokens: Sequence[int] = ()  # that were decoded last
+        self.written: dict[tuple[str, str], Sequence[int]] = {}  # by context and settings of a generation
+
+    def add_partial(self, kind: str, request: tuple[Any, ...], answer: object) -> None:
         """One request is answered."""
+        if kind == "generate_until":
+            self.written[_generation(request)] = self.tokens
         self.advance(1)
 
     def advance(self, requests: int) -> None:
         """Several are answered."""
         if self.pace is not None:
             self.pace.advance(requests)
+
+
+def _generation(request: tuple[Any, ...]) -> tuple[str, str]:
+    context, settings = request
+    return str(context), repr(settings)
 
 
 class Scorer(HFLM):  # type: ignore[misc]
@@ -81,6 +93,8 @@ class Scorer(HFLM):  # type: ignore[misc]
             )
         self._encoded, self._dev, self._examples = encoded, dev, examples
         self._stop_ids = stop_ids(model, tokenizer) if chat_template else []
+        self._ends = {*stop_ids(model, tokenizer), self.eot_token_id} - {None}
+        self._headers = role_headers(tokenizer, self._ends) if chat_template else ()
         self._longest = shared_context.longest_request(model, self.max_length)
         # (task, number of the document) -> tokens that its longest prompt lost at its beginning: lm-eval cuts what is
         # longer than the model takes, without a word, and of a few-shot prompt that is the first examples.
@@ -116,8 +130,8 @@ class Scorer(HFLM):  # type: ignore[misc]
         ]
         return [value for value, _ in self.loglikelihood(requests)]
 
-    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
-        """Answers, each cut at its task's stop texts.
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[WrittenText]:
+        """Answers, each cut at its task's stop texts, as `WrittenText`.
 
         Raises:
             NonFiniteScore: If the model's logits are no numbers.
@@ -132,7 +146,20 @@ class Scorer(HFLM):  # type: ignore[misc]
                 raise TaskError(request.task_name, Fault("tokens of its longest answer", rule, most))
             self._note_cut(request, len(self.tok_encode(context)) - (self.max_length - most))
         with self._paced(requests):
-            return self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
+            texts = self._apart(requests, lambda part: list(answer(part, disable_tqdm=True)))
+        written = [self._written(request, text) for request, text in zip(requests, texts, strict=True)]
+        self._answered.written.clear()
+        return written
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """The text of token ids; those of an answer are kept until its request is known."""
+        if isinstance(tokens, list):
+            self._answered.tokens = tokens
+        return str(super().tok_decode(tokens, skip_special_tokens=skip_special_tokens))
+
+    def _written(self, request: Any, text: str) -> WrittenText:
+        tokens = self._answered.written[_generation(request.args)]
+        return WrittenText.of(text, tokens, self._ends, self._headers, self.tokenizer)
 
     def tok_encode(self, string: str, *args: Any, **options: Any) -> list[int]:
         """Token ids of a text, from memory where it was encoded before."""

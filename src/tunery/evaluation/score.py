@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import TaskError
+from tunery.evaluation.code import code_allowed
 from tunery.evaluation.collect import collect
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.evaluation.items import Split
@@ -85,6 +86,7 @@ def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> 
 
     with ExitStack() as stack:
         stack.enter_context(_without_processes())
+        stack.enter_context(code_allowed(tasks.allow_code))
         lent = {name: stack.enter_context(tasks.leaves[name].lent(numbers)) for name, numbers in chosen.items()}
         found = evaluate(
             lm=lm,
@@ -93,6 +95,7 @@ def _evaluate(lm: Scorer, tasks: Tasks, chosen: Mapping[str, Sequence[int]]) -> 
             log_samples=True,
             apply_chat_template=tasks.chat_template,
             fewshot_as_multiturn=tasks.chat_template,
+            confirm_run_unsafe_code=tasks.allow_code,
         )
     return dict(found)
 

@@ -16,6 +16,7 @@ from tunery.data.context import Context
 from tunery.data.reading.hub import asked_once
 from tunery.data.reading.load import locate
 from tunery.errors import Fault, TaskError, TuneryError
+from tunery.evaluation.code import RUNS_CODE, code_allowed, refuse_code
 from tunery.evaluation.few_shot import FEW_SHOT_SEED
 from tunery.evaluation.items import Leaf
 from tunery.evaluation.prompts import compiled_once
@@ -68,6 +69,7 @@ class Tasks:
     leaves: Mapping[str, Leaf]  # leaf tasks, by name
     groups: Mapping[str, Any]  # lm-eval's groups, by name
     answers: tuple[str, ...] = ()  # leaf tasks that are sets of answers
+    allow_code: bool = False  # whether code that the model writes is run
     # Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
     encoded: TokenCache = field(default_factory=TokenCache, repr=False)
 
@@ -154,7 +156,12 @@ def load_tasks(
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     manager = own_manager(folders) if all_own(evaluation.tasks, own) else full_manager(folders)
-    with nullcontext() if without_hub(evaluation.tasks, own) else asked_once() as silent:
+    if not evaluation.allow_code:
+        refuse_code(evaluation.tasks, manager)
+    with (
+        code_allowed(evaluation.allow_code),
+        nullcontext() if without_hub(evaluation.tasks, own) else asked_once() as silent,
+    ):
         loaded = [_load(name, manager, silent) for name in evaluation.tasks]
     leaves = {
         name: Leaf(name, _configured(task, evaluation), evaluation.limit)
@@ -181,6 +188,7 @@ def load_tasks(
         leaves=leaves,
         groups=groups,
         answers=tuple(answers),
+        allow_code=evaluation.allow_code,
     )
 
 
@@ -222,8 +230,8 @@ def _load(name: str, manager: Any, silent: str | None) -> Any:
 def _configured(task: Any, evaluation: EvaluationConfig) -> Any:
     """Set the task's few-shot number by lm-eval's rule: a 0 in the task's own file stays 0."""
     where = f"evaluation.tasks: {task.task_name}"
-    if getattr(task, "UNSAFE_CODE", False):
-        raise TaskError(where, "runs code that the model writes, which tunery does not do. Leave the task out.")
+    if getattr(task, "UNSAFE_CODE", False) and not evaluation.allow_code:
+        raise TaskError(where, RUNS_CODE)
     if getattr(task, "MULTIMODAL", False):
         raise TaskError(where, "uses images or sound, which a text model cannot read. Leave the task out.")
     for metric in (metric for metric, aggregation in task.aggregation().items() if aggregation is None):

@@ -11,6 +11,8 @@ from typing import Any
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _REPEATED_NGRAM = 4
+# A line that gives the word to somebody: "User: and then?", "### Human:", or a role's name alone.
+_TURN = re.compile(r"^[#*<|\s]*(user|human|assistant)[*|>]*\s*(:|$)", re.IGNORECASE | re.MULTILINE)
 # Chinese and Japanese put no spaces between words: each character counts as one.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
@@ -107,6 +109,20 @@ def repetition_rate(text: str) -> float:
     words = text.split()
     ngrams = [tuple(words[start : start + _REPEATED_NGRAM]) for start in range(len(words) - _REPEATED_NGRAM + 1)]
     return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def both_sides(raw: str, stopped: bool, headers: Sequence[str]) -> bool:
+    """Whether an answer goes on with the other side of the conversation.
+
+    It does if it writes a header that its chat template writes before a turn, a line that gives the word to a user or
+    an assistant ("User:", or the role's name alone), or does not end before the longest length.
+
+    Args:
+        raw: The answer with its special tokens, up to the one that ended it.
+        stopped: Whether the model ended it by itself.
+        headers: Of the chat template: "<|im_start|>user".
+    """
+    return not stopped or any(header in raw for header in headers) or _TURN.search(raw) is not None
 
 
 def _rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:

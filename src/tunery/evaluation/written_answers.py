@@ -22,10 +22,12 @@ from tunery.data.reading.selection import select
 from tunery.data.rendering.written_out import written_out
 from tunery.errors import Fault, TaskError
 from tunery.evaluation.semantic import encoder, semantic_f1
-from tunery.evaluation.text_metrics import corpus_bleu, of_answer
+from tunery.evaluation.text_metrics import both_sides, corpus_bleu, of_answer
+from tunery.evaluation.written_text import WrittenText
 from tunery.records import Conversation
 
-_LESS_IS_BETTER = ("repetition_rate",)
+_LESS_IS_BETTER = ("repetition_rate", "both_sides_rate")
+_NOT_OF_TEXT = ("semantic", "both_sides_rate")  # metrics that need more than the two texts
 _SHOWN = 5
 _VERSION = 1.0  # of how answers are asked and measured here
 
@@ -95,9 +97,13 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
     def process_results(self, doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
         """What is measured of one answer."""
         answer, reference = str(results[0]).strip(), doc["reference"].strip()
-        values: dict[str, Any] = of_answer(answer, reference, [one for one in self.metrics if one != "semantic"])
+        values: dict[str, Any] = of_answer(answer, reference, [one for one in self.metrics if one not in _NOT_OF_TEXT])
         if "semantic" in self.metrics:
             values["semantic"] = semantic_f1(answer, reference, self.semantic_model)
+        if "both_sides_rate" in self.metrics:
+            written = results[0]
+            assert isinstance(written, WrittenText), "Scorer writes answers that know how they ended"
+            values["both_sides_rate"] = float(both_sides(written.raw, written.stopped, written.headers))
         if "bleu" in self.metrics:
             values["corpus_bleu"] = (answer, reference)
         return values

@@ -7,10 +7,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from tunery.config.evaluation import SUITES
 from tunery.config.fields import nearest
 from tunery.config.project import Project
 from tunery.config.search import SearchConfig
+from tunery.config.suites import SUITES
 from tunery.config.units import parse_bytes
 from tunery.errors import ConfigError, Fault, RunStopped
 from tunery.search.sampling.pruners import changes_loss, has_validation
@@ -105,14 +105,14 @@ def objective_faults(project: Project, task_names: Collection[str]) -> Iterator[
             yield Fault(f"search.constraints.{metric}", _BOUND_RULE, text)
 
 
-def check_task_metrics(project: Project, tasks: Mapping[str, Collection[str]]) -> None:
+def check_task_metrics(project: Project, tasks: Mapping[str, Mapping[str, bool]]) -> None:
     """Check objectives and constraints that name a task's metric, before anything is trained.
 
     Args:
-        tasks: The metrics that each loaded task may have.
+        tasks: The metrics that each loaded task may have, and whether more of it is better.
 
     Raises:
-        ConfigError: With every one that its task has not.
+        ConfigError: With every one that its task has not, and every objective that looks for the worst.
     """
     faults = []
     for section, metric in _named(project.search):
@@ -121,8 +121,16 @@ def check_task_metrics(project: Project, tasks: Mapping[str, Collection[str]]) -
             kind, task, name = found.groups()
             if name.removesuffix("_stderr") not in tasks[task]:
                 faults.append(_unknown(section, metric, [f"{kind}/{task}/{one}" for one in tasks[task]]))
+            elif section == "search.objectives" and not name.endswith("_stderr"):
+                faults += _direction_faults(metric, project.search.objectives[metric], tasks[task][name])
     if faults:
         raise ConfigError("search", faults)
+
+
+def _direction_faults(metric: str, direction: str, higher_is_better: bool) -> Iterator[Fault]:
+    wanted, which = ("maximize", "more") if higher_is_better else ("minimize", "less")
+    if direction != wanted:
+        yield Fault(f"search.objectives.{metric}", f"{wanted}: {which} of this metric is better", direction)
 
 
 def check_metrics(project: Project, produced: Collection[str]) -> None:

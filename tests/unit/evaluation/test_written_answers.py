@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sacrebleu.metrics.bleu import BLEU
 
 from tunery.config.data import DataConfig
@@ -18,6 +19,7 @@ from tunery.evaluation.result import averaging, headline, restrict
 from tunery.evaluation.score import score_model
 from tunery.evaluation.task_manager import task_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
+from tunery.evaluation.written_text import role_headers
 
 REVIEWS = [{"prompt": f"What colour has house {n}?", "completion": f"The house {n} is deep red."} for n in range(12)]
 
@@ -172,3 +174,35 @@ def test_a_row_is_the_same_item_under_every_template_and_the_set_another_version
 def test_a_row_of_whose_prompt_cleaning_leaves_nothing_is_named(folder: Path) -> None:
     with pytest.raises(TaskError, match=r"nothing left of the prompt template's columns after keep"):
         asked_by(folder, "Q: {prompt}", keep="0-1")
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        ("deep red<|im_end|>", 0.0),
+        ("deep red", 1.0),  # it goes on until the longest length
+        ("deep red\n<|im_start|>user\nand the barn?<|im_end|>", 1.0),
+        ("deep red\nUser: and the barn?<|im_end|>", 1.0),
+        ("the user said: deep red<|im_end|>", 0.0),
+    ],
+)
+def test_an_answer_that_goes_on_for_both_sides_is_counted_and_less_is_better(
+    folder: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, written: str, rate: float
+) -> None:
+    ids = torch.tensor([tokenizer.encode(written)])
+
+    def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.cat([input_ids, ids.expand(len(input_ids), -1)], dim=1)
+
+    monkeypatch.setattr(model, "generate", generate)
+    asked = evaluation(metrics=["both_sides_rate", "exact_match"])
+    result = score_model(model, tokenizer, load_tasks(asked, folder, True), asked)["reviews"]
+    score = result.scores["both_sides_rate"]
+    assert (score.value, score.higher_is_better) == (rate, False)
+    assert headline({"reviews": result}, asked) == -rate
+    assert averaging(result, "both_sides_rate") == "items"
+
+
+def test_the_headers_of_a_chat_template_are_what_it_writes_before_turns(tokenizer: Any) -> None:
+    ends = {tokenizer.convert_tokens_to_ids(name) for name in ("<|im_end|>", "<|endoftext|>")}
+    assert role_headers(tokenizer, ends) == ("<|im_start|>user", "<|im_start|>assistant")

@@ -49,7 +49,7 @@ def test_a_text_that_is_no_bound_is_refused(text: str) -> None:
         parse_bound("train_seconds", text)
 
 
-TASKS = {"world_facts": ["acc", "acc_norm"]}
+TASKS = {"world_facts": {"acc": True, "acc_norm": True}, "reviews": {"both_sides_rate": False}}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,13 @@ def test_a_metric_that_its_task_does_not_have_is_found_without_training(
     with pytest.raises(ConfigError) as caught:
         check_task_metrics(make(**keys), TASKS)
     assert told in str(caught.value)
+
+
+def test_an_objective_that_looks_for_the_worst_is_refused(make: MakeProject) -> None:
+    for metric in ("lm_eval/reviews/both_sides_rate", "delta/reviews/both_sides_rate"):
+        check_task_metrics(make(search__objectives=f"{{{metric}: minimize}}"), TASKS)
+        with pytest.raises(ConfigError, match="is 'maximize', but must be minimize: less of this metric is better"):
+            check_task_metrics(make(search__objectives=f"{{{metric}: maximize}}"), TASKS)
 
 
 def test_a_method_without_training_has_no_loss_to_be_judged_by(make: MakeProject) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
+from tunery.comparison.report.improvement import improvements
 from tunery.comparison.report.section import TableSection
 from tunery.comparison.report.speed import conditions_of, rate_columns, rate_note, rates, speed_tables
 from tunery.reporting.answers import changed, chosen, majority
@@ -33,6 +34,7 @@ def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> 
     found = [
         leaderboard(main, comparison.confidence, narrow, brief),
         scores(main, comparison.confidence),
+        None if narrow else improvements(main),
         answers(main),
         matrix(main),
         pairs(main, comparison.confidence),

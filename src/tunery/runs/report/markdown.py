@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader
 
+from tunery.config.suites import MEASURES
 from tunery.records import ContextFacts, RunRecord, TaskResult
 from tunery.reporting.answers import changed, chosen, majority
 from tunery.reporting.base_fit import far_warning, fit_sentence
@@ -48,6 +49,7 @@ def run_report(record: RunRecord) -> str:
         fit_sentence=fit_sentence,
         remarks=remarks(record, answers, changes),
         answers_shown=_answers_shown,
+        measures={task: MEASURES[task] for task in record.shown if task in MEASURES},
         divergence=_divergence(record),
         counts_line_break=_counts_line_break(record),
         correlation=checkpoint_correlation(record.trained.history) if record.trained else None,

@@ -180,7 +180,7 @@ def test_the_page_needs_no_network_and_has_the_conclusions_on_top(comparison: Co
     assert first in text
     assert text.index(first) < text.index("<table>")
     assert reader.tags.count("img") == len(figures(comparison))
-    assert reader.tags.count("table") == 7
+    assert reader.tags.count("table") == 8
 
 
 def test_no_number_on_the_page_is_parted_from_its_unit(comparison: Comparison) -> None:
