@@ -31,7 +31,8 @@ from pathlib import Path
 
 
 def documents(dataset):
-    Path(__file__).with_name("seen").write_text(os.environ.get("HF_ALLOW_CODE_EVAL", "unset"))
+    with Path(__file__).with_name("seen").open("a") as seen:  # read again later, when the consent is taken back
+        seen.write(os.environ.get("HF_ALLOW_CODE_EVAL", "unset"))
     return dataset
 """
 
@@ -58,7 +59,7 @@ def test_code_that_the_model_writes_is_not_run_unless_a_person_allows_it(folder:
 def test_consent_is_given_as_the_libraries_want_it_and_taken_back(folder: Path) -> None:
     tasks = load_tasks(EvaluationConfig(tasks=["coding"], task_folders=["."], allow_code=True), folder, False)
     assert tasks.allow_code
-    assert (folder / "seen").read_text() == "1", "as while the task was loaded"
+    assert (folder / "seen").read_text().startswith("1"), "as while the task was loaded"
     assert os.environ["HF_ALLOW_CODE_EVAL"] == "0"
 
 
