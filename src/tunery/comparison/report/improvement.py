@@ -45,7 +45,7 @@ def _rows(one: LeaderboardRow, tasks: Sequence[str]) -> list[tuple[str, ...]]:
         return []
     who = (one.first.trained_on or "–", one.name)
     relative = [_relative(cell) for cell in cells]
-    found = [
+    found: list[tuple[str, ...]] = [
         (*who, f"{cell.task} ({cell.metric})", *_figures(cell), _percent(share))
         for cell, share in zip(cells, relative, strict=True)
     ]
