@@ -201,7 +201,9 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     queue.enqueue_trials(study, [queue.TrialJob(0), queue.TrialJob(1)])
     said: list[str] = []
     session = SimpleNamespace(
-        study=study, options=SimpleNamespace(workers=2), progress=SimpleNamespace(step=said.append)
+        study=study,
+        options=SimpleNamespace(workers=2),
+        progress=SimpleNamespace(step=said.append, waiting=lambda: None),
     )
     monkeypatch.setattr(ray, "_kill", lambda member: None)
     monkeypatch.setattr(ray, "_SECONDS_TO_DIE", 0.0)
