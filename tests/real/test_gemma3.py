@@ -98,25 +98,3 @@ def test_a_preview_says_where_the_system_text_went(trained: Place) -> None:
 def test_items_past_the_sliding_window_score_as_by_lm_evals_command_line(gemma3: RealModel, trained: Place) -> None:
     words = ["--include_path", str(trained.folder), "--batch_size", "1"]
     assert_scored_alike(trained, TASK, gemma3.folder, words)
-
-
-def test_an_estimate_counts_its_weights(trained: Place) -> None:
-    assert "268.10 M weights" in said(trained.tunery("estimate", "--project", "."))
-
-
-def test_a_merged_folder_is_loaded_by_transformers_alone(trained: Place) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    text = said(trained.tunery("export", "models:/small/1", "--to", "merged", "--out", "merged"))
-    assert "log-likelihood per token" in text
-    merged = AutoModelForCausalLM.from_pretrained(trained.folder / "merged")
-    assert merged.config.tie_word_embeddings
-    assert merged.config.layer_types.count("sliding_attention") > merged.config.layer_types.count("full_attention") > 0
-    turns = [{"role": "user", "content": "What comes after 4?"}]
-    shown = AutoTokenizer.from_pretrained(trained.folder / "merged").apply_chat_template(turns, tokenize=False)
-    assert shown.startswith("<bos><start_of_turn>user\n")
-
-
-def test_promotion_judges_it_on_the_same_scores(trained: Place) -> None:
-    """Two items cannot show a gain, and the reason says so."""
-    assert "champion" in said(trained.tunery("promote", "models:/small/1"), code=3)
