@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,24 @@ def test_a_project_is_estimated_without_a_network_and_its_readme_says_the_result
     if file.name == "project.yaml" and project.base.model in BASES:
         text = (file.parent / "README.md").read_text(encoding="utf-8")
         assert format_bytes(needed.total_bytes) in text
+
+
+def test_the_first_items_of_published_hans_are_of_both_labels(tmp_path: Path) -> None:
+    ways = ("lexical_overlap", "subsequence", "constituent")
+    stretches = [(way, label) for way in ways for label in ("entailment", "non-entailment")]
+    cells = [(label, f"p {number}", f"h {number}", way, label[:3]) for way, label in stretches for number in range(200)]
+    file = tmp_path / "heuristics_evaluation_set.txt"
+    head = ("gold_label", "sentence1", "sentence2", "heuristic", "subcase")
+    file.write_text("".join("\t".join(row) + "\n" for row in (head, *cells)), encoding="utf-8")
+    published = runpy.run_path(str(ROOT / "projects" / "nli-opt" / "tasks" / "rows.py"))["published"]
+    rows = list(published(file))
+    assert rows == list(published(file)), "each time the same"
+    found = [(row["label"], row["premise"], row["hypothesis"], row["heuristic"], row["subcase"]) for row in rows]
+    assert sorted(found) == sorted(cells)
+    for way in ways:
+        first = [row["label"] for row in rows if row["heuristic"] == way][:100]
+        # So few of one label has a chance below 1e-7 in a fair order of 200 and 200.
+        assert 25 <= first.count("entailment") <= 75
 
 
 def test_every_folder_has_a_smoke_run() -> None:

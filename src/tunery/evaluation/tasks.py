@@ -16,7 +16,7 @@ from tunery.data.context import Context
 from tunery.data.reading.hub import asked_once
 from tunery.data.reading.load import locate
 from tunery.errors import Fault, TaskError, TuneryError
-from tunery.evaluation.code import RUNS_CODE, code_allowed, refuse_code
+from tunery.evaluation.code import RUNS_CODE, code_allowed, refuse_code, runs_code
 from tunery.evaluation.few_shot import FEW_SHOT_SEED
 from tunery.evaluation.items import Leaf
 from tunery.evaluation.prompts import compiled_once
@@ -230,7 +230,7 @@ def _load(name: str, manager: Any, silent: str | None) -> Any:
 def _configured(task: Any, evaluation: EvaluationConfig) -> Any:
     """Set the task's few-shot number by lm-eval's rule: a 0 in the task's own file stays 0."""
     where = f"evaluation.tasks: {task.task_name}"
-    if getattr(task, "UNSAFE_CODE", False) and not evaluation.allow_code:
+    if runs_code(task) and not evaluation.allow_code:
         raise TaskError(where, RUNS_CODE)
     if getattr(task, "MULTIMODAL", False):
         raise TaskError(where, "uses images or sound, which a text model cannot read. Leave the task out.")

@@ -146,7 +146,10 @@ def read_table(file: Path, columns: Mapping[str, str], task: str | None, repeats
 
 
 def _numbered(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
-    """The runs with seeds: those that differ in nothing but their scores are numbered in the order of the file."""
+    """The runs with seeds: those that differ in nothing but their scores are numbered in the order of the file.
+
+    They are other runs than those of the same rows each for itself, and have other digests.
+    """
     seen: Counter[tuple[object, ...]] = Counter()
     numbered = []
     for run in runs:
@@ -155,7 +158,8 @@ def _numbered(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
         # A name of our own, "results line 17", says nothing of a configuration.
         name = run.name if run.name_counts else " ".join([run.method, settings_text(settings)]).strip()
         told = (name, run.base, run.base_revision, run.trained_on, *sorted(settings.items()))
-        numbered.append(replace(run, name=name, seed=seen[told], settings=settings))
+        digest = digest_of(run.digest, "repeats")
+        numbered.append(replace(run, name=name, seed=seen[told], settings=settings, digest=digest))
         seen[told] += 1
     return numbered
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from tunery.config.fingerprint import json_digest
 from tunery.config.project import Project
 from tunery.errors import RunStopped
-from tunery.records import Finalist, StudyRecord
+from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import csv_text
 from tunery.runs.scoring import locked_base, score_locked
 from tunery.search.checks import pruner_note
@@ -119,7 +119,7 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         repeats=project.search.repeats,
         configurations=tuple(configurations(study, project)) if project.search.repeats else (),
         loss_settings=tuple(changes_loss(project)),
-        base_dev=next((row.metrics["base/score"] for row in found if "base/score" in row.metrics), None),
+        base_dev=_base_dev(found),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
         notes=[
@@ -161,11 +161,18 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     return replace(
         record,
         finalists=scored,
+        base_dev=_base_dev(record.trials, record.winner),
         base_locked=headline(base, project.evaluation),
         over_base=compare_scores([base], won, primary),
         over_own=None if own is None else compare_scores(locked[own], won, primary),
         notes=[*record.notes, *_looked_before(looks)],
     )
+
+
+def _base_dev(found: Sequence[TrialRow], number: int | None = None) -> float | None:
+    """The base's score on dev items as it was asked for one trial; without a number for the first that knows it."""
+    asked = (row.metrics for row in found if number in (None, row.number))
+    return next((metrics["base/score"] for metrics in asked if "base/score" in metrics), None)
 
 
 def _looks(study: optuna.Study, entered: Sequence[Finalist]) -> int:

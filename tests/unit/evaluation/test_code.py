@@ -56,6 +56,27 @@ def test_code_that_the_model_writes_is_not_run_unless_a_person_allows_it(folder:
         load_tasks(EvaluationConfig(tasks=[name], task_folders=["."]), folder, False)
 
 
+@pytest.mark.parametrize("name", ["longproc_countdown_2k", "longproc_countdown"])
+def test_what_gives_the_answer_to_pythons_eval_is_refused_before_it_is_loaded(tmp_path: Path, name: str) -> None:
+    """lm-eval's own scorer runs this answer; the group that holds only such tasks bears no mark."""
+    from lm_eval.tasks.longproc import metrics
+
+    ran = tmp_path / "ran"
+    metrics._evaluate_countdown_final_solution([1, 2], 3, f"open({str(ran)!r}, 'w').close()=3\n\n")
+    assert ran.exists()
+    with pytest.raises(TaskError, match=rf"names '{name}', which runs code that the model writes"):
+        load_tasks(EvaluationConfig(tasks=[name]), tmp_path, False)
+
+
+def test_a_copy_of_such_a_task_without_the_mark_is_refused_too(folder: Path) -> None:
+    text = CODING.replace("task: coding", "task: longproc_countdown_mine").replace("unsafe_code: true\n", "")
+    (folder / "coding.yaml").write_text(text)
+    (folder / "all.yaml").write_text("group: all_of_mine\ntask: [longproc_countdown_mine]\n")
+    for name in ("longproc_countdown_mine", "all_of_mine"):
+        with pytest.raises(TaskError, match="runs code that the model writes"):
+            load_tasks(EvaluationConfig(tasks=[name], task_folders=["."]), folder, False)
+
+
 def test_consent_is_given_as_the_libraries_want_it_and_taken_back(folder: Path) -> None:
     tasks = load_tasks(EvaluationConfig(tasks=["coding"], task_folders=["."], allow_code=True), folder, False)
     assert tasks.allow_code

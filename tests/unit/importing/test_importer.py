@@ -160,6 +160,19 @@ def test_rows_without_seeds_are_repetitions_of_their_settings_with_their_spread(
         read(saved(tmp_path, "method,seed,acc\nicl,1,0.5\n", "seeded.csv"), repeats=True, columns={"mnli/acc": "acc"})
 
 
+def test_a_table_with_and_without_repeats_is_two_imports(tmp_path: Path, store: Store) -> None:
+    table = saved(tmp_path, "method,acc\nicl,0.5\nicl,0.6\n", "results.csv")
+    made = [
+        import_results(
+            [table], ImportOptions(repeats=repeats, columns={"mnli/acc": "acc"}), Observer(), tracking_uri=store.uri
+        )
+        for repeats in (False, True, True, False)
+    ]
+    assert [len(runs) for runs in made] == [2, 2, 0, 0]
+    seeds = [store.client.get_run(run_id).data.params.get("import.seed") for run_id in made[1]]
+    assert seeds == ["0", "1"]
+
+
 def figures_of(board: Board) -> list[str]:
     """The lines of a board's learning curves."""
     figure = learning_plot(board, 0.95)
