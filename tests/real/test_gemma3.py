@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
@@ -10,7 +11,9 @@ import yaml
 from tests.integration.conftest import Place
 from tests.real import models
 from tests.real.beside import assert_scored_alike, said
+from tests.real.checks import assert_weights_are_counted
 from tests.real.models import RealModel
+from tunery.config.units import parse_bytes
 
 # Download and conversion, once, count as the first test's.
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
@@ -98,3 +101,31 @@ def test_a_preview_says_where_the_system_text_went(trained: Place) -> None:
 def test_items_past_the_sliding_window_score_as_by_lm_evals_command_line(gemma3: RealModel, trained: Place) -> None:
     words = ["--include_path", str(trained.folder), "--batch_size", "1"]
     assert_scored_alike(trained, TASK, gemma3.folder, words)
+
+
+def test_an_estimate_counts_its_weights(gemma3: RealModel, trained: Place) -> None:
+    assert_weights_are_counted(trained, gemma3.folder)
+
+
+def test_an_estimate_counts_its_vocabulary_and_the_windows_of_its_layers(gemma3: RealModel, trained: Place) -> None:
+    """Against the shapes that Google published: 262,144 words, 640 numbers a token, 18 layers, each sixth sees all."""
+    words, width, length, sliding = 262_144, 640, 1024, 15
+    without = trained.folder / "without-windows"
+    without.mkdir()
+    config = json.loads((gemma3.folder / "config.json").read_text(encoding="utf-8"))
+    (without / "config.json").write_text(json.dumps({**config, "sliding_window": None}), encoding="utf-8")
+    asked = ("estimate", "--project", ".", "--data.max_length", str(length))
+    own, bare = (trained.tunery(*asked, *more).out for more in ((), ("--base.model", str(without))))
+    # Three numbers in fp32 a word of each token, the stream, and a mask.
+    logits = length * (12 * words + 4 * width) + length**2
+    assert size(own, "validation") == pytest.approx(logits, abs=0.005 * 2**30)
+    # A row past a window needs a mask, as numbers and once as truth values, and for it the one key and value are
+    # repeated for each of the four heads of 256.
+    masks = sliding * (4 * length**2 + 2 * 3 * 4 * 256 * length) + length**2
+    assert size(own, "activations") - size(bare, "activations") == pytest.approx(masks, abs=0.01 * 2**30)
+
+
+def size(text: str, part: str) -> int:
+    """Bytes in a part's row of an estimate."""
+    (found,) = re.findall(rf"│ {part}[ │]+([\d.]+ [KMG]iB)", text)
+    return parse_bytes(found)

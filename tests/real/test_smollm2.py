@@ -10,6 +10,7 @@ from tests.integration.conftest import Place
 from tests.integration.in_process import as_own_process
 from tests.real import models
 from tests.real.beside import assert_scored_alike, said
+from tests.real.checks import assert_weights_are_counted
 from tests.real.models import RealModel
 
 # Download and conversion, once, count as the first test's.
@@ -38,8 +39,8 @@ def trained(smollm2: RealModel, place: Place) -> Place:
     return place
 
 
-def test_an_estimate_counts_its_weights(trained: Place) -> None:
-    assert "134.52 M weights" in said(trained.tunery("estimate", "--project", "."))
+def test_an_estimate_counts_its_weights(smollm2: RealModel, trained: Place) -> None:
+    assert_weights_are_counted(trained, smollm2.folder)
 
 
 def test_a_preview_shows_that_its_end_of_turn_is_learned(trained: Place) -> None:

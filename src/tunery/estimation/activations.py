@@ -48,7 +48,7 @@ class Batch:
 
     rows: int
     length: int
-    masked: bool
+    masked: bool  # by padding or packing
 
     @property
     def tokens(self) -> int:
@@ -73,12 +73,13 @@ class Pass:
         # and what their trained scale was multiplied by.
         norm = FP32 if not layer.fused_norm or how.autocast else how.stream
         norm += how.stream if self.what.full and not layer.fused_norm else 0
-        per_token = layer.norms * hidden * norm + self._attention_tensors() + self._mlp_tensors(layer)
+        per_token = (layer.norms * hidden + layer.head_norms) * norm
+        per_token += self._attention_tensors(layer) + self._mlp_tensors(layer)
         per_token += sum(self._inputs(list(group), layer) for _, group in groupby(by_input, lambda one: one.reads))
         if self.arch.hidden_dropout > 0:
             # Noise on the output of attention and of the MLP: truth values on a GPU, numbers elsewhere.
             per_token += 2 * hidden * (1 if how.cuda else how.matrix)
-        return self.batch.tokens * per_token + self._scores() + self._weights_kept(layer)
+        return self.batch.tokens * per_token + self._scores(layer) + self._weights_kept(layer)
 
     def layer_work_bytes(self, layer: Layer) -> int:
         """Additional bytes while one layer's gradient is computed: gradients of its widest tensors, expanded weights.
@@ -103,8 +104,9 @@ class Pass:
         return self.batch.tokens * self.arch.hidden * self.how.stream
 
     def mask_bytes(self) -> int:
-        """One truth value a pair of positions, shared by all layers."""
-        return self.batch.rows * self.batch.length**2 if self.batch.masked else 0
+        """One truth value a pair of positions, shared by all layers of one window."""
+        windows = {layer.window for layer in self.arch.layers if self._masked(layer)}
+        return self.batch.rows * self.batch.length**2 * len(windows)
 
     def head_bytes(self) -> int:
         """The output head's loss and gradient: one tile of logits at a time, and the last hidden states' gradient."""
@@ -121,16 +123,20 @@ class Pass:
         """The last normalisation keeps its input in fp32, and what it gives is the head's input."""
         return self.batch.tokens * self.arch.hidden * FP32
 
-    def _attention_tensors(self) -> int:
+    def _masked(self, layer: Layer) -> bool:
+        """Whether attention is given a mask: past its window, a layer needs one for a single row too."""
+        return self.batch.masked or (layer.window is not None and self.batch.length >= layer.window)
+
+    def _attention_tensors(self, layer: Layer) -> int:
         """Queries, keys, values, output; a mask makes transformers repeat keys and values for every head."""
         arch = self.arch
         queries, own_keys = arch.heads * arch.head_width, arch.key_heads * arch.head_width
-        keys = queries if self.batch.masked else own_keys
+        keys = queries if self._masked(layer) else own_keys
         # The values are a view of the fused product, and keep all of it.
         fused = queries + own_keys if arch.fused_qkv else 0
         return (2 * queries + 2 * keys + fused) * self.how.matrix
 
-    def _scores(self) -> int:
+    def _scores(self, layer: Layer) -> int:
         """Fused attention keeps a sum a row and its mask as numbers; eager attention keeps the scores."""
         arch, how, batch = self.arch, self.how, self.batch
         pairs = batch.rows * batch.length**2
@@ -140,7 +146,7 @@ class Pass:
             noise = ((1 if how.cuda else how.matrix) + how.matrix) if dropped else 0
             kept = FP32 + (how.matrix if how.matrix != FP32 else 0) + (how.matrix if arch.capped_scores else 0)
             return arch.heads * pairs * (kept + noise)
-        return batch.tokens * arch.heads * FP32 + (pairs * how.matrix if batch.masked else 0)
+        return batch.tokens * arch.heads * FP32 + (pairs * how.matrix if self._masked(layer) else 0)
 
     def _mlp_tensors(self, layer: Layer) -> int:
         """Gated: the activation's input, output and the other half. Experts: the same for each that a token goes to."""

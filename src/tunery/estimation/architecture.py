@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -23,6 +23,8 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 # Projections that read the heads' outputs; all others of an attention block read the same normalised stream.
 _OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 _EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k")
+# Kinds of layers that see so many tokens back, and where the config says how many.
+_WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
 _DROPOUTS = ("hidden_dropout", "resid_pdrop", "resid_dropout", "residual_dropout", "dropout")
 
 
@@ -48,6 +50,7 @@ class Layer:
 
     linears: tuple[Linear, ...]
     norms: int  # normalisations as wide as the stream
+    head_norms: int  # numbers a token in queries and keys that are normalised head by head (Gemma 3, Qwen 3)
     fused_norm: bool  # nn.LayerNorm, one kernel; otherwise an RMS norm written out, which works in fp32
     inner: int  # width between the dense MLP's matrices
     gated: bool  # the MLP multiplies two halves (SwiGLU, GeGLU)
@@ -55,6 +58,7 @@ class Layer:
     keeps_result: bool  # one of them is what it gives (ReLU), so that the next matrix keeps no other
     experts: int = 0  # weights in fused expert parameters
     expert_inner: int = 0  # width inside one expert
+    window: int | None = None  # the most tokens that one sees, itself included; None if all before it
 
 
 @dataclass(frozen=True)
@@ -162,8 +166,11 @@ def _counted(name: str, place: Path, text: str, trust_remote_code: bool) -> Arch
 def _census(model: Any) -> Architecture:
     config = model.config.get_text_config()
     layers = dict(_decoder_layers(model, config))
-    heads = int(config.num_attention_heads)
-    counted = tuple(_layer(model, path, layer, config) for path, layer in layers.items())
+    heads, key_heads, head_width = _heads(config)
+    counted = tuple(
+        replace(_layer(model, path, layer, config), window=window)
+        for (path, layer), window in zip(layers.items(), _windows(config), strict=True)
+    )
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     vocabulary, width = head.weight.shape if head is not None else embedding.weight.shape
     return Architecture(
@@ -174,8 +181,8 @@ def _census(model: Any) -> Architecture:
         head=Linear("head", int(width), int(vocabulary), quantised=False),
         hidden=int(config.hidden_size),
         heads=heads,
-        key_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-        head_width=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        key_heads=key_heads,
+        head_width=head_width,
         fused_qkv=any(map(_is_fused, counted[0].linears)),
         attention=str(getattr(config, "_attn_implementation", None) or "eager"),
         attention_dropout=_first(config, ("attention_dropout", "attn_pdrop"), 0.0),
@@ -199,6 +206,12 @@ def _decoder_layers(model: Any, config: Any) -> Iterator[tuple[str, Any]]:
     raise ValueError(f"no list of {config.num_hidden_layers} layers in {type(model).__name__}")
 
 
+def _windows(config: Any) -> list[int | None]:
+    """Of each layer; a config that names no kinds, as Mistral's, means one for all of them."""
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return [getattr(config, _WINDOWS[kind], None) if kind in _WINDOWS else None for kind in kinds]
+
+
 def _layer(model: Any, path: str, layer: Any, config: Any) -> Layer:
     hidden = int(config.hidden_size)
     linears = tuple(_linears(model, path, layer, hidden))
@@ -212,6 +225,7 @@ def _layer(model: Any, path: str, layer: Any, config: Any) -> Layer:
     return Layer(
         linears=linears,
         norms=len(norms),
+        head_norms=_head_norms(layer, config),
         fused_norm=bool(norms) and type(norms[0]).__name__ == "LayerNorm",
         inner=inner,
         gated=ups >= 2 * inner > 0,
@@ -221,6 +235,20 @@ def _layer(model: Any, path: str, layer: Any, config: Any) -> Layer:
         experts=sum(map(prod, experts)),
         expert_inner=min(inside, default=0),
     )
+
+
+def _head_norms(layer: Any, config: Any) -> int:
+    heads, key_heads, width = _heads(config)
+    rows = {"q_norm": heads, "k_norm": key_heads}
+    named = ((name.rpartition(".")[0].rpartition(".")[2], weight) for name, weight in layer.named_parameters())
+    return sum(rows[leaf] * width for leaf, weight in named if leaf in rows and weight.shape == (width,))
+
+
+def _heads(config: Any) -> tuple[int, int, int]:
+    """Heads, heads of keys, and the width of one."""
+    heads = int(config.num_attention_heads)
+    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    return heads, key_heads, int(getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 def _linears(model: Any, path: str, layer: Any, hidden: int) -> Iterator[Linear]:

@@ -140,10 +140,13 @@ class Phases:
         return 0 if training.trains else ITEM_TOKENS * training.in_context.examples
 
     def _generation(self, rows: int, length: int) -> int:
-        """Keys and values of every layer, copied as a token is added, and the prompt's forward pass."""
-        one_pass = self._pass(rows, length, masked=rows > 1)
-        cache = 2 * self.arch.key_heads * self.arch.head_width * self.how.stream * len(self.arch.layers)
-        return one_pass.batch.tokens * cache + self._work(one_pass)
+        """Keys and values, and the prompt's forward pass."""
+        return self.cache_bytes(rows, length) + self._work(self._pass(rows, length, masked=rows > 1))
+
+    def cache_bytes(self, rows: int, length: int) -> int:
+        """Keys and values of every layer, which keeps no more than its window."""
+        each = 2 * self.arch.key_heads * self.arch.head_width * self.how.stream
+        return rows * each * sum(min(length, layer.window or length) for layer in self.arch.layers)
 
     def _forward(self, rows: int, length: int, copies: int) -> int:
         """A forward pass without gradients: logits of `copies` bytes, after the widest tensors of one layer."""
@@ -163,7 +166,7 @@ def _kinds(arch: Architecture, what: Adaptation) -> dict[tuple[object, ...], tup
     kinds: dict[tuple[object, ...], tuple[Layer, int]] = {}
     for layer in arch.layers:
         linears = tuple((one.inputs, one.outputs, one.reads, one.name in what.names) for one in layer.linears)
-        key = (layer.norms, layer.inner, layer.experts, layer.expert_inner, linears)
+        key = (layer.norms, layer.head_norms, layer.inner, layer.experts, layer.expert_inner, layer.window, linears)
         kinds[key] = (layer, kinds.get(key, (layer, 0))[1] + 1)
     return kinds
 

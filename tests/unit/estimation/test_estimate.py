@@ -23,7 +23,7 @@ FP32_CPU = Arithmetic(stream=4, matrix=4, autocast=False, cuda=False)
 
 
 def configs() -> dict[str, Callable[[], Any]]:
-    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, MixtralConfig, OPTConfig
+    from transformers import Gemma3TextConfig, GPT2Config, GPTNeoXConfig, LlamaConfig, MixtralConfig, OPTConfig
 
     return {
         "llama": lambda: LlamaConfig(**SHAPE, **WORDS, intermediate_size=176, num_key_value_heads=2),
@@ -34,10 +34,19 @@ def configs() -> dict[str, Callable[[], Any]]:
         "mixtral": lambda: MixtralConfig(
             **SHAPE, **WORDS, intermediate_size=96, num_key_value_heads=2, num_local_experts=4
         ),
+        "gemma3": lambda: Gemma3TextConfig(
+            **SHAPE,
+            **WORDS,
+            intermediate_size=176,
+            num_key_value_heads=1,
+            head_dim=16,
+            sliding_window=32,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        ),
     }
 
 
-ARCHITECTURES = ("llama", "tied", "neox", "opt", "gpt2", "mixtral")
+ARCHITECTURES = ("llama", "tied", "neox", "opt", "gpt2", "mixtral", "gemma3")
 
 
 def config_folder(name: str, folder: Path) -> Path:
@@ -98,6 +107,35 @@ def test_activations_are_those_that_autograd_keeps(name: str, dropout: float, tm
     assert said == pytest.approx(kept_by_autograd(model, batch), rel=0.06)
 
 
+def test_past_its_window_a_single_row_needs_a_mask_in_the_layers_that_have_one(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    arch = counted(config_folder("gemma3", tmp_path))
+    assert [layer.window for layer in arch.layers] == [32, 32, None, 32]
+    linears = frozenset(linear.name for layer in arch.layers for linear in layer.linears)
+    model = get_peft_model(real_model("gemma3"), LoraConfig(r=8, target_modules=sorted(linears)))
+    what = Adaptation(linears, rank=8, dropout=False, dora=False, full=False, stored="none")
+    for length in (31, 224):
+        batch = Batch(rows=1, length=length, masked=False)
+        said = sum(map(Pass(arch, FP32_CPU, what, batch).layer_bytes, arch.layers))
+        assert said == pytest.approx(kept_by_autograd(model, batch), rel=0.06), length
+
+
+def test_a_layer_with_a_window_keeps_the_keys_of_that_window_alone(tmp_path: Path) -> None:
+    import torch
+
+    phases, model = Phases(project(tmp_path), counted(config_folder("gemma3", tmp_path)), "cpu"), real_model("gemma3")
+    ids = torch.randint(5, 300, (2, 200))
+
+    def cached(length: int) -> int:
+        """Bytes of the keys and values of two rows of this length."""
+        layers = model(input_ids=ids[:, :length], use_cache=True).past_key_values.layers
+        return sum(part.numel() * part.element_size() for layer in layers for part in (layer.keys, layer.values))
+
+    for length, longer in ((16, 24), (100, 200)):
+        assert phases.cache_bytes(2, longer) - phases.cache_bytes(2, length) == cached(longer) - cached(length)
+
+
 def kept_by_autograd(model: Any, batch: Batch) -> int:
     """Bytes of all tensors that the layers of a model save for the backward pass, each storage once."""
     import torch
@@ -113,7 +151,8 @@ def kept_by_autograd(model: Any, batch: Batch) -> int:
 
     ids = torch.randint(5, 300, (batch.rows, batch.length))
     mask = torch.ones_like(ids)
-    mask[-1, -8:] = 0
+    if batch.masked:
+        mask[-1, -8:] = 0
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         held = model.get_base_model().base_model(input_ids=ids, attention_mask=mask, use_cache=False)
