@@ -21,6 +21,7 @@ from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.in_context import too_long
 from tunery.evaluation.shared_context import DocumentRow
+from tunery.evaluation.shared_prefix import RowGroup, grouped
 from tunery.evaluation.written_text import WrittenText, role_headers
 from tunery.reporting.pace import Pace
 
@@ -227,7 +228,10 @@ class Scorer(HFLM):  # type: ignore[misc]
             self._note_cut(request, len(before) + len(after) - (self.max_length + 1))
         documents = [(request.task_name, request.doc_id) for request in requests]
         rows = shared_context.rows_of(documents, [pair[1:] for pair in pairs], self._longest)
-        answers = self._answer(rows, self._answered.advance) if rows and self._agrees(rows[0]) else {}
+        groups = self._usable(grouped(rows, lambda row: requests[next(iter(row.options))].task_name), rows)
+        answers: dict[int, tuple[float, bool]] = {}
+        for group in groups:
+            answers |= self._answer(group, self._answered.advance)
         alone = [place for place in range(len(pairs)) if place not in answers]
         answers |= zip(alone, self._loglikelihood_tokens([pairs[place] for place in alone]), strict=True)
         return [answers[place] for place in range(len(pairs))]
@@ -245,22 +249,29 @@ class Scorer(HFLM):  # type: ignore[misc]
             key = (request.task_name, request.doc_id)
             self.cut[key] = max(tokens, self.cut.get(key, 0))
 
-    def _agrees(self, row: DocumentRow) -> bool:
-        """Whether the options of a row get what each gets alone, as far as the model's precision allows."""
-        stock = self._loglikelihood_tokens([(None, row.context, option) for option in row.options.values()])
+    def _usable(self, groups: list[RowGroup], rows: list[DocumentRow]) -> list[RowGroup]:
+        """The groups if the model answers their first row as stock does, else rows without a prefix, else nothing."""
+        for some in (groups, [RowGroup((), rows)]):
+            if rows and self._agrees(some[0]):
+                return some
+        return []
+
+    def _agrees(self, group: RowGroup) -> bool:
+        """Whether the options of a group's first row get what each gets alone, as far as the precision allows."""
+        row = group.rows[0]
+        context = [*group.prefix, *row.context]
+        stock = self._loglikelihood_tokens([(None, context, option) for option in row.options.values()])
         tolerance = _TOLERANCE if self.model.get_input_embeddings().weight.dtype == torch.float32 else _TOLERANCE_16_BIT
-        for (ours, _), (theirs, _), option in zip(
-            self._answer([row]).values(), stock, row.options.values(), strict=True
-        ):
+        found = self._answer(RowGroup(group.prefix, [row])).values()
+        for (ours, _), (theirs, _), option in zip(found, stock, row.options.values(), strict=True):
             if abs(ours - theirs) > tolerance * len(option):
-                _LOG.warning("options are scored one by one: in one row %.4f nats, alone %.4f", ours, theirs)
+                beneath = " beneath a kept beginning" if group.prefix else ""
+                _LOG.warning("options are scored apart: in one row%s %.4f nats, alone %.4f", beneath, ours, theirs)
                 return False
         return True
 
-    def _answer(
-        self, rows: list[DocumentRow], done: Callable[[int], None] = lambda _: None
-    ) -> dict[int, tuple[float, bool]]:
-        return shared_context.answer(self.model, rows, self.batch_size, self.device, self.tokenizer.pad_token_id, done)
+    def _answer(self, group: RowGroup, done: Callable[[int], None] = lambda _: None) -> dict[int, tuple[float, bool]]:
+        return shared_context.answer(self.model, group, self.batch_size, self.device, self.tokenizer.pad_token_id, done)
 
     def _pair(self, context: str, continuation: str) -> tuple[tuple[str, str], list[int], list[int]]:
         """As lm-eval's `loglikelihood`: after nothing, a continuation follows the prefix token."""

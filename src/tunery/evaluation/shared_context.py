@@ -2,8 +2,8 @@
 
 Stock HFLM runs the context again for each option of several tokens, and computes logits at every position. Here the
 options follow the context side by side; a 4-D attention mask keeps them from seeing each other, their positions
-start again after the context, and logits are computed from the context's last token on. In fp32 the sums are within
-1e-4 of stock's (benchmarks/scoring.py).
+start again after the context, and logits are computed from the context's last token on. What all prompts of a task
+begin with is run once (`shared_prefix`). In fp32 the sums are within 1e-4 of stock's (benchmarks/scoring.py).
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
+from transformers.cache_utils import Cache
+
+from tunery.evaluation.shared_prefix import RowGroup, keys_and_values
 
 # A kernel other than sdpa may ignore a 4-D mask; layers of other kinds carry state from token to token.
 _KERNEL, _LAYERS = "sdpa", frozenset({"full_attention", "sliding_attention"})
 _OTHER_POSITIONS = ("alibi", "attention_chunk_size")
 _CONTEXT, _PADDING = 0, -1
+# Logits of a batch, 512 MiB in fp32: hellaswag's 32 requests would be 1.3 GB with Gemma's 262,144 words.
+_MOST_LOGITS = 2**27
+_READ_AT_ONCE = 2**24  # logits whose probabilities are computed together
 
 Answer = tuple[float, bool]
 
@@ -34,6 +41,11 @@ class DocumentRow:
     def width(self) -> int:
         """Tokens of the row: an option's last one is only predicted."""
         return len(self.context) + sum(len(option) - 1 for option in self.options.values())
+
+    @property
+    def predicted(self) -> int:
+        """Columns whose logits are needed: the context's last one, and the options'."""
+        return self.width - len(self.context) + 1
 
     @property
     def single_width(self) -> int:
@@ -86,7 +98,7 @@ def rows_of(
 
 def answer(
     model: Any,
-    rows: Sequence[DocumentRow],
+    group: RowGroup,
     batch_size: int,
     device: Any,
     padding: int,
@@ -96,17 +108,22 @@ def answer(
 
     Args:
         model: A causal language model in evaluation mode.
-        rows: Rows, widest first.
+        group: Rows, widest first, with what they all begin with.
         batch_size: Requests in one forward pass if each had its own row; a batch holds as many tokens.
         device: Where the model takes its input.
         padding: Id of any token; it is not seen.
         done: Is told after each batch how many requests it answered.
     """
+    rows, length = group.rows, len(group.prefix)
+    prefix = keys_and_values(model, group.prefix, device) if length else None
+    vocabulary = model.get_output_embeddings().weight.shape[0]
     answers: dict[int, Answer] = {}
     start = 0
     while start < len(rows):
-        count = max(1, batch_size * rows[start].single_width // rows[start].width)
-        batch = _answer_batch(model, rows[start : start + count], device, padding)
+        widest = rows[start]
+        count = batch_size * (length + widest.single_width) // (length + widest.width)
+        count = max(1, min(count, _MOST_LOGITS // (vocabulary * widest.predicted)))
+        batch = _answer_batch(model, rows[start : start + count], device, padding, prefix, length)
         done(len(batch))
         answers |= batch
         start += count
@@ -125,7 +142,9 @@ def _split(options: Mapping[int, Sequence[int]], room: int) -> Iterator[dict[int
     yield part
 
 
-def _answer_batch(model: Any, rows: Sequence[DocumentRow], device: Any, padding: int) -> dict[int, Answer]:
+def _answer_batch(
+    model: Any, rows: Sequence[DocumentRow], device: Any, padding: int, prefix: Cache | None, length: int
+) -> dict[int, Answer]:
     # Contexts end in the same column, so that logits are needed from there on only.
     before = max(len(row.context) for row in rows)
     width = before + max(row.width - len(row.context) for row in rows)
@@ -135,10 +154,11 @@ def _answer_batch(model: Any, rows: Sequence[DocumentRow], device: Any, padding:
         _lay_out(row, before, ids[number], positions[number], parts[number])
     logits = model(
         input_ids=ids.to(device),
-        attention_mask=_sees(parts.to(device)),
-        position_ids=positions.to(device),
+        attention_mask=_sees(parts.to(device), length),
+        position_ids=length + positions.to(device),
         logits_to_keep=width - before + 1,
-        use_cache=False,
+        past_key_values=prefix,
+        use_cache=prefix is not None,
     ).logits
     return _read(logits, rows)
 
@@ -158,32 +178,45 @@ def _lay_out(row: DocumentRow, before: int, ids: torch.Tensor, positions: torch.
         parts[span] = part
 
 
-def _sees(parts: torch.Tensor) -> torch.Tensor:
-    """Which token sees which, shape (rows, 1, tokens, tokens): the context and its own part, up to itself.
+def _sees(parts: torch.Tensor, prefix: int = 0) -> torch.Tensor:
+    """Which token sees which, shape (rows, 1, tokens, prefix + tokens): prefix, context, and its own part up to itself.
 
     Padding sees at least itself: a token that sees nothing has no softmax, and its NaN would spread.
     """
     asking, asked = parts[:, :, None], parts[:, None, :]
     causal = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool, device=parts.device).tril()
-    return (causal & ((asked == _CONTEXT) | (asked == asking)))[:, None]
+    own = causal & ((asked == _CONTEXT) | (asked == asking))
+    return functional.pad(own, (prefix, 0), value=True)[:, None]
 
 
 def _read(logits: torch.Tensor, rows: Sequence[DocumentRow]) -> dict[int, Answer]:
     """Answers from logits of shape (rows, columns from the context's last token on, vocabulary)."""
-    lines: list[int] = []
-    columns: list[int] = []
+    places: list[tuple[int, int]] = []
     targets: list[int] = []
     lengths: dict[int, int] = {}
     for number, row in enumerate(rows):
         start = 1
         for place, option in row.options.items():
-            lines += [number] * len(option)
-            columns += [0, *range(start, start + len(option) - 1)]
+            columns = (0, *range(start, start + len(option) - 1))
+            places += [(number, column) for column in columns]
             targets += option
             lengths[place] = len(option)
             start += len(option) - 1
-    chosen = torch.log_softmax(logits[lines, columns], dim=-1, dtype=torch.float32)
-    wanted = torch.tensor(targets, device=chosen.device)
-    sums = torch.split(chosen.gather(1, wanted[:, None])[:, 0], list(lengths.values()))
-    greedy = torch.split(chosen.argmax(dim=-1) == wanted, list(lengths.values()))
-    return {place: (float(s.sum()), bool(g.all())) for place, s, g in zip(lengths, sums, greedy, strict=True)}
+    logs, are_greedy = _log_likelihoods(logits, places, targets)
+    parts = list(lengths.values())
+    answers = zip(lengths, torch.split(logs, parts), torch.split(are_greedy, parts), strict=True)
+    return {place: (float(some.sum()), bool(greedy.all())) for place, some, greedy in answers}
+
+
+def _log_likelihoods(
+    logits: torch.Tensor, places: list[tuple[int, int]], targets: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the token after each place, in nats, and whether it is the likeliest; both of shape (places,), on the CPU."""
+    wanted = torch.tensor(targets, device=logits.device)
+    lines, columns = torch.tensor(places, device=logits.device).T
+    logs, are_greedy = [], []
+    for some in torch.split(torch.arange(len(places)), max(1, _READ_AT_ONCE // logits.shape[-1])):
+        chosen = torch.log_softmax(logits[lines[some], columns[some]], dim=-1, dtype=torch.float32)
+        logs.append(chosen.gather(1, wanted[some, None])[:, 0])
+        are_greedy.append(chosen.argmax(dim=-1) == wanted[some])
+    return torch.cat(logs).cpu(), torch.cat(are_greedy).cpu()

@@ -15,6 +15,7 @@ from tunery.evaluation import shared_context
 from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_model
 from tunery.evaluation.shared_context import answer, longest_request, rows_of
+from tunery.evaluation.shared_prefix import RowGroup
 
 TOKENS = st.lists(st.integers(1, 300), min_size=1, max_size=6)
 DOCUMENTS = st.lists(st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=5)), min_size=1, max_size=6)
@@ -32,7 +33,7 @@ def test_every_option_gets_what_it_gets_in_a_row_of_its_own(llama: Any, batch_si
     keys, pairs = requests_of(documents)
     rows = rows_of(keys, pairs, widest=512)
     with torch.no_grad():
-        found = answer(llama, rows, batch_size, "cpu", padding=0)
+        found = answer(llama, RowGroup((), rows), batch_size, "cpu", padding=0)
         for place, (context, option) in enumerate(pairs):
             expected, greedy = alone(llama, context, option)
             assert found[place][0] == pytest.approx(expected, abs=1e-4)
@@ -45,7 +46,7 @@ def test_greedy_options_are_known_as_such(llama: Any) -> None:
         first = int(llama(torch.tensor([context])).logits[0, -1].argmax())
         second = int(llama(torch.tensor([[*context, first]])).logits[0, -1].argmax())
         pairs = [(context, [first, second]), (context, [first]), (context, [second, first])]
-        found = answer(llama, rows_of(["a"] * 3, pairs, 512), 8, "cpu", padding=0)
+        found = answer(llama, RowGroup((), rows_of(["a"] * 3, pairs, 512)), 8, "cpu", padding=0)
     assert [found[place][1] for place in range(3)] == [True, True, first == second]
 
 
@@ -73,9 +74,30 @@ def test_a_batch_holds_no_more_tokens_than_one_row_an_option_would(llama: Any, m
     documents = [([1] * 20, [[2] * 5] * 4)] * 12
     keys, pairs = requests_of(documents)
     with torch.no_grad():
-        answer(llama, rows_of(keys, pairs, 512), 8, "cpu", padding=0)
+        answer(llama, RowGroup((), rows_of(keys, pairs, 512)), 8, "cpu", padding=0)
     assert len(shapes) > 1
     assert all(shape.numel() <= 8 * 24 for shape in shapes)
+
+
+def test_a_large_vocabulary_makes_batches_smaller_and_no_answer_another(llama: Any, monkeypatch: Any) -> None:
+    documents = [([number + 1] * 20, [[2] * 5] * 4) for number in range(6)]
+    keys, pairs = requests_of(documents)
+    rows, heights = RowGroup((), rows_of(keys, pairs, 512)), []
+    forward = type(llama).forward
+
+    def watched(self: Any, input_ids: Any, **options: Any) -> Any:
+        heights.append(len(input_ids))
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(llama), "forward", watched)
+    with torch.no_grad():
+        together = answer(llama, rows, 64, "cpu", padding=0)
+        monkeypatch.setattr(shared_context, "_MOST_LOGITS", 2 * 17 * 319)  # 17 columns are predicted in each row
+        monkeypatch.setattr(shared_context, "_READ_AT_ONCE", 7 * 319)
+        apart = answer(llama, rows, 64, "cpu", padding=0)
+    assert heights == [6, 2, 2, 2]
+    for place in range(len(pairs)):
+        assert apart[place] == (pytest.approx(together[place][0], abs=1e-5), together[place][1])
 
 
 def test_models_whose_tokens_cannot_be_masked_one_by_one_are_told_apart(make_llama: Callable[..., Any]) -> None:
@@ -104,7 +126,7 @@ def test_within_a_sliding_window_rows_are_shared_beyond_it_not() -> None:
     assert longest_request(model, 64) == 8
     pairs = [([3, 4, 5], [6, 7, 8]), ([3, 4, 5], [9, 10, 11, 12, 13])]
     with torch.no_grad():
-        found = answer(model, rows_of([0, 0], pairs, 8), 4, "cpu", padding=0)
+        found = answer(model, RowGroup((), rows_of([0, 0], pairs, 8)), 4, "cpu", padding=0)
         assert found[0][0] == pytest.approx(alone(model, *pairs[0])[0], abs=1e-4)
         assert found[1][0] == pytest.approx(alone(model, *pairs[1])[0], abs=1e-4)
 
@@ -116,7 +138,7 @@ def test_stock_scores_what_a_model_answers_differently_in_a_shared_row(
     right = score_model(model, tokenizer, tasks, evaluation)["few"]
     monkeypatch.setattr(shared_context, "_sees", causal_only)
     found = score_model(model, tokenizer, tasks, evaluation)["few"]
-    assert "one by one" in caplog.text
+    assert "scored apart" in caplog.text
     assert found.scores["acc"].value == right.scores["acc"].value
     for ours, theirs in zip(found.samples["loglikelihoods"], right.samples["loglikelihoods"], strict=True):
         assert list(ours) == pytest.approx(list(theirs), abs=1e-4)
@@ -136,7 +158,7 @@ def test_each_context_runs_once(load: Any, model: Any, tokenizer: Any, monkeypat
     answered = Scorer._answer
 
     def watched(self: Any, some: Any, *done: Any) -> Any:
-        rows.append(len(some))
+        rows.append(len(some.rows))
         return answered(self, some, *done)
 
     monkeypatch.setattr(Scorer, "_answer", watched)
@@ -157,6 +179,6 @@ def alone(model: Any, context: list[int], option: list[int]) -> tuple[float, boo
     return float(picked.sum()), bool((logits.argmax(-1) == torch.tensor(option)).all())
 
 
-def causal_only(parts: torch.Tensor) -> torch.Tensor:
+def causal_only(parts: torch.Tensor, prefix: int = 0) -> torch.Tensor:
     width = parts.shape[1]
-    return torch.ones(len(parts), 1, width, width, dtype=torch.bool).tril()
+    return torch.ones(len(parts), 1, width, prefix + width, dtype=torch.bool).tril(prefix)
