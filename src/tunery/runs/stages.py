@@ -192,18 +192,24 @@ def answers(loaded: Loaded) -> list[str]:
     from tunery.evaluation.generate import generate
 
     evaluation = loaded.project.evaluation
-    asked = _held_out(loaded)
-    if not asked:
+    prompts, tools = prompts_before(loaded)
+    if not prompts:
         return []
     return generate(
         loaded.model,
         loaded.base.tokenizer,
-        [_before(prompt, loaded) for prompt, _ in asked],
-        tools=[prompt.tools for prompt, _ in asked],
+        prompts,
+        tools=tools,
         max_new_tokens=evaluation.generation.max_new_tokens,
         batch_size=evaluation.batch_size,
         template=loaded.project.data.template,
     )
+
+
+def prompts_before(loaded: Loaded) -> tuple[list[tuple[Message, ...]], list[str]]:
+    """The prompts that `answers` asks, after the context if there is one; and the tools of each, as a JSON list."""
+    asked = [prompt for prompt, _ in _held_out(loaded)]
+    return [_before(prompt, loaded) for prompt in asked], [prompt.tools for prompt in asked]
 
 
 def side_by_side(loaded: Loaded, base: list[str], tuned: list[str]) -> list[Generation]:

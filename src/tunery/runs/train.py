@@ -13,6 +13,7 @@ from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted, StorageError, StoreAway
 from tunery.records import AskedItems, RunRecord
 from tunery.reporting.base_fit import fit_sentences
+from tunery.runs.base_answers import base_answers
 from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Loaded, Resident, asks_through_chat
 from tunery.runs.context import check_held_out, context_of
@@ -147,7 +148,7 @@ def _train(
     for sentence in fit_sentences(fit, project.base.model):
         observer.step(sentence)
     observer.step(_SCORING_BASE)
-    before, base_answers = base_scores(loaded, tracker.store), answers(loaded)
+    before, by_base = base_scores(loaded, tracker.store), base_answers(loaded, tracker)
 
     with resident.adapted(loaded) as tuned:
         if start is not None:
@@ -161,7 +162,7 @@ def _train(
         observer.step("scoring the tuned model")
         after, tuned_answers = own_scores(tuned), answers(tuned)
 
-    generations = side_by_side(loaded, base_answers, tuned_answers)
+    generations = side_by_side(loaded, by_base, tuned_answers)
     split: Split = "locked" if project.training.chooses_by_score else "all"
     record = run_record(tuned, tracker.run_id, before, after, split, trained, generations, parent)
     return publish(project, replace(record, data=loaded.rows.report, fit=fit), generations, logged, tracker, observer)
@@ -172,10 +173,10 @@ def _in_context(loaded: Loaded, tracker: Tracker, observer: Observer) -> RunReco
     observer.step(_SCORING_BASE)
     # Without the context, which is all that the base and the model differ in.
     bare = replace(loaded, context=None)
-    before, base_answers = base_scores(bare, tracker.store), answers(bare)
+    before, by_base = base_scores(bare, tracker.store), base_answers(bare, tracker)
     observer.step(f"scoring the base after {len(facts.origins)} solved examples ({facts.tokens:,} tokens)")
     after, _ = score_in_context(loaded, tracker)
-    generations = side_by_side(loaded, base_answers, answers(loaded))
+    generations = side_by_side(loaded, by_base, answers(loaded))
     record = run_record(loaded, tracker.run_id, before, after, "all", generations=generations)
     record = replace(record, data=report_of(loaded), context=facts)
     return publish(loaded.project, record, generations, None, tracker, observer)

@@ -39,15 +39,23 @@ def read_run(store: Store, run_id: str | None) -> RunFacts:
     run = store.found(store.client.get_run, run_id) if run_id else None
     if run is None or run_id is None:
         return RunFacts(None)
-    table = json.loads(_text(store, run_id, "generations.json") or "{}")
     return RunFacts(
         run_id=run_id,
         metrics=run.data.metrics,
         tags=run.data.tags,
         config=run_config(store, run_id) or {},
         data=json.loads(_text(store, run_id, "data/report.json") or "{}"),
-        answers=tuple(dict(zip(table.get("columns", ()), row, strict=True)) for row in table.get("data", ())),
+        answers=generations(store, run_id),
     )
+
+
+def generations(store: Store, run_id: str) -> tuple[Mapping[str, str], ...]:
+    """Rows of a run's generations.json: prompt, reference, base, tuned; none if it keeps none, or a damaged one."""
+    try:
+        table = json.loads(_text(store, run_id, "generations.json") or "{}")
+        return tuple(dict(zip(table.get("columns", ()), row, strict=True)) for row in table.get("data", ()))
+    except (ValueError, TypeError, AttributeError):
+        return ()
 
 
 def run_config(store: Store, run_id: str) -> dict[str, Any] | None:
