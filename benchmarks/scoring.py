@@ -73,8 +73,8 @@ def _requests(
 
 
 def _compare(model: Any, stock: Any, requests: list[tuple[int, list[int], list[int]]], batch_size: int) -> list[str]:
-    from tunery.evaluation.shared_context import answer, rows_of
-    from tunery.evaluation.shared_prefix import grouped
+    from tunery.evaluation.document_rows import grouped, rows_of
+    from tunery.evaluation.shared_context import answer
 
     pairs = [(context, option) for _, context, option in requests]
 

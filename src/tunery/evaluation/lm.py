@@ -17,11 +17,10 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from tunery.errors import Fault, TaskError
 from tunery.evaluation import shared_context
+from tunery.evaluation.document_rows import DocumentRow, RowGroup, grouped, rows_of
 from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.in_context import too_long
-from tunery.evaluation.shared_context import DocumentRow
-from tunery.evaluation.shared_prefix import RowGroup, grouped
 from tunery.evaluation.written_text import WrittenText, role_headers
 from tunery.reporting.pace import Pace
 
@@ -227,7 +226,7 @@ class Scorer(HFLM):  # type: ignore[misc]
         for request, (_, before, after) in zip(requests, pairs, strict=True):
             self._note_cut(request, len(before) + len(after) - (self.max_length + 1))
         documents = [(request.task_name, request.doc_id) for request in requests]
-        rows = shared_context.rows_of(documents, [pair[1:] for pair in pairs], self._longest)
+        rows = rows_of(documents, [pair[1:] for pair in pairs], self._longest)
         groups = self._usable(grouped(rows, lambda row: requests[next(iter(row.options))].task_name), rows)
         answers: dict[int, tuple[float, bool]] = {}
         for group in groups:

@@ -9,15 +9,15 @@ begin with is run once (`shared_prefix`). In fp32 the sums are within 1e-4 of st
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers.cache_utils import Cache
 
-from tunery.evaluation.shared_prefix import RowGroup, keys_and_values
+from tunery.evaluation.document_rows import DocumentRow, RowGroup
+from tunery.evaluation.shared_prefix import keys_and_values
 
 # A kernel other than sdpa may ignore a 4-D mask; layers of other kinds carry state from token to token.
 _KERNEL, _LAYERS = "sdpa", frozenset({"full_attention", "sliding_attention"})
@@ -28,29 +28,6 @@ _MOST_LOGITS = 2**27
 _READ_AT_ONCE = 2**24  # logits whose probabilities are computed together
 
 Answer = tuple[float, bool]
-
-
-@dataclass(frozen=True)
-class DocumentRow:
-    """One context with its options."""
-
-    context: Sequence[int]  # token ids that every option follows
-    options: Mapping[int, Sequence[int]]  # token ids of each option, by the place of its request
-
-    @property
-    def width(self) -> int:
-        """Tokens of the row: an option's last one is only predicted."""
-        return len(self.context) + sum(len(option) - 1 for option in self.options.values())
-
-    @property
-    def predicted(self) -> int:
-        """Columns whose logits are needed: the context's last one, and the options'."""
-        return self.width - len(self.context) + 1
-
-    @property
-    def single_width(self) -> int:
-        """Tokens of the longest request if each had its own row."""
-        return len(self.context) + max(len(option) for option in self.options.values()) - 1
 
 
 def longest_request(model: Any, max_length: int) -> int:
@@ -73,27 +50,6 @@ def longest_request(model: Any, max_length: int) -> int:
     ):
         return 0
     return min(max_length, getattr(config, "sliding_window", None) or max_length)
-
-
-def rows_of(
-    keys: Sequence[object], pairs: Sequence[tuple[Sequence[int], Sequence[int]]], widest: int
-) -> list[DocumentRow]:
-    """Requests gathered by document and context, widest row first; without those that fit in no row.
-
-    Args:
-        keys: The document of each request.
-        pairs: Context and option of each request, as token ids.
-        widest: Tokens of a row; a document with more is split.
-    """
-    gathered: dict[object, dict[int, Sequence[int]]] = {}
-    for place, (key, (context, option)) in enumerate(zip(keys, pairs, strict=True)):
-        if len(context) + len(option) <= widest:
-            gathered.setdefault((key, tuple(context)), {})[place] = option
-    rows = []
-    for options in gathered.values():
-        context = pairs[next(iter(options))][0]
-        rows += [DocumentRow(context, part) for part in _split(options, widest - len(context))]
-    return sorted(rows, key=lambda row: (-row.width, tuple(row.context), tuple(map(tuple, row.options.values()))))
 
 
 def answer(
@@ -128,18 +84,6 @@ def answer(
         answers |= batch
         start += count
     return answers
-
-
-def _split(options: Mapping[int, Sequence[int]], room: int) -> Iterator[dict[int, Sequence[int]]]:
-    part: dict[int, Sequence[int]] = {}
-    used = 0
-    for place, option in options.items():
-        if part and used + len(option) - 1 > room:
-            yield part
-            part, used = {}, 0
-        part[place] = option
-        used += len(option) - 1
-    yield part
 
 
 def _answer_batch(

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from lm_eval.models.huggingface import HFLM
 
 from tunery.evaluation import shared_context
+from tunery.evaluation.document_rows import RowGroup, rows_of
 from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_model
-from tunery.evaluation.shared_context import answer, longest_request, rows_of
-from tunery.evaluation.shared_prefix import RowGroup
+from tunery.evaluation.shared_context import answer, longest_request
 
 TOKENS = st.lists(st.integers(1, 300), min_size=1, max_size=6)
 DOCUMENTS = st.lists(st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=5)), min_size=1, max_size=6)
@@ -48,18 +48,6 @@ def test_greedy_options_are_known_as_such(llama: Any) -> None:
         pairs = [(context, [first, second]), (context, [first]), (context, [second, first])]
         found = answer(llama, RowGroup((), rows_of(["a"] * 3, pairs, 512)), 8, "cpu", padding=0)
     assert [found[place][1] for place in range(3)] == [True, True, first == second]
-
-
-def test_a_document_with_more_options_than_fit_gets_several_rows() -> None:
-    pairs = [([1, 2, 3], [number] * 4) for number in range(10)]
-    rows = rows_of(["one"] * 10, pairs, widest=10)
-    assert all(row.width <= 10 for row in rows)
-    assert sorted(place for row in rows for place in row.options) == list(range(10))
-
-
-def test_a_request_that_is_longer_than_a_row_is_left_out() -> None:
-    rows = rows_of(["one", "one"], [([1, 2, 3], [4, 5]), ([1, 2, 3], [4, 5, 6, 7])], widest=5)
-    assert [list(row.options) for row in rows] == [[0]]
 
 
 def test_a_batch_holds_no_more_tokens_than_one_row_an_option_would(llama: Any, monkeypatch: Any) -> None:

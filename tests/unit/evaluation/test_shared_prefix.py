@@ -9,10 +9,10 @@ import pytest
 import torch
 from tests.unit.evaluation.test_shared_context import alone, causal_only, requests_of
 
-from tunery.evaluation import shared_context, shared_prefix
+from tunery.evaluation import document_rows, shared_context
+from tunery.evaluation.document_rows import RowGroup, grouped, rows_of
 from tunery.evaluation.score import score_model
-from tunery.evaluation.shared_context import answer, longest_request, rows_of
-from tunery.evaluation.shared_prefix import RowGroup, grouped
+from tunery.evaluation.shared_context import answer, longest_request
 
 SHAPE = {
     "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -94,43 +94,15 @@ def test_a_beginning_runs_once_however_many_batches_follow(
     assert len(widths) > 2
 
 
-def test_rows_are_gathered_by_task_and_keep_a_token_of_their_own() -> None:
-    few_shot, other = documents(60), documents(40)
-    keys, pairs = requests_of([*few_shot, *other])
-    groups = grouped(rows_of(keys, pairs, 512), lambda row: min(row.options) >= 4 * len(few_shot))
-    assert sorted(len(group.prefix) for group in groups) == [40, 60]
-    twins = [([5] * 40, [[6]])] * 4
-    keys, pairs = requests_of(twins)
-    (group,) = grouped(rows_of(keys, pairs, 512), one_task)
-    assert [list(row.context) for row in group.rows] == [[5]] * 4
-
-
-@pytest.mark.parametrize(("beginning", "count"), [(8, 7), (60, 2)])
-def test_a_short_beginning_or_few_rows_are_not_worth_keeping(beginning: int, count: int) -> None:
-    keys, pairs = requests_of(documents(beginning, count))
-    rows = rows_of(keys, pairs, 512)
-    assert grouped(rows, one_task) == [RowGroup((), rows)]
-
-
-def test_tasks_without_a_beginning_stay_one_group_widest_first() -> None:
-    keys, pairs = requests_of([*documents(3), *documents(4)])
-    rows = rows_of(keys, pairs, 512)
-    assert grouped(rows, lambda row: min(row.options) % 2) == [RowGroup((), rows)]
-
-
-def test_nothing_to_answer_makes_no_group() -> None:
-    assert grouped([], one_task) == []
-
-
 def test_few_shot_items_score_as_without_a_kept_beginning(
     load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks, evaluation = load("few")
-    monkeypatch.setattr(shared_prefix, "_FEWEST_TOKENS", 4)
+    monkeypatch.setattr(document_rows, "_FEWEST_TOKENS", 4)
     prefixes = seen_prefixes(monkeypatch)
     kept = score_model(model, tokenizer, tasks, evaluation)["few"]
     assert max(prefixes) > 0
-    monkeypatch.setattr(shared_prefix, "_FEWEST_TOKENS", 10_000)
+    monkeypatch.setattr(document_rows, "_FEWEST_TOKENS", 10_000)
     whole = score_model(model, tokenizer, tasks, evaluation)["few"]
     assert kept.scores["acc"].value == whole.scores["acc"].value
     for ours, theirs in zip(kept.samples["loglikelihoods"], whole.samples["loglikelihoods"], strict=True):
@@ -142,7 +114,7 @@ def test_a_model_that_forgets_its_beginning_is_scored_without_one(
 ) -> None:
     tasks, evaluation = load("few")
     right = score_model(model, tokenizer, tasks, evaluation)["few"]
-    monkeypatch.setattr(shared_prefix, "_FEWEST_TOKENS", 4)
+    monkeypatch.setattr(document_rows, "_FEWEST_TOKENS", 4)
     sees = shared_context._sees
     forgetful = lambda parts, prefix=0: sees(parts, prefix) & ~(torch.arange(prefix + parts.shape[1]) < prefix)  # noqa: E731
     monkeypatch.setattr(shared_context, "_sees", forgetful)
