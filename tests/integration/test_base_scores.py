@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tunery.config.load import load_project
 from tunery.evaluation import score
 from tunery.evaluation.tasks import load_tasks
 from tunery.models.base import LoadedBase, load_base
+from tunery.records import TaskResult
 from tunery.runs.scoring import base_results
 from tunery.tracking.store import Store, connect
 
@@ -35,9 +37,9 @@ class Counted:
         self.times = 0
         original = score.score_model
 
-        def counted(*args: object, **kwargs: object) -> object:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             self.times += 1
-            return original(*args, **kwargs)  # type: ignore[arg-type]
+            return original(*args, **kwargs)
 
         monkeypatch.setattr(score, "score_model", counted)
 
@@ -48,7 +50,7 @@ def store(place: Place, monkeypatch: pytest.MonkeyPatch) -> Store:
     return connect(place.uri, "small")
 
 
-def results(place: Place, store: Store, base: LoadedBase, *overrides: tuple[str, str]) -> dict[str, object]:
+def results(place: Place, store: Store, base: LoadedBase, *overrides: tuple[str, str]) -> dict[str, TaskResult]:
     project = load_project(place.folder, overrides)
     tasks = load_tasks(project.evaluation, project.folder, chat_template=True)
     return dict(base_results(store, base, tasks, project.evaluation))
@@ -60,7 +62,7 @@ def test_the_same_question_is_answered_once(
     counted = Counted(monkeypatch)
     first, again = (results(place, store, base) for _ in range(2))
     assert counted.times == 1
-    assert first["world_facts"].scores == again["world_facts"].scores  # type: ignore[attr-defined]
+    assert first["world_facts"].scores == again["world_facts"].scores
 
 
 @pytest.mark.parametrize(("key", "value"), [("evaluation.limit", "9"), ("evaluation.few_shot", "1")])
@@ -79,8 +81,8 @@ def test_a_kept_result_takes_this_projects_split_and_metric(place: Place, store:
         place, store, base, ("evaluation.dev_fraction", "1.0"), ("evaluation.primary", "{world_facts: acc_norm}")
     )
     result = found["world_facts"]
-    assert set(result.samples["split"]) == {"dev"}  # type: ignore[attr-defined]
-    assert result.primary == "acc_norm"  # type: ignore[attr-defined]
+    assert set(result.samples["split"]) == {"dev"}
+    assert result.primary == "acc_norm"
 
 
 def test_only_the_missing_part_of_a_group_is_scored(place: Place, store: Store, base: LoadedBase) -> None:
@@ -88,4 +90,4 @@ def test_only_the_missing_part_of_a_group_is_scored(place: Place, store: Store, 
     alone = results(place, store, base)
     group = results(place, store, base, ("evaluation.tasks", "[isles]"), ("evaluation.task_folders", "['.']"))
     assert {"isles", "world_facts", "world_comparison"} <= set(group)
-    assert group["world_facts"].scores == alone["world_facts"].scores  # type: ignore[attr-defined]
+    assert group["world_facts"].scores == alone["world_facts"].scores

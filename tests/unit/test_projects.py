@@ -11,13 +11,14 @@ import yaml
 from huggingface_hub import constants
 from tests.stand_in import stand_in
 
+from tunery.config.evaluation import EvaluationConfig
 from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.config.units import format_bytes
 from tunery.data.reading.load import check_sources
 from tunery.estimation.estimate import estimate
 from tunery.evaluation.task_files import TaskYaml
-from tunery.evaluation.tasks import check_tasks
+from tunery.evaluation.tasks import check_tasks, load_tasks
 from tunery.search.checks import check_search
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,16 @@ def test_the_first_items_of_published_hans_are_of_both_labels(tmp_path: Path) ->
         first = [row["label"] for row in rows if row["heuristic"] == way][:100]
         # So few of one label has a chance below 1e-7 in a fair order of 200 and 200.
         assert 25 <= first.count("entailment") <= 75
+
+
+def test_hans_is_asked_by_heuristic_with_both_labels_of_each() -> None:
+    folder = ROOT / "projects" / "nli-opt"
+    tasks = load_tasks(EvaluationConfig(tasks=["hans"], task_folders=["tasks"]), folder, chat_template=False)
+    assert set(tasks.members["hans"]) == {"hans_lexical_overlap", "hans_subsequence", "hans_constituent"}
+    for name, leaf in tasks.leaves.items():
+        items = list(leaf.task.test_docs())
+        assert {item["heuristic"] for item in items} == {name.removeprefix("hans_")}
+        assert {item["label"] for item in items} == {"entailment", "non-entailment"}
 
 
 def test_every_folder_has_a_smoke_run() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -177,12 +178,12 @@ def tokenizer() -> object:
 
 @given(text=st.text())
 @settings(max_examples=200, deadline=None)
-def test_the_tokenizer_round_trips_any_text(tokenizer, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_tokenizer_round_trips_any_text(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
 @pytest.mark.parametrize("text", ["\ttabs\t and  spaces \n", "🏮🐐 emoji", "naïve 中文 Ω", ""])
-def test_the_tokenizer_round_trips_awkward_text(tokenizer, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_tokenizer_round_trips_awkward_text(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 

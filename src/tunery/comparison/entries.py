@@ -122,6 +122,7 @@ class RunEntry:
     # The params that make its configuration, by short key: {"adapter.rank": "16"}.
     settings: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()  # MLflow's ids of the models that the run logged
+    base_form: tuple[str, ...] = ()  # how its base is loaded, of which its speed depends: `speeds.base_form`
     evaluated: str = ""  # the logged model that an evaluation scored
     named: bool = False  # whether a person asked for it by its id or version
     power: tuple[str, ...] = ()  # names of the metrics that hold the power its GPUs drew, in watts

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tunery.comparison.conditions import by_one_metric, is_bare, latest, numbers_of, task_scores, with_evaluations
 from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Votes
 from tunery.comparison.selection import Selection, nothing_found, select
-from tunery.comparison.speeds import known_speeds, speed_runs, with_speeds
+from tunery.comparison.speeds import base_form, known_speeds, speed_runs, with_speeds
 from tunery.reporting.text import settings_text
 from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.search import is_tagged, search_runs
@@ -86,6 +86,7 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
         locations={task: _location(run, score) for task, score in tasks.items()},
         settings=shared.setdefault(configuration, {key.removeprefix("cfg."): value for key, value in settings.items()}),
         models=tuple(output.model_id for output in outputs),
+        base_form=base_form(params),
         evaluated=tags.get(EVALUATED_MODEL, ""),
         named=named,
         power=tuple(name for name in run.data.metrics if name.endswith("power_usage_watts")),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BATCH = re.compile(r"(base/)?speed/batch_(\d+)/tokens_per_second")
 
+_FORM = ("quantization", "double_quantization", "dtype", "compute_dtype", "weights")
+
 
 @dataclass
 class KnownSpeeds:
@@ -26,18 +28,16 @@ class KnownSpeeds:
 
     by_model: dict[str, list[Speed]] = field(default_factory=lambda: defaultdict(list))  # by the logged model's id
     by_configuration: dict[str, list[Speed]] = field(default_factory=lambda: defaultdict(list))
-    # By base, revision and quantisation: a base's own, whichever tuned model it was measured beside.
-    by_base: dict[tuple[str, str, str], list[Speed]] = field(default_factory=lambda: defaultdict(list))
+    # By base, revision and form: a base's own, whichever tuned model it was measured beside.
+    by_base: dict[tuple[str, ...], list[Speed]] = field(default_factory=lambda: defaultdict(list))
 
     def of(self, entry: RunEntry) -> list[Speed]:
         """Those of an entry's model."""
+        if entry.method == "none":
+            return _latest(self.by_base.get((entry.base, entry.base_revision, *entry.base_form), ()))
         models = [*entry.models, *([entry.evaluated] if entry.evaluated else [])]
         found = [speed for model in models for speed in self.by_model.get(model, ())]
         found += self.by_configuration.get(entry.configuration, ())
-        if entry.method == "none":
-            found += self.by_base.get(
-                (entry.base, entry.base_revision, entry.settings.get("base.quantization", "")), ()
-            )
         return _latest(found)
 
 
@@ -50,16 +50,22 @@ def known_speeds(runs: Sequence[Run], configuration_of: Callable[[Run], str]) ->
     """
     known = KnownSpeeds()
     for run in runs:
-        tags, params = run.data.tags, run.data.params
+        tags, bare = run.data.tags, run.data.tags.get("tunery.method") == "none"
         own = list(_speeds(run, "speed"))
+        base = (tags.get("tunery.base", ""), tags.get("tunery.base_revision", ""), *base_form(run.data.params))
+        known.by_base[base] += own if bare else _speeds(run, "base/speed")
+        if bare:
+            continue
         if tags.get(EVALUATED_MODEL):
             known.by_model[tags[EVALUATED_MODEL]] += own
         else:
             known.by_configuration[configuration_of(run)] += own
-        base = (tags.get("tunery.base", ""), tags.get("tunery.base_revision", ""))
-        measured = own if tags.get("tunery.method") == "none" else list(_speeds(run, "base/speed"))
-        known.by_base[*base, params.get("cfg.base.quantization", "")] += measured
     return known
+
+
+def base_form(params: Mapping[str, str]) -> tuple[str, ...]:
+    """How a run's base is loaded, as far as it decides how fast the base writes."""
+    return tuple(params.get(f"cfg.base.{key}", "") for key in _FORM)
 
 
 def speed_runs(store: Store) -> Sequence[Run]:

@@ -6,11 +6,14 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 import tunery
 from tunery.config.commented import commented
@@ -19,14 +22,16 @@ from tunery.config.load import Overrides, load_project, project_from, read_tree
 from tunery.config.project import Project
 from tunery.data.reading.load import check_sources, load_rows, locate
 from tunery.errors import BaseModelError, ConfigError, DataError, Fault
+from tunery.evaluation.task_files import TaskYaml
 from tunery.models.adapter_files import write_folder
 from tunery.models.source import check_base, local_folder, local_gguf
 from tunery.runs.observer import Observer
 
 PLACE = Path("projects")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-# What belongs to the project that is copied, and to it alone.
-_LEFT = shutil.ignore_patterns("README.md", "project.yaml", "__pycache__", "mlruns", "*.db", ".*")
+STAND_IN = "stand-in"  # the folder that a project's smoke.yaml takes for a base
+# Of no project that is copied, however deep it lies.
+_NEVER = shutil.ignore_patterns("README.md", "project.yaml", "__pycache__", "mlruns", "*.db", ".*")
 _USUAL: dict[str, Any] = {
     "base": {"quantization": "nf4"},
     "adapter": {"rank": 16, "alpha": 32, "dropout": 0.05, "target_modules": "all-linear"},
@@ -75,7 +80,7 @@ def new(wanted: NewProject, overrides: Overrides, observer: Observer) -> Path:
 
     def fill(place: Path) -> None:
         if source is not None:
-            shutil.copytree(source, place, ignore=_LEFT, dirs_exist_ok=True)
+            shutil.copytree(source, place, ignore=_left(source, tree), dirs_exist_ok=True)
         project = project_from(tree, where, place)
         if wanted.data is not None:
             tree["data"]["train"][0] |= _recognised(project, wanted.data, observer)
@@ -138,6 +143,29 @@ def _tree(wanted: NewProject, folder: Path, source: Path | None) -> dict[str, An
         train = [{"source": _from(folder, wanted.data)}]
         tree["data"] = {"train": train, "validation": {"fraction": 0.1}, **kept}
     return tree
+
+
+def _left(source: Path, tree: dict[str, Any]) -> Callable[[str, list[str]], set[str]]:
+    """What belongs to the project that is copied, and to it alone: to leave out of each folder, by name."""
+
+    def belongs(path: Path) -> bool:
+        stands_in = path.name == STAND_IN and tree.get("base", {}).get("model") != STAND_IN
+        return stands_in or path.suffix == ".png" or (path.suffix in (".yaml", ".yml") and _is_project(path))
+
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        own = {name for name in names if belongs(Path(folder, name))} if Path(folder) == source else set()
+        return _NEVER(folder, names) | own
+
+    return ignore
+
+
+def _is_project(file: Path) -> bool:
+    """Whether a YAML declares runs, as smoke.yaml does; not a task, which the project may need."""
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=TaskYaml)
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(tree, dict) and {"base", "data", "training"} & tree.keys() != set()
 
 
 def _from(folder: Path, name: str) -> str:

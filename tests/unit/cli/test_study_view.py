@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,10 +16,10 @@ from tunery.records import TrialRow
 
 
 def row(
-    number: int, score: float | None = None, state: str = "complete", seconds: float = 30.0, **facts: object
+    number: int, score: float | None = None, state: str = "complete", seconds: float = 30.0, **facts: Any
 ) -> TrialRow:
     values = {} if score is None else {"score": score}
-    return TrialRow(number, state, {}, values, {}, seconds=seconds, name=f"rank={number}", **facts)  # type: ignore[arg-type]
+    return TrialRow(number, state, {}, values, {}, seconds=seconds, name=f"rank={number}", **facts)
 
 
 def log(width: int = 100) -> tuple[StudyView, io.StringIO]:

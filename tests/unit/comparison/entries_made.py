@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def run(
     data: str = "facts",
     items: int = ITEMS,
     configuration: str | None = None,
-    **facts: object,
+    **facts: Any,
 ) -> RunEntry:
     """A run that answers each task's items with a chance raised by its gain over the base."""
     samples, base_samples, tasks = {}, {}, {}
@@ -58,7 +59,7 @@ def run(
         costs={"train_seconds": 30.0 + 10 * len(name), "peak_memory_bytes": 2.0**30, "trainable_parameters": 5e4},
         curves=curves(draw),
     )  # fmt: skip
-    return dataclasses.replace(made, **facts)  # type: ignore[arg-type]
+    return dataclasses.replace(made, **facts)
 
 
 def curves(draw: int) -> dict[str, list[tuple[int, float]]]:
@@ -69,9 +70,9 @@ def curves(draw: int) -> dict[str, list[tuple[int, float]]]:
     return {"train/loss": train, "validation/nll": [(step, floor + 0.1 + 2.5 / step) for step in (10, 20, 30, 39)]}
 
 
-def seeds(name: str, gains: Mapping[str, float], count: int = 3, **facts: object) -> list[RunEntry]:
+def seeds(name: str, gains: Mapping[str, float], count: int = 3, **facts: Any) -> list[RunEntry]:
     """One run a seed."""
-    return [run(name, gains, seed, **facts) for seed in range(1, count + 1)]  # type: ignore[arg-type]
+    return [run(name, gains, seed, **facts) for seed in range(1, count + 1)]
 
 
 def with_conditions(entry: RunEntry, task: str, **conditions: str | None) -> RunEntry:
@@ -91,9 +92,9 @@ def without_samples(entry: RunEntry) -> RunEntry:
     return dataclasses.replace(entry, tasks=tasks, samples={}, base_samples={})
 
 
-def valued(entry: RunEntry, task: str, value: float, **facts: object) -> RunEntry:
+def valued(entry: RunEntry, task: str, value: float, **facts: Any) -> RunEntry:
     """The same run with another score of a task."""
-    score = dataclasses.replace(entry.tasks[task], value=value, **facts)  # type: ignore[arg-type]
+    score = dataclasses.replace(entry.tasks[task], value=value, **facts)
     return dataclasses.replace(entry, tasks={**entry.tasks, task: score})
 
 

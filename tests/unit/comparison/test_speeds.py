@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 from tests.compared import logged
@@ -21,16 +22,21 @@ from tunery.tracking.store import Store
 FACTS = {"world_facts": 0.25}
 
 
-def measured(store: Store, prefix: str, rate: float, **tags: str) -> None:
+FORM = {"quantization": "none", "double_quantization": "True", "dtype": "bfloat16", "compute_dtype": "bfloat16",
+        "weights": "packed"}  # fmt: skip
+
+
+def measured(store: Store, prefix: str, rate: float, form: Mapping[str, str] = FORM, **tags: str) -> None:
     """A run of kind speed with one batch size."""
     known = {"tunery.kind": "speed", "tunery.device": "NVIDIA X", **tags}
     made = store.client.create_run("0", tags=known).info.run_id
-    for key, value in {"prompt_tokens": 128, "new_tokens": 64}.items():
-        store.client.log_param(made, f"speed.{key}", value)
-    store.client.log_param(made, "cfg.base.quantization", "none")
-    for what, value in {"tokens_per_second": rate, "first_token_seconds": 0.1}.items():
+    for name, count in {"prompt_tokens": 128, "new_tokens": 64}.items():
+        store.client.log_param(made, f"speed.{name}", count)
+    for key, value in form.items():
+        store.client.log_param(made, f"cfg.base.{key}", value)
+    for what, median in {"tokens_per_second": rate, "first_token_seconds": 0.1}.items():
         for ending, factor in {"": 1.0, "_low": 0.9, "_high": 1.1}.items():
-            store.client.log_metric(made, f"{prefix}/batch_8/{what}{ending}", factor * value)
+            store.client.log_metric(made, f"{prefix}/batch_8/{what}{ending}", factor * median)
     store.client.log_metric(made, f"{prefix}/batch_8/peak_memory_bytes", 2.0**30)
     store.client.log_metric(made, f"{prefix}/load_seconds", 3.0)
     store.client.set_terminated(made)
@@ -47,11 +53,19 @@ def test_the_latest_speed_of_a_model_joins_its_run(store: Store) -> None:
 
 def test_a_base_has_the_speed_that_was_measured_beside_a_tuned_model(store: Store) -> None:
     bare = logged(store, kind="evaluation", tags={"tunery.method": "none"})
-    store.client.log_param(bare, "cfg.base.quantization", "none")
-    own = {"tunery.base": "acme/base", "tunery.base_revision": "c0ffee", "tunery.method": "lora"}
-    measured(store, "base/speed", 70.0, **own)
+    for key, value in FORM.items():
+        store.client.log_param(bare, f"cfg.base.{key}", value)
+    own = {"tunery.base": "acme/base", "tunery.base_revision": "c0ffee"}
+    measured(store, "base/speed", 70.0, **own, **{"tunery.method": "lora"})
+    for key in FORM:  # each decides how fast a base is
+        other = {**FORM, key: "another"}
+        measured(store, "base/speed", 30.0, other, **own, **{"tunery.method": "lora"})
+        measured(store, "speed", 20.0, other, **own, **{"tunery.method": "none"})
     [entry] = read(store, Selection())[0]
     assert [speed.tokens_per_second.value for speed in entry.speeds] == [70.0]
+    measured(store, "speed", 80.0, **own, **{"tunery.method": "none"})
+    [entry] = read(store, Selection())[0]
+    assert [speed.tokens_per_second.value for speed in entry.speeds] == [80.0], "the latest, of the base alone"
 
 
 def fast(entry: RunEntry, rate: float, device: str = "NVIDIA X") -> RunEntry:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.told import Told
 
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.read import read as entries_of
@@ -121,16 +122,6 @@ def peft_tree(**train: Any) -> dict[str, Any]:
 
 def read(*places: Path, **options: Any) -> list[ImportedRun]:
     return read_results(places, ImportOptions(**options), Observer())
-
-
-class Told(Observer):
-    """A watch that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def saved(folder: Path, tree: Mapping[str, Any] | str, name: str = "file.json") -> Path:

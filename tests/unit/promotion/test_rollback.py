@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.told import Told
 
 from tunery.errors import RefError
 from tunery.promotion import store as promotions
 from tunery.promotion.rollback import rollback
-from tunery.runs.observer import Observer
 from tunery.tracking.store import Store
-
-
-class Told(Observer):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from tests.told import Told
 
 from tunery.config.load import load_project
 from tunery.errors import InputError
 from tunery.runs.new import NewProject, new
-from tunery.runs.observer import Observer
-
-
-class Told(Observer):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -74,6 +65,37 @@ def test_another_project_is_copied_with_the_files_it_needs(place: Path) -> None:
     assert (project.training, project.data, project.search) == (own.training, own.data, own.search)
     assert (folder / "data" / "facts.jsonl").is_file()
     assert not (folder / "README.md").exists()
+
+
+def test_what_belongs_to_the_copied_project_alone_stays_there(place: Path) -> None:
+    source = place / "theirs"
+    shutil.copytree(Path(__file__).parents[3] / "projects" / "instruct-llama", source)
+    for folder in ("stand-in", "data/pictures"):
+        (source / folder).mkdir(parents=True)
+    (source / "stand-in" / "model.safetensors").write_bytes(b"weights")
+    (source / "data" / "pictures" / "chart.png").write_bytes(b"a row's picture")
+    (source / "own_task.yaml").write_text("task: own\nprocess_docs: !function rows.own\n")
+    folder = new(NewProject("mine", start=str(source)), [], Told())
+    there = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    copied = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    left = {"README.md", "datasets.yaml", "smoke.yaml", "leaderboard.png", "stand-in/model.safetensors"}
+    assert there - copied == left
+    assert copied <= there
+
+
+def test_a_project_on_a_stand_in_is_copied_with_it(place: Path) -> None:
+    source = place / "theirs"
+    (source / "stand-in").mkdir(parents=True)
+    (source / "stand-in" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (source / "stand-in" / "tokenizer.json").write_text("{}")
+    (source / "stand-in" / "model.safetensors").write_bytes(b"weights")
+    shutil.copy(place / "qa.csv", source)
+    columns = "{prompt: Question, completion: Answer}"
+    (source / "project.yaml").write_text(
+        f"name: theirs\nbase: {{model: stand-in}}\ndata: {{train: [{{source: qa.csv, columns: {columns}}}]}}\n"
+    )
+    folder = new(NewProject("mine", start=str(source)), [], Told())
+    assert (folder / "stand-in" / "config.json").is_file()
 
 
 def test_a_copy_takes_other_rows_and_another_base(place: Path) -> None:

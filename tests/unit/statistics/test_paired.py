@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,7 +123,7 @@ def test_swapping_the_sides_mirrors_the_result(answers: list[tuple[bool, bool]])
 # ---- the interval, as the gates of a promotion use it
 
 
-def result(task: str, values: list[float], leaves: list[str] | None = None, **options: object) -> TaskResult:
+def result(task: str, values: list[float], leaves: list[str] | None = None, **options: Any) -> TaskResult:
     samples = pd.DataFrame({"item_id": [f"{task}{n}" for n in range(len(values))], "acc": values})
     samples["task"] = leaves or task
     if "passage" in options:
@@ -133,8 +135,8 @@ def result(task: str, values: list[float], leaves: list[str] | None = None, **op
     )
 
 
-def interval(before: list[float], after: list[float], **options: object) -> tuple[float, float]:
-    found = compare_scores([{"t": result("t", before)}], [{"t": result("t", after, **options)}], {"t": "acc"}, 0.95)  # type: ignore[arg-type]
+def interval(before: list[float], after: list[float], **options: Any) -> tuple[float, float]:
+    found = compare_scores([{"t": result("t", before)}], [{"t": result("t", after, **options)}], {"t": "acc"}, 0.95)
     assert found is not None
     return found.low, found.high
 

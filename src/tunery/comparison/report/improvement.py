@@ -51,8 +51,22 @@ def _rows(one: LeaderboardRow, tasks: Sequence[str]) -> list[tuple[str, ...]]:
     ]
     if len(cells) > 1:
         average = f"average of {counted(len(cells), 'benchmark')}"
-        found.append((*who, average, *_figures(one.score), _percent(statistics.fmean(relative))))
+        found.append((*who, average, *_average(one.score, cells), _percent(statistics.fmean(relative))))
     return found
+
+
+def _average(score: ScoreCell, cells: Sequence[ScoreCell]) -> tuple[str, str, str]:
+    """The score, whose values are above 0 where more is better, as the benchmarks have theirs.
+
+    Of accuracy and perplexity together there is no mean that says anything; their improvements have one.
+    """
+    base, tuned, improvement = _figures(score)
+    directions = {cell.higher_is_better for cell in cells}
+    if len(directions) > 1:
+        return "–", "–", improvement
+    if directions == {False}:
+        base, tuned = number(-score.base) if score.base is not None else base, number(-score.value)
+    return base, tuned, improvement
 
 
 def _figures(cell: ScoreCell) -> tuple[str, str, str]:

@@ -48,7 +48,8 @@ def measure_speed(
 
     Raises:
         InputError: If a reference leads nowhere, or a model takes fewer tokens than it is to write.
-        RunStopped: If memory runs out; what was measured until then is kept.
+        OutOfMemory: If a batch does not fit. That model's run fails, and none of its numbers joins a board; it keeps
+            those of a tuned model whose base did not fit, and the runs of earlier references are whole.
     """
     from tunery.tracking.store import connect
 

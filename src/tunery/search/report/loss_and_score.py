@@ -13,7 +13,7 @@ from tunery.reporting.text import code, counted, listed, settings_text, short_na
 from tunery.statistics.rank_correlation import loss_and_score
 
 _LOSS, _SCORE = "validation/nll", "score"
-MOST_GROUPS = 8  # colours that can be told apart
+MOST_GROUPS = 8  # that a report names, and that colours tell apart
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,17 @@ def loss_groups(record: StudyRecord) -> list[LossGroup]:
     for row in _measured(record):
         by_settings[settings_text({key: row.settings.get(key) for key in record.loss_settings})].append(row)
     groups = [_group(name, rows) for name, rows in by_settings.items() if len(rows) > 1]
-    return sorted(groups, key=lambda group: -len(group.trials))[:MOST_GROUPS]
+    return sorted(groups, key=lambda group: -len(group.trials))
 
 
 def sentences(record: StudyRecord) -> Iterator[str]:
     """What the losses say of the scores, a sentence a group; why they say nothing, where no two can be ranked."""
     groups, measured = loss_groups(record), len(_measured(record))
-    for group in groups:
+    for group in groups[:MOST_GROUPS]:
         yield (f"{code(group.name)}: " if group.name else "") + correlation_meaning(group.correlation, "trial")
+    if smaller := groups[MOST_GROUPS:]:
+        trials = sum(len(group.trials) for group in smaller)
+        yield f"{counted(len(smaller), 'smaller group')} of {counted(trials, 'trial')} in all: not shown."
     alone = measured - sum(len(group.trials) for group in groups)
     if record.loss_settings and alone and measured > 1:
         names = listed([code(name) for name in short_names(record.loss_settings).values()])

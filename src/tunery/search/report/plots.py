@@ -23,7 +23,7 @@ from tunery.reporting.figures import DPI
 from tunery.reporting.text import short_names
 from tunery.search.report import interactive, pictures
 from tunery.search.report.facts import complete, pareto
-from tunery.search.report.loss_and_score import loss_groups
+from tunery.search.report.loss_and_score import MOST_GROUPS, loss_groups
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,7 +147,7 @@ def _dev_locked(study: Study, record: StudyRecord, objective: str) -> StudyFigur
 
 
 def _score_against_loss(study: Study, record: StudyRecord, objective: str) -> StudyFigure | None:
-    groups = loss_groups(record)
+    groups = loss_groups(record)[:MOST_GROUPS]
     return StudyFigure(interactive.score_against_loss(groups), pictures.score_against_loss(groups)) if groups else None
 
 

@@ -54,10 +54,16 @@ def changes_loss(project: Project) -> list[str]:
     A loss over every token may be a third of one over answers, with nothing learned.
     """
     prefixes = _CHANGE_LOSS if project.data.validation.source is not None else (*_CHANGE_LOSS, *_CHANGE_ROWS)
-    if project.training.loss_on == "all":  # otherwise the same answers are learned after another prompt
+    if "all" in _loss_on(project):  # otherwise the same answers are learned after another prompt
         prefixes = (*prefixes, "data.prompt_template")
     keys = (key for key in project.search.space if re.sub(r"\.\d+", "", key).startswith(prefixes))
     return [key for key in keys if not key.endswith((".weight", ".sample.rows", ".sample.balanced", ".sample.seed"))]
+
+
+def _loss_on(project: Project) -> list[object]:
+    """What a trial may learn: the project's own setting, which is one, and those that are searched."""
+    searched = project.search.space.get("training.loss_on")
+    return [project.training.loss_on, *((isinstance(searched, Dimension) and searched.choices) or ())]
 
 
 def has_validation(project: Project) -> bool:

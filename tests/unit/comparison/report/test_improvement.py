@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import quickstart, run, seeds, valued
 
+from tunery.comparison.entries import RunEntry
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.report.columns import parts
 from tunery.comparison.report.improvement import improvements
@@ -55,16 +56,38 @@ def test_there_are_rows_for_every_training_set_and_none_for_a_bare_model() -> No
 
 
 def test_a_metric_of_which_less_is_better_improves_upwards() -> None:
-    def perplexed(name: str) -> list[str]:
+    def row(name: str) -> list[str]:
         entry = valued(run(name, {"wiki": 0.2}), "wiki", 18.0, base=20.0, base_stderr=0.1, higher_is_better=False)
         found = improvements(rank([dataclasses.replace(entry, samples={}, base_samples={})]).main)
         assert found is not None
         assert found.notes[-1] == "Less is better: wiki."
         return table(found)[0]
 
-    assert perplexed("lora")[3:5] == ["20.0000", "18.0000"]
-    assert perplexed("lora")[5].startswith("+2.0000")
-    assert perplexed("lora")[6] == "+10.00%"
+    assert row("lora")[3:5] == ["20.0000", "18.0000"]
+    assert row("lora")[5].startswith("+2.0000")
+    assert row("lora")[6] == "+10.00%"
+
+
+def perplexed(*tasks: str) -> RunEntry:
+    """A run whose perplexity of each of these fell from 20 to 18, beside an accuracy on arc."""
+    entry = run("lora", {"arc": 0.2, **dict.fromkeys(tasks, 0.2)})
+    for task in tasks:
+        entry = valued(entry, task, 18.0, base=20.0, base_stderr=0.1, higher_is_better=False)
+    return dataclasses.replace(entry, samples={}, base_samples={})
+
+
+def test_metrics_of_different_directions_have_no_average_but_of_their_improvements() -> None:
+    arc, wiki, average = table(improvements(rank([perplexed("wiki")]).main))
+    assert average[2:5] == ["average of 2 benchmarks", "–", "–"]
+    assert figure(average[5]) == pytest.approx((figure(arc[5]) + figure(wiki[5])) / 2, abs=1e-4)
+
+
+def test_an_average_of_perplexities_is_one_as_they_are() -> None:
+    entry = perplexed("wiki", "news")
+    entry = dataclasses.replace(entry, tasks={name: entry.tasks[name] for name in ("wiki", "news")})
+    *_, average = table(improvements(rank([entry]).main))
+    assert average[3:5] == ["20.0000", "18.0000"]
+    assert average[5].startswith("+2.0000")
 
 
 def test_pages_have_the_table_and_a_terminal_does_not() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tests.unit.comparison.entries_made import curves, quickstart, run, seeds, with_conditions, without_samples
 
-from tunery.comparison.entries import Votes
+from tunery.comparison.entries import RunEntry, Votes
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.records import Comparison
 from tunery.comparison.report.conclusions import conclusions
@@ -342,10 +342,10 @@ def test_ranks_over_tasks_are_a_critical_difference_diagram() -> None:
 
 
 def test_the_front_is_what_nothing_beats_for_less() -> None:
-    def priced(name: str, gain: float, seconds: float) -> object:
+    def priced(name: str, gain: float, seconds: float) -> RunEntry:
         return dataclasses.replace(run(name, {"world_facts": gain}), costs={"train_seconds": seconds})
 
-    board = rank([priced("cheap", 0.0, 1), priced("dear", 0.45, 9), priced("waste", 0.0, 10)]).main  # type: ignore[list-item]
+    board = rank([priced("cheap", 0.0, 1), priced("dear", 0.45, 9), priced("waste", 0.0, 10)]).main
     assert [one.name for one in pareto(board.contenders, "train_seconds")] == ["cheap", "dear"]
 
 

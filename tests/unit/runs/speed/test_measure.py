@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +22,21 @@ class Tokenizer:
         return list(range(len(text.split())))
 
 
+class Clock:
+    """Stands still until somebody works."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Writer(nn.Module):
     """Takes `seconds` of each call, the next one of them each time, and a fifth of that for the first token."""
 
     def __init__(self, seconds: Sequence[float]) -> None:
         super().__init__()
+        self.clock = Clock()
         self.weight = nn.Parameter(torch.zeros(1))
         self.seconds, self.asked = list(seconds), list[tuple[int, int]]()
 
@@ -36,20 +45,24 @@ class Writer(nn.Module):
         self.asked.append(tuple(input_ids.shape))
         seconds = self.seconds[min(len(self.asked) - 1, len(self.seconds) - 1)]
         for place in range(max_new_tokens):
-            time.sleep(seconds / 5 if place == 0 else 0.8 * seconds / (max_new_tokens - 1))
+            self.clock.now += seconds / 5 if place == 0 else 0.8 * seconds / (max_new_tokens - 1)
             input_ids = torch.cat([input_ids, torch.zeros_like(input_ids[:, :1])], dim=1)
             assert not stopping_criteria(input_ids, None).any()
         return input_ids
 
 
 def test_warm_up_is_discarded_and_tokens_of_all_rows_count() -> None:
-    writer = Writer([0.5, 0.5, 0.02])
-    [found] = measure(writer, Tokenizer(), SpeedRequest((4,), 5, prompt_tokens=50))
+    writer = Writer([8.0, 8.0, *(float(2**place) for place in range(REPEATS))])
+    [found] = measure(writer, Tokenizer(), SpeedRequest((4,), 5, prompt_tokens=50), clock=writer.clock)
     assert writer.asked == [(4, 50)] * (2 + REPEATS)
-    assert len(found.first_token_seconds) == len(found.tokens_per_second) == REPEATS
-    assert 0.004 <= min(found.first_token_seconds) < 0.1
-    assert max(found.tokens_per_second) <= 4 * 5 / 0.02
-    assert max(found.tokens_per_second) > 4 * 5 / 0.5
+    assert found.first_token_seconds == pytest.approx([0.2 * 2**place for place in range(REPEATS)])
+    assert found.tokens_per_second == pytest.approx([4 * 5 / 2**place for place in range(REPEATS)])
+
+
+def test_without_a_clock_of_ones_own_real_seconds_are_measured() -> None:
+    [found] = measure(Writer([0.0]), Tokenizer(), SpeedRequest((1,), 2))
+    for first, rate in zip(found.first_token_seconds, found.tokens_per_second, strict=True):
+        assert 0 < first <= 2 / rate < 60
 
 
 def test_what_another_model_holds_is_taken_off_the_peak() -> None:

@@ -7,6 +7,7 @@ import io
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from scipy import stats
 from tunery.records import Difference, Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import code, duration, short_names, shown
 from tunery.search.report.facts import best_first, pareto, spread_factors
-from tunery.search.report.loss_and_score import loss_groups, sentences
+from tunery.search.report.loss_and_score import MOST_GROUPS, loss_groups, sentences
 from tunery.search.report.markdown import study_report
 from tunery.search.report.tables import finalists_table, study_table, trials_table
 from tunery.search.report.verdict import study_verdict
@@ -26,7 +27,7 @@ GOLDEN = Path(__file__).parents[3] / "golden"
 OWN = {"training.learning_rate": 2e-4, "adapter.rank": 16}
 
 
-def trial(number: int, score: float | None, **facts: object) -> TrialRow:
+def trial(number: int, score: float | None, **facts: Any) -> TrialRow:
     """A complete trial, or with no score one that ended as `facts` say."""
     settings = {"training.learning_rate": 1e-4 * (number + 1), "adapter.rank": 8 * (number + 1)}
     values = {} if score is None else {"score": score}
@@ -35,7 +36,7 @@ def trial(number: int, score: float | None, **facts: object) -> TrialRow:
         run_id=f"run{number}", seconds=10.0 * (number + 1),
         name="as declared" if number == 0 else f"learning_rate={1e-4 * (number + 1):.3g}, rank={8 * (number + 1)}",
     )  # fmt: skip
-    return dataclasses.replace(row, **facts)  # type: ignore[arg-type]
+    return dataclasses.replace(row, **facts)
 
 
 def finalist(number: int, dev: tuple[float, ...], locked: tuple[float, ...], own: bool = False) -> Finalist:
@@ -121,6 +122,19 @@ def test_trials_that_share_their_tokens_with_no_other_are_counted(study: StudyRe
     rows = [dataclasses.replace(row, settings={"data.max_length": n}) for n, row in enumerate(measured([1, 2], [1, 2]))]
     told = list(sentences(dataclasses.replace(study, trials=rows, loss_settings=("data.max_length",))))
     assert told == ["2 trials left out: `max_length` changes what the loss is a mean of."]
+
+
+def test_of_many_groups_the_largest_are_told_and_no_trial_is_said_to_be_alone(study: StudyRecord) -> None:
+    """The last one shares its tokens with no other, and it alone."""
+    rows = measured([1.0] * 23, [0.5] * 23)
+    lengths = [*(128 + number // 2 for number in range(22)), 64]  # eleven pairs, and one
+    rows = [dataclasses.replace(row, settings={"data.max_length": n}) for row, n in zip(rows, lengths, strict=True)]
+    record = dataclasses.replace(study, trials=rows, loss_settings=("data.max_length",))
+    assert len(loss_groups(record)) == 11
+    *told, smaller, alone = sentences(record)
+    assert len(told) == MOST_GROUPS
+    assert smaller == "3 smaller groups of 6 trials in all: not shown."
+    assert alone.startswith("1 trial left out: `max_length` changes")
 
 
 # ---- the verdict

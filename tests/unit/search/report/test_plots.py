@@ -260,8 +260,8 @@ def test_finalists_stand_where_dev_and_locked_scores_put_them() -> None:
 
 
 def alike(trial: int, *, own: bool = False) -> Finalist:
-    values = {"values": (7.1, 7.3), "own": own}
-    return Finalist(trial, f"n{trial}", {}, (1, 2), (0.2, 0.2), (0.1, 0.1), ("a", "b"), **values)  # type: ignore[arg-type]
+    seeds = {"dev": (0.2, 0.2), "locked": (0.1, 0.1), "values": (7.1, 7.3)}
+    return Finalist(trial, f"n{trial}", {}, (1, 2), run_ids=("a", "b"), own=own, **seeds)
 
 
 def test_the_winner_lies_in_front_of_finalists_of_equal_scores() -> None:

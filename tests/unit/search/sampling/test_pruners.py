@@ -82,6 +82,28 @@ def test_a_loss_compares_trials_only_where_it_is_of_the_same_tokens(
     assert prune_metric(project) == (None if changes else "validation/nll")
 
 
+PROMPTS = "data.prompt_template: {choices: ['{a}', '{b}']}"
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "space", "changing"),
+    [
+        ("completion", f"{{{PROMPTS}}}", []),
+        ("all", f"{{{PROMPTS}}}", ["data.prompt_template"]),
+        (
+            "completion",
+            f"{{training.loss_on: {{choices: [completion, all]}}, {PROMPTS}}}",
+            ["training.loss_on", "data.prompt_template"],
+        ),
+        ("completion", f"{{training.loss_on: {{choices: [completion, assistant]}}, {PROMPTS}}}", ["training.loss_on"]),
+    ],
+)
+def test_a_prompt_changes_what_a_loss_means_where_any_trial_learns_it(
+    make: MakeProject, loss_on: str, space: str, changing: list[str]
+) -> None:
+    assert changes_loss(make(space, training__loss_on=loss_on)) == changing
+
+
 def test_a_step_without_a_checkpoint_has_no_rung_value() -> None:
     assert rung_value({"train/loss": 1.0}, "score", "maximize") is None
 
