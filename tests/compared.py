@@ -24,6 +24,7 @@ def result(
     split: tuple[str, ...] | None = None,
     choices: tuple[str, str] | None = None,
     written: str = "",
+    wording: str = "",
 ) -> TaskResult:
     items = [f"item{number}" for number in range(len(values))]
     splits = list(split or ["dev", "locked"] * len(values))[: len(values)]
@@ -33,11 +34,11 @@ def result(
         samples = samples.assign(target=choices[0], options=[list(choices)] * len(values), loglikelihoods=logs)
     if written:  # questions and answers as texts
         texts = [f"{written} {number}" for number in range(len(values))]
-        asked = [f"question {number}" for number in range(len(values))]
+        asked = [f"{wording or 'question'} {number}" for number in range(len(values))]
         samples = samples.assign(question=asked, target="right", prediction=texts)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
     scores = {name: Score(task, name, mean, error, len(values)) for name in ("acc", "f1")}
-    return TaskResult(TaskSettings(task, "1.0+abc", 0, None, True, "p"), scores, samples, "acc")
+    return TaskResult(TaskSettings(task, "1.0+abc", 0, None, True, "p", wording=wording), scores, samples, "acc")
 
 
 def logged(
@@ -58,14 +59,20 @@ def logged(
     written: str = "",
     template: str | None = None,
     drawn: str | None = None,
+    wording: str = "",
 ) -> str:
     """A run as training leaves it; `drawn`: digest of the rows that its seed drew."""
-    tuned, before = {task: result(values, task, choices=choices, written=written)}, {task: result(base, task)}
+    tuned = {task: result(values, task, choices=choices, written=written, wording=wording)}
+    before = {task: result(base, task)}
     sample = {"rows": 16, "seed": "training"}
     config = {
         "base": {"model": "acme/base", "quantization": "none"},
         "adapter": {"method": "lora", "rank": rank},
-        "data": {"template": "chat", "train": [{"source": "facts.jsonl", **({"sample": sample} if drawn else {})}]},
+        "data": {
+            "template": "chat",
+            "prompt_template": wording or None,
+            "train": [{"source": "facts.jsonl", **({"sample": sample} if drawn else {})}],
+        },
         "training": {"seed": seed},
         "evaluation": {"tasks": [task], "primary": {task: "acc"}, "limit": None, "few_shot": None},
     }

@@ -177,6 +177,9 @@ class TaskSettings:
     # in, with much that only a loaded task knows.
     prompt: str = ""
     members: str = ""  # versions of a group's tasks, which may change while the group's own stays; "" of a task
+    # Digest of the prompts where data.prompt_template makes them: a base scores otherwise in other words, but the rows
+    # are the same task for models that were taught in other words. "" where the task itself says how it asks.
+    wording: str = ""
 
 
 @dataclass(frozen=True)
@@ -424,6 +427,10 @@ class StudyRecord:
     base_locked: float | None = None
     over_base: Difference | None = None  # gain of the winner on locked items
     over_own: Difference | None = None  # the same over the project's own settings; None when these win
+    start: str | None = None  # the adapter that every trial began with, the parent
+    parent_dev: float | None = None  # its scores
+    parent_locked: float | None = None
+    over_parent: Difference | None = None  # gain of the winner on locked items
     model_version: str | None = None  # "name/3" of the winner's adapter
     seconds: float = 0.0
     notes: Sequence[str] = ()

@@ -53,6 +53,16 @@ def test_an_option_that_cannot_be_used(place: Place, runs: Runs, words: list[str
     nothing_runs(place, runs)
 
 
+@pytest.mark.parametrize("verb", ["train", "tune", "estimate"])
+def test_a_checkpoint_each_epoch_of_a_run_that_counts_its_steps(bare_place: Place, verb: str) -> None:
+    before = sorted(bare_place.folder.rglob("*"))
+    outcome = bare_place.tunery(verb, "--project", ".", "--training.checkpoints", "epoch")
+    rule = "training.checkpoints is 'epoch', but must be a number when training.max_steps is set"
+    refused(outcome, rule, "Or set training.epochs instead of max_steps.")
+    assert outcome.err.count("training.checkpoints is") == 1
+    assert sorted(bare_place.folder.rglob("*")) == before
+
+
 def test_a_project_that_is_not_yaml(place: Place) -> None:
     (place.folder / "project.yaml").write_text("name: [unclosed\n")
     refused(place.process("train", "--project", "."), "not YAML", "line 2")

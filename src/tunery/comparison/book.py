@@ -63,8 +63,11 @@ def _table(store: Store, task: str, rows: Sequence[LeaderboardRow], bases: Seque
         frame = _answers(store, location, score)
         if frame is not None and heading not in columns:
             texts = zip(frame["question"].astype(str), frame["target"].astype(str), strict=True)
-            # Of configurations alone: a base that was looked up has answered items that a trial was not asked.
-            asked |= {} if looked_up else dict(zip(frame["item_id"], texts, strict=True))
+            own = dict(zip(frame["item_id"], texts, strict=True))
+            if not looked_up:  # a base that was looked up has answered items that a trial was not asked
+                asked = own | asked
+                if any(asked[item][0] != prompt for item, (prompt, _) in own.items()):
+                    columns[f"{heading}: prompt"] = {item: prompt for item, (prompt, _) in own.items()}
             columns[heading] = dict(zip(frame["item_id"], frame["prediction"].astype(str), strict=True))
             columns[f"{heading}: {score.metric}"] = dict(zip(frame["item_id"], frame[score.metric], strict=True))
     if not columns:
@@ -79,11 +82,15 @@ def _sides(
 ) -> Iterator[tuple[str, SamplesLocation, TaskScore, bool]]:
     """Bases first, then the configurations from the best on; and whether an answer was looked up, as a base's is."""
     scored = [row for row in rows if task in row.first.tasks and task in row.first.locations]
+    shown: dict[str, str] = {}  # heading by the run that keeps a base's answers
     for row in scored:
         location, score = row.first.locations[task], row.first.tasks[task]
         base = next((base for base in bases if base.fits(location, score)), None)
-        if base is not None and not location.is_bare:
-            yield f"base {location.base}", base.location, score, True
+        if base is not None and not location.is_bare and base.location.run_id not in shown:
+            heading = f"base {location.base}"  # a second one was asked in other words, or had other weights
+            heading = f"{heading} of {row.name}" if heading in shown.values() else heading
+            shown[base.location.run_id] = heading
+            yield heading, base.location, score, True
     for row in scored:
         yield row.name, row.first.locations[task], row.first.tasks[task], False
 

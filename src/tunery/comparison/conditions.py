@@ -97,6 +97,7 @@ def _conditions(text: str, locked: bool) -> Mapping[str, str]:
         "settings": version.partition("+")[2],
         "members": logged.get("members"),
         "prompt": logged.get("prompt"),
+        "wording": logged.get("wording"),
         "few_shot": logged.get("few_shot"),
         "limit": ("all" if logged["limit"] is None else logged["limit"]) if "limit" in logged else None,
         "chat_template": logged.get("chat_template"),
@@ -200,5 +201,7 @@ def _conflict(one: RunEntry, other: RunEntry) -> bool:
         # One model's locked items are part of all items: both scores are of the same answers, not of two evaluations.
         part_of_the_other = {mine.get("split"), theirs.get("split")} == {"locked", "all"}
         if set(conflicts(mine, theirs)) - ({"split"} if part_of_the_other else set()):
+            return True
+        if mine.get("wording") != theirs.get("wording"):
             return True
     return False

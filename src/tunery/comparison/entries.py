@@ -97,7 +97,9 @@ class RunEntry:
     project: str
     base: str  # the base model's name; base and revision decide which base score is the anchor
     method: str  # full, lora, qlora, dora, qdora, ...; none for a bare model
-    trained_on: str  # names of the training datasets, as one text; empty for a bare model
+    # Names of the training datasets, as one text, those of an adapter that it began with first: "a, b → c"; empty for a
+    # bare model.
+    trained_on: str
     configuration: str  # equal for runs that differ in their seed alone; empty if unknown
     seed: int | None
     tasks: Mapping[str, TaskScore]  # scores by task
@@ -190,6 +192,9 @@ def _without_template(score: TaskScore) -> TaskScore:
 
 SETTLED_BY_ITEMS = ("limit", "split", "item count")  # ways to choose items: irrelevant if the same items came out
 
+# The words of data.prompt_template, which a model was taught by: each is asked in its own, as its base is.
+OF_THE_MODEL = ("wording",)
+
 
 def conditions_of(score: TaskScore) -> dict[str, str]:
     """Everything that must agree before another score of the task can be compared with this one, if known."""
@@ -205,4 +210,5 @@ def conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """
     differing = [key for key in one if key in other and one[key] != other[key]]
     same_items = "items" in one and one["items"] == other.get("items")
-    return [key for key in differing if not (same_items and key in SETTLED_BY_ITEMS)]
+    settled = (*SETTLED_BY_ITEMS, *OF_THE_MODEL) if same_items else OF_THE_MODEL
+    return [key for key in differing if key not in settled]

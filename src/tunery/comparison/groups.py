@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunery.comparison.entries import (
+    OF_THE_MODEL,
     SETTLED_BY_ITEMS,
     RunEntry,
     conditions_of,
@@ -84,6 +85,13 @@ def remarks(group: Group) -> Iterator[str]:
         ]
         if scored:
             yield f"Scored on the {split} items of {listed(scored)} only{words}."
+    for name in group.tasks:
+        wordings = {run.tasks[name].conditions.get("wording") for run in group.runs} - {None}
+        if len(wordings) > 1:
+            yield (
+                f"{name} is asked in {len(wordings)} wordings: each configuration, and the base beside it, by the "
+                "prompt template that it was taught with."
+            )
     # A run's own score of other tasks is another number than here.
     if any(run.kind != "import" and counting(run).keys() != set(group.tasks) for run in group.runs):
         yield f"Ranked by the mean of {listed(group.tasks)}; not all of these tasks count in every run's own project."
@@ -131,7 +139,7 @@ def _around(
     in_order = [key for key in kinds if key in chosen]
     silent = {name for key in in_order for task in tasks for name in agreed[task] if name not in meant[key][task]}
     runs = tuple(run for key in in_order for run in kinds[key])
-    return Group(tasks, runs, agreed, unrecorded=tuple(sorted(silent - set(SETTLED_BY_ITEMS))))
+    return Group(tasks, runs, agreed, unrecorded=tuple(sorted(silent - {*SETTLED_BY_ITEMS, *OF_THE_MODEL})))
 
 
 # ---- the reason in words

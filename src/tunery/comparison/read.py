@@ -17,6 +17,7 @@ from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Vote
 from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.comparison.speeds import base_form, known_speeds, speed_runs, with_speeds
 from tunery.reporting.text import settings_text
+from tunery.tracking.lineage import DATASETS, LINEAGE
 from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.search import is_tagged, search_runs
 from tunery.tracking.store import Store
@@ -30,6 +31,8 @@ _SEED = "cfg.training.seed"
 _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.base", "input.data.", "import.")
 # Params by which training.seed draws rows: the digest of the rows that were drawn then differs from seed to seed.
 _DRAWN = re.compile(r"cfg\.data\.train\.\d+\.sample\.seed=training|cfg\.training\.method=icl")
+# Of a model that was not trained: which it is, and the words that it is asked in.
+_OF_BARE = ("cfg.base.", "cfg.data.prompt_template", "import.")
 _NOT_DECISIVE = (_SEED, "cfg.base.weights", "cfg.training.device", "import.seed")
 
 
@@ -71,7 +74,7 @@ def _entry(run: Run, named: bool, shared: dict[str, Mapping[str, str]]) -> RunEn
         project=sys.intern(tags.get("tunery.project", "")),
         base=sys.intern(tags.get("tunery.base", "")),
         method=sys.intern(tags.get("tunery.method", "")),
-        trained_on="" if bare else sys.intern(tags.get("tunery.datasets", "") or _sources_of(params)),
+        trained_on="" if bare else sys.intern(tags.get(LINEAGE) or tags.get(DATASETS) or _sources_of(params)),
         configuration=configuration,
         seed=int(seed) if not bare and re.fullmatch(r"-?\d+", seed) else None,
         tasks=tasks,
@@ -127,7 +130,7 @@ def _configuration(run: Run, settings: Mapping[str, str]) -> str:
     """A name for everything that decides a model except its seed."""
     tags = run.data.tags
     bare = is_bare(run)
-    parts = {key: value for key, value in settings.items() if not bare or key.startswith(("cfg.base.", "import."))}
+    parts = {key: value for key, value in settings.items() if not bare or key.startswith(_OF_BARE)}
     facts = [tags.get(f"tunery.{name}", "") for name in ("base", "base_revision", "method", "datasets")]
     facts += [tags.get("tunery.ref", "") if not bare and tags.get("tunery.kind") in ("evaluation", "speed") else ""]
     # Without settings it is unknown what two runs share.

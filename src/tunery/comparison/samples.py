@@ -211,7 +211,7 @@ class KeptBase:
             return False
         version, _, settings = mine.get("version", "").partition("+")
         mine = {**mine, "version": version, "settings": settings}
-        asked = ("version", "settings", "few_shot", "chat_template", "template")
+        asked = ("version", "settings", "few_shot", "chat_template", "template", "wording")
         if not all(_agree(mine.get(key), score.conditions.get(key)) for key in asked):
             return False
         own = self.metrics.get(entity_name(f"lm_eval/{score.task}/{score.metric}"))

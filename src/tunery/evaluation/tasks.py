@@ -199,8 +199,9 @@ def _answers(evaluation: EvaluationConfig, folder: Path, data: DataConfig | None
 
     with quiet():
         clean = data.clean if data else None
-        templated = (data.templated(one) if data else one for one in evaluation.answers)
-        return {one.name: WrittenAnswers(one, folder, clean) for one in templated}
+        asked = {one.name: data.templated(one) if data else one for one in evaluation.answers}
+        taught = {one.name: asked[one.name] is not one for one in evaluation.answers}
+        return {name: WrittenAnswers(one, folder, clean, taught[name]) for name, one in asked.items()}
 
 
 def _load(name: str, manager: Any, silent: str | None) -> Any:
@@ -261,6 +262,7 @@ def _settings(
             chat_template=chat_template,
             # lm-eval's own results are of other prompts where it showed items their own answers.
             prompt=prompt_digest(leaf.task.dump_config()) + ("-guarded" if leaf.few_shot.replaced else ""),
+            wording=getattr(leaf.task, "wording", ""),
         )
         for name, leaf in leaves.items()
     }

@@ -39,13 +39,17 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
         answers: The set.
         folder: Of project.yaml.
         clean: data.clean, whose steps that change texts are taken with prompts; references stay as they are written.
+        taught: Whether data.prompt_template makes the prompts: models that were taught in other words are then asked
+            the same set.
 
     Raises:
         DataError: If its rows cannot be read.
         TaskError: If a row cannot be asked, or there is no model for the metric `semantic`.
     """
 
-    def __init__(self, answers: AnswersConfig, folder: Path, clean: CleanConfig | None = None) -> None:
+    def __init__(
+        self, answers: AnswersConfig, folder: Path, clean: CleanConfig | None = None, taught: bool = False
+    ) -> None:
         from datasets import Dataset
 
         self.metrics = list(answers.metrics)
@@ -53,6 +57,7 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
         if "semantic" in self.metrics:
             encoder(self.semantic_model)
         documents = _documents(answers, folder, clean or CleanConfig())
+        self.wording = _digest([one["messages"] for one in documents]) if taught else ""
         super().__init__(
             config={
                 "task": answers.name,
@@ -118,11 +123,9 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
         return {name: name not in _LESS_IS_BETTER for name in self.aggregation()}
 
     def _asked(self, documents: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """What decides the scores beside the settings: rows, and the weights of the model that compares."""
-        identity = {
-            "metrics": ", ".join(self.metrics),
-            "rows": hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()[:16],
-        }
+        """What decides the scores beside settings and wording: rows, and the weights of the model that compares."""
+        rows = [{"row": one["row"], "reference": one["reference"]} if self.wording else one for one in documents]
+        identity = {"metrics": ", ".join(self.metrics), "rows": _digest(rows)}
         if "semantic" in self.metrics:
             files = sorted(self.semantic_model.glob("*.safetensors")) + sorted(self.semantic_model.glob("config.json"))
             digest = hashlib.sha256()
@@ -130,6 +133,10 @@ class WrittenAnswers(ConfigurableTask):  # type: ignore[misc]
                 digest.update(file.read_bytes())
             identity["semantic_model"] = digest.hexdigest()[:16]
         return identity
+
+
+def _digest(texts: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _documents(answers: AnswersConfig, folder: Path, clean: CleanConfig) -> list[dict[str, str]]:

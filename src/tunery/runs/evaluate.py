@@ -71,6 +71,7 @@ def evaluate(
 
 
 def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -> None:
+    from tunery.tracking.lineage import LINEAGE, lineage
     from tunery.tracking.run import EVALUATED_MODEL
 
     project = found.project
@@ -79,6 +80,8 @@ def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -
     tracker.tag(**{"tunery.ref": ref}, **({} if found.adapted else {"tunery.method": "none"}))
     if found.model_id is not None:
         tracker.tag(**{EVALUATED_MODEL: found.model_id})
+    if project.adapter.start is not None:  # its settings name the last data alone
+        tracker.tag(**{LINEAGE: lineage(tracker.store, found.run_id)})
     log_scores(project, record, tracker, found.model_id)
     log_plots(record, tracker)
     finish(record, tracker)

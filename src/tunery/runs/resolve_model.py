@@ -45,6 +45,7 @@ class EvaluatedModel:
     split: Split = "all"  # which items the score is computed on: "locked" if the model was chosen on the others
     version: str | None = None  # "name/3" if it is registered, else None
     model_id: str | None = None  # MLflow's id of the logged model, to which scores are linked
+    run_id: str | None = None  # of the run that trained it, as far as its files or MLflow say
     tokenizer: Any = None  # of a model that has other tokens than its base
     notes: tuple[str, ...] = ()  # what a person should know of how it was loaded
     load_seconds: float = 0.0  # of the model, base and adapter together
@@ -74,7 +75,8 @@ def load_evaluated_model(
     if (folder / "MLmodel").is_file():
         from tunery.tracking.flavor.rebuild import run_of
 
-        return _rebuilt(folder, ref, project, overrides, resident, *_origin(store, run_of(folder)))
+        run_id = run_of(folder)
+        return replace(_rebuilt(folder, ref, project, overrides, resident, *_origin(store, run_id)), run_id=run_id)
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides, resident)
     settings = _bare_settings(ref, project, overrides)
@@ -125,7 +127,7 @@ def _logged(
         folder = download(found, Path(place), store)
         model = _rebuilt(folder, ref, project, overrides, resident, *_origin(store, found.run_id))
     version = f"{found.name}/{found.version}" if found.version is not None else None
-    return replace(model, version=version, model_id=found.model_id)
+    return replace(model, version=version, model_id=found.model_id, run_id=found.run_id)
 
 
 def _origin(store: Store, run_id: str | None) -> tuple[dict[str, Any] | None, Path | None]:

@@ -7,15 +7,11 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.config.project import Project
 from tunery.records import BaseIdentity, TaskResult, TaskSettings, Trained
-from tunery.runs.cache import Loaded, Resident
-from tunery.runs.observer import Observer
+from tunery.runs.cache import Loaded
 
 if TYPE_CHECKING:
     from tunery.evaluation.items import Split
@@ -139,7 +135,9 @@ def base_key(identity: BaseIdentity, settings: TaskSettings, adapter: str | None
         adapter: Digest of the adapter's weights.
     """
     base = deciding(identity)
-    task = {key: value for key, value in asdict(settings).items() if key not in ("prompt", "members")}  # in the version
+    # Two are in the version; most tasks have no wording of the model's.
+    left_out = {"prompt", "members"} | (set() if settings.wording else {"wording"})
+    task = {key: value for key, value in asdict(settings).items() if key not in left_out}
     parts = {"base": base, "task": task} | ({} if adapter is None else {"adapter": adapter})
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -185,45 +183,3 @@ class CheckpointScores:
         kept = own.get(trained.kept_step)
         whole = kept is not None and set(kept) == set(self.loaded.tasks.settings)
         return kept if whole and self.loaded.project.adapter.method != "full" else None
-
-
-def score_locked(project: Project, run_id: str, resident: Resident, store: Store) -> dict[str, TaskResult]:
-    """Score what a run made on the locked items alone, and log the scores in the run; results by task.
-
-    Raises:
-        RefError: If the run's adapter is gone.
-    """
-    from tunery.evaluation.result import headline
-    from tunery.tracking.study_runs import log_locked
-
-    if project.training.trains:
-        results = _locked_of_adapter(project, run_id, resident, store)
-    else:
-        results = own_scores(resident.load(project, ("locked",), Observer()), "locked")
-    log_locked(store, run_id, results, headline(results, project.evaluation))
-    return results
-
-
-def _locked_of_adapter(project: Project, run_id: str, resident: Resident, store: Store) -> dict[str, TaskResult]:
-    from tunery.models.adapter_files import load_adapter
-    from tunery.tracking.flavor.rebuild import rebuild
-    from tunery.tracking.registry import download, resolve
-
-    tasks = resident.tasks(project)
-    with TemporaryDirectory(prefix="tunery-") as place:
-        folder = download(resolve(f"runs:/{run_id}", store), Path(place), store)
-        if project.adapter.method == "full":
-            resident.forget_base()
-            rebuilt = rebuild(folder, project.training.device)
-            return own_scores(Loaded(project, rebuilt.loaded, tasks, rebuilt.model), "locked")
-        base = resident.base(project)
-        model = load_adapter(base, folder)
-        results = own_scores(Loaded(project, base, tasks, model), "locked")
-        resident.give_back(project, model)
-    return results
-
-
-def locked_base(project: Project, resident: Resident, store: Store) -> dict[str, TaskResult]:
-    """The base's own results on the locked items, looked up."""
-    base = resident.base(project)
-    return base_scores(Loaded(project, base, resident.tasks(project), base.model), store, "locked")

@@ -59,9 +59,10 @@ def log_inputs(loaded: Loaded, tracker: Tracker) -> None:
     """
     tracker.log_inputs(input_digests(loaded))
     tracker.accept_resume()
-    tracker.log_dataset(report_of(loaded))
+    report = report_of(loaded)
+    tracker.log_dataset(report)
     if (start := loaded.start) is not None:
-        tracker.log_start(start.named, start.run_id, start.model_id)
+        tracker.log_start(start.named, start.run_id, start.model_id, report)
 
 
 def input_digests(loaded: Loaded) -> dict[str, str]:
@@ -82,7 +83,8 @@ def input_digests(loaded: Loaded) -> dict[str, str]:
     for name in tasks.names:
         # Version and items: most of lm-eval's tasks keep their version when their dataset changes.
         items = [item for leaf in tasks.members.get(name, (name,)) for item in tasks.leaves[leaf].item_ids]
-        digests[f"task.{name}"] = _digest(text.encode() for text in (tasks.settings[name].version, *items))
+        asked = filter(None, (tasks.settings[name].version, tasks.settings[name].wording))
+        digests[f"task.{name}"] = _digest(text.encode() for text in (*asked, *items))
     return digests
 
 

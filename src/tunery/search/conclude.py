@@ -21,7 +21,7 @@ from tunery.config.project import Project
 from tunery.errors import RunStopped
 from tunery.records import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import csv_text
-from tunery.runs.scoring import locked_base, score_locked
+from tunery.runs.locked import locked_base, locked_parent, score_locked
 from tunery.search.checks import pruner_note
 from tunery.search.finals import configurations, finalists, seeded, winner_among
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
@@ -119,7 +119,9 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         repeats=project.search.repeats,
         configurations=tuple(configurations(study, project)) if project.search.repeats else (),
         loss_settings=tuple(changes_loss(project)),
-        base_dev=_base_dev(found),
+        base_dev=_dev(found, "base/score"),
+        start=project.adapter.start,
+        parent_dev=_dev(found, "parent/score"),
         model_version=study.user_attrs.get(VERSION, {}).get("version"),
         seconds=float(study.user_attrs.get(ELAPSED, 0.0)),
         notes=[
@@ -148,7 +150,8 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     first = next(one for one in record.finalists if one.trial == record.winner)
     # The base is asked as the winner is, whose settings may name another prompt.
     asked = seeded(project, first.trial, first.settings, first.seeds[0])
-    base, primary = locked_base(asked, resident, store), resident.tasks(project).counting(project.evaluation)
+    base, parent = locked_base(asked, resident, store), locked_parent(asked, resident, store)
+    primary = resident.tasks(project).counting(project.evaluation)
     scored = []
     for one in record.finalists:
         scores = [headline(results, project.evaluation) for results in locked[one.trial]]
@@ -161,18 +164,21 @@ def _with_locked(worker: Worker, record: StudyRecord, study: optuna.Study) -> St
     return replace(
         record,
         finalists=scored,
-        base_dev=_base_dev(record.trials, record.winner),
+        base_dev=_dev(record.trials, "base/score", record.winner),
         base_locked=headline(base, project.evaluation),
         over_base=compare_scores([base], won, primary),
+        parent_dev=_dev(record.trials, "parent/score", record.winner),
+        parent_locked=headline(parent, project.evaluation) if parent else None,
+        over_parent=compare_scores([parent], won, primary) if parent else None,
         over_own=None if own is None else compare_scores(locked[own], won, primary),
         notes=[*record.notes, *_looked_before(looks)],
     )
 
 
-def _base_dev(found: Sequence[TrialRow], number: int | None = None) -> float | None:
-    """The base's score on dev items as it was asked for one trial; without a number for the first that knows it."""
+def _dev(found: Sequence[TrialRow], metric: str, number: int | None = None) -> float | None:
+    """The base's or the parent's score on dev items as it was asked for one trial; by default the first that knows."""
     asked = (row.metrics for row in found if number in (None, row.number))
-    return next((metrics["base/score"] for metrics in asked if "base/score" in metrics), None)
+    return next((metrics[metric] for metrics in asked if metric in metrics), None)
 
 
 def _looks(study: optuna.Study, entered: Sequence[Finalist]) -> int:
@@ -282,9 +288,11 @@ def _metrics(record: StudyRecord) -> dict[str, float]:
         **{f"winner/{name}": value for name, value in chosen_by.items() if name != "score"},
         **{f"trials/{state}": float(states[state]) for state in ("complete", "pruned", "failed")},
         "base/locked/score": record.base_locked,
+        "parent/locked/score": record.parent_locked,
         "winner/dev/score": mean(winner.dev) if winner and winner.dev else None,
         "locked/score": mean(winner.locked) if winner and winner.locked else None,
         "locked/gain_over_base": record.over_base.value if record.over_base else None,
+        "locked/gain_over_parent": record.over_parent.value if record.over_parent else None,
         "locked/gain_over_own": record.over_own.value if record.over_own else None,
     }
     return {name: value for name, value in values.items() if value is not None}

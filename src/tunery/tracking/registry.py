@@ -17,6 +17,7 @@ from tunery.tracking.aliases import LONGEST_TEXT, report_of
 from tunery.tracking.entities import description
 from tunery.tracking.flavor import flavor
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base
+from tunery.tracking.lineage import DATASETS, LINEAGE
 from tunery.tracking.places import moved
 from tunery.tracking.redact import redact
 from tunery.tracking.run import Tracker
@@ -156,7 +157,7 @@ def _summary(store: Store, run_id: str | None) -> tuple[str | None, dict[str, st
         return None, {}
     run = store.client.get_run(run_id)
     scores = {tag: f"{run.data.metrics[key]:.4f}" for tag, key in _SCORES.items() if key in run.data.metrics}
-    told = {key: run.data.tags[key] for key in ("tunery.base", "tunery.datasets", START) if key in run.data.tags}
+    told = {key: run.data.tags[key] for key in ("tunery.base", DATASETS, LINEAGE, START) if key in run.data.tags}
     report = description(report_of(run), rest="the run's report.md", longest=LONGEST_TEXT)
     return report or None, {**scores, **told}
 

@@ -19,6 +19,7 @@ from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import items_digest
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
 from tunery.tracking import entities
+from tunery.tracking.lineage import DATASETS, LINEAGE, extended, lineage
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
 from tunery.tracking.retry_queue import RetryQueue
@@ -126,21 +127,22 @@ class RunLog:
     def log_dataset(self, report: DataReport) -> None:
         """Log the data: one dataset input a source with its digest, and data/report.json."""
         self._deliver("dataset inputs", partial(self._link_datasets, entities.data_inputs(report)))
-        trained_on = (source for source in report.sources if source.role == "training")
-        self.tag(**{"tunery.datasets": ", ".join(map(entities.dataset_name, trained_on))})
+        self.tag(**{DATASETS: _datasets(report)})
         self.log_constants({"train_rows": report.train_rows})
         self.log_dict(asdict(report), "data/report.json")
 
-    def log_start(self, start: str, run_id: str | None, model_id: str | None) -> None:
-        """Log the adapter that training begins with: the tags tunery.start and tunery.start_run, and a model input.
+    def log_start(self, start: str, run_id: str | None, model_id: str | None, report: DataReport) -> None:
+        """Log the adapter that training begins with: tags tunery.start, start_run and lineage, and a model input.
 
         Args:
             start: adapter.start, an alias resolved.
             run_id, model_id: Of the run that trained it, and of the logged model; None for a folder.
+            report: Of the data that it is trained on with.
         """
         from mlflow.entities import LoggedModelInput
 
-        self.tag(**{START: start}, **({START_RUN: run_id} if run_id else {}))
+        data = extended(lineage(self.store, run_id), _datasets(report))
+        self.tag(**{START: start, LINEAGE: data}, **({START_RUN: run_id} if run_id else {}))
         if model_id is not None:
             models = [LoggedModelInput(model_id)]
             self._deliver("the model input", partial(self.store.client.log_inputs, self.run_id, models=models))
@@ -323,6 +325,10 @@ class RunLog:
         if changed:
             raise ConfigError(f"run {self.run_id}, to be resumed", changed, "Undo the change, or start a new run.")
         self.log_params(params)
+
+
+def _datasets(report: DataReport) -> str:
+    return ", ".join(entities.dataset_name(source) for source in report.sources if source.role == "training")
 
 
 def _method(base: Mapping[str, Any], adapter: Mapping[str, Any], training: Mapping[str, Any]) -> str:

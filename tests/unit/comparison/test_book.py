@@ -59,3 +59,19 @@ def test_runs_without_answers_and_a_file_of_another_kind_are_refused(store: Stor
     with pytest.raises(InputError, match=r"a file that ends in \.xlsx"):
         compared(store, tmp_path / "book.csv")
     assert not list(tmp_path.glob("book*"))
+
+
+def test_prompts_in_other_words_stand_beside_the_answers_to_them(store: Store, tmp_path: Path) -> None:
+    for word, values in (("Q", BASE), ("A", (0.0, 0.0, 0.0, 0.0))):
+        base_scores.keep(store, word, IDENTITY, result(values, written=f"base {word}", wording=word))
+        right = (1.0, 1.0, 1.0, 1.0 if word == "Q" else 0.0)
+        logged(store, name=word, values=right, base=values, written=f"tuned {word}", wording=word)
+    compared(store, tmp_path / "book.xlsx")
+    sheet = load_workbook(tmp_path / "book.xlsx")["quiz"]
+    assert [cell.value for cell in sheet[1]] == [
+        "prompt", "reference", "base acme/base", "base acme/base: acc", "base acme/base of A",
+        "base acme/base of A: acc", "Q", "Q: acc", "A: prompt", "A", "A: acc",
+    ]  # fmt: skip
+    assert [cell.value for cell in sheet[2]] == [
+        "Q 0", "right", "base Q 0", 1, "base A 0", 0, "tuned Q 0", 1, "A 0", "tuned A 0", 1,
+    ]  # fmt: skip

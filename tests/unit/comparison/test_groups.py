@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.comparison.entries_made import run, score_of, valued, with_conditions, without_samples
 
 from tunery.comparison.entries import RunEntry, conflicts, without_template
-from tunery.comparison.groups import group_runs
+from tunery.comparison.groups import group_runs, remarks
 
 GAINS = {"world_facts": 0.2, "world_comparison": 0.1}
 
@@ -44,6 +44,16 @@ def test_runs_that_were_asked_through_other_templates_are_set_apart_unless_that_
     assert main.unrecorded == ("template",)
     together, _ = group_runs([without_template(one) for one in runs])
     assert [names(group.runs) for group in together] == [["a", "b", "unknown", "odd"]]
+
+
+def test_runs_that_were_taught_in_other_words_stand_on_one_board_that_says_so() -> None:
+    words = {"a": "w1", "b": "w2", "c": "w2"}
+    runs = [with_conditions(run(name, GAINS), "world_facts", wording=word) for name, word in words.items()]
+    groups, _ = group_runs(runs)
+    assert [names(group.runs) for group in groups] == [["a", "b", "c"]]
+    assert groups[0].unrecorded == ()
+    (told,) = (remark for remark in remarks(groups[0]) if "wording" in remark)
+    assert told.startswith("world_facts is asked in 2 wordings: each configuration, and the base beside it")
 
 
 def test_groups_of_one_version_whose_tasks_have_others_are_set_apart() -> None:

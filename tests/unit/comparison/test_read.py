@@ -61,6 +61,12 @@ def test_runs_that_differ_in_their_seed_alone_are_one_configuration(store: Store
     assert len(set(names)) == 2
 
 
+def test_a_model_that_was_trained_on_names_its_parents_data_first(store: Store) -> None:
+    logged(store, tags={"tunery.lineage": "facts.jsonl → writing.jsonl", "tunery.datasets": "writing.jsonl"})
+    [entry], _ = read(store, Selection())
+    assert entry.trained_on == "facts.jsonl → writing.jsonl"
+
+
 def test_rows_that_a_seed_draws_make_no_configuration_of_their_own(store: Store) -> None:
     logged(store, seed=0, drawn="d1")
     logged(store, seed=1, drawn="d2")

@@ -53,6 +53,22 @@ def test_a_base_that_was_asked_through_another_template_is_not_taken(store: Stor
     assert bool(entry.base_samples) == taken
 
 
+def test_each_wording_of_a_set_of_answers_has_its_own_base_beside_it(store: Store) -> None:
+    scored = {"Q": BASE, "A": (0.0, 1.0, 1.0, 0.0)}
+    for word, values in scored.items():
+        base_scores.keep(store, word, IDENTITY, result(values, wording=word))
+        logged(store, name=word, base=values, wording=word)
+    entries = with_answers(store, read(store, Selection())[0])
+    assert {one.name: tuple(one.base_samples["quiz"]["acc"]) for one in entries} == scored
+    assert len({one.configuration for one in entries}) == 2
+
+
+def test_a_bare_base_in_two_wordings_is_two_rows(store: Store) -> None:
+    for word in ("Q", "A"):
+        logged(store, kind="evaluation", name=word, wording=word, tags={"tunery.method": "none"})
+    assert len({one.configuration for one in read(store, Selection())[0]}) == 2
+
+
 def test_a_later_base_of_fewer_items_hides_no_base_of_the_same_items(store: Store) -> None:
     base_scores.keep(store, "all", IDENTITY, result(BASE))
     few = result(BASE[:2])

@@ -184,6 +184,7 @@ def test_any_override_gives_a_project_or_a_config_error(
         ("search: {space: {training.scheduler: {low: 1, high: 2}}}", "this key is not a number"),
         ("training: {keep_best_by: score}", "Name a task in evaluation.tasks."),
         ("training: {keep_best_by: last, early_stopping_patience: 2}", "unset when training.keep_best_by is last"),
+        ("training: {checkpoints: epoch, max_steps: 4}", "a number when training.max_steps is set"),
         ("training: {precision: fp16, device: cpu}", "fp32, bf16 or auto on a CPU"),
     ],
 )

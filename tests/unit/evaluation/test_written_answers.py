@@ -162,13 +162,25 @@ def test_prompts_follow_the_template_and_the_cleaning_of_the_rows_that_are_train
     assert leaf.targets[0] == "The house 0 is deep red."  # as it is written
 
 
-def test_a_row_is_the_same_item_under_every_template_and_the_set_another_version(folder: Path) -> None:
+def test_a_row_is_the_same_item_under_every_template_of_the_data_and_asked_in_another_wording(folder: Path) -> None:
     one, other = asked_by(folder, "Q: {prompt}"), asked_by(folder, "{prompt} Answer:")
     assert one.texts != other.texts
     assert one.item_ids == other.item_ids
     assert len(set(one.item_ids)) == len(REVIEWS)
-    versions = {task_version(leaf.task, None) for leaf in (one, other)}
-    assert len(versions) == 2  # the base's scores of one are not those of the other
+    assert len({task_version(leaf.task, None) for leaf in (one, other)}) == 1  # one board holds both
+    assert len({leaf.task.wording for leaf in (one, other)}) == 2  # the base's scores of one are not those of the other
+
+
+def test_a_set_with_a_template_or_other_rows_of_its_own_is_another_version(folder: Path) -> None:
+    own = [evaluation(**PROMPTED, prompt_template=template) for template in ("Q: {prompt}", "{prompt} Answer:")]
+    leaves = [load_tasks(asked, folder, False).leaves["reviews"] for asked in own]
+    taught = asked_by(folder, "Q: {prompt}")
+    (folder / "reviews.jsonl").write_text(
+        "\n".join(map(json.dumps, [*REVIEWS[1:], REVIEWS[0] | {"completion": "No."}]))
+    )
+    leaves += [taught, asked_by(folder, "Q: {prompt}")]
+    assert len({task_version(leaf.task, None) for leaf in leaves}) == 4
+    assert [bool(leaf.task.wording) for leaf in leaves] == [False, False, True, True]
 
 
 def test_a_row_of_whose_prompt_cleaning_leaves_nothing_is_named(folder: Path) -> None:

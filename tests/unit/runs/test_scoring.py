@@ -53,7 +53,15 @@ def test_another_base_has_another_key(change: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"task": "other"}, {"version": "1.1"}, {"few_shot": 5}, {"limit": 10}, {"chat_template": False}]
+    "change",
+    [
+        {"task": "other"},
+        {"version": "1.1"},
+        {"few_shot": 5},
+        {"limit": 10},
+        {"chat_template": False},
+        {"wording": "ab"},
+    ],
 )
 def test_other_task_settings_have_another_key(change: dict[str, Any]) -> None:
     assert base_key(COMMIT, dataclasses.replace(SETTINGS, **change)) != base_key(COMMIT, SETTINGS)

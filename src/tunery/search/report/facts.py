@@ -100,7 +100,21 @@ def gap(finalist: Finalist) -> float:
 
 def base_gap(record: StudyRecord) -> float:
     """The same of the base model; NaN if one of its scores is unknown."""
-    dev, locked = record.base_dev, record.base_locked
+    return _difference(record.base_dev, record.base_locked)
+
+
+def references(record: StudyRecord) -> list[tuple[str, float | None, float | None, float]]:
+    """What stands below the finalists, with its dev score, locked score and gap: the base, and a parent if any."""
+    known = [
+        ("the base model", record.base_dev, record.base_locked),
+        ("the parent", record.parent_dev, record.parent_locked),
+    ]
+    return [
+        (name, dev, locked, _difference(dev, locked)) for name, dev, locked in known if (dev, locked) != (None, None)
+    ]
+
+
+def _difference(dev: float | None, locked: float | None) -> float:
     return math.nan if dev is None or locked is None else dev - locked
 
 

@@ -13,13 +13,13 @@ from rich.text import Text
 from tunery.records import StudyRecord, TrialRow
 from tunery.reporting.text import duration, number, one_line, plus_minus, shown, signed
 from tunery.search.report.facts import (
-    base_gap,
     best_first,
     configurations_first,
     finalists_first,
     gap,
     mean,
     pareto,
+    references,
     seeds_of,
     spread,
 )
@@ -124,9 +124,9 @@ def finalists_table(record: StudyRecord) -> Table | None:
         cells += [plus_minus(mean(scores), spread(scores), 3) for scores in (one.dev, one.locked)]
         cells.append(signed(gap(one), 3))
         table.add_row(*(Text(cell, style="bold green" if won else "") for cell in cells[: len(table.columns)]))
-    if scored and (record.base_dev is not None or record.base_locked is not None):
-        known = [number(record.base_dev, 3), number(record.base_locked, 3), signed(base_gap(record), 3)]
-        table.add_row("", "", Text("the base model", style="dim"), *("–" for _ in judged), *known)
+    for name, dev, locked, difference in references(record) if scored else ():
+        known = [number(dev, 3), number(locked, 3), signed(difference, 3)]
+        table.add_row("", "", Text(name, style="dim"), *("–" for _ in judged), *known)
     return table
 
 

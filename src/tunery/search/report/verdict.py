@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
-from tunery.records import Difference, Finalist, StudyRecord
+from tunery.records import Difference, Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import code, counted, interval, measured_on, number, p_value, shown, signed
 from tunery.search.report.facts import base_gap, best_first, gap, mean, means, winner_of
 from tunery.statistics.significance import CONFIDENCE
@@ -18,7 +18,11 @@ def study_verdict(record: StudyRecord) -> str:
     if winner is None:
         return _without_winner(record)
     sentences = [f"**{_headline(record, winner)}**", _chosen_by(record, winner), _scores(record, winner)]
-    gains = {"the base": record.over_base, "the project's own settings": record.over_own}
+    gains = {
+        "the base": record.over_base,
+        _parent(record): record.over_parent,
+        "the project's own settings": record.over_own,
+    }
     known = [f"{_gain(gain)} over {rival}" for rival, gain in gains.items() if gain is not None]
     if winner.locked and known:
         sentences.append(f"On locked items that is {'; '.join(known)}.")
@@ -40,9 +44,22 @@ def _without_winner(record: StudyRecord) -> str:
     )
     return (
         f"**Best so far: trial {rows[0].number} ({code(rows[0].name)}).** Its {code(first)} is "
-        f"{shown(first, rows[0].values[first])}, which is optimistic: the trial was chosen by it. There is no winner "
-        f"and no locked score, since {why}."
+        f"{shown(first, rows[0].values[first])}, which is optimistic: the trial was chosen by it. "
+        f"{_best_over_parent(record, rows[0])}There is no winner and no locked score, since {why}."
     )
+
+
+def _best_over_parent(record: StudyRecord, best: TrialRow) -> str:
+    """The best trial's gain over the adapter that it began with; empty where it began with a new one."""
+    gain = best.metrics.get("over_parent/score")
+    if gain is None or record.parent_dev is None:
+        return ""
+    dev = number(record.parent_dev)
+    return f"Over {_parent(record)}, which scores {dev} on dev items, that is a gain in score of {signed(gain)}. "
+
+
+def _parent(record: StudyRecord) -> str:
+    return f"the parent, {code(str(record.start))}"
 
 
 def _headline(record: StudyRecord, winner: Finalist) -> str:

@@ -163,6 +163,25 @@ def test_a_gain_is_called_what_it_is(study: StudyRecord, gain: Difference, said:
     assert said in study_verdict(dataclasses.replace(study, over_own=gain))
 
 
+def test_a_study_that_trains_on_from_an_adapter_says_what_it_gained_over_it(study: StudyRecord) -> None:
+    over = Difference(0.05, 0.01, 0.09, 0.02)
+    known = dataclasses.replace(study, start="models:/facts/2", parent_dev=0.64, parent_locked=0.62, over_parent=over)
+    page = study_report(known)
+    assert "; +0.0500 (95% interval +0.0100 to +0.0900, p = 0.020) over the parent, `models:/facts/2`; +0.0700" in page
+    assert "| | | the parent | – | 0.6400 | 0.6200 | +0.0200 | |" in page
+    assert re.search(r"the parent +0\.640 +0\.620 +\+0\.020", printed(finalists_table(known) or ""))
+    assert "parent" not in study_report(study)
+
+
+def test_without_finalists_the_best_trial_stands_beside_the_parent(study: StudyRecord) -> None:
+    rows = [dataclasses.replace(row, metrics={**row.metrics, "over_parent/score": 0.11}) for row in study.trials]
+    known = dataclasses.replace(study, trials=rows, finalists=(), winner=None, start="models:/facts/2", parent_dev=0.64)
+    assert (
+        "Over the parent, `models:/facts/2`, which scores 0.6400 on dev items, that is a gain in score of +0.1100. "
+        "There is no winner"
+    ) in study_verdict(known)
+
+
 def test_without_finalists_the_best_score_is_called_optimistic(study: StudyRecord) -> None:
     page = study_report(dataclasses.replace(study, finalists=(), winner=None, model_version=None))
     assert (
