@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.stand_in import stand_in
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.load import load_project
 from tunery.config.project import Project
+from tunery.config.search import Dimension
+from tunery.config.suites import MEASURES
 from tunery.config.units import format_bytes
 from tunery.data.reading.load import check_sources
 from tunery.estimation.estimate import estimate
@@ -98,6 +101,25 @@ def test_hans_is_asked_by_heuristic_with_both_labels_of_each() -> None:
         items = list(leaf.task.test_docs())
         assert {item["heuristic"] for item in items} == {name.removeprefix("hans_")}
         assert {item["label"] for item in items} == {"entailment", "non-entailment"}
+
+
+def test_the_readme_says_what_each_capability_measures() -> None:
+    folder = ROOT / "projects" / "lima-mistral"
+    text = (folder / "README.md").read_text(encoding="utf-8").replace("**", "")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", text, re.MULTILINE))
+    for task in load_project(folder / "capabilities.yaml").evaluation.tasks:
+        assert rows[task] == MEASURES[task]
+    assert "a substitute for open-ended following" in rows["ifeval"]
+    assert "--evaluation.allow_code true" in rows["humaneval"]
+
+
+def test_the_search_of_meta_reviews_spans_what_was_tried_by_hand() -> None:
+    project = load_project(ROOT / "projects" / "meta-review-pythia")
+    rate, epochs = (project.search.space[f"training.{name}"] for name in ("learning_rate", "epochs"))
+    assert isinstance(rate, Dimension)
+    assert isinstance(epochs, Dimension)
+    assert (rate.low, rate.high, epochs.low, epochs.high) == (1e-5, 1e-3, 1, 20)
+    assert project.data.max_length == 2048
 
 
 def test_every_folder_has_a_smoke_run() -> None:

@@ -84,16 +84,20 @@ def test_the_seed_that_is_registered_is_the_best_of_equal_ones_by_the_next_objec
     assert _best_run(replace(record(1), objectives=objectives, finalists=entered, winner=1), cast(Any, None)) == "b"
 
 
-def test_the_base_is_shown_as_it_was_asked_for_the_winner(
+def test_base_and_parent_are_shown_as_they_were_asked_for_the_winner(
     make: MakeProject, conclusions: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under variants of the prompt each has a base score of its own; the gap from dev to locked items is of one."""
     told = record(3)
     scores = [0.1, 0.2, 0.3]
-    trials = [replace(row, metrics={"base/score": score}) for row, score in zip(told.trials, scores, strict=True)]
+    trials = [
+        replace(row, metrics={"base/score": score, "parent/score": score + 0.4})
+        for row, score in zip(told.trials, scores, strict=True)
+    ]
     entered = [replace(finalists([name])[0], trial=number) for number, name in ((0, "a"), (2, "b"))]
     monkeypatch.setattr(conclude, "score_locked", lambda *_: {})
     monkeypatch.setattr(conclude, "locked_base", lambda *_: {})
+    monkeypatch.setattr(conclude, "locked_parent", lambda *_: {"quiz": None})
     monkeypatch.setattr(conclude, "compare_scores", lambda *_: None)
     monkeypatch.setattr("tunery.evaluation.result.headline", lambda *_: 0.35)
     resident = SimpleNamespace(tasks=lambda _: SimpleNamespace(counting=lambda _: {}))
@@ -102,6 +106,7 @@ def test_the_base_is_shown_as_it_was_asked_for_the_winner(
     asked = replace(told, trials=trials, finalists=entered, winner=2, base_dev=0.1)
     found = conclude._with_locked(worker, asked, conclusions)
     assert (found.base_dev, found.base_locked) == (0.3, 0.35)
+    assert (found.parent_dev, found.parent_locked) == (0.7, 0.35)
 
 
 def test_a_conclusion_that_is_made_again_looks_at_nothing_new() -> None:
