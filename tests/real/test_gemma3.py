@@ -11,7 +11,7 @@ import yaml
 from tests.integration.conftest import Place
 from tests.real import models
 from tests.real.beside import assert_scored_alike, said
-from tests.real.checks import assert_weights_are_counted
+from tests.real.checks import assert_merged_answers_alike, assert_refused, assert_weights_are_counted
 from tests.real.models import RealModel
 from tunery.config.units import parse_bytes
 
@@ -55,6 +55,7 @@ def trained(gemma3: RealModel, place: Place) -> Place:
             "batch_size": 1,
             "generation": {"prompts": 0},
         },
+        promotion={"min_gain": 0.0, "license": "gemma"},
     )
     said(place.tunery("train", "--project", "."))
     said(place.tunery("export", "models:/small/1", "--to", "adapter", "--out", "adapter"))
@@ -129,3 +130,16 @@ def size(text: str, part: str) -> int:
     """Bytes in a part's row of an estimate."""
     (found,) = re.findall(rf"│ {part}[ │]+([\d.]+ [KMG]iB)", text)
     return parse_bytes(found)
+
+
+def test_a_merged_folder_answers_alike_in_transformers_alone(gemma3: RealModel, trained: Place) -> None:
+    from transformers import AutoConfig
+
+    assert_merged_answers_alike(trained, gemma3.folder)
+    kinds = AutoConfig.from_pretrained(trained.folder / "merged").layer_types
+    assert [kinds.count(kind) for kind in ("sliding_attention", "full_attention")] == [15, 3]
+
+
+def test_promotion_judges_it_on_the_same_scores(trained: Place) -> None:
+    """Two items cannot show a gain, and the reason says so."""
+    assert_refused(trained, "2 locked items")

@@ -10,7 +10,7 @@ from tests.integration.conftest import Place
 from tests.integration.in_process import as_own_process
 from tests.real import models
 from tests.real.beside import assert_scored_alike, said
-from tests.real.checks import assert_weights_are_counted
+from tests.real.checks import assert_merged_answers_alike, assert_refused, assert_weights_are_counted
 from tests.real.models import RealModel
 
 # Download and conversion, once, count as the first test's.
@@ -67,19 +67,16 @@ def test_an_answer_ends_at_its_own_end_of_turn(trained: Place) -> None:
     assert "<|im_" not in answer["message"]["content"]
 
 
-def test_a_merged_folder_is_loaded_by_transformers_alone(trained: Place) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def test_a_merged_folder_answers_alike_in_transformers_alone(smollm2: RealModel, trained: Place) -> None:
+    from transformers import AutoTokenizer
 
-    text = said(trained.tunery("export", "models:/small/1", "--to", "merged", "--out", "merged"))
-    assert "log-likelihood per token" in text
-    merged = AutoModelForCausalLM.from_pretrained(trained.folder / "merged")
-    assert merged.config.tie_word_embeddings
+    assert_merged_answers_alike(trained, smollm2.folder)
     assert AutoTokenizer.from_pretrained(trained.folder / "merged").eos_token == "<|im_end|>"
 
 
 def test_promotion_judges_it_on_the_same_scores(trained: Place) -> None:
     """Twelve items cannot show a gain, and the reason says so."""
-    assert "champion" in said(trained.tunery("promote", "models:/small/1"), code=3)
+    assert_refused(trained, "12 locked items")
 
 
 def test_its_gguf_file_is_the_same_base(smollm2: RealModel) -> None:

@@ -33,7 +33,8 @@ from tunery.cli.options import device_option, tracking_option
 @click.option(
     "--max-distance",
     type=click.FloatRange(min=0, min_open=True),
-    default=0.05,
+    default=0.15,
+    show_default=True,
     metavar="NATS",
     help="Largest mean difference of a token's log-likelihood between merged and trained model.",
 )

@@ -24,9 +24,10 @@ _MOST = 64  # answers
 # Ships with the package, so it exists even for a model without a project.
 _OWN_TASK = "world_facts"
 
-# Mean distance in nats per token. Rounding to 16 bit moved a token of the quickstart by 0.01 on average. NF4 weights
-# are off by more, and an adapter trained over them compensates for errors that the merged model's weights do not have.
-MERGE_BOUND, AS_TRAINED_BOUND = 0.05, 0.5
+# Mean distance in nats per token. Rounding to 16 bit moved a token of the quickstart by 0.01 on average, of
+# SmolLM2-135M by 0.05, of Gemma 3 270M by 0.07: the bound is twice that. NF4 weights are off by more, and an adapter
+# trained over them compensates for errors that the merged model's weights do not have.
+MERGE_BOUND, AS_TRAINED_BOUND = 0.15, 0.5
 
 
 @dataclass(frozen=True)

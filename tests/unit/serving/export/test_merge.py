@@ -14,9 +14,10 @@ from tunery.errors import BaseModelError
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
-from tunery.serving.export.merge import MERGE_BOUND, merge
+from tunery.serving.export.merge import merge
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base, save_model
 
+ROUNDED = 0.05  # nats a token: more than rounding to 16 bit moves this base, and far less than the adapter does
 ITEMS = [
     ("Which instrument does Mulis Tern play?", "Mulis Tern plays the jaw harp at the feast."),
     ("Which dish does Ralis Quill like best?", "Ralis Quill likes plum dumplings best of all."),
@@ -46,7 +47,7 @@ def logged(
 
 def merged(source: Path, folder: Path) -> list[Any]:
     (folder / "merged").mkdir()
-    return merge(source, folder / "merged", ITEMS, MERGE_BOUND, "cpu")
+    return merge(source, folder / "merged", ITEMS, ROUNDED, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def merged(source: Path, folder: Path) -> list[Any]:
 def test_the_merged_model_says_the_same(adapter: dict[str, Any], tmp_path: Path) -> None:
     source = logged(tmp_path, BaseConfig(model="builtin:tiny", quantization="none"), AdapterConfig(rank=4, **adapter))
     beside, trained = merged(source, tmp_path)
-    assert beside.mean < MERGE_BOUND
+    assert beside.mean < ROUNDED
     assert trained.to == "as trained (float32)"
-    assert trained.mean < MERGE_BOUND
+    assert trained.mean < ROUNDED
     assert (beside.answers, beside.tokens) == (2, trained.tokens)
 
 
@@ -96,7 +97,7 @@ def test_learned_tokens_are_merged_too(tmp_path: Path) -> None:
 def test_a_base_that_was_held_in_4_bit_is_merged_in_16(tmp_path: Path) -> None:
     source = logged(tmp_path, BaseConfig(model="builtin:tiny", quantization="nf4"), AdapterConfig(rank=4))
     beside, trained = merged(source, tmp_path)
-    assert beside.mean < MERGE_BOUND
+    assert beside.mean < ROUNDED
     assert trained.to == "as trained (nf4)"
     assert trained.mean > beside.mean  # 4-bit weights are not the exact ones
     assert not (tmp_path / "merged" / "adapter_config.json").exists()
