@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -46,10 +47,24 @@ _EXAMPLES: Mapping[str, str] = {
 def faults_of(error: ValidationError) -> list[Fault]:
     """Every fault that pydantic found, once each, in the order of the file."""
     faults: dict[str, Fault] = {}
+    words: dict[str, list[str]] = {}  # that a key takes beside another kind of value: `Count | Literal["epoch"]`
     for detail in error.errors():
         for fault in _faults(dict(detail)):
-            faults.setdefault(fault.key, fault)
-    return list(faults.values())
+            if detail["type"] == "literal_error":
+                words.setdefault(fault.key, []).append(str(detail["ctx"]["expected"]))
+            if fault.key not in faults or faults[fault.key].rule in map(_one_of, words.get(fault.key, ())):
+                faults[fault.key] = fault
+    return [_with_words(fault, words.get(key, ())) for key, fault in faults.items()]
+
+
+def _one_of(expected: str) -> str:
+    return _RULES["literal_error"].format(expected=expected)
+
+
+def _with_words(fault: Fault, words: Sequence[str]) -> Fault:
+    """A fault of a key that also takes words: "a whole number, or 'epoch'"."""
+    others = [expected for expected in words if fault.rule != _one_of(expected)]
+    return replace(fault, rule=", or ".join([fault.rule, *others])) if others else fault
 
 
 def _faults(detail: dict[str, Any]) -> list[Fault]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunery.config.model import AdapterConfig
 from tunery.config.search import SearchConfig
-from tunery.config.training import TrainingConfig
+from tunery.config.training import InContextConfig, TrainingConfig
 from tunery.errors import Fault
 
 # The section below training that a method has to itself.
@@ -18,7 +18,10 @@ _WITHOUT_TRAINING = ("method", "seed", "device", *_SECTIONS.values())
 
 
 def used(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved project without what its method has no use for: another's section; an adapter and steps of icl."""
+    """A resolved project without what its method has no use for: another's section; an adapter and steps of icl.
+
+    Examples of icl that are not set are its defaults.
+    """
     training = tree.get("training", {})
     method = training.get("method")
     others = {section for owner, section in _SECTIONS.items() if owner != method}
@@ -26,6 +29,7 @@ def used(tree: Mapping[str, Any]) -> dict[str, Any]:
     if method != "icl":
         return {**tree, "training": kept}
     kept = {name: value for name, value in kept.items() if name in _WITHOUT_TRAINING}
+    kept["icl"] = kept.get("icl") or InContextConfig().model_dump(mode="json")
     return {**{name: section for name, section in tree.items() if name != "adapter"}, "training": kept}
 
 

@@ -55,7 +55,8 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
     at = f" at {report.max_length:,} tokens" if report.max_length else ""
     cut = f"{at}: {_first(report.truncated)}" if report.truncated else ""
     yield "truncated", f"{len(report.truncated):,}{cut}"
-    yield "learned tokens", f"{report.target_share:.1%} of all"
+    if report.target_share:  # of rows that are shown and not trained on, nothing is learned
+        yield "learned tokens", f"{report.target_share:.1%} of all"
     by_task: dict[str, list[str]] = defaultdict(list)
     for origin, task in report.contaminated.items():
         by_task[task].append(origin)

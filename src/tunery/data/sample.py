@@ -76,7 +76,7 @@ def _rows_a_class(wanted: Wanted, by_class: Mapping[str, Sequence[Conversation]]
     fewest = min(by_class, key=lambda value: len(by_class[value]), default="")
     available = len(by_class) * len(by_class.get(fewest, ()))
     short = wanted.rows > available
-    if wanted.balanced is None:
+    if wanted.balanced is None or not by_class:  # without rows there are no classes to share them out among
         if short:
             rule = f"at most {available}, the training rows"
             raise DataError(wanted.where, Fault(wanted.key, rule, wanted.rows, advice))

@@ -91,13 +91,13 @@ class TeacherRows:
 
     def longest(self) -> int:
         """Tokens of the longest row after a context; of examples that are drawn anew, the most that there can be."""
+        known = self.validation()  # of one draw always, and perhaps longer than any training row
         if self.distillation.resample == "never":
-            rows = [*self.training(range(len(self.prepared.train))), *self.validation()]
-            return max(len(row.input_ids) for row in rows)
+            return _longest([*self.training(range(len(self.prepared.train))), *known])
         lengths = sorted(self._whole_lengths(), reverse=True)
         count = self.distillation.examples or 0
         separators = count * len(self.tokenizer.encode(self.distillation.separator, add_special_tokens=False))
-        return lengths[0] + sum(lengths[:count]) + separators
+        return max(lengths[0] + sum(lengths[:count]) + separators, _longest(known))
 
     def check(self) -> None:
         """Refuse contexts that cannot be drawn, that change an answer's tokens, or that the base has no room for.
@@ -151,6 +151,10 @@ class TeacherRows:
         yield from (len(example.input_ids) for example in by_row.values() if not example.truncated)
         cut = [prepared.train_conversations[place] for place, example in by_row.items() if example.truncated]
         yield from (len(each.input_ids) for each in self._encode(cut) if isinstance(each, Example))
+
+
+def _longest(rows: Sequence[Example]) -> int:
+    return max((len(row.input_ids) for row in rows), default=0)
 
 
 def _learned(example: Example) -> list[int]:

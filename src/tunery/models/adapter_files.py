@@ -167,7 +167,9 @@ def named_base(identity: BaseIdentity, recorded: Mapping[str, Any]) -> str | Non
     """The base that an adapter's config names, with its revision; None if that is this one, or it names none."""
     model, revision = recorded.get("base_model_name_or_path"), recorded.get("revision")
     if _knows_weights(identity, revision):
-        return None if revision == identity.revision else f"{model} with other weights at {revision}"
+        if revision == identity.revision:
+            return None
+        return f"{model or identity.model}{' with other weights' if model in (None, identity.model) else ''} at {revision}"
     if not model or (model == identity.model and revision in (None, "main", identity.revision)):
         return None
     return f"{model} at {revision or 'an unrecorded revision'}"

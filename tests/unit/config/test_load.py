@@ -147,6 +147,12 @@ def test_an_override_reaches_into_a_list(write: Write) -> None:
         ("name", "[1", "not YAML"),
         ("adapter.rank", "many", "--adapter.rank is 'many', but must be a whole number"),
         ("nonsense", "1", "unknown key --nonsense"),
+        ("training.checkpoints", "epochs", "is 'epochs', but must be a whole number, or 'epoch'."),
+        ("training.checkpoints", "0", "is 0, but must be at least 1, or 'epoch'."),
+        ("data.max_length", "long", "is 'long', but must be a whole number, or 'auto'."),
+        ("evaluation.chat_template", "maybe", "is 'maybe', but must be true or false, or 'auto'."),
+        ("adapter.target_modules", "3", "is 3, but must be a list, or 'all-linear'. Try all-linear"),
+        ("base.quantization", "int3", "is 'int3', but must be one of 'nf4', 'int8' or 'none'."),
     ],
 )
 def test_a_wrong_override_is_refused(write: Write, key: str, value: str, expected: str) -> None:

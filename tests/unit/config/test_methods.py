@@ -107,3 +107,11 @@ def test_what_a_method_has_no_use_for_decides_nothing_and_is_not_logged() -> Non
     assert set(used(resolved(shown))["training"]) == {"method", "icl", "seed", "device"}
     assert "adapter" not in used(resolved(shown))
     assert "icl" not in used(resolved(project()))["training"]
+
+
+def test_examples_that_are_not_set_decide_what_their_defaults_do() -> None:
+    unset, empty, spelled, other = (
+        fingerprint(project(training={"method": "icl", **given}))
+        for given in ({}, {"icl": {}}, {"icl": {"examples": 16}}, {"icl": {"examples": 8}})
+    )
+    assert unset == empty == spelled != other

@@ -69,6 +69,11 @@ def prepared(tokenizer: PreTrainedTokenizerFast, *answers: str) -> PreparedData:
     return PreparedData([each for each in examples if isinstance(each, Example)], [], [], REPORT)
 
 
+def test_of_rows_that_are_only_shown_nothing_is_said_of_learning() -> None:
+    assert "learned tokens" in shown(table(REPORT))
+    assert "learned tokens" not in shown(table(dataclasses.replace(REPORT, target_share=0.0)))
+
+
 def test_without_colour_learned_tokens_stand_between_marks(tokenizer: PreTrainedTokenizerFast) -> None:
     text = shown(preview(prepared(tokenizer, "Bl\u00fce [b]", "never shown"), tokenizer, 1, "auto", "chat"))
     assert "<|im_start|>user\nWhat is the sky?<|im_end|>\n<|im_start|>assistant\n[[Bl\u00fce [b]<|im_end|>]]" in text

@@ -67,3 +67,10 @@ def test_more_than_there_is_or_can_be_shared_out_is_refused(rows: int, balanced:
     with pytest.raises(DataError) as raised:
         drawn(rows, balanced)
     assert text in str(raised.value)
+
+
+@pytest.mark.parametrize("balanced", [None, "label"])
+def test_a_sample_of_no_rows_is_refused(balanced: str | None) -> None:
+    source = SourceConfig.model_validate({"source": "r.jsonl", "sample": {"rows": 2, "balanced": balanced}})
+    with pytest.raises(DataError, match=r"sample\.rows is 2, but must be at most 0, the training rows"):
+        draw([], source, {}, 0)

@@ -151,6 +151,27 @@ def test_a_context_that_the_base_has_no_room_for_is_refused(make: Make, resample
         rows.check()
 
 
+@pytest.mark.parametrize("resample", ["never", "epoch", "step"])
+def test_a_validation_row_that_the_base_has_no_room_for_is_refused(
+    make: Make, write: Callable[[str, Any], Path], resample: str
+) -> None:
+    write("long.jsonl", [{"prompt": "What is one more? " * 40, "completion": " Yes"}])
+    rows = make(examples=2, resample=resample, data={"validation": {"source": {"source": "long.jsonl"}}})
+    (longest,) = [len(example.input_ids) for example in rows.validation()]
+    assert rows.longest() == longest
+    rows.tokenizer.model_max_length = longest - 1
+    with pytest.raises(ConfigError, match=rf"a row (has|may have) {longest} tokens after its context"):
+        rows.check()
+
+
+def test_examples_of_rows_that_all_say_the_same_are_refused(make: Make) -> None:
+    same = [{"prompt": "What is it?", "completion": " Yes"}] * 3
+    for rows in (same, same[:1]):
+        with pytest.raises(DataError, match=r"examples is 1, but must be at most 0, the training rows"):
+            data = {"validation": {"fraction": 0}, "clean": {"deduplicate": "none"}}
+            make(rows, examples=1, balanced=True, data=data).check()
+
+
 def test_answers_that_the_context_changes_are_named(make: Make, tokenizer: PreTrainedTokenizerFast) -> None:
     shout = "message['content'] | upper if 'one word' in messages[0]['content'] else message['content']"
     tokenizer.chat_template = str(tokenizer.chat_template).replace("message['content'] +", f"({shout}) +", 1)

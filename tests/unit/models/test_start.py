@@ -124,6 +124,16 @@ def test_another_base_is_refused(start: StartAdapter, llama: Path) -> None:
     assert revision in str(fault)
 
 
+def test_another_model_is_named_and_only_the_same_one_has_other_weights(start: StartAdapter, llama: Path) -> None:
+    identity = dataclasses.replace(load(llama).identity, revision="sha256:first")
+    known = dataclasses.replace(start, identity=identity)
+    (same,) = base_faults(BaseConfig(model=str(llama), quantization=identity.quantization), "sha256:second", known)
+    assert f"{llama} with other weights at sha256:first" in str(same)
+    (other,) = base_faults(BaseConfig(model="acme/other", quantization=identity.quantization), "sha256:second", known)
+    assert "base.model is 'acme/other at sha256:second'" in str(other)
+    assert f"begins with: {llama} at sha256:first" in str(other)
+
+
 def test_another_quantisation_is_refused(start: StartAdapter, llama: Path) -> None:
     identity = load(llama, "nf4").identity
     known = dataclasses.replace(start, identity=identity)
