@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,23 +12,44 @@ from tunery.errors import BaseModelError, Fault, RefError
 from tunery.models.start import LOGGED, StartAdapter, base_faults, local_start, read_start, shape_faults, target_faults
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
+
     from tunery.tracking.store import Store
 
 
-def pinned(project: Project, store: Store) -> Project:
+def pinned(project: Project, store: Store, begun: Mapping[str, str] | None = None) -> Project:
     """The project with the version that an alias in adapter.start means now: an alias may move while it trains.
+
+    Args:
+        begun: Of a run or study that is resumed: what the alias meant when it began, {"models:/x@best": "models:/x/1"}.
 
     Raises:
         RefError: If the reference leads nowhere.
     """
     from tunery.tracking.registry import resolve
 
-    start = project.adapter.start
-    if start is None or not start.startswith("models:/") or "@" not in start:
+    start = alias_of(project)
+    if start is None:
         return project
-    found = resolve(start, store)
-    adapter = project.adapter.model_copy(update={"start": f"models:/{found.name}/{found.version}"})
-    return project.model_copy(update={"adapter": adapter})
+    version = (begun or {}).get(start)
+    if version is None:
+        found = resolve(start, store)
+        version = f"models:/{found.name}/{found.version}"
+    return project.model_copy(update={"adapter": project.adapter.model_copy(update={"start": version})})
+
+
+def alias_of(project: Project) -> str | None:
+    """adapter.start, if it is an alias and not yet the version that this means."""
+    start = project.adapter.start
+    return start if start is not None and start.startswith("models:/") and "@" in start else None
+
+
+def begun_with(run: Run) -> dict[str, str]:
+    """What the alias that a run began with meant then, for `pinned`; empty if it began with none."""
+    from tunery.tracking.runlog import START_ALIAS
+
+    alias, version = run.data.tags.get(START_ALIAS), run.data.params.get("cfg.adapter.start")
+    return {alias: version} if alias and version else {}
 
 
 def find_start(project: Project, store: Store | None) -> StartAdapter | None:

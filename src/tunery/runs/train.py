@@ -32,7 +32,7 @@ from tunery.runs.stages import (
     side_by_side,
     train_adapter,
 )
-from tunery.runs.start import pinned
+from tunery.runs.start import alias_of, begun_with, pinned
 from tunery.runs.workdir import WorkFolder
 
 if TYPE_CHECKING:
@@ -68,19 +68,20 @@ def train(
         RunStopped: If the run had begun and did not end well; MLflow knows why.
     """
     from tunery.tracking.run import check_resume, open_run
+    from tunery.tracking.runlog import START_ALIAS
     from tunery.tracking.store import connect
 
     check_project(project)
     store = connect(tracking_uri, project.name)
-    project = pinned(project, store)
-    if resume is not None:
-        check_resume(store, resume, "train", project.name)
+    begun = {} if resume is None else begun_with(check_resume(store, resume, "train", project.name))
+    alias, project = alias_of(project), pinned(project, store, begun)
     resident = Resident()
     resident.start(project, store)
     observer.step("reading tasks and data")
     rows = resident.prepare(project, _reported_splits(project))
     check_held_out(project, rows, resident.tokenizer(project))
-    run = open_run(store, "train", project.name, resume_run_id=resume, run_name=run_name or readable_name(project))
+    name, tags = run_name or readable_name(project), {} if alias is None or resume else {START_ALIAS: alias}
+    run = open_run(store, "train", project.name, resume_run_id=resume, run_name=name, tags=tags)
     with opened(run, resume) as (tracker, work):
         observer.step(f"run {tracker.run_id} of {project.name}")
         try:

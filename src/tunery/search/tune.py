@@ -12,7 +12,7 @@ from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, Interrupted, RunStopped, StoreAway
 from tunery.records import StudyRecord
 from tunery.runs.cache import Resident
-from tunery.runs.start import pinned
+from tunery.runs.start import alias_of, pinned
 from tunery.runs.train import check_project
 from tunery.search.checks import check_search, total_faults
 from tunery.search.conclude import conclude_once
@@ -22,7 +22,7 @@ from tunery.search.space.space import Settings
 from tunery.search.study import queue, storage
 from tunery.search.study.mlflow_runs import end_abandoned_runs, study_run
 from tunery.search.study.progress import SEARCHED, StudyProgress
-from tunery.search.study.study import create_or_load, delete_untrained, enqueue_search_trials
+from tunery.search.study.study import begun_with, create_or_load, delete_untrained, enqueue_search_trials
 
 if TYPE_CHECKING:
     from tunery.runs.observer import StudyObserver
@@ -64,7 +64,10 @@ def tune(
     check_project(project)
     check_search(project)
     store = connect(options.tracking_uri, project.name)
-    project = pinned(project, store)  # every trial begins with one adapter, wherever its alias goes meanwhile
+    name, alone = options.study or project.name, storage.is_one_host(url)
+    alias = alias_of(project)
+    begun = begun_with(url, name) if alias else {}
+    project = pinned(project, store, begun)  # every trial begins with one adapter, wherever its alias goes meanwhile
     known = known_good(project, store)
     key, total = ("--trials", options.trials) if options.trials else ("search.trials", project.search.trials)
     if options.trials and project.search.repeats:
@@ -76,7 +79,6 @@ def tune(
     resident.start(project, store)
     observer.step("reading tasks and data")
     resident.prepare(project, ("dev", "locked"))
-    name, alone = options.study or project.name, storage.is_one_host(url)
     with (
         storage.exclusive_study(url, name),
         storage.storage_errors(url),
@@ -85,7 +87,7 @@ def tune(
         opened = storage.open_storage(url)
         if alone:
             delete_untrained(opened, project, name, known, store)
-        study = create_or_load(opened, project, name, known, alone=alone)
+        study = create_or_load(opened, project, name, known, alone=alone, start_alias=alias)
         with study_run(study, store, project, options.run_name or f"study {name}", one_host=alone) as tracker:
             progress = StudyProgress(project, observer)
             session = Session(project, options, study, url, store, tracker.run_id, progress, resident=resident)

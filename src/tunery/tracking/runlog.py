@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput, Metric, Run
 
-# The adapter that training began with, and the run that trained that.
-START, START_RUN = "tunery.start", "tunery.start_run"
+# The adapter that training began with, the run that trained that, and the alias that meant it then.
+START, START_RUN, START_ALIAS = "tunery.start", "tunery.start_run", "tunery.start_alias"
 _PARAMS_A_REQUEST = 100
 # What SQLite, PostgreSQL and MySQL say of a row that is there already; and how often it is asked.
 _WAS_THERE = re.compile(r"UNIQUE constraint|duplicate key|Duplicate entry")

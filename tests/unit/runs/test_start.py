@@ -12,12 +12,12 @@ import pytest
 
 from tunery.config.load import load_project
 from tunery.config.model import AdapterConfig, BaseConfig
-from tunery.errors import InputError
+from tunery.errors import InputError, Interrupted
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.runs.cache import Resident
-from tunery.runs.observer import Observer
+from tunery.runs.observer import Observer, StudyObserver
 from tunery.runs.start import check_start, find_start, pinned
 from tunery.runs.train import train
 from tunery.search.session import StudyOptions
@@ -180,3 +180,63 @@ def test_an_estimate_looks_it_up_too_and_makes_no_store(
     with pytest.raises(InputError, match="there is no MLflow store"):
         check_start(load_project(folder, [("adapter.start", "models:/start@champion")]))
     assert not (folder / "other.db").exists()
+
+
+class Stopped(Observer):
+    """Stops a run with Ctrl-C when its training is about to begin."""
+
+    run_id = ""
+
+    def step(self, text: str) -> None:
+        if text.startswith("run "):
+            self.run_id = text.split()[1]
+        if text == "training":
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_goes_on_from_the_version_it_began_with(trained: Trained, store: Store, folder: Path) -> None:
+    log(trained, store)
+    written = [("adapter.start", "models:/start@champion")]
+    stopped = Stopped()
+    with pytest.raises(KeyboardInterrupt):
+        train(load_project(folder, written), stopped, tracking_uri=store.uri)
+    log(trained, store)
+    assert store.client.get_model_version_by_alias("start", "champion").version == 2
+    store.client.set_registered_model_alias("start", "other", "2")
+    with pytest.raises(InputError, match=r"adapter\.start"):
+        other = load_project(folder, [("adapter.start", "models:/start@other")])
+        train(other, Observer(), tracking_uri=store.uri, resume=stopped.run_id)
+    train(load_project(folder, written), Observer(), tracking_uri=store.uri, resume=stopped.run_id)
+    run = store.client.get_run(stopped.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["cfg.adapter.start"] == run.data.tags["tunery.start"] == "models:/start/1"
+
+
+class StoppedStudy(StudyObserver):
+    """Stops a study with Ctrl-C: at its first step, or as soon as it has been taken up."""
+
+    def __init__(self, at_once: bool = False) -> None:
+        self.at_once = at_once
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        if self.at_once:
+            raise KeyboardInterrupt
+
+    def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_resumed_study_goes_on_from_the_version_it_began_with(
+    trained: Trained, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    log(trained, store)
+    options = StudyOptions(tracking_uri=store.uri, trials=2)
+    for at_once in (False, True):
+        project = load_project(folder, [("adapter.start", "models:/start@champion")])
+        with pytest.raises(Interrupted, match="Run the same command to resume it"):
+            tune(project, options, StoppedStudy(at_once))
+        log(trained, store)
+    store.client.set_registered_model_alias("start", "other", "2")
+    with pytest.raises(InputError, match=r"adapter\.start was models:/start/1, is now models:/start/2"):
+        tune(load_project(folder, [("adapter.start", "models:/start@other")]), options, StoppedStudy(True))

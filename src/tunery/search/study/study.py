@@ -6,6 +6,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -20,7 +21,7 @@ from tunery.search.space.space import REPEATS, SEED, Settings, labelled, own_set
 from tunery.search.study import queue
 from tunery.search.study.definition import FILES, changes, describe_space
 from tunery.search.study.mlflow_runs import MADE_BY, SECONDS_TO_BE_MADE, STUDY_ID, THIS_PROCESS, run_of_study
-from tunery.search.study.storage import load_if_there
+from tunery.search.study.storage import is_one_host, load_if_there, open_storage, storage_errors
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:
@@ -28,16 +29,28 @@ if TYPE_CHECKING:
 
     from tunery.tracking.store import Store
 
-DEFINITION = "definition"
+DEFINITION, START_ALIAS = "definition", "start_alias"
 _MOST_CHANGES = 12
 
 
 def create_or_load(
-    storage: BaseStorage, project: Project, name: str, known: Sequence[Settings], *, alone: bool = False
+    storage: BaseStorage,
+    project: Project,
+    name: str,
+    known: Sequence[Settings],
+    *,
+    alone: bool = False,
+    start_alias: str | None = None,
 ) -> optuna.Study:
     """Create a study, or load the existing one, with the project's sampler and pruner.
 
-    `alone` says that no other process uses the study now, which could be creating it.
+    Args:
+        storage: Where it is kept.
+        project: What is searched.
+        name: The study's.
+        known: The known-good settings.
+        alone: No other process uses the study now, which could be creating it.
+        start_alias: The alias whose version is now the project's adapter.start.
 
     Raises:
         ConfigError: If the existing study was created with other settings; the message names all that changed.
@@ -54,10 +67,23 @@ def create_or_load(
         if alone and DEFINITION not in study.user_attrs and not study.get_trials(deepcopy=False):
             _define(study, definition)  # the process that created it died before it could
         _refuse_changes(study, definition, wait=not alone)
+    if start_alias is not None and START_ALIAS not in study.user_attrs:
+        study.set_user_attr(START_ALIAS, start_alias)
     _name_objectives(study, list(project.search.objectives))
     study.sampler = make_sampler(project.search)
     study.pruner = make_pruner(project.search, most_rungs(project))
     return study
+
+
+def begun_with(url: str, name: str) -> dict[str, str]:
+    """What the alias that a study began with meant then, for `pinned`; empty where there is no such study."""
+    if is_one_host(url) and not Path(url.removeprefix("sqlite:///")).is_file():
+        return {}
+    with storage_errors(url):
+        study = load_if_there(open_storage(url), name)
+        attributes = {} if study is None else study.user_attrs
+    alias, settings = attributes.get(START_ALIAS), attributes.get(DEFINITION, {}).get("settings", {})
+    return {alias: settings["adapter.start"]} if alias and settings.get("adapter.start") else {}
 
 
 def _define(study: optuna.Study, definition: Mapping[str, Any]) -> None:
