@@ -142,4 +142,4 @@ def test_a_merged_folder_answers_alike_in_transformers_alone(gemma3: RealModel, 
 
 def test_promotion_judges_it_on_the_same_scores(trained: Place) -> None:
     """Two items cannot show a gain, and the reason says so."""
-    assert_refused(trained, "2 locked items")
+    assert_refused(trained, items=2)

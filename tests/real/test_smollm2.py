@@ -76,7 +76,7 @@ def test_a_merged_folder_answers_alike_in_transformers_alone(smollm2: RealModel,
 
 def test_promotion_judges_it_on_the_same_scores(trained: Place) -> None:
     """Twelve items cannot show a gain, and the reason says so."""
-    assert_refused(trained, "12 locked items")
+    assert_refused(trained, items=LIMIT)
 
 
 def test_its_gguf_file_is_the_same_base(smollm2: RealModel) -> None:
