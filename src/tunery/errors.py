@@ -176,11 +176,11 @@ class Infeasible(RunStopped):
 
 
 class Pruned(TuneryError):
-    """A search ended a trial at `step`, because others were better at that point."""
+    """A search ended a trial, because others were better: at an optimizer step, or when some items were scored."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
-        super().__init__(f"ended at optimizer step {step}: other trials were better by then")
+    def __init__(self, at: int | str) -> None:
+        self.at = f"step {at}" if isinstance(at, int) else at
+        super().__init__(f"ended at {self.at}: other trials were better by then")
 
 
 class Interrupted(RunStopped):

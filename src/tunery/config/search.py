@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Tag, model_validator
 
-from tunery.config.section import Count, CountOrZero, NumberOrText, PositiveNumber, Section, Seed, key
+from tunery.config.section import (
+    Count,
+    CountOrZero,
+    NumberOrText,
+    OpenProbability,
+    PositiveNumber,
+    Section,
+    Seed,
+    key,
+)
 
 
 class Dimension(Section):
@@ -69,6 +78,11 @@ class SearchConfig(Section):
     )
     prune_by: Literal["auto", "score", "validation/nll"] = key(
         "auto", "What the pruner compares at each checkpoint; auto: score if checkpoints are scored, else loss."
+    )
+    racing: OpenProbability | None = key(
+        None,
+        "Largest chance of ending a trial that is no worse than those that are ahead: dev items are scored in blocks, "
+        "and scoring ends once the trial is surely worse than the last finalist so far. 0.05, say; unset: never.",
     )
     seed: Seed = key(0, "Seed of the sampler; together with a trial's number it determines what is drawn.")
     space: dict[str, Searched] = key(

@@ -25,6 +25,7 @@ def _off(value: object) -> object:
 
 _Number = BeforeValidator(not_a_boolean)
 Probability = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), _Number]
+OpenProbability = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False), _Number]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), _Number]
 PositiveNumber = Annotated[float, Field(gt=0.0, allow_inf_nan=False), _Number]
 NonNegativeNumber = Annotated[float, Field(ge=0.0, allow_inf_nan=False), _Number]

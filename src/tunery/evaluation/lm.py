@@ -21,6 +21,7 @@ from tunery.evaluation.document_rows import DocumentRow, RowGroup, grouped, rows
 from tunery.evaluation.finite import finite_logits, require_finite
 from tunery.evaluation.generate import stop_ids
 from tunery.evaluation.in_context import too_long
+from tunery.evaluation.remembered import Remembered
 from tunery.evaluation.written_text import WrittenText, role_headers
 from tunery.reporting.pace import Pace
 
@@ -99,6 +100,8 @@ class Scorer(HFLM):  # type: ignore[misc]
         # (task, number of the document) -> tokens that its longest prompt lost at its beginning: lm-eval cuts what is
         # longer than the model takes, without a word, and of a few-shot prompt that is the first examples.
         self.cut: dict[tuple[str, int], int] = {}
+        self.remembered: Remembered | None = None  # of a scoring in blocks
+        self._agreed: dict[bool, bool] = {}  # whether rows are answered as stock does, beneath a kept beginning or not
         self.cache_hook = self._answered = _Answered()
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
@@ -108,7 +111,7 @@ class Scorer(HFLM):  # type: ignore[misc]
             NonFiniteScore: If one is no number.
         """
         with self._paced(requests):
-            answers = self._apart(requests, self._loglikelihood)
+            answers = self._once(requests, lambda new: self._apart(new, self._loglikelihood))
         require_finite(requests, [value for value, _ in answers])
         return answers
 
@@ -119,7 +122,7 @@ class Scorer(HFLM):  # type: ignore[misc]
             NonFiniteScore: If one is no number.
         """
         with self._paced(requests):
-            values = self._apart(requests, self._rolling)
+            values = self._once(requests, lambda new: self._apart(new, self._rolling))
         require_finite(requests, values)
         return values
 
@@ -137,6 +140,9 @@ class Scorer(HFLM):  # type: ignore[misc]
             NonFiniteScore: If the model's logits are no numbers.
             TaskError: If the longest answer leaves no room for a prompt.
         """
+        return self._once(requests, self._write)
+
+    def _write(self, requests: list[Any]) -> list[WrittenText]:
         answer = super().generate_until
         for request in requests:
             context, options = request.args
@@ -208,6 +214,9 @@ class Scorer(HFLM):  # type: ignore[misc]
         finally:
             self._answered.pace = None
 
+    def _once(self, requests: list[Any], answer: Callable[[list[Any]], list[Answer]]) -> list[Answer]:
+        return answer(requests) if self.remembered is None else self.remembered.ask(requests, answer)
+
     def _apart(self, requests: list[Any], answer: Callable[[list[Any]], list[Answer]]) -> list[Answer]:
         """Answers of dev requests and of the others, each split batched separately, in the order of the requests."""
         if not self._dev:
@@ -251,7 +260,10 @@ class Scorer(HFLM):  # type: ignore[misc]
     def _usable(self, groups: list[RowGroup], rows: list[DocumentRow]) -> list[RowGroup]:
         """The groups if the model answers their first row as stock does, else rows without a prefix, else nothing."""
         for some in (groups, [RowGroup((), rows)]):
-            if rows and self._agrees(some[0]):
+            beneath = bool(some[0].prefix) if rows else False
+            if rows and beneath not in self._agreed:
+                self._agreed[beneath] = self._agrees(some[0])
+            if rows and self._agreed[beneath]:
                 return some
         return []
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from tunery.evaluation.collect import collect
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
 from tunery.evaluation.items import Split
 from tunery.evaluation.prompts import compiled_once
+from tunery.evaluation.remembered import Remembered
 from tunery.evaluation.task_manager import quiet
 from tunery.evaluation.tasks import Tasks
 from tunery.records import TaskResult
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 # Errors of means are analytic; only metrics without a formula (MCC, perplexity) are resampled. 200 draws tell their
 # error to 5 %, and lm-eval's own 100,000 take minutes. At 0, it would give no errors at all.
 _BOOTSTRAP_ITERS = 200
+# A look after each twelfth of the items, but no block so small that a batch is half empty.
+_BLOCKS, _SMALLEST_BLOCK = 12, 32
 
 
 def score_model(
@@ -62,6 +67,58 @@ def score_model(
         numbers = {name: leaf.chosen(split, limit, fraction) for name, leaf in tasks.leaves.items()}
         chosen = {name: some for name, some in numbers.items() if some}
         return collect(_evaluate(lm, tasks, chosen), tasks, chosen, fraction, limit, lm.cut) if chosen else {}
+
+
+def score_in_blocks(
+    model: Any,
+    tokenizer: Any,
+    tasks: Tasks,
+    evaluation: EvaluationConfig,
+    first: Collection[str],
+    is_decided: Callable[[Mapping[str, TaskResult]], bool],
+) -> dict[str, TaskResult] | None:
+    """As `score_model` on dev items, with a look at the answers after each block of them.
+
+    Args:
+        first: Tasks whose items are scored in blocks, in one order that only the items' names decide; the others'
+            follow when all of these are scored.
+        is_decided: Is given the results on each block; whether scoring ends there.
+
+    Returns:
+        The results on all dev items; None if a look ended it.
+
+    Raises:
+        OutOfMemory, TaskError, ConfigError: As `score_model`.
+    """
+    with quiet(), compiled_once(), memory_checked("scoring", evaluation.batch_size), undisturbed(model):
+        lm, fraction = _scorer(model, tokenizer, tasks, evaluation), evaluation.dev_fraction
+        lm.remembered = Remembered()
+        numbers = {name: leaf.chosen("dev", None, fraction) for name, leaf in tasks.leaves.items()}
+        for block in _blocks(tasks, numbers, first):
+            if is_decided(collect(_evaluate(lm, tasks, block), tasks, block, fraction, None, lm.cut)):
+                return None
+        chosen = {name: some for name, some in numbers.items() if some}
+        # What was answered in blocks is remembered: this only puts the scores together, as one scoring does.
+        return collect(_evaluate(lm, tasks, chosen), tasks, chosen, fraction, None, lm.cut) if chosen else {}
+
+
+def in_drawn_order(item: str) -> str:
+    """A key by which items are sorted into an order that is drawn once and for all: it knows nothing of the answers."""
+    return hashlib.sha256(f"order:{item}".encode()).hexdigest()
+
+
+def _blocks(
+    tasks: Tasks, numbers: Mapping[str, Sequence[int]], first: Collection[str]
+) -> Iterator[dict[str, list[int]]]:
+    leaves = dict.fromkeys(leaf for name in first for leaf in tasks.members.get(name, (name,)))
+    items = [(name, number) for name in leaves for number in numbers.get(name, ())]
+    items.sort(key=lambda item: in_drawn_order(tasks.leaves[item[0]].item_ids[item[1]]))
+    size = max(_SMALLEST_BLOCK, math.ceil(len(items) / _BLOCKS))
+    for start in range(0, len(items), size):
+        block: dict[str, list[int]] = {}
+        for name, number in items[start : start + size]:
+            block.setdefault(name, []).append(number)
+        yield block
 
 
 def _scorer(model: Any, tokenizer: Any, tasks: Tasks, evaluation: EvaluationConfig) -> Scorer:

@@ -13,6 +13,7 @@ from tunery.errors import (
     Infeasible,
     InputError,
     Interrupted,
+    Pruned,
     RefError,
     StorageError,
     StoreAway,
@@ -25,7 +26,8 @@ from tunery.runs.cache import Loaded, Resident
 from tunery.runs.in_context import log_context, score_in_context
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_scores
-from tunery.runs.scoring import base_scores, own_scores, parent_scores
+from tunery.runs.racing import Rival, raced_scores
+from tunery.runs.scoring import Results, base_scores, parent_scores
 from tunery.runs.stages import log_inputs, log_settings, log_trained, opened, run_record, train_adapter
 from tunery.runs.workdir import WorkFolder
 
@@ -53,6 +55,8 @@ class TrialPlan:
     ended: Callable[[dict[str, float]], None] = lambda _: None
     # Entered around the trial's work; may raise TimedOut in it.
     limit: Callable[[], AbstractContextManager[None]] = nullcontext
+    rival: Callable[[], Rival | None] = lambda: None  # asked when it is trained: whom it is raced against
+    outraced: Callable[[str], None] = lambda _: None  # called with how far it was scored, as `ended`
     declared: bool = False  # whether these are the project's own settings, with nothing laid over them
 
     def open(self, store: Store) -> Tracker:
@@ -119,11 +123,19 @@ def _trial(
         parent = parent_scores(tuned, store, "dev")
         trained, measured = train_adapter(tuned, tracker, observer, work, checkpoint, also=plan.report)
         logged, costs = log_trained(tuned, trained, tracker)
-        after = measured or own_scores(tuned, "dev")
+        after = measured or _scored(tuned, plan, store)
 
     record = replace(run_record(tuned, tracker.run_id, before, after, "dev", trained, parent=parent), fit=fit)
     metrics = _logged(plan, record, tracker, logged.model_id) | costs
     return metrics if trained.validation_nll is None else {**metrics, "validation/nll": trained.validation_nll}
+
+
+def _scored(tuned: Loaded, plan: TrialPlan, store: Store) -> Results:
+    try:
+        return raced_scores(tuned, store, plan.rival())
+    except Pruned as error:
+        plan.outraced(error.at)
+        raise
 
 
 def _in_context(plan: TrialPlan, loaded: Loaded, tracker: Tracker) -> dict[str, float]:

@@ -37,6 +37,7 @@ def check_search(project: Project) -> None:
         faults += _cmaes_faults(project, space) if project.search.sampler == "cmaes" else []
         faults += _pruner_faults(project)
         faults += _repeat_faults(project)
+        faults += _racing_faults(project)
         # What follows takes a space that holds the project's own settings.
         faults += [] if faults else derived_faults(project, space)
         faults += [] if faults else _given_faults(project)
@@ -102,6 +103,21 @@ def _repeat_faults(project: Project) -> Iterator[Fault]:
     if search.pruner != "none":
         rule = "none when search.repeats is set: the mean of repeats that were ended early says nothing"
         yield Fault("search.pruner", rule, search.pruner)
+
+
+def _racing_faults(project: Project) -> Iterator[Fault]:
+    search = project.search
+    if search.racing is None:
+        return
+    if search.objectives not in ({"score": "maximize"}, {"delta/score": "maximize"}):
+        rule = "unset unless search.objectives is {score: maximize}: a race is run item by item, over the score"
+        yield Fault("search.racing", rule, search.racing)
+    if search.repeats is not None:
+        rule = "unset when search.repeats is set: a mean needs all repeats whole"
+        yield Fault("search.racing", rule, search.racing)
+    if project.training.scores_checkpoints:
+        rule = "unset when training.score_checkpoints is true: the pruner compares scores at checkpoints then"
+        yield Fault("search.racing", rule, search.racing)
 
 
 def pruner_note(project: Project) -> str | None:

@@ -6,7 +6,6 @@ what it is worth before the locked items are scored.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses, mean, means
 from tunery.search.space.space import OWN_TRIAL, REPEATS, SEED, is_own
 from tunery.search.study import queue
-from tunery.search.study.progress import best_of, row_of, rows
+from tunery.search.study.progress import best_settings, row_of, rows
 from tunery.search.trials import run, trial_project, with_seed
 from tunery.search.worker import Worker
 
@@ -34,10 +33,7 @@ def finalist_trials(study: optuna.Study, project: Project) -> list[TrialRow]:
     There are none if only the project's own settings are complete.
     """
     found = rows(study, project)
-    chosen: dict[str, TrialRow] = {}
-    for row in best_of(found, project):
-        chosen.setdefault(json.dumps(row.settings, sort_keys=True), row)
-    best = list(chosen.values())[: project.search.finalists]
+    best = best_settings(found, project)[: project.search.finalists]
     own = [row for row in found if row.number == OWN_TRIAL and row.state == "complete" and row not in best]
     return [*best, *own] if best else []
 

@@ -17,12 +17,13 @@ from tunery.errors import ConfigError, Infeasible, Interrupted, Pruned, TaskErro
 from tunery.records import StepMetrics
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.observer import Observer
+from tunery.runs.racing import Rival
 from tunery.runs.trial import TrialPlan, refuse_trial, run_trial
 from tunery.runs.workdir import WorkFolder
 from tunery.search.objectives import check_metrics, check_task_metrics, constraint_values, objective_values
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY, SEED, Settings, draw, is_own, name_of, with_settings
 from tunery.search.study import queue
-from tunery.search.study.progress import NAME, SETTINGS, StudyProgress
+from tunery.search.study.progress import NAME, SETTINGS, StudyProgress, best_settings, rows
 from tunery.search.worker import RepeatedSettings, Worker
 from tunery.training.stop import SignalHandler
 
@@ -108,8 +109,24 @@ def run(
         memory_bytes=memory_limit(project),
         report=worker.steps(trial, project, prune=prune),
         limit=lambda: deadline(worker.project.search.timeout_seconds, worker.stopwatch.before),
+        rival=(lambda: _rival(worker, trial)) if prune else lambda: None,
+        outraced=lambda at: trial.set_user_attr(queue.PRUNED_AT, at),
     )
     return run_trial(plan, worker.resident, worker.store, TrialObserver(worker.progress, known[QUEUE_KEY]))
+
+
+def _rival(worker: Worker, trial: optuna.Trial) -> Rival | None:
+    """The last of the trials that would be finalists now: who is surely worse than it is none; None if there are fewer.
+
+    The project's own settings are in the finals whatever they score.
+    """
+    search = worker.project.search
+    if search.racing is None or is_own(trial):
+        return None
+    ahead = best_settings(rows(trial.study, worker.project), worker.project)
+    place = max(1, search.finalists)
+    rival = ahead[place - 1].run_id if len(ahead) >= place else None
+    return None if rival is None else Rival(rival, search.racing)
 
 
 class TrialObserver(Observer):

@@ -274,7 +274,7 @@ def run_end_of(error: BaseException | None, former: RunEnd | None = None) -> Run
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return RunEnd("FINISHED")
     if isinstance(error, Pruned):
-        return RunEnd("FINISHED", {PRUNED: f"step {error.step}"})
+        return RunEnd("FINISHED", {PRUNED: error.at})
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return RunEnd("KILLED", {FAILURE: Interrupted.failure, ERROR: first_line(error)})
     failure = error.failure if isinstance(error, RunStopped) else "error"

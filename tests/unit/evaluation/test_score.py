@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from tunery.config.evaluation import EvaluationConfig
 from tunery.errors import NonFiniteScore, OutOfMemory, TaskError
 from tunery.evaluation.eval_mode import adapter_off, undisturbed
 from tunery.evaluation.lm import Scorer
-from tunery.evaluation.score import score_model
+from tunery.evaluation.score import score_in_blocks, score_model
 from tunery.evaluation.tasks import load_tasks
+from tunery.records import TaskResult
 from tunery.reporting import pace
 
 
@@ -519,3 +520,51 @@ def test_an_answer_that_leaves_no_room_for_a_prompt_is_refused(load: Any, tokeni
     tasks, evaluation = load("writing")
     with pytest.raises(TaskError, match="writing: tokens of its longest answer is 6, but must be below 6"):
         score_model(make_llama(len(tokenizer), max_position_embeddings=6), tokenizer, tasks, evaluation)
+
+
+def test_scoring_in_blocks_ends_with_the_results_of_a_whole_scoring(load: Any, model: Any, tokenizer: Any) -> None:
+    tasks, evaluation = load("both", "writing", "next_word", dev_fraction=0.9)
+    whole = score_model(model, tokenizer, tasks, evaluation, split="dev")
+    seen: list[str] = []
+
+    def look(block: Mapping[str, TaskResult]) -> bool:
+        seen.extend(item for name in ("many", "few") for item in block[name].samples["item_id"])
+        return False
+
+    found = score_in_blocks(model, tokenizer, tasks, evaluation, ["both"], look)
+    assert found is not None
+    assert set(found) == set(whole)
+    assert sorted(seen) == sorted(whole["both"].samples["item_id"])  # each once
+    for name, result in whole.items():
+        assert list(found[name].samples["item_id"]) == list(result.samples["item_id"])
+        assert list(found[name].samples["prediction"]) == list(result.samples["prediction"])
+        for metric, score in result.scores.items():
+            assert found[name].scores[metric].value == pytest.approx(score.value, rel=1e-5, abs=1e-4)
+
+
+def test_a_look_ends_scoring_and_what_was_answered_is_not_asked_again(
+    load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, evaluation = load("many", "few", dev_fraction=0.9)
+    monkeypatch.setattr("tunery.evaluation.score._SMALLEST_BLOCK", 5)
+    asked: list[int] = []
+    original = Scorer._apart
+
+    def counted(self: Any, requests: Any, answer: Any) -> Any:
+        asked.append(len(requests))
+        return original(self, requests, answer)
+
+    monkeypatch.setattr(Scorer, "_apart", counted)
+    looks: list[int] = []
+
+    def second(block: Mapping[str, TaskResult]) -> bool:
+        looks.append(len(block["many"].samples))
+        return len(looks) == 2
+
+    assert score_in_blocks(model, tokenizer, tasks, evaluation, ["many"], second) is None
+    assert looks == [5, 5]
+    assert sum(asked) == 10 * 4
+    asked.clear()
+    assert score_in_blocks(model, tokenizer, tasks, evaluation, ["many"], lambda _: False) is not None
+    dev = [len(tasks.leaves[name].chosen("dev", None, evaluation.dev_fraction)) for name in ("many", "few")]
+    assert sum(asked) == sum(dev) * 4

@@ -192,6 +192,25 @@ def test_repeats_of_anything_else_are_refused(make: MakeProject, changed: dict[s
     assert expected in faults(make(f"{{{RANK}}}", **GRID | changed))
 
 
+def test_a_race_over_the_score_passes(make: MakeProject) -> None:
+    check_search(make(GOOD, search__racing="0.05", training__score_checkpoints="false"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"search__objectives": "{validation/nll: minimize}"}, "unset unless search.objectives is {score: maximize}"),
+        ({"search__objectives": "{score: maximize, train_seconds: minimize}"}, "unset unless search.objectives is"),
+        ({"training__score_checkpoints": "true"}, "unset when training.score_checkpoints is true"),
+        ({**GRID}, "unset when search.repeats is set"),
+    ],
+)
+def test_a_race_that_cannot_be_run_is_refused(make: MakeProject, changed: dict[str, str], expected: str) -> None:
+    text = faults(make(f"{{{RANK}}}", **{"search__racing": "0.05", "training__score_checkpoints": "false"} | changed))
+    assert "search.racing is 0.05, but must be" in text
+    assert expected in text
+
+
 def test_cmaes_needs_a_range(make: MakeProject) -> None:
     assert "choices only" in faults(make(f"{{{RANK}}}", search__sampler="cmaes"))
 

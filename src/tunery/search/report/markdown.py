@@ -17,6 +17,7 @@ _OUTCOMES = {
     "complete": "complete",
     "refused": "complete, but a constraint is not met",
     "pruned": "stopped early by the pruner",
+    "raced": "scored on some items, by which they were surely worse than the last finalist so far",
     "oom": "out of memory (oom)",
     "nan": "the loss was not a number (nan)",
     "timeout": "over the time limit of a trial (timeout)",
@@ -70,4 +71,6 @@ def study_report(
 def _outcome(row: TrialRow) -> str:
     if row.failure in _OUTCOMES:
         return str(row.failure)
+    if row.state == "pruned" and row.reason:
+        return "raced"
     return "refused" if row.state == "complete" and not row.feasible else row.state

@@ -95,8 +95,9 @@ def _configurations_table(record: StudyRecord) -> Table:
 
 def _outcome(row: TrialRow) -> str:
     """How a trial that is no result ended, in words: "constraint not met", pruned, "killed (its worker died)", ..."""
-    if row.failure is not None:
-        return f"{row.failure} ({one_line(row.reason, 60)})" if row.reason else row.failure
+    ended = row.failure or (row.state if row.state == "pruned" else None)
+    if ended is not None:
+        return f"{ended} ({one_line(row.reason, 60)})" if row.reason else ended
     return "constraint not met" if row.state == "complete" else row.state
 
 

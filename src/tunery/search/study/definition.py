@@ -55,6 +55,7 @@ def describe_space(project: Project, configurations: Sequence[Mapping[str, Any]]
             **{name: search[name] for name in ("sampler", "seed", "known_good")},
             "pruner": search["pruner"] if prunes(project.search) else "none",
             "prune_by": prune_metric(project),
+            **({} if search["racing"] is None else {"racing": search["racing"]}),
         },
         "settings": flatten(settings),
         "configurations": {str(number): dict(given) for number, given in enumerate(configurations)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,6 +39,7 @@ def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
     unknown = "killed" if trial.state == TrialState.FAIL else None
     failure = known.get(queue.FAILURE, unknown) if trial.state in (TrialState.FAIL, TrialState.PRUNED) else None
     metrics, bounds = known.get(queue.METRICS, {}), project.search.constraints
+    pruned_at = known.get(queue.PRUNED_AT)
     complete = trial.state == TrialState.COMPLETE
     return TrialRow(
         number=int(known[QUEUE_KEY]),
@@ -47,7 +49,7 @@ def row_of(trial: FrozenTrial, project: Project) -> TrialRow:
         metrics=metrics,
         feasible=not complete or all(excess <= 0 for excess in constraint_values(metrics, bounds).values()),
         failure=failure,
-        reason=known.get(queue.REASON),
+        reason=known.get(queue.REASON, f"at {pruned_at}" if isinstance(pruned_at, str) else None),
         run_id=known.get(queue.RUN_ID),
         seconds=known.get(SECONDS),
         attempts=queue.retries(trial) + 1,
@@ -60,6 +62,14 @@ def best_of(found: Sequence[TrialRow], project: Project) -> list[TrialRow]:
     """Complete trials that keep every bound, best first; ties in the first objective are broken by the next."""
     usable = [row for row in found if row.state == "complete" and row.feasible]
     return sorted(usable, key=lambda row: (losses(row.values, project.search.objectives), row.number))
+
+
+def best_settings(found: Sequence[TrialRow], project: Project) -> list[TrialRow]:
+    """As `best_of`, the best trial of each settings alone: these are the finalists, as many as there may be."""
+    chosen: dict[str, TrialRow] = {}
+    for row in best_of(found, project):
+        chosen.setdefault(json.dumps(row.settings, sort_keys=True), row)
+    return list(chosen.values())
 
 
 class Stopwatch:
