@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.event_points import event_points, mlflow_points
 from tests.integration.conftest import MakePlace, Place
 from tests.integration.kept import Kept
 from tests.integration.studies import end, wait_for
@@ -23,7 +25,7 @@ STEPS = 40
 def lengthen(place: Place) -> None:
     """A training of some length, which begins with another's adapter: what resumes must not begin there again."""
     place.project(
-        training={"max_steps": STEPS, "checkpoints": 4},
+        training={"max_steps": STEPS, "checkpoints": 4, "tensorboard": True},
         evaluation={"tasks": [], "generation": {"prompts": 0}},
         adapter={"dropout": 0.1, "start": place.adapter("start")},
     )
@@ -78,10 +80,14 @@ def interrupted(stopped: Callable[[signal.Signals], Stopped]) -> Place:
     return stopped(signal.SIGTERM).kept.again()
 
 
-def losses(place: Place, run_id: str) -> dict[int, float]:
+def client_of(place: Place) -> Any:
     import mlflow
 
-    history = mlflow.MlflowClient(tracking_uri=place.uri).get_metric_history(run_id, "train/loss")
+    return mlflow.MlflowClient(tracking_uri=place.uri)
+
+
+def losses(place: Place, run_id: str) -> dict[int, float]:
+    history = client_of(place).get_metric_history(run_id, "train/loss")
     assert len(history) == len({point.step for point in history}), "a step was logged twice"
     return {point.step: point.value for point in history}
 
@@ -128,6 +134,10 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert losses(place, run.info.run_id) == uninterrupted
     assert run.data.tags["tunery.start"] == "start"
     assert run.data.params["input.adapter.start"].startswith("sha256:")
+    assert "its curves: tensorboard --logdir" in " ".join(outcome.out.split())
+    points = event_points(Path(run.info.artifact_uri.removeprefix("file://")) / "tensorboard")
+    assert sorted(points) == sorted(mlflow_points(client_of(place), run.info.run_id))
+    assert len(points) == len({(name, step) for name, step, _ in points})
 
 
 def test_points_that_a_kill_kept_from_mlflow_are_sent_by_the_resumed_run(interrupted: Place, runs: Runs) -> None:

@@ -33,7 +33,7 @@ _DECISIVE = ("cfg.base.", "cfg.adapter.", "cfg.data.", "cfg.training.", "input.b
 _DRAWN = re.compile(r"cfg\.data\.train\.\d+\.sample\.seed=training|cfg\.training\.method=icl")
 # Of a model that was not trained: which it is, and the words that it is asked in.
 _OF_BARE = ("cfg.base.", "cfg.data.prompt_template", "import.")
-_NOT_DECISIVE = (_SEED, "cfg.base.weights", "cfg.training.device", "import.seed")
+_NOT_DECISIVE = (_SEED, "cfg.base.weights", "cfg.training.device", "cfg.training.tensorboard", "import.seed")
 
 
 def read(store: Store, selection: Selection) -> tuple[list[RunEntry], list[str]]:

@@ -10,13 +10,14 @@ from tunery.config.project import Project, resolved
 
 # Where a run is kept, how it is shown, or how much memory it takes does not change what it computes.
 _NOT_DECISIVE = ("search", "promotion", "tracking", "name")
-_BASE_NOT_DECISIVE = ("weights",)
+_SECTIONS_NOT_DECISIVE = {"base": ("weights",), "training": ("tensorboard",)}
 
 
 def fingerprint(project: Project) -> str:
     """First 16 hex digits of the SHA-256 of the settings that decide a result; equal settings, equal fingerprint."""
     decisive = {key: value for key, value in used(resolved(project)).items() if key not in _NOT_DECISIVE}
-    decisive["base"] = {key: value for key, value in decisive["base"].items() if key not in _BASE_NOT_DECISIVE}
+    for section, without in _SECTIONS_NOT_DECISIVE.items():
+        decisive[section] = {key: value for key, value in decisive[section].items() if key not in without}
     return json_digest(decisive)
 
 

@@ -82,6 +82,10 @@ class TrainingConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "Where to run; auto: CUDA, then MPS, then CPU.")
     seed: Seed = key(0, "Seeds the adapter's initial weights, the order of rows, and dropout.")
     log_every_steps: Count = key(1, "Optimizer steps between points of the training curves.")
+    tensorboard: bool = key(
+        False,
+        "Write the curves as TensorBoard's event files too: the run's artifact tensorboard/ (tunery[tensorboard]).",
+    )
     checkpoints: Count | Literal["epoch"] = key(
         4, "Checkpoints per run, evenly spaced; epoch: one at the end of each epoch. Each measures validation loss."
     )

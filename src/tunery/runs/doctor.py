@@ -24,7 +24,13 @@ from tunery.tracking.store import Store, connect, is_there, store_address
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "lm-eval", "mlflow", "optuna", "datasets")
 # Of each extra: a module that it brings.
-_EXTRAS = {"chat": "gradio", "postgres": "psycopg2", "ray": "ray", "dashboard": "optuna_dashboard"}
+_EXTRAS = {
+    "chat": "gradio",
+    "postgres": "psycopg2",
+    "ray": "ray",
+    "dashboard": "optuna_dashboard",
+    "tensorboard": "tensorboard",
+}
 _NETWORK_SECONDS = 4.0
 _RUN_ID = 32  # characters: one that is cut cannot be copied
 # A lock of another machine is not seen on every shared file system (BeeGFS, Lustre): a run that wrote a point since is

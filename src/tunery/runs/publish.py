@@ -28,6 +28,7 @@ def publish(
 ) -> RunRecord:
     """Log scores, answers, plots and the report, then register the adapter, if any, as the project's next version."""
     from tunery.runs.report.tables import run_table
+    from tunery.tracking.event_files import how_to_look
     from tunery.tracking.registry import register
 
     log_scores(project, record, tracker, logged.model_id if logged is not None else None)
@@ -53,6 +54,8 @@ def publish(
     )
     observer.step(adapter)
     tell_where(tracker, observer)
+    if record.trained is not None and project.training.tensorboard:
+        observer.step(f"its curves: {how_to_look(tracker.store, tracker.run_id)}")
     chat = f"tunery chat models:/{record.model_version}, or " if logged else ""
     observer.step(f"next: {chat}tunery compare --project {project.name}")
     return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
+from tunery.config.training import TrainingConfig
 from tunery.data.rendering.written_out import written_out
 from tunery.records import Conversation, Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
@@ -128,8 +130,6 @@ def train_adapter(
     # For the progress line; packing makes fewer.
     batches = math.ceil(len(data.train) / (training.micro_batch_size * training.gradient_accumulation_steps))
     steps = training.max_steps or math.ceil(batches * training.epochs)
-    for earlier in earlier_steps(checkpoint) if checkpoint else ():
-        tracker.log_step(earlier)  # which leaves out what the run holds already
 
     def report(metrics: StepMetrics) -> None:
         tracker.log_step(metrics)
@@ -139,7 +139,9 @@ def train_adapter(
             also(metrics)
 
     scores = CheckpointScores(loaded) if training.scores_checkpoints else None
-    try:
+    with _curves(training, tracker, observer, work):
+        for earlier in earlier_steps(checkpoint) if checkpoint else ():
+            tracker.log_step(earlier)  # which leaves out what the run holds already
         trained = fit(
             loaded.model,
             loaded.base.tokenizer,
@@ -152,10 +154,21 @@ def train_adapter(
             teacher=loaded.teacher,
             resume_from=checkpoint,
         )
+    return trained, scores.of_kept(trained) if scores is not None else None
+
+
+@contextmanager
+def _curves(training: TrainingConfig, tracker: Tracker, observer: Observer, work: WorkFolder) -> Iterator[None]:
+    """What is open while points of the curves come: the progress line, and TensorBoard's event files."""
+    folder = work.path / "tensorboard"
+    if training.tensorboard:
+        observer.step(f"curves as they come: tensorboard --logdir {shlex.quote(str(folder))}")
+    try:
+        with tracker.event_files(folder) if training.tensorboard else nullcontext():
+            yield
     finally:
         with suppress(OSError):
             observer.end_training()
-    return trained, scores.of_kept(trained) if scores is not None else None
 
 
 def log_trained(loaded: Loaded, trained: Trained, tracker: Tracker) -> tuple[ModelRef, dict[str, float]]:

@@ -187,15 +187,17 @@ def check_project(project: Project) -> None:
     """The faults that are found before anything is read: in seconds, however large data and base are.
 
     Raises:
-        InputError: If data is missing, the base cannot be loaded, a task is unknown, or the device cannot do what is
-            asked of it.
+        InputError: If data is missing, the base cannot be loaded, a task is unknown, the device cannot do what is asked
+            of it, or a package is missing.
     """
     from tunery.data.reading.load import check_sources
     from tunery.evaluation.tasks import check_tasks
     from tunery.models.device import check_device
     from tunery.models.quantize import check_quantization
     from tunery.models.source import check_base
+    from tunery.tracking.event_files import check_event_files
 
+    check_event_files(project.training)
     check_sources(project.data, project.folder)
     check_quantization(project.base, check_device(project.training))
     check_base(project.base, project.folder)

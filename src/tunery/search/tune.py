@@ -145,6 +145,7 @@ def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Ex
 
 def closing_lines(record: StudyRecord, options: StudyOptions) -> Iterator[str]:
     """Where a study that has ended is kept, what it registered, and what comes next."""
+    from tunery.tracking.event_files import how_to_look_at_all
     from tunery.tracking.links import where_kept
     from tunery.tracking.store import connect
 
@@ -152,6 +153,8 @@ def closing_lines(record: StudyRecord, options: StudyOptions) -> Iterator[str]:
     run = store.client.get_run(record.run_id)
     yield f"kept as run {record.run_id}, with report.md, trials.csv and the plots in plots/study.html"
     yield where_kept(store, run.info.experiment_id, record.run_id)
+    if run.data.params.get("cfg.training.tensorboard") == "true":
+        yield f"curves of its trials: {how_to_look_at_all(store, run.info.experiment_id)}"
     if record.model_version is not None:
         yield f"registered as models:/{record.model_version}"
         yield f"next: tunery promote models:/{record.model_version}, or tunery chat models:/{record.model_version}"

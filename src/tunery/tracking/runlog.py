@@ -7,7 +7,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import items_digest
 from tunery.records import DataReport, Generation, StepMetrics, TaskResult
 from tunery.tracking import entities
+from tunery.tracking.event_files import CURVES, FOLDER, EventFiles
 from tunery.tracking.lineage import DATASETS, LINEAGE, extended, lineage
 from tunery.tracking.provenance import Provenance
 from tunery.tracking.redact import redact
@@ -54,6 +56,7 @@ class RunLog:
         self._known_params: Mapping[str, str] = run.data.params if self.resumed else {}
         self._known_metrics: Mapping[str, float] = run.data.metrics if self.resumed else {}
         self._logged_steps: dict[str, set[int]] = {}
+        self._event_files: EventFiles | None = None
 
     @property
     def queue(self) -> RetryQueue:
@@ -169,6 +172,27 @@ class RunLog:
         values = {entities.entity_name(key): float(value) for key, value in metrics.values.items()}
         new = {key: value for key, value in values.items() if self._is_new(key, metrics.step)}
         self.log_metrics(new, metrics.step)
+        if self._event_files is not None:
+            self._event_files.write(new, metrics.step)
+
+    @contextmanager
+    def event_files(self, folder: Path) -> Iterator[None]:
+        """Write the steps' metrics into TensorBoard's event files too; they are an artifact, however training ends.
+
+        Raises:
+            StorageError: If the folder cannot be written.
+        """
+        self._event_files = EventFiles(folder, self.run_id, self._held_curves())
+        try:
+            yield
+        finally:
+            written, self._event_files = self._event_files.close(), None
+            self.log_artifact(written, FOLDER)
+
+    def _held_curves(self) -> Iterator[Metric]:
+        for key in self._known_metrics:
+            if key.startswith(CURVES):
+                yield from self.store.client.get_metric_history(self.run_id, key)
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
         """Log numbers, linked to a logged model if one is named."""
