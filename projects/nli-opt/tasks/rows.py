@@ -1,7 +1,7 @@
-"""Rows of the project: an invented sample in data/, HANS as its authors publish it, and what the tasks ask of them.
+"""Rows of the project: an invented sample in data/, and HANS as its authors publish it, a file and a task a subcase.
 
-python projects/nli-opt/tasks/rows.py  # writes data/train.jsonl, nli.jsonl and hans.jsonl
-python projects/nli-opt/tasks/rows.py heuristics_evaluation_set.txt  # writes data/hans.jsonl, all 30,000 items
+python projects/nli-opt/tasks/rows.py  # writes data/train.jsonl and nli.jsonl
+python projects/nli-opt/tasks/rows.py heuristics_evaluation_set.txt  # writes data/hans/ and tasks/hans/
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parents[1] / "data"
+import yaml
+
+DATA, TASKS = Path(__file__).parents[1] / "data", Path(__file__).parent
+ASKED = yaml.safe_load((TASKS / "nli.yaml").read_text(encoding="utf-8"))
+EACH = 134  # items of a subcase: 4,020 in all, half of which a study may look at
 PEOPLE = ("baker", "nurse", "painter", "sailor", "teacher", "farmer", "singer", "waiter")
 MET = ("thanked", "called", "helped", "followed", "greeted")
 DID = ("slept", "laughed", "left", "waited", "sang")
@@ -25,30 +30,6 @@ IN_DOMAIN = (
     ("The {a} {met} the {b} in the {place} .", "Somebody {met} the {b} .", True),
     ("The {a} {met} the {b} in the {place} .", "Nobody {met} the {b} .", False),
 )
-# Out of it they do not: every hypothesis is made of its premise's words. Source of the idea: HANS, arXiv:1902.01007.
-OUT_OF_DOMAIN = (
-    ("lexical_overlap", "swap", "The {a} {met} the {b} .", "The {b} {met} the {a} .", False),
-    ("lexical_overlap", "conjunction", "The {a} and the {b} {met} the {c} .", "The {b} {met} the {c} .", True),
-    ("subsequence", "near", "The {a} near the {b} {did} .", "The {b} {did} .", False),
-    ("subsequence", "while", "The {c} {did} while the {a} {met} the {b} .", "The {a} {met} the {b} .", True),
-    ("constituent", "if", "If the {a} {did} , the {b} {met} the {c} .", "The {a} {did} .", False),
-    ("constituent", "because", "Because the {a} {did} , the {b} {met} the {c} .", "The {a} {did} .", True),
-)
-
-
-def lexical_overlap(rows: Any) -> Any:
-    """Items whose hypothesis has no word that its premise has not."""
-    return rows.filter(lambda row: row["heuristic"] == "lexical_overlap")
-
-
-def subsequence(rows: Any) -> Any:
-    """Items whose hypothesis stands in its premise, word after word."""
-    return rows.filter(lambda row: row["heuristic"] == "subsequence")
-
-
-def constituent(rows: Any) -> Any:
-    """Items whose hypothesis is a clause of its premise."""
-    return rows.filter(lambda row: row["heuristic"] == "constituent")
 
 
 def without_neutral(rows: Any) -> Any:
@@ -65,25 +46,11 @@ def in_domain() -> Iterator[dict[str, object]]:
             yield {"premise": premise.format(**words), "hypothesis": hypothesis.format(**words), "label": label}
 
 
-def out_of_domain(count: int) -> Iterator[dict[str, object]]:
-    """So many pairs of each subcase."""
-    for heuristic, subcase, premise, hypothesis, follows in OUT_OF_DOMAIN:
-        drawn = random.Random(subcase)
-        made: dict[str, dict[str, object]] = {}
-        while len(made) < count:
-            a, b, c = drawn.sample(PEOPLE, 3)
-            words = {"a": a, "b": b, "c": c, "met": drawn.choice(MET), "did": drawn.choice(DID)}
-            label = "entailment" if follows else "non-entailment"
-            row = {"premise": premise.format(**words), "hypothesis": hypothesis.format(**words), "label": label}
-            made[row["premise"]] = {**row, "heuristic": heuristic, "subcase": subcase}
-        yield from made.values()
-
-
 def published(file: Path) -> list[dict[str, object]]:
     """The rows of HANS's own heuristics_evaluation_set.txt, whose cells tabs separate, in one shuffled order.
 
-    The file has a thousand rows of a subcase after each other, all of one label: the first 2,000 of a heuristic, which
-    `evaluation.limit` asks, would have one right answer.
+    The file has a thousand rows of a subcase after each other, template by template: the first ones of a subcase would
+    have one template's words.
     """
     names = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
     with file.open(encoding="utf-8", newline="") as lines:
@@ -93,16 +60,38 @@ def published(file: Path) -> list[dict[str, object]]:
     return [{ours: row[theirs] for ours, theirs in names.items()} | {name: row[name] for name in kept} for row in read]
 
 
-def write(name: str, rows: Iterator[dict[str, object]] | list[dict[str, object]]) -> None:
+def write_hans(rows: Iterable[Mapping[str, object]], each: int = EACH) -> None:
+    """Write the first rows of each subcase with a task that asks them as nli.yaml asks, and a group a heuristic."""
+    subcases: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+    for row in rows:
+        subcases[str(row["subcase"])].append(row)
+    members: dict[str, list[str]] = defaultdict(list)
+    for subcase, found in sorted(subcases.items()):
+        name = subcase.replace("/", "_")
+        write(f"hans/{name}.jsonl", found[:each])
+        items = {"data_files": {"test": f"../../data/hans/{name}.jsonl"}}
+        target = "{{ ['entailment', 'non-entailment'].index(label) }}"
+        _write_task(name, ASKED | {"task": f"hans_{name}", "dataset_kwargs": items, "doc_to_target": target})
+        members[str(found[0]["heuristic"])].append(f"hans_{name}")
+    for heuristic, tasks in members.items():
+        mean = [{"metric": "acc", "weight_by_size": True}]
+        _write_task(heuristic, {"group": f"hans_{heuristic}", "task": tasks, "aggregate_metric_list": mean})
+
+
+def _write_task(name: str, settings: Mapping[str, object]) -> None:
+    text = yaml.safe_dump({**settings, "metadata": {"version": 1.0}}, sort_keys=False)
+    (TASKS / "hans" / f"{name}.yaml").write_text(f"# Written by rows.py.\n{text}", encoding="utf-8")
+
+
+def write(name: str, rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows as a file of data/."""
     (DATA / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        write("hans.jsonl", published(Path(sys.argv[1])))
+        write_hans(published(Path(sys.argv[1])))
     else:
         sample = random.Random(0).sample(list(in_domain()), 288)
         write("train.jsonl", sample[:192])
         write("nli.jsonl", sample[192:])
-        write("hans.jsonl", out_of_domain(20))

@@ -356,9 +356,13 @@ def _datasets(report: DataReport) -> str:
 
 
 def _method(base: Mapping[str, Any], adapter: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """The name that people use: full, lora, qlora, dora or qdora; of another method than fine-tuning, its own."""
+    """The name that people use: full, lora, qlora, dora or qdora; of another method than fine-tuning, its own.
+
+    Context distillation has two: whether the teacher learns too decides what comes out.
+    """
     if (other := training.get("method", "sft")) != "sft":
-        return str(other)
+        taught = (training.get("distillation") or {}).get("teacher") if other == "context-distillation" else None
+        return f"recursive-{other}" if taught == "current" else str(other)
     if adapter.get("method") == "full":
         return "full"
     quantised = "q" if base.get("quantization") in ("nf4", "int8") else ""
