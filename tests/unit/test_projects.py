@@ -20,7 +20,7 @@ from tunery.config.suites import MEASURES
 from tunery.config.units import format_bytes
 from tunery.data.reading.load import check_sources
 from tunery.estimation.estimate import estimate
-from tunery.evaluation.task_files import TaskYaml
+from tunery.evaluation.task_files import TaskYaml, own_tasks
 from tunery.evaluation.tasks import check_tasks, load_tasks
 from tunery.search.checks import check_search
 
@@ -96,10 +96,11 @@ def test_the_first_items_of_published_hans_are_of_both_labels(tmp_path: Path) ->
 def test_hans_is_asked_by_heuristic_with_both_labels_of_each() -> None:
     folder = ROOT / "projects" / "nli-opt"
     tasks = load_tasks(EvaluationConfig(tasks=["hans"], task_folders=["tasks"]), folder, chat_template=False)
-    assert set(tasks.members["hans"]) == {"hans_lexical_overlap", "hans_subsequence", "hans_constituent"}
-    for name, leaf in tasks.leaves.items():
-        items = list(leaf.task.test_docs())
-        assert {item["heuristic"] for item in items} == {name.removeprefix("hans_")}
+    assert len(tasks.members["hans"]) == 30
+    for heuristic in ("lexical_overlap", "subsequence", "constituent"):
+        members = [tasks.leaves[name] for name in tasks.members[f"hans_{heuristic}"]]
+        items = [item for leaf in members for item in leaf.task.test_docs()]
+        assert {item["heuristic"] for item in items} == {heuristic}
         assert {item["label"] for item in items} == {"entailment", "non-entailment"}
 
 
@@ -120,6 +121,43 @@ def test_the_search_of_meta_reviews_spans_what_was_tried_by_hand() -> None:
     assert isinstance(epochs, Dimension)
     assert (rate.low, rate.high, epochs.low, epochs.high) == (1e-5, 1e-3, 1, 20)
     assert project.data.max_length == 2048
+
+
+def test_hans_is_asked_by_subcase_in_the_group_of_its_heuristic() -> None:
+    folder = ROOT / "projects" / "nli-opt"
+    own = own_tasks([folder / "tasks"])
+    subcases = [(heuristic, subcase) for heuristic in own["hans"].members for subcase in own[heuristic].members]
+    assert (len(own["hans"].members), len(subcases)) == (3, 30)
+    for heuristic, subcase in subcases:
+        (file,) = own[subcase].items
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        assert {f"hans_{row['heuristic']}" for row in rows} == {heuristic}
+        assert {f"hans_{row['subcase']}".replace("/", "_") for row in rows} == {subcase}
+        assert len(rows) == 16, "as many of each: the group's mean is that of its subcases"
+
+
+def test_published_hans_is_written_as_a_task_and_a_file_of_items_a_subcase(tmp_path: Path) -> None:
+    module = runpy.run_path(str(ROOT / "projects" / "nli-opt" / "tasks" / "rows.py"))
+    for name in ("data/hans", "tasks/hans"):
+        (tmp_path / name).mkdir(parents=True)
+    write = module["write_hans"]
+    write.__globals__.update(DATA=tmp_path / "data", TASKS=tmp_path / "tasks")
+    rows = [
+        {
+            "premise": f"p {number}",
+            "hypothesis": "h",
+            "label": "entailment",
+            "heuristic": "subsequence",
+            "subcase": subcase,
+        }
+        for subcase in ("sn_NP/S", "se_adjective")
+        for number in range(5)
+    ]
+    write(rows, 3)
+    own = own_tasks([tmp_path / "tasks"])
+    assert own["hans_subsequence"].members == ("hans_se_adjective", "hans_sn_NP_S")
+    (file,) = own["hans_sn_NP_S"].items
+    assert [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] == rows[:3]
 
 
 def test_every_folder_has_a_smoke_run() -> None:

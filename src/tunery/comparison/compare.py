@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "comparisons"  # for runs of several projects
 # All that a comparison may draw.
-PLOTS = ("leaderboard", "matrix", "cost", "speed", "ranks", "loss", "learning", "rows_cost", "tasks")
+PLOTS = ("leaderboard", "matrix", "cost", "speed", "ranks", "loss", "learning", "rows_cost", "tasks", "members")
 _OTHER_FOLDER = "Free space, check its rights, or name another folder with --out."
 _LONGEST_NAME = 200
 _CURVES = 12  # runs whose loss curves are drawn: one request each

@@ -76,6 +76,8 @@ def _named(runs: Sequence[RunEntry]) -> dict[tuple[str, ...], str]:
 def _common_name(names: Sequence[str]) -> str:
     if len(set(names)) == 1:
         return names[0] or "unnamed"
+    # Repeats of one configuration are trials of several numbers: "3: rank=8, seed 0" and "13: rank=8, seed 1".
+    names = [re.sub(r"^\d+: ", "", name) for name in names]
     alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     shared = "".join(letters[0] for letters in alike)
     if any(name[len(shared) :][:1].isalnum() for name in names):

@@ -135,6 +135,13 @@ def test_the_name_of_seeds_is_what_their_names_share() -> None:
     assert [one.name for one in rank(runs).main.contenders] == ["bold-cat and 1 more seed"]
 
 
+def test_repeats_of_a_study_are_named_by_their_settings_and_not_by_their_trials_numbers() -> None:
+    runs = [run(f"{10 * n + 7}: method=icl, rows=2, seed {n}", FACTS, seed=n, configuration="c") for n in range(3)]
+    assert [one.name for one in rank(runs).main.contenders] == ["method=icl, rows=2"]
+    alone = run("7: rank=8", FACTS)
+    assert [one.name for one in rank([alone]).main.contenders] == ["7: rank=8"], "by which the study's report knows it"
+
+
 def test_one_seed_against_its_base_is_the_test_of_a_single_run() -> None:
     entry = run("lora", FACTS)
     gain = rank([entry]).main.contenders[0].score.gain

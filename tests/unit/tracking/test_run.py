@@ -218,6 +218,33 @@ def test_datasets_are_inputs_of_the_run_with_their_digests(store: Store) -> None
     assert kept.data.tags["tunery.datasets"] == "rows.jsonl"
 
 
+@pytest.mark.parametrize(
+    ("adapter", "training", "method"),
+    [
+        ({"method": "lora"}, {"method": "sft"}, "lora"),
+        ({"method": "full"}, {"method": "sft"}, "full"),
+        ({"method": "lora"}, {"method": "icl"}, "icl"),
+        (
+            {"method": "lora"},
+            {"method": "context-distillation", "distillation": {"teacher": "initial"}},
+            "context-distillation",
+        ),
+        (
+            {"method": "lora"},
+            {"method": "context-distillation", "distillation": {"teacher": "current"}},
+            "recursive-context-distillation",
+        ),
+        ({"method": "lora"}, {"method": "sft", "distillation": {"teacher": "current"}}, "lora"),
+    ],
+)
+def test_a_run_bears_the_name_of_its_method(
+    store: Store, adapter: dict[str, str], training: dict[str, Any], method: str
+) -> None:
+    with open_run(store, "train", "quickstart") as tracker:
+        tracker.log_config({"adapter": adapter, "training": training}, "abc")
+    assert store.client.get_run(tracker.run_id).data.tags["tunery.method"] == method
+
+
 def test_scores_carry_base_tuned_difference_and_errors_and_name_the_model_they_are_of(
     store: Store, make_result: Any
 ) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from tunery.comparison.records import Board, Comparison, LeaderboardRow, ScoreCell
 from tunery.comparison.report.conclusions import caveats, places
 from tunery.comparison.report.improvement import improvements
+from tunery.comparison.report.members import member_tables
 from tunery.comparison.report.section import TableSection
 from tunery.comparison.report.speed import conditions_of, rate_columns, rate_note, rates, speed_tables
 from tunery.reporting.answers import changed, chosen, majority
@@ -36,6 +37,7 @@ def parts(comparison: Comparison, narrow: bool = False, brief: bool = False) -> 
         scores(main, comparison.confidence),
         None if narrow else improvements(main),
         answers(main),
+        *([] if narrow else member_tables(main)),
         matrix(main),
         pairs(main, comparison.confidence),
         votes(main, comparison.confidence),

@@ -15,6 +15,7 @@ _MOST_NAMED = 4  # in one sentence
 _MOST_SENTENCES = 4  # of one kind
 _MOST_NOTES = 3  # on single runs, in a terminal
 _BARE = ("", "none", "unknown")  # methods of models that were not trained, as far as is known
+_IN_CONTEXT = "icl"
 _WHY = "since no error is known"
 
 
@@ -30,6 +31,7 @@ def conclusions(comparison: Comparison) -> list[str]:
         *_better(board, confidence),
         *_on_tasks(board, confidence),
         *_over_base(board, confidence),
+        *_fine_tuning(board, confidence),
         *_votes(board),
         *([f"{counted(apart, 'run')} set apart, each listed with its reason."] if apart else []),
     ]
@@ -173,6 +175,24 @@ def _over_base(board: Board, confidence: float) -> Iterator[str]:
             f"Over {ranks.tasks} tasks the ranks {differ} (Friedman p {p_value(ranks.friedman_p)}); average ranks that "
             f"lie less than {ranks.critical_difference:.2f} apart may differ by chance (Nemenyi)."
         )
+
+
+def _fine_tuning(board: Board, confidence: float) -> Iterator[str]:
+    """Whether training was needed: the best trained configuration against the best that only shows rows in context."""
+    shown = next((one for one in board.contenders if one.first.method == _IN_CONTEXT), None)
+    trained = next((one for one in board.contenders if one.first.method not in (*_BARE, _IN_CONTEXT)), None)
+    if shown is None or trained is None:
+        return
+    pair = next((pair for pair in board.over_all if {pair.one, pair.other} == {shown.name, trained.name}), None)
+    if pair is None or math.isnan(pair.difference.p_value):
+        return
+    better, worse = (trained, shown) if trained.place < shown.place else (shown, trained)
+    size = _size(abs(pair.difference.value), pair.difference.adjusted)
+    best = f"{better.name} ({better.first.method}) against {worse.name} ({worse.first.method}), {size}"
+    if not pair.difference.is_sure(confidence):
+        yield f"Did you need to fine-tune? The data do not say: {best}."
+    else:
+        yield f"Did you need to fine-tune? {'Yes' if better is trained else 'No'}: {best}."
 
 
 def _votes(board: Board) -> Iterator[str]:

@@ -1,10 +1,10 @@
-"""What the pictures of a board share: how far an interval reaches, the name of the score."""
+"""What the pictures of a board share: how far an interval reaches, the names of the score and of a method."""
 
 from __future__ import annotations
 
 import math
 
-from tunery.comparison.records import Board, ScoreCell
+from tunery.comparison.records import Board, LeaderboardRow, ScoreCell
 from tunery.reporting.figures import literal
 
 
@@ -20,3 +20,11 @@ def score_name(board: Board) -> str:
     if len(board.tasks) == 1:
         return literal(f"{board.tasks[0]}, {board.contenders[0].cells[board.tasks[0]].metric}")
     return f"score, mean of {len(board.tasks)} tasks"
+
+
+def method_name(board: Board, one: LeaderboardRow) -> str:
+    """A contender's method, and what else a board's contenders differ in: data, bases."""
+    data = len({other.first.trained_on for other in board.contenders} - {""}) > 1
+    bases = len({other.first.base for other in board.contenders} - {""}) > 1
+    on = f" on {one.first.trained_on}" if data and one.first.trained_on else ""
+    return f"{one.first.method}{on}{f', {one.first.base}' if bases and one.first.base else ''}" or "unknown"

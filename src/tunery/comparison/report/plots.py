@@ -16,6 +16,7 @@ from tunery.comparison.records import Board, Comparison, LeaderboardRow
 from tunery.comparison.report.columns import COSTS, cell_of, means, shown_tasks
 from tunery.comparison.report.conclusions import places
 from tunery.comparison.report.drawing import reach, score_name
+from tunery.comparison.report.members import members_plot
 from tunery.comparison.report.size_plots import learning_plot, size_cost_plot, tasks_plot
 from tunery.comparison.report.speed_plot import speed_plot
 from tunery.reporting.figures import (
@@ -46,7 +47,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 
     Returns:
         Of leaderboard, matrix, cost, speed, ranks (the critical-difference diagram), loss, learning, rows_cost, tasks,
-        in this order.
+        members, in this order.
     """
     board, confidence = comparison.main, comparison.confidence
     drawn = {
@@ -59,6 +60,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         "learning": learning_plot(board, confidence),
         "rows_cost": size_cost_plot(board),
         "tasks": tasks_plot(board, confidence),
+        "members": members_plot(board),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tunery.comparison.records import Board, LeaderboardRow
+from tunery.comparison.records import Board, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import COSTS
-from tunery.comparison.report.drawing import reach, score_name
+from tunery.comparison.report.drawing import method_name, reach, score_name
+from tunery.records import SCORE
 from tunery.reporting.figures import (
     GREY,
     WIDTH_INCHES,
@@ -18,7 +19,6 @@ from tunery.reporting.figures import (
     in_unit,
     legend_below,
     literal,
-    one_axes,
     panels,
     short_label,
     title,
@@ -31,22 +31,36 @@ Lines = dict[str, list[LeaderboardRow]]
 
 
 def learning_plot(board: Board, confidence: float) -> Figure | None:
-    """Score against the number of rows, a line a method; None unless a method has several sizes."""
+    """Score against the number of rows, a line a method, a few tasks beside one another; None unless a method has
+    several sizes."""
     lines = _by_method(board)
     if not lines:
         return None
-    figure, axes = one_axes(4.4)
-    for name, some, colour, shift in _drawn(lines):
-        for one in some:
-            rows = shift * (one.first.train_rows or 0)
-            axes.errorbar(rows, one.score.value, yerr=reach(one.score), color=colour, marker="o", ms=5, capsize=3)
-        _line(axes, name, some, colour, shift, lambda one: one.score.value)
-    for place, base in enumerate(sorted(_zero_shot(board, lines))):
-        axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
-    _set_sizes(axes, lines)
-    finish(axes, _rows_name(lines), score_name(board), f"Learning curves, {confidence:.0%} intervals")
-    legend_below(figure, [axes])
+    several = 1 < len(board.tasks) <= _MOST_TASKS
+    shown = board.tasks if several else (SCORE,)
+    figure, grid = panels(len(shown), WIDTH_INCHES if len(shown) < 3 else 4.0 * len(shown), 4.4)
+    for axes, task in zip(grid, shown, strict=True):
+        for name, some, colour, shift in _drawn(lines):
+            for one in some:
+                found = _cell(one, task)
+                rows = shift * (one.first.train_rows or 0)
+                axes.errorbar(rows, found.value, yerr=reach(found), color=colour, marker="o", ms=5, capsize=3)
+            _line(axes, name, some, colour, shift, _value(task))
+        for place, base in enumerate(sorted(_zero_shot(board, lines, task))):
+            axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
+        _set_sizes(axes, lines)
+        finish(axes, _rows_name(lines), _task_name(board, task) if several else score_name(board), "")
+    title(figure, f"Learning curves, {confidence:.0%} intervals")
+    legend_below(figure, grid)
     return figure
+
+
+def _cell(one: LeaderboardRow, task: str) -> ScoreCell:
+    return one.score if task == SCORE else one.cells[task]
+
+
+def _value(task: str) -> Callable[[LeaderboardRow], float]:
+    return lambda one: _cell(one, task).value
 
 
 def size_cost_plot(board: Board) -> Figure | None:
@@ -82,7 +96,7 @@ def tasks_plot(board: Board, confidence: float) -> Figure | None:
     figure, grid = panels(len(others), WIDTH_INCHES if len(others) < 3 else 4.0 * len(others), 4.6)
     lines: Lines = defaultdict(list)
     for one in board.contenders:
-        lines[_method(board, one)].append(one)
+        lines[method_name(board, one)].append(one)
     for axes, other in zip(grid, others, strict=True):
         for name, some, colour, _ in _drawn(lines):
             for number, one in enumerate(some):
@@ -118,17 +132,9 @@ def _by_method(board: Board) -> Lines:
     lines: Lines = defaultdict(list)
     for one in board.contenders:
         if one.first.train_rows:
-            lines[_method(board, one)].append(one)
+            lines[method_name(board, one)].append(one)
     several = {name for name, some in lines.items() if len({one.first.train_rows for one in some}) > 1}
     return {name: some for name, some in lines.items() if name in several}
-
-
-def _method(board: Board, one: LeaderboardRow) -> str:
-    """Its method, and what else a board's contenders differ in: data, bases."""
-    data = len({other.first.trained_on for other in board.contenders} - {""}) > 1
-    bases = len({other.first.base for other in board.contenders} - {""}) > 1
-    on = f" on {one.first.trained_on}" if data and one.first.trained_on else ""
-    return f"{one.first.method}{on}{f', {one.first.base}' if bases and one.first.base else ''}" or "unknown"
 
 
 def _drawn(lines: Lines) -> list[tuple[str, list[LeaderboardRow], str, float]]:
@@ -161,10 +167,11 @@ def _spent(cost: str) -> Callable[[LeaderboardRow], float]:
     return lambda one: one.costs[cost]
 
 
-def _zero_shot(board: Board, lines: Lines) -> set[float]:
-    """Scores of the bases: beside the lines' own, and of models that were not trained."""
-    beside = {one.score.base for some in lines.values() for one in some if one.score.base is not None}
-    return beside | {one.score.value for one in board.contenders if one.first.method == "none"}
+def _zero_shot(board: Board, lines: Lines, task: str) -> set[float]:
+    """Scores of the bases on a task: beside the lines' own, and of models that were not trained."""
+    known = (_cell(one, task).base for some in lines.values() for one in some)
+    beside = {base for base in known if base is not None}
+    return beside | {_cell(one, task).value for one in board.contenders if one.first.method == "none"}
 
 
 def _set_sizes(axes: Axes, lines: Lines) -> None:

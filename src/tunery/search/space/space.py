@@ -147,9 +147,13 @@ def with_settings(project: Project, settings: Mapping[str, Any]) -> Project:
 
 
 def name_of(settings: Mapping[str, Any], project: Project) -> str:
-    """What differs from the project's own settings: "learning_rate=0.001, rank=8", or "as declared"."""
-    own, short = resolved(project), short_names(project.search.space)
+    """What differs from the project's own settings: "learning_rate=0.001, rank=8", or "as declared".
+
+    A derived key follows from the others: it is named where nothing else differs.
+    """
+    own, short, derived = resolved(project), short_names(project.search.space), space_of(project).derived
     # In the order of the space; settings of an earlier space come last.
     keys = [*(key for key in short if key in settings), *(key for key in settings if key not in short)]
     changed = [key for key in keys if settings[key] != value_at(own, key)]
-    return ", ".join(f"{short.get(key, key)}={short_text(settings[key])}" for key in changed) or "as declared"
+    drawn = [key for key in changed if key not in derived]
+    return ", ".join(f"{short.get(key, key)}={short_text(settings[key])}" for key in drawn or changed) or "as declared"

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from rich.console import Console
 from tests.unit.comparison.entries_made import curves, quickstart, run, seeds, with_conditions, without_samples
 
@@ -319,10 +320,35 @@ def test_time_and_memory_over_rows_are_drawn_beside_it_and_zero_shot_is_a_line()
     found = figures(rank([*shown, *trained, bare]))
     learning, (time, memory) = found["learning"].axes[0], found["rows_cost"].axes
     assert learning.get_xlabel() == "rows trained on, or shown in context"
-    level = [float(np.ravel(line.get_ydata())[0]) for line in learning.get_lines() if line.get_linestyle() == ":"]
-    assert rank([bare]).main.contenders[0].score.value in level
+    assert rank([bare]).main.contenders[0].score.value in levels(learning)
     assert (time.get_ylabel(), memory.get_ylabel()) == ("time", "memory")
     assert {line.get_label() for line in time.get_lines()} == {"icl", "lora"}
+
+
+def levels(axes: Axes) -> list[float]:
+    return [float(np.ravel(line.get_ydata())[0]) for line in axes.get_lines() if line.get_linestyle() == ":"]
+
+
+def test_a_few_tasks_have_a_learning_curve_each_with_the_bases_own_score_on_it() -> None:
+    both = {"hans": 0.1, "mnli": 0.3}
+    runs = [one for rows in (4, 16) for one in seeds(f"lora {rows}", both, count=2, train_rows=rows)]
+    panels = figures(rank(runs))["learning"].axes
+    assert [axes.get_ylabel() for axes in panels] == ["hans, acc", "mnli, acc"]
+    assert [levels(axes) for axes in panels] == [[runs[0].tasks[task].base] for task in both]
+
+
+@pytest.mark.parametrize(("trained", "shown", "said"), [(0.45, 0.0, "Yes"), (0.0, 0.45, "No"), (0.2, 0.2, "The data")])
+def test_whether_fine_tuning_was_needed_is_said_of_the_best_of_each(trained: float, shown: float, said: str) -> None:
+    runs = [
+        *seeds("lora best", {"hans": trained}, items=400),
+        *seeds("lora worse", {"hans": -0.2}, items=400),
+        *seeds("shown", {"hans": shown}, items=400, method="icl"),
+    ]
+    (sentence,) = [one for one in conclusions(rank(runs)) if one.startswith("Did you need to fine-tune?")]
+    assert sentence.startswith(f"Did you need to fine-tune? {said}")
+    assert "lora best (lora)" in sentence
+    assert "shown (icl)" in sentence
+    assert not any("fine-tune" in one for one in conclusions(rank(runs[:6])))
 
 
 def test_two_tasks_are_drawn_one_against_the_other_with_the_base() -> None:

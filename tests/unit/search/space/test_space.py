@@ -166,6 +166,13 @@ def test_a_trial_is_named_by_what_differs(make: MakeProject, changed: dict[str, 
     assert name_of(changed, make(space)) == expected
 
 
+def test_a_derived_key_is_named_only_where_nothing_else_differs(make: MakeProject) -> None:
+    project = make("{adapter.rank: {choices: [8, 16]}, adapter.alpha: 2 * adapter.rank}", adapter__alpha="17")
+    assert name_of({"adapter.rank": 8, "adapter.alpha": 16}, project) == "rank=8"
+    assert name_of({"adapter.rank": 16, "adapter.alpha": 32}, project) == "alpha=32"
+    assert name_of({"adapter.rank": 16, "adapter.alpha": 17}, project) == "as declared"
+
+
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
