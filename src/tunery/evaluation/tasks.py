@@ -39,7 +39,7 @@ from tunery.evaluation.task_manager import (
     quiet,
     task_version,
 )
-from tunery.records import AskedItems, TaskSettings
+from tunery.records import AskedItems, TaskResult, TaskSettings
 
 
 @dataclass
@@ -72,6 +72,8 @@ class Tasks:
     allow_code: bool = False  # whether code that the model writes is run
     # Token ids of every request, kept from one scoring to the next; a part of the tasks shares them.
     encoded: TokenCache = field(default_factory=TokenCache, repr=False)
+    # Results of the base that were looked up, by key: reading those of 35 tasks again took half of a short trial.
+    looked_up: dict[str, TaskResult] = field(default_factory=dict, repr=False)
 
     def asked(self) -> AskedItems:
         """What the tasks ask, for the rows that are trained on."""

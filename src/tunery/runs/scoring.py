@@ -103,8 +103,9 @@ def _kept_or_scored(
 
     found: dict[str, TaskResult] = {}
     for name, key in keys.items():
-        kept = find(store, key)
+        kept = tasks.looked_up.get(key) or find(store, key)
         if kept is not None:
+            tasks.looked_up[key] = kept
             found[name] = _as_now(kept, tasks, evaluation)
     missing = [name for name in keys if name not in found]
     if missing:

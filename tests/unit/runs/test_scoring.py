@@ -13,6 +13,7 @@ from tunery.evaluation.samples import items_digest
 from tunery.records import BaseIdentity, TaskResult, TaskSettings
 from tunery.runs import scoring
 from tunery.runs.scoring import base_key, parent_scores
+from tunery.tracking import base_scores
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store
 
@@ -89,6 +90,7 @@ def loaded(make_result: Any) -> Any:
         primary={"quiz": "acc"},
         members={},
         leaves={"quiz": SimpleNamespace(item_ids=list(result.samples["item_id"]))},
+        looked_up={},
     )
     start = SimpleNamespace(named="models:/x/3", digest="sha256:ab", identity=COMMIT, model_id="m-1", run_id=None)
     project = SimpleNamespace(evaluation=EvaluationConfig(tasks=["quiz"]))
@@ -130,6 +132,19 @@ def test_what_training_begins_with_is_scored_once_and_looked_up_then(
     assert len(scored) == 2, "other weights have other scores"
     loaded.start = None
     assert parent_scores(loaded, store) == {}
+
+
+def test_the_trials_of_a_worker_read_a_kept_score_once(
+    loaded: Any, store: Store, scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = parent_scores(loaded, store)
+    asked: list[str] = []
+    find = base_scores.find
+    monkeypatch.setattr(base_scores, "find", lambda store, key: asked.append(key) or find(store, key))
+    found = [parent_scores(loaded, store) for _ in range(3)]
+    assert len(asked) == 1
+    assert [one["quiz"].scores for one in found] == [first["quiz"].scores] * 3
+    assert len(scored) == 1
 
 
 @pytest.mark.parametrize(
