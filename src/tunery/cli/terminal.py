@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -19,6 +19,7 @@ from tunery.reporting.text import visible
 from tunery.runs.observer import Observer
 
 _LOG_COLUMNS = 110  # Width without a terminal: no score wraps.
+_TRAIN, _VALIDATION = ("train/kl", "train/loss"), ("validation/kl", "validation/nll")
 _PLAIN_LINES = 10  # A log file gets about this many lines of training instead of a progress bar.
 
 
@@ -59,17 +60,16 @@ class Terminal(Observer):
 
     def training(self, metrics: StepMetrics, total_steps: int) -> None:
         """Move the progress bar, or print a line now and then."""
-        loss = metrics.values.get("train/loss")
-        validation = metrics.values.get("validation/nll")
+        loss, validation = (_shown(metrics.values, names) for names in (_TRAIN, _VALIDATION))
         if self.console.is_terminal:
             self._bar(metrics.step, total_steps, loss)
-        elif loss is not None:
+        elif loss:
             now, steps = time.monotonic(), metrics.step - self._last_line
             if steps >= max(1, total_steps // _PLAIN_LINES) or now - self._last_time >= QUIET_SECONDS:
                 self._last_line, self._last_time = metrics.step, now
-                self.console.print(f"  step {metrics.step}/{total_steps}  train/loss {loss:.4f}")
-        if validation is not None:
-            self.console.print(f"  step {metrics.step}: validation/nll {validation:.4f}")
+                self.console.print(f"  step {metrics.step}/{total_steps}  {loss}")
+        if validation:
+            self.console.print(f"  step {metrics.step}: {validation}")
 
     def end_training(self) -> None:
         """Remove the progress bar."""
@@ -77,14 +77,19 @@ class Terminal(Observer):
             self._progress.stop()
             self._progress = None
 
-    def _bar(self, step: int, total: int, loss: float | None) -> None:
+    def _bar(self, step: int, total: int, loss: str) -> None:
         if self._progress is None:
-            loss_column = TextColumn("train/loss {task.fields[loss]}")
+            loss_column = TextColumn("{task.fields[loss]}")
             columns = (BarColumn(), MofNCompleteColumn(), loss_column, TimeElapsedColumn(), TimeRemainingColumn())
             self._progress = Progress(TextColumn("  training"), *columns, console=self.console)
-            self._progress.add_task("training", total=total, loss="…")
+            self._progress.add_task("training", total=total, loss="train/loss …")
             self._progress.start()
         task = self._progress.task_ids[0]
         self._progress.update(task, completed=step, total=total)
-        if loss is not None:
-            self._progress.update(task, loss=f"{loss:.4f}")
+        if loss:
+            self._progress.update(task, loss=loss)
+
+
+def _shown(values: Mapping[str, float], names: Sequence[str]) -> str:
+    """Those of the values that there are: of distillation, what it minimises stands first."""
+    return ", ".join(f"{name} {values[name]:.4f}" for name in names if name in values)

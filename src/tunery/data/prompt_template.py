@@ -27,6 +27,17 @@ class PromptTemplate:
         return "".join(values[piece] if place % 2 else piece for place, piece in enumerate(self.pieces))
 
 
+def check_template(text: str) -> None:
+    """Refuse a template that cannot be read, or that asks every row the same.
+
+    Raises:
+        DataError: With what to do.
+    """
+    if not parse_template(text).columns:
+        advice = "Every row would have the same prompt. Name one in braces: 'Question: {question}'."
+        raise DataError("prompt_template", Fault(f"no column in {text!r}", advice=advice))
+
+
 def parse_template(text: str) -> PromptTemplate:
     """Read a template such as "Premise: {premise}".
 

@@ -13,6 +13,7 @@ from tunery.config.data import DataConfig
 from tunery.config.evaluation import EvaluationConfig
 from tunery.config.fields import nearest
 from tunery.data.context import Context
+from tunery.data.prompt_template import check_template
 from tunery.data.reading.hub import asked_once
 from tunery.data.reading.load import locate
 from tunery.errors import Fault, TaskError, TuneryError
@@ -120,11 +121,13 @@ def check_tasks(evaluation: EvaluationConfig, folder: Path) -> None:
     which takes seconds to index.
 
     Raises:
-        DataError: If the file of a set of answers is not there.
+        DataError: If the file of a set of answers is not there, or its prompt template cannot be used.
         TaskError: If a name is unknown, or a file of our own tasks is not there; all of them at once.
     """
     for answers in evaluation.answers:
         locate(answers, folder)
+        if answers.prompt_template is not None:
+            check_template(answers.prompt_template)
     folders = task_folders(evaluation, folder)
     own = own_tasks(folders)
     absent = list(absent_items(evaluation.tasks, own))

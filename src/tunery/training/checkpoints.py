@@ -90,6 +90,7 @@ class TrainingProgress:
     validation_nll: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0  # spent on optimisation, without validation, scoring and writing
     stopped_early: bool = False
+    unlogged: dict[str, float] = field(default_factory=dict)  # sums since the last point of the curves, at `step`
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of the checkpoint's other files, by name
 
     @property

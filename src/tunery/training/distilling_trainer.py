@@ -5,7 +5,7 @@ Imports torch, transformers, peft and TRL at the top: import it inside functions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,15 @@ class DistillingTrainer(CheckedTrainer):
         self._learned += len(targets)
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+
+    def unlogged(self) -> dict[str, float]:
+        """Also the answers' own sums."""
+        return {**super().unlogged(), "nats": self._nats, "learned": self._learned}
+
+    def take_up(self, sums: Mapping[str, float]) -> None:
+        """Also the answers' own sums."""
+        super().take_up(sums)
+        self._nats, self._learned = sums["nats"], int(sums["learned"])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Let `loss` be what it is in every other run, the answers' own, and `kl` what is minimised here."""

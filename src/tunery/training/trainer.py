@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
             # `attach_adapter` refuses new rows on a head that has one.
             head.bias = None
         self.context, self.forwards = context, forwards
+        self._carried = dict(context.progress.unlogged)
         for parameter, before in trainable.items():
             # TRL casts the adapter of a quantised base to bf16, where 94 % of lora_A did not move at lr 2e-5.
             # From the values before that cast, which rounded them.
@@ -93,10 +94,22 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass; refuses a loss that is not finite before the weights move."""
+        if self._carried:  # not earlier: transformers sets its own sums to 0 when it begins
+            self.take_up(self._carried)
+            self._carried = {}
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if not math.isfinite(value := float(loss)):
             raise NonFiniteLoss(self.state.global_step + 1, value)
         return loss
+
+    def unlogged(self) -> dict[str, float]:
+        """Sums since the last point of the curves, which a run that is resumed here needs for its next one."""
+        return {"loss": float(self._tr_loss), "since": self._globalstep_last_logged}
+
+    def take_up(self, sums: Mapping[str, float]) -> None:
+        """Go on from what `unlogged` returned; transformers' own checkpoint leaves it out."""
+        self._tr_loss += sums["loss"]
+        self._globalstep_last_logged = int(sums["since"])
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
@@ -111,7 +124,7 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
         with context.clock.paused():
             if step in context.due:
                 self._measure(step)
-            context.progress.step = step
+            context.progress.step, context.progress.unlogged = step, self.unlogged()
         context.progress.seconds = context.clock.seconds
         with context.clock.paused():
             write_folder(checkpoint_folder(context.out, step), self._write_checkpoint)

@@ -63,6 +63,16 @@ def test_a_log_gets_about_ten_lines_of_training() -> None:
     assert page.getvalue().count("train/loss") == 10
 
 
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_what_a_distillation_minimises_is_shown_beside_the_loss(on_a_terminal: bool) -> None:
+    page = io.StringIO()
+    with Terminal(Console(file=page, width=120, force_terminal=on_a_terminal, highlight=False)) as terminal:
+        terminal.training(StepMetrics(1, {"train/loss": 1.25, "train/kl": 0.5}), 1)
+        terminal.training(StepMetrics(1, {"validation/nll": 2.5, "validation/kl": 0.75}), 1)
+    assert "train/kl 0.5000, train/loss 1.2500" in page.getvalue()
+    assert "step 1: validation/kl 0.7500, validation/nll 2.5000" in page.getvalue()
+
+
 def test_a_terminal_gets_one_moving_line() -> None:
     page = io.StringIO()
     with Terminal(Console(file=page, width=80, force_terminal=True)) as terminal:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.prompt_template import parse_template
+from tunery.data.prompt_template import check_template, parse_template
 from tunery.errors import DataError
 
 
@@ -38,3 +38,10 @@ def test_what_format_would_evaluate_is_only_a_name(inside: str) -> None:
 @given(st.text())
 def test_a_text_with_its_braces_doubled_comes_back(text: str) -> None:
     assert parse_template(text.replace("{", "{{").replace("}", "}}")).fill({}) == text
+
+
+@pytest.mark.parametrize("text", ["Say it.", "", " ", "{{review}}"])
+def test_a_template_that_names_no_column_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match=r"no column in .* the same prompt\. Name one in braces"):
+        check_template(text)
+    check_template(f"{text}{{review}}")

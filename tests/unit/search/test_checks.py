@@ -323,6 +323,9 @@ def test_prompt_variants_are_a_dimension_and_are_read_before_anything_starts(mak
     assert "search.space.data.prompt_template.choices: a lone '{' in 'Sum up: {'" in faults(
         prompted(make, "['{review}', 'Sum up: {']")
     )
+    assert "search.space.data.prompt_template.choices: no column in 'Sum up.'" in faults(
+        prompted(make, "['{review}', 'Sum up.']")
+    )
 
 
 def test_prompt_variants_change_a_loss_over_every_token(make: MakeProject) -> None:

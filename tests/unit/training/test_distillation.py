@@ -168,6 +168,22 @@ def test_a_stopped_distillation_goes_on_bit_for_bit(bench: Any) -> None:
     assert_same_end(resumed, again, whole, expected)
 
 
+def test_a_distillation_stopped_between_two_points_of_the_curves_has_the_same_curves(bench: Any) -> None:
+    settings = {**SETTINGS, "log_every_steps": 3}
+    whole = bench(rows=22, name="whole")
+    expected = fit(whole, **settings)
+    stopped = bench(rows=22, name="resumed")
+    with pytest.raises(Interrupted):
+        fit(stopped, report=stop_at(6), **settings)
+    checkpoint = latest_checkpoint(stopped.out)
+    assert checkpoint is not None
+    assert int(checkpoint.name.rpartition("-")[2]) % 3, "a checkpoint inside an interval"
+    resumed = bench(rows=22, name="resumed")
+    again = fit(resumed, resume_from=checkpoint, **settings)
+    assert len(series(again, "train/kl")) == 4
+    assert_same_end(resumed, again, whole, expected)
+
+
 def test_checkpointed_activations_and_a_quantised_base_change_no_distillation_loss(bench: Any) -> None:
     plain = bench(rows=8, name="plain", dropout=0.0, quantization="nf4")
     made = bench(rows=8, name="checkpointed", dropout=0.0, quantization="nf4")

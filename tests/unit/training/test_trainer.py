@@ -60,6 +60,21 @@ def test_a_stopped_run_goes_on_bit_for_bit(bench: Any, step: int) -> None:
     assert all(entry.step > step for entry in resumed.reported), "the earlier part is not reported again"
 
 
+def test_a_run_stopped_between_two_points_of_the_curves_has_the_same_curves(bench: Any) -> None:
+    settings = {**SETTINGS, "log_every_steps": 3}
+    whole = bench(rows=22, name="whole")
+    expected = whole.fit(**settings)
+    stopped = bench(rows=22, name="resumed")
+    with pytest.raises(Interrupted):
+        stopped.fit(report=stop_at(3), **settings)
+    checkpoint = latest_checkpoint(stopped.out)
+    assert checkpoint is not None
+    assert int(checkpoint.name.rpartition("-")[2]) % 3, "a checkpoint inside an interval"
+    resumed = bench(rows=22, name="resumed")
+    again = resumed.fit(resume_from=checkpoint, **settings)
+    assert_same_end(resumed, again, whole, expected)
+
+
 def test_a_run_with_a_checkpoint_each_epoch_goes_on_bit_for_bit_and_keeps_the_best(bench: Any) -> None:
     settings = {**SETTINGS, "max_steps": None, "epochs": 2.5, "checkpoints": "epoch", "keep_best_by": "score"}
     whole = bench(rows=22, name="whole")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.config.data import DataConfig, RowSource, SourceConfig
-from tunery.data.prompt_template import parse_template
+from tunery.data.prompt_template import check_template
 from tunery.data.reading.as_written import rows_as_written
 from tunery.data.reading.hub import asked_once
 from tunery.data.reading.readers import read_csv, read_json, read_jsonl, read_parquet
@@ -71,7 +71,7 @@ def check_sources(data: DataConfig, folder: Path) -> None:
         try:
             locate(source, folder)
             if source.prompt_template is not None:
-                parse_template(source.prompt_template)
+                check_template(source.prompt_template)
         except DataError as error:
             found.append(error)
     faults = [f"{error.where}: {fault}" for error in found for fault in error.faults]

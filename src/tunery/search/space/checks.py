@@ -14,7 +14,7 @@ from tunery.config.faults import faults_of
 from tunery.config.fields import field_at, nearest, put_at, value_at
 from tunery.config.project import CrossFieldFaults, Project, known_keys, resolved
 from tunery.config.search import Dimension
-from tunery.data.prompt_template import parse_template
+from tunery.data.prompt_template import check_template
 from tunery.errors import ConfigError, DataError, Fault
 from tunery.search.space.expressions import Expression, ExpressionError, parse
 from tunery.search.space.parameters import Parameter, as_list, parameter
@@ -111,7 +111,7 @@ def _template_faults(project: Project) -> Iterator[Fault]:
     entry = project.search.space.get(_TEMPLATE)
     for choice in entry.choices or () if isinstance(entry, Dimension) else ():
         try:
-            parse_template(str(choice))
+            check_template(str(choice))
         except DataError as error:
             wrong = [fault for fault in error.faults if isinstance(fault, Fault)]
             yield from (replace(fault, key=f"search.space.{_TEMPLATE}.choices: {fault.key}") for fault in wrong)
