@@ -15,6 +15,7 @@ from tunery.records import PreparedData, Report, StepMetrics
 from tunery.training.checkpoints import TrainingProgress
 from tunery.training.distillation import validation_kl
 from tunery.training.nll import validation_nll
+from tunery.training.router_load import RouterLoad
 from tunery.training.stop import StopSignal
 from tunery.training.targets import has_targets
 
@@ -103,6 +104,7 @@ class TrainingContext:
     teacher: TeacherRows | None = None  # of context distillation
     clock: StepClock = field(init=False)
     device: str = field(init=False)
+    router: RouterLoad = field(init=False)
     # Optimizer steps after which a checkpoint is measured and written; known when training begins.
     due: frozenset[int] = frozenset()
     # Totals at the last report, from which the speed since then follows.
@@ -112,6 +114,7 @@ class TrainingContext:
     def __post_init__(self) -> None:
         self.clock = StepClock(self.progress.seconds)
         self.device = str(next(self.model.parameters()).device.type)
+        self.router = RouterLoad(self.model)
 
     def publish(self, step: int, values: dict[str, float]) -> None:
         """Report a step's metrics and keep them."""

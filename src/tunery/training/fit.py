@@ -105,7 +105,8 @@ def _train(context: TrainingContext, forwards: Forwards, resume_from: Path | Non
     arguments = sft_arguments(config, context.device, context.out / FOLDER)
     trainer = _trainer(context, forwards, args=arguments, train_dataset=rows)
     try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        with context.router.watched():
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:  # undo what the trainer did to the model, so that a resident base can be trained on again
         handle = getattr(trainer, "neftune_hook_handle", None)
         if handle is not None:

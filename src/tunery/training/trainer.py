@@ -68,6 +68,7 @@ class StepReporter(TrainerCallback):  # type: ignore[misc]
             "train/learning_rate": float(logs["learning_rate"]),
             "train/tokens_per_second": speed,
             "train/peak_memory_bytes": float(peak_memory_bytes(context.device)),
+            **context.router.take(),
         }
         context.publish(state.global_step, values)
 
