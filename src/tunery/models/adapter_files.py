@@ -169,7 +169,9 @@ def named_base(identity: BaseIdentity, recorded: Mapping[str, Any]) -> str | Non
     if _knows_weights(identity, revision):
         if revision == identity.revision:
             return None
-        return f"{model or identity.model}{' with other weights' if model in (None, identity.model) else ''} at {revision}"
+        return (
+            f"{model or identity.model}{' with other weights' if model in (None, identity.model) else ''} at {revision}"
+        )
     if not model or (model == identity.model and revision in (None, "main", identity.revision)):
         return None
     return f"{model} at {revision or 'an unrecorded revision'}"

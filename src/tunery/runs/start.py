@@ -12,8 +12,7 @@ from tunery.errors import BaseModelError, Fault, RefError
 from tunery.models.start import LOGGED, StartAdapter, base_faults, local_start, read_start, shape_faults, target_faults
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
+    from tunery.tracking.search import Run
     from tunery.tracking.store import Store
 
 

@@ -167,9 +167,10 @@ def test_a_validation_row_that_the_base_has_no_room_for_is_refused(
 def test_examples_of_rows_that_all_say_the_same_are_refused(make: Make) -> None:
     same = [{"prompt": "What is it?", "completion": " Yes"}] * 3
     for rows in (same, same[:1]):
+        data = {"validation": {"fraction": 0}, "clean": {"deduplicate": "none"}}
+        teacher = make(rows, examples=1, balanced=True, data=data)
         with pytest.raises(DataError, match=r"examples is 1, but must be at most 0, the training rows"):
-            data = {"validation": {"fraction": 0}, "clean": {"deduplicate": "none"}}
-            make(rows, examples=1, balanced=True, data=data).check()
+            teacher.check()
 
 
 def test_answers_that_the_context_changes_are_named(make: Make, tokenizer: PreTrainedTokenizerFast) -> None:

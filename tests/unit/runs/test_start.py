@@ -203,8 +203,8 @@ def test_a_resumed_run_goes_on_from_the_version_it_began_with(trained: Trained, 
     log(trained, store)
     assert store.client.get_model_version_by_alias("start", "champion").version == 2
     store.client.set_registered_model_alias("start", "other", "2")
+    other = load_project(folder, [("adapter.start", "models:/start@other")])
     with pytest.raises(InputError, match=r"adapter\.start"):
-        other = load_project(folder, [("adapter.start", "models:/start@other")])
         train(other, Observer(), tracking_uri=store.uri, resume=stopped.run_id)
     train(load_project(folder, written), Observer(), tracking_uri=store.uri, resume=stopped.run_id)
     run = store.client.get_run(stopped.run_id)
