@@ -51,15 +51,16 @@ class Case:
     "--boards", default=1_000, show_default=True, help="Boards of 20 equal candidates, and of ranks over tasks."
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--table", "tables", multiple=True, type=click.Choice(["wins", "power", "families", "tasks"]))
+@click.option("--table", "tables", multiple=True, type=click.Choice(["wins", "power", "families", "tasks", "gains"]))
 def main(comparisons: int, boards: int, seed: int, tables: Sequence[str]) -> None:
-    """Print false wins of two, power, false wins among 20, and the same of the tests over tasks; or some of these."""
+    """Print false wins of two, power, those among 20, those of the tests over tasks, intervals of gains; or some."""
     console = Console(width=150)
     makers: dict[str, Callable[[np.random.Generator], Table]] = {
         "wins": lambda rng: _false_wins(rng, comparisons),
         "power": lambda rng: _power(rng, max(comparisons // 20, 10)),
         "families": lambda rng: _families(rng, boards),
         "tasks": lambda rng: _over_tasks(rng, boards),
+        "gains": lambda rng: _few_gains(rng, comparisons),
     }
     for number, (name, make) in enumerate(makers.items()):
         if not tables or name in tables:
@@ -123,6 +124,21 @@ def graded_with_few_changes(items: int) -> Callable[[np.random.Generator, float]
         before = 0.5 * rng.random(items)
         changed = (rng.random(items) < 0.1) * rng.uniform(0.2, 0.5, items) * rng.choice([-1, 1], items)
         return side((before + changed + gain)[None]), side(before[None]), [ItemClusters()]
+
+    return draw
+
+
+def gains_alone(items: int, share: float, seeds: int = 1) -> Callable[[np.random.Generator, float], TWO]:
+    """Graded scores against a base's: a share of the items gains between nothing and twice gain / share, none loses.
+
+    Several seeds differ by 0.03, and by 0.1 on each item.
+    """
+
+    def draw(rng: np.random.Generator, gain: float) -> TWO:
+        before = 0.5 * rng.random(items)
+        gained = (rng.random(items) < share) * rng.uniform(0, 2 * gain / share, items)
+        noise = rng.normal(0, 0.03, (seeds, 1)) + rng.normal(0, 0.1, (seeds, items)) if seeds > 1 else 0.0
+        return side(np.atleast_2d(before + gained + noise)), side(before[None]), [ItemClusters()]
 
     return draw
 
@@ -217,6 +233,26 @@ def _false_wins(rng: np.random.Generator, comparisons: int) -> Table:
             test = found.test
         overlooked = f"{naive / comparisons:.2%} ({case.overlooked})" if case.naive else "–"
         table.add_row(case.name, test, *_share(wrong, comparisons), f"{inside / comparisons:.2%}", overlooked)
+    return table
+
+
+def _few_gains(rng: np.random.Generator, comparisons: int) -> Table:
+    gain = 0.02
+    table = _table(
+        f"Graded scores against a base's, a real gain of {gain:+.2f}, {comparisons:,} comparisons each",
+        ["case"],
+        ["inside the interval", "95% interval", "above it", "below it"],
+    )
+    cases = [
+        *(Case(f"{items} items, one in ten gains", gains_alone(items, 0.1)) for items in (10, 20, 50, 200)),
+        *(Case(f"{items} items, one in three gains", gains_alone(items, 1 / 3)) for items in (20, 200)),
+        *(Case(f"100 items, all gain, {seeds} seeds", gains_alone(100, 1.0, seeds)) for seeds in (2, 3, 5)),
+    ]
+    for case in cases:
+        found = [difference(*case.draw(rng, gain)) for _ in range(comparisons)]
+        above, below = sum(one.high < gain for one in found), sum(one.low > gain for one in found)
+        inside = _share(comparisons - above - below, comparisons)
+        table.add_row(case.name, *inside, f"{above / comparisons:.2%}", f"{below / comparisons:.2%}")
     return table
 
 
