@@ -165,7 +165,7 @@ def _project(case: Case, folder: Path) -> Project:
 
 def _rows(project: Project, vocabulary: int) -> Any:
     """Rows as long as allowed, but the last of a batch shorter, so that there is padding to mask."""
-    from tunery.records import DataReport, Example, PreparedData
+    from tunery.records.rows import DataReport, Example, PreparedData
 
     longest, rows = project.data.max_length, project.training.micro_batch_size
     lengths = [longest if place % rows == 0 else longest - 8 for place in range(4 * rows)]

@@ -27,7 +27,7 @@ import tunery
 from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.openmp import wait_briefly
-from tunery.records import StudyRecord, TrialRow
+from tunery.records.studies import StudyRecord, TrialRow
 from tunery.runs.observer import StudyObserver
 from tunery.search.session import StudyOptions
 from tunery.search.tune import tune

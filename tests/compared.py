@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
+from tunery.records.runs import BaseIdentity
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store
 

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from tunery.config.project import Project
     from tunery.estimation.command import EstimatedRun
     from tunery.promotion.report import Verdict
-    from tunery.records import RunRecord, StudyRecord
+    from tunery.records.runs import RunRecord
+    from tunery.records.studies import StudyRecord
 
 
 def load_project(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Project:

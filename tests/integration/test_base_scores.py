@@ -12,7 +12,7 @@ from tunery.config.load import load_project
 from tunery.evaluation import score
 from tunery.evaluation.tasks import load_tasks
 from tunery.models.base import LoadedBase, load_base
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.runs.scoring import base_results
 from tunery.tracking.store import Store, connect
 

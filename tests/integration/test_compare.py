@@ -19,7 +19,7 @@ from tests.unit.comparison.entries_made import seeds
 from tunery.comparison.leaderboard import rank
 from tunery.comparison.report.plots import figures
 from tunery.comparison.report.tables import page
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.tracking import base_scores
 from tunery.tracking.store import Store, connect
 

@@ -15,7 +15,7 @@ from tunery.comparison.selection import Selection
 from tunery.config.load import load_project
 from tunery.promotion.promote import promote
 from tunery.promotion.report import markdown
-from tunery.records import SCORE, Difference
+from tunery.records.scores import SCORE, Difference
 from tunery.runs.report.markdown import run_report
 from tunery.runs.train import train
 from tunery.statistics.paired import compare_tasks

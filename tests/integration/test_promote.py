@@ -26,7 +26,7 @@ from tunery.promotion.promote import promote
 from tunery.promotion.report import Verdict
 from tunery.promotion.rollback import rollback
 from tunery.promotion.store import DECISION, promotions
-from tunery.records import SCORE, Difference
+from tunery.records.scores import SCORE, Difference
 from tunery.runs.train import train
 from tunery.tracking.aliases import PENDING, Aliases, AliasMove, as_tag, current_aliases
 from tunery.tracking.redact import redact

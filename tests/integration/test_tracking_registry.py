@@ -21,7 +21,7 @@ from tunery.errors import BaseModelError, Overtaken, RefError
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.tracking.aliases import Aliases, AliasMove, current_aliases, finish_pending, move_aliases
 from tunery.tracking.registry import ModelRef, download, log_adapter, register, resolve
 from tunery.tracking.run import open_run

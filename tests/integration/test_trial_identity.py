@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tests.integration.conftest import Place
 from tunery.config.load import load_project
 from tunery.errors import Pruned
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.runs.trial import TrialPlan, run_trial

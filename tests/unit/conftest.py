@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
+from tunery.records.runs import BaseIdentity
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.tracking.store import Store, connect
 
 MakeResult = Callable[..., TaskResult]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunery.cli.terminal import Terminal
-from tunery.records import TrialRow
+from tunery.records.studies import TrialRow
 from tunery.reporting.pace import QUIET_SECONDS
 from tunery.reporting.text import counted, duration, listed, one_line, shown
 from tunery.runs.observer import StudyObserver

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.reporting.pace import QUIET_SECONDS, listening
 from tunery.reporting.text import visible
 from tunery.runs.observer import Observer

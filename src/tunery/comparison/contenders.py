@@ -24,7 +24,7 @@ from tunery.comparison.entries import (
 from tunery.comparison.groups import Group, remarks
 from tunery.comparison.records import LeaderboardRow, ScoreCell, WinRate
 from tunery.evaluation.result import averaging_of
-from tunery.records import SCORE, ChangedAnswers, ChosenAnswers
+from tunery.records.scores import SCORE, ChangedAnswers, ChosenAnswers
 from tunery.reporting.text import counted
 from tunery.statistics.majority import changed_answers, counts_of, majority_of
 from tunery.statistics.paired import item_ids

@@ -15,7 +15,7 @@ from tunery.comparison.entries import RunEntry, configuration_of
 from tunery.comparison.groups import Group, group_runs
 from tunery.comparison.records import Board, Comparison, TestedPair
 from tunery.errors import Fault, InputError
-from tunery.records import SCORE
+from tunery.records.scores import SCORE
 from tunery.reporting.text import counted
 from tunery.statistics.ranks import average_ranks, close_groups, corrected, rank_range, ranks_over_tasks
 from tunery.statistics.significance import difference

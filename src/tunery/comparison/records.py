@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunery.comparison.entries import RunEntry, Speed, Votes
-from tunery.records import SCORE, ChangedAnswers, ChosenAnswers, Difference
+from tunery.records.scores import SCORE, ChangedAnswers, ChosenAnswers, Difference
 from tunery.statistics.ranks import TaskRanks
 
 

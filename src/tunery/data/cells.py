@@ -9,7 +9,7 @@ from tunery.config.data import CleanConfig, RowSource
 from tunery.data.clean import rewriting
 from tunery.data.prompt_template import parse_template
 from tunery.data.reading.rows import Row, Rows, is_blank
-from tunery.records import Drop
+from tunery.records.rows import Drop
 
 
 @dataclass(frozen=True)

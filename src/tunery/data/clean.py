@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tunery.config.data import CleanConfig
 from tunery.data.markup import strip_markup
-from tunery.records import Conversation, Drop, Message
+from tunery.records.rows import Conversation, Drop, Message
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from tunery.data.clean import text_of
-from tunery.records import Conversation
+from tunery.records.rows import Conversation
 
 MANY = 10
 """A run of words that more rows or items share is an instruction or a stock phrase, and tells no item."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from tunery.data.rendering.encode import plain_parts
 from tunery.data.rendering.written_out import written_out
 from tunery.data.sample import Wanted, first_in_line
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 
 @dataclass(frozen=True)

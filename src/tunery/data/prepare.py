@@ -22,7 +22,7 @@ from tunery.data.row_log import CUT_AWAY, RowLog, check_bad_rows
 from tunery.data.sample import draw
 from tunery.data.split import held_out, mix
 from tunery.errors import DataError, Fault
-from tunery.records import AskedItems, Conversation, Drop, Example, PreparedData, SourceReport
+from tunery.records.rows import AskedItems, Conversation, Drop, Example, PreparedData, SourceReport
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

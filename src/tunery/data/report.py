@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tunery.records import DataReport, Drop, Example, PreparedData
+from tunery.records.rows import DataReport, Drop, Example, PreparedData
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

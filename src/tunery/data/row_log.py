@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, DataReport, Drop, Example, SourceReport
+from tunery.records.rows import Conversation, DataReport, Drop, Example, SourceReport
 
 CUT_AWAY = "completion cut away at max_length"
 PERCENTILES = (0, 5, 50, 95, 100)

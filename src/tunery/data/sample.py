@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tunery.config.data import SourceConfig
 from tunery.data.clean import folded_text
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation
+from tunery.records.rows import Conversation
 
 
 def draw(

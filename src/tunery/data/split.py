@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tunery.data.clean import folded_text
-from tunery.records import Conversation
+from tunery.records.rows import Conversation
 
 
 def held_out(conversations: Sequence[Conversation], fraction: float) -> list[int]:

@@ -15,7 +15,7 @@ from tunery.data.layouts.messages import with_system
 from tunery.data.rendering.encode import encode_all
 from tunery.data.rendering.tokens import tokens_taken
 from tunery.errors import ConfigError, DataError, Fault
-from tunery.records import Conversation, Drop, Example, Message, PreparedData
+from tunery.records.rows import Conversation, Drop, Example, Message, PreparedData
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tunery.evaluation.items import Leaf, split_of
 from tunery.evaluation.tasks import Tasks, column_name
-from tunery.records import Score, TaskResult, TaskSettings
+from tunery.records.scores import Score, TaskResult, TaskSettings
 
 CUT = "cut_tokens"  # column of samples: tokens that the prompt lost at its beginning; only of tasks that lost some
 _LISTS = ("raw_answers", "options", "loglikelihoods")  # columns of lists, which stand last

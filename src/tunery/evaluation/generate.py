@@ -10,7 +10,7 @@ from tunery.config.data import DataConfig, SourceConfig
 from tunery.data.rendering.encode import encode_all
 from tunery.errors import DataError
 from tunery.evaluation.eval_mode import memory_checked, undisturbed
-from tunery.records import Conversation, Drop, Example, Message
+from tunery.records.rows import Conversation, Drop, Example, Message
 from tunery.reporting.pace import Pace
 
 # Any answer will do: only the text around it is used.

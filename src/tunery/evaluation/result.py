@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from tunery.evaluation.prompts import compiled_once
 from tunery.evaluation.remembered import Remembered
 from tunery.evaluation.task_manager import quiet
 from tunery.evaluation.tasks import Tasks
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 
 if TYPE_CHECKING:
     from tunery.evaluation.lm import Scorer

@@ -40,7 +40,8 @@ from tunery.evaluation.task_manager import (
     quiet,
     task_version,
 )
-from tunery.records import AskedItems, TaskResult, TaskSettings
+from tunery.records.rows import AskedItems
+from tunery.records.scores import TaskResult, TaskSettings
 
 
 @dataclass

@@ -24,7 +24,7 @@ from tunery.errors import Fault, TaskError
 from tunery.evaluation.semantic import encoder, semantic_f1
 from tunery.evaluation.text_metrics import both_sides, corpus_bleu, of_answer
 from tunery.evaluation.written_text import WrittenText
-from tunery.records import Conversation
+from tunery.records.rows import Conversation
 
 _LESS_IS_BETTER = ("repetition_rate", "both_sides_rate")
 _NOT_OF_TEXT = ("semantic", "both_sides_rate")  # metrics that need more than the two texts

@@ -10,7 +10,7 @@ from tunery.errors import BaseModelError, ConfigError, Fault
 from tunery.models.base import LoadedBase
 from tunery.models.start import StartAdapter, begin_with
 from tunery.models.targets import resolve_parameters, resolve_targets
-from tunery.records import AdapterFacts
+from tunery.records.runs import AdapterFacts
 
 
 @dataclass(frozen=True)

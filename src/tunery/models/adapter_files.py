@@ -14,7 +14,7 @@ from tunery.errors import BaseModelError, Fault, StorageError, first_line
 from tunery.models.base import LoadedBase
 from tunery.models.base_changes import check_start
 from tunery.models.files import read_config
-from tunery.records import BaseIdentity
+from tunery.records.runs import BaseIdentity
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # torch.save only says that its file ended too early (inline_container.cc: unexpected pos).

@@ -18,7 +18,7 @@ from tunery.models.libraries import import_bitsandbytes, quiet_libraries
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.source import BaseFiles, find_base, tokenizer_folder
 from tunery.models.template_settings import told
-from tunery.records import BaseIdentity
+from tunery.records.runs import BaseIdentity
 
 if TYPE_CHECKING:
     import torch

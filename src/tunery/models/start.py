@@ -15,7 +15,7 @@ from tunery.errors import BaseModelError, Fault
 from tunery.models.adapter_files import WEIGHTS, check_adapter, named_base
 from tunery.models.base_changes import config_changes
 from tunery.models.files import first_few
-from tunery.records import BaseIdentity
+from tunery.records.runs import BaseIdentity
 
 LOGGED = ("models:/", "runs:/")
 _OF = "of the adapter that training begins with"

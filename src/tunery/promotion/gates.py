@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunery.config.promotion import Form, PromotionConfig
-from tunery.records import SCORE, ChosenAnswers, Difference
+from tunery.records.scores import SCORE, ChosenAnswers, Difference
 from tunery.reporting.answers import chosen, warning
 
 Baseline = Literal["champion", "base"]

@@ -16,7 +16,7 @@ from tunery.evaluation.result import averaging
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.gates import Baseline, BaselineDifference, Evidence, FormScore, is_known_license
 from tunery.promotion.scoring_process import FormAnswers, FormJob, Results, ScoringProcess
-from tunery.records import SCORE, ChosenAnswers, TaskResult
+from tunery.records.scores import SCORE, ChosenAnswers, TaskResult
 from tunery.reporting.answers import warning
 from tunery.runs.observer import Observer
 from tunery.statistics.majority import answers_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunery.promotion.candidate import Candidate
 from tunery.promotion.report import Verdict, markdown
-from tunery.records import SCORE
+from tunery.records.scores import SCORE
 from tunery.runs.observer import Observer
 
 if TYPE_CHECKING:

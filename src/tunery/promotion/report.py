@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tunery.config.promotion import Form, PromotionConfig
 from tunery.promotion.gates import Decision, Evidence
-from tunery.records import SCORE
+from tunery.records.scores import SCORE
 from tunery.reporting import templates
 from tunery.reporting.text import counted, interval, number, p_cell, signed
 

@@ -23,7 +23,7 @@ from tunery.config.load import project_from
 from tunery.config.project import Project
 from tunery.config.promotion import Form
 from tunery.errors import BaseModelError, NonFiniteScore, OutOfMemory, RefError
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.reporting.pace import is_heard, listen
 from tunery.reporting.text import visible
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.errors import Fault, RefError
 from tunery.evaluation.samples import read_folder
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.tracking.aliases import APPLIED
 from tunery.tracking.places import moved
 from tunery.tracking.redact import redact

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunery.records import ChangedAnswers, ChosenAnswers
+from tunery.records.scores import ChangedAnswers, ChosenAnswers
 from tunery.reporting.text import counted, listed, number
 
 _MOST_NAMED = 6

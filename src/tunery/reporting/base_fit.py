@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunery.records import BaseFit
+from tunery.records.runs import BaseFit
 
 _TINY = "builtin:tiny"
 # Small enough for a laptop's CPU, and pretrained on English.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tunery.records import FEWEST_RANKED, RankCorrelation
+from tunery.records.scores import FEWEST_RANKED, RankCorrelation
 from tunery.reporting.text import counted, number, p_value
 
 _SURE = 0.05

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tunery.records import BaseFit, Example
+from tunery.records.rows import Example
+from tunery.records.runs import BaseFit
 from tunery.runs.cache import Loaded
 from tunery.runs.scoring import deciding
 

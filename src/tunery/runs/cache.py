@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks
     from tunery.models.base import LoadedBase
     from tunery.models.start import StartAdapter
-    from tunery.records import AdapterFacts, PreparedData
+    from tunery.records.rows import PreparedData
+    from tunery.records.runs import AdapterFacts
     from tunery.tracking.store import Store
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.config.project import Project
 from tunery.data.context import Context, draw_context
-from tunery.records import ContextFacts, Conversation, PreparedData
+from tunery.records.rows import Conversation, PreparedData
+from tunery.records.runs import ContextFacts
 
 if TYPE_CHECKING:
     from tunery.evaluation.tasks import Tasks

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import fingerprint
 from tunery.config.load import load_project
 from tunery.config.project import resolved
-from tunery.records import RunRecord
+from tunery.records.runs import RunRecord
 from tunery.runs.cache import Loaded, Resident
 from tunery.runs.observer import Observer
 from tunery.runs.publish import finish, log_plots, log_scores, tell_where

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunery.data.context import Context
-from tunery.records import DataReport, TaskResult
+from tunery.records.rows import DataReport
+from tunery.records.scores import TaskResult
 from tunery.runs.cache import Loaded
 from tunery.runs.context import facts_of
 from tunery.runs.scoring import own_scores
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tunery.evaluation.items import Split
-    from tunery.records import ContextFacts
+    from tunery.records.runs import ContextFacts
     from tunery.tracking.run import Tracker
 
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.runs.cache import Loaded, Resident
 from tunery.runs.observer import Observer
 from tunery.runs.scoring import base_scores, own_scores, parent_scores

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunery.records import StepMetrics, TrialRow
+    from tunery.records.runs import StepMetrics
+    from tunery.records.studies import TrialRow
 
 
 class Observer:

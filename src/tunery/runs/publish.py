@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
-from tunery.records import Generation, RunRecord
+from tunery.records.runs import Generation, RunRecord
 from tunery.runs.observer import Observer
 from tunery.runs.scoring import Results, on_split
 

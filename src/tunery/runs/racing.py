@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunery.errors import Pruned
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.runs.cache import Loaded
 from tunery.runs.scoring import Results, own_scores
 from tunery.statistics.racing import Race

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunery.config.evaluation import EvaluationConfig
-from tunery.records import BaseIdentity, TaskResult, TaskSettings, Trained
+from tunery.records.runs import BaseIdentity, Trained
+from tunery.records.scores import TaskResult, TaskSettings
 from tunery.runs.cache import Loaded
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from tunery.config.fingerprint import fingerprint
 from tunery.config.project import Project, resolved
 from tunery.config.training import TrainingConfig
 from tunery.data.rendering.written_out import written_out
-from tunery.records import Conversation, Example, Generation, Message, Report, RunRecord, StepMetrics, Trained
+from tunery.records.rows import Conversation, Example, Message
+from tunery.records.runs import Generation, Report, RunRecord, StepMetrics, Trained
 from tunery.runs.cache import Loaded
 from tunery.runs.context import prompt_of
 from tunery.runs.distillation import log_context, sentence_on

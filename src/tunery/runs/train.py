@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from tunery.config.fingerprint import flatten
 from tunery.config.project import Project, resolved
 from tunery.errors import Interrupted, StorageError, StoreAway
-from tunery.records import AskedItems, RunRecord
+from tunery.records.rows import AskedItems
+from tunery.records.runs import RunRecord
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.base_answers import base_answers
 from tunery.runs.base_fit import base_fit

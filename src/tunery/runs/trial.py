@@ -20,7 +20,7 @@ from tunery.errors import (
     TaskError,
     TrackingError,
 )
-from tunery.records import BaseFit, Report, RunRecord
+from tunery.records.runs import BaseFit, Report, RunRecord
 from tunery.runs.base_fit import base_fit
 from tunery.runs.cache import Loaded, Resident
 from tunery.runs.in_context import log_context, score_in_context

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from tunery.config.fingerprint import json_digest
 from tunery.config.project import Project
 from tunery.errors import RunStopped
-from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.records.studies import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import csv_text
 from tunery.runs.locked import locked_base, locked_parent, score_locked
 from tunery.search.checks import pruner_note

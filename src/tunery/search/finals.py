@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
-from tunery.records import Finalist, TrialRow
+from tunery.records.studies import Finalist, TrialRow
 from tunery.search.objectives import constraint_values
 from tunery.search.report.facts import losses, mean, means
 from tunery.search.space.space import OWN_TRIAL, REPEATS, SEED, is_own

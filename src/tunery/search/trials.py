@@ -14,7 +14,7 @@ import optuna
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Infeasible, Interrupted, Pruned, TaskError, TimedOut
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.reporting.base_fit import fit_sentences
 from tunery.runs.observer import Observer
 from tunery.runs.racing import Rival

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunery.config.project import Project
 from tunery.errors import ConfigError, Fault, Interrupted, RunStopped, StoreAway
-from tunery.records import StudyRecord
+from tunery.records.studies import StudyRecord
 from tunery.runs.cache import Resident
 from tunery.runs.start import alias_of, pinned
 from tunery.runs.train import check_project

@@ -27,7 +27,7 @@ from tunery.errors import (
     TrackingError,
     TuneryError,
 )
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.runs.cache import Resident
 from tunery.search.sampling.pruners import RUNGS, prune_metric, rung_value
 from tunery.search.space.space import OWN_TRIAL, QUEUE_KEY

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tunery.evaluation.answers import chosen_answers, given_answers
 from tunery.evaluation.result import average, averaging
-from tunery.records import ChangedAnswers, ChosenAnswers, TaskResult
+from tunery.records.scores import ChangedAnswers, ChosenAnswers, TaskResult
 from tunery.statistics.paired import compare_scores, item_ids
 
 _ORDERED = 0.75  # share of the items from which on a place is right by the order that the options were written in

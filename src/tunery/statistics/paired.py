@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tunery.evaluation.result import Averaging, averaging, restrict
-from tunery.records import Difference, TaskResult
+from tunery.records.scores import Difference, TaskResult
 from tunery.statistics.significance import CONFIDENCE, difference
 from tunery.statistics.variance import Floats, ItemClusters, ScoreMatrix, estimate
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from tunery.records import FEWEST_RANKED, RankCorrelation
+from tunery.records.scores import FEWEST_RANKED, RankCorrelation
 from tunery.statistics.variance import Floats
 
 _RESAMPLES = 9_999  # up to seven pairs have fewer orders than that, and all of them are tried

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tunery.records import Difference
+from tunery.records.scores import Difference
 
 # Below, the chi-square of Friedman's test is a poor guide (benchmarks/false_wins.py measures it at exactly this many).
 FEWEST_TASKS, FEWEST_CONTENDERS = 6, 3

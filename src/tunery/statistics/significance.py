@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import special, stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from tunery.records import Difference
+from tunery.records.scores import Difference
 from tunery.statistics.variance import Estimate, Floats, ItemClusters, ScoreMatrix, estimate
 
 CONFIDENCE = 0.95

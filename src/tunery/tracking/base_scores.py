@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.evaluation.samples import file_name
-from tunery.records import BaseIdentity, Score, TaskResult, TaskSettings
+from tunery.records.runs import BaseIdentity
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.tracking.entities import entity_name, param_text, write_samples
 from tunery.tracking.process import this_process
 from tunery.tracking.redact import redact

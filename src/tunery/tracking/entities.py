@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.evaluation.samples import file_name, items_digest
-from tunery.records import DataReport, SourceReport, TaskResult
+from tunery.records.rows import DataReport, SourceReport
+from tunery.records.scores import TaskResult
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tunery.config.model import BaseConfig
 from tunery.errors import Fault, RefError, StorageError, TrackingError
 from tunery.models.adapter_files import damage
 from tunery.models.source import is_local_base
-from tunery.records import BaseIdentity
+from tunery.records.runs import BaseIdentity
 from tunery.tracking.aliases import LONGEST_TEXT, report_of
 from tunery.tracking.entities import description
 from tunery.tracking.flavor import flavor

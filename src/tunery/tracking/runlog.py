@@ -18,7 +18,9 @@ from tunery.config.fingerprint import flatten
 from tunery.config.methods import used
 from tunery.errors import ConfigError, Fault
 from tunery.evaluation.samples import items_digest
-from tunery.records import DataReport, Generation, StepMetrics, TaskResult
+from tunery.records.rows import DataReport
+from tunery.records.runs import Generation, StepMetrics
+from tunery.records.scores import TaskResult
 from tunery.tracking import entities
 from tunery.tracking.event_files import CURVES, FOLDER, EventFiles
 from tunery.tracking.lineage import DATASETS, LINEAGE, extended, lineage

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from tunery.evaluation.result import averaging
 from tunery.evaluation.samples import items_digest
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.tracking.entities import entity_name
 
 TASK_PARAM = "task."

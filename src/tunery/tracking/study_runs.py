@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tunery.errors import Pruned
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.tracking.entities import entity_name, write_samples
 from tunery.tracking.run import ERROR, FAILURE, forget_failure, run_end_of
 from tunery.tracking.scores import task_scores

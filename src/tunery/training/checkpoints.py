@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from tunery.errors import BaseModelError
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 
 FOLDER = "checkpoints"
 PROGRESS = "progress.json"

@@ -11,7 +11,8 @@ from typing import Any
 
 from tunery.config.training import TrainingConfig
 from tunery.data.teacher_rows import TeacherRows
-from tunery.records import PreparedData, Report, StepMetrics
+from tunery.records.rows import PreparedData
+from tunery.records.runs import Report, StepMetrics
 from tunery.training.checkpoints import TrainingProgress
 from tunery.training.distillation import validation_kl
 from tunery.training.nll import validation_nll

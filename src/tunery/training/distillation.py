@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.training import DistillationConfig
-from tunery.records import Example
+from tunery.records.rows import Example
 from tunery.training.nll import padded, token_weighted_nll
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from tunery.data.teacher_rows import TeacherRows
 from tunery.errors import ConfigError, Fault, Interrupted, OutOfMemory, first_line
 from tunery.models.adapter_files import write_folder, write_model
 from tunery.models.libraries import quiet_libraries
-from tunery.records import PreparedData, Report, StepMetrics, Trained
+from tunery.records.rows import PreparedData
+from tunery.records.runs import Report, StepMetrics, Trained
 from tunery.training.arguments import sft_arguments
 from tunery.training.checkpoints import FOLDER, TrainingProgress, checkpoint_folder
 from tunery.training.context import Forwards, TrainingContext

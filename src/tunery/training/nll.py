@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunery.records import BaseFit, Example
+from tunery.records.rows import Example
+from tunery.records.runs import BaseFit
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunery.errors import ConfigError, DataError, Fault
-from tunery.records import Example
+from tunery.records.rows import Example
 from tunery.training.nll import target_labels
 
 PLACE = "place"  # column: which of the examples a row is, where rows are not packed

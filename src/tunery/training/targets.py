@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tunery.config.training import TrainingConfig
 from tunery.errors import ConfigError, Fault
-from tunery.records import Example, PreparedData
+from tunery.records.rows import Example, PreparedData
 
 
 def has_targets(examples: Sequence[Example]) -> bool:

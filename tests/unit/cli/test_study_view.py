@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tunery.cli import study_view
 from tunery.cli.study_view import StudyView
-from tunery.records import TrialRow
+from tunery.records.studies import TrialRow
 
 
 def row(

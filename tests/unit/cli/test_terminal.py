@@ -13,7 +13,7 @@ from rich.text import Text
 from tunery.cli import verbs
 from tunery.cli.terminal import Terminal
 from tunery.errors import InputError
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.reporting.pace import is_heard
 
 

@@ -30,7 +30,7 @@ from tunery.comparison.report.columns import answers
 from tunery.comparison.report.conclusions import caveats, conclusions
 from tunery.comparison.report.tables import frame
 from tunery.errors import InputError
-from tunery.records import Score, TaskResult, TaskSettings
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.statistics.paired import compare_tasks
 
 FACTS = {"world_facts": 0.25}

@@ -14,7 +14,7 @@ from tunery.comparison.compare import CompareOptions, gather
 from tunery.comparison.read import read
 from tunery.comparison.samples import best_configurations, with_answers, with_curves
 from tunery.comparison.selection import Selection
-from tunery.records import TaskSettings
+from tunery.records.scores import TaskSettings
 from tunery.tracking import base_scores
 from tunery.tracking.store import Store, connect
 

@@ -11,7 +11,7 @@ from tunery.data.cells import CleanedCells, clean_cells
 from tunery.data.clean import clean
 from tunery.data.markup import strip_markup
 from tunery.data.reading.rows import Row, Rows
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 
 def row(number: int, prompt: str, answer: str = "a") -> Conversation:

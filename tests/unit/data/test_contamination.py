@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunery.data.contamination import MANY, Overlap, words
 from tunery.data.contamination import find_overlap as find
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 
 def row(number: int, prompt: str, answer: str = "yes") -> Conversation:

@@ -8,7 +8,7 @@ import pytest
 
 from tunery.data.context import Context, draw_context
 from tunery.errors import DataError
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 ROWS = [
     Conversation((Message("user", f"{n} is even?"), Message("assistant", "no" if n % 3 else "yes")), f"r:{n}")

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tunery.config.data import DataConfig
 from tunery.data.prepare import prepare
 from tunery.errors import DataError
-from tunery.records import AskedItems, PreparedData
+from tunery.records.rows import AskedItems, PreparedData
 
 Write = Callable[[str, Any], Path]
 Prepare = Callable[..., PreparedData]

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from tunery.config.data import DataConfig
 from tunery.data.rendering.encode import encode_all
 from tunery.data.report import preview, table
-from tunery.records import Conversation, DataReport, Drop, Example, Message, PreparedData, SourceReport
+from tunery.records.rows import Conversation, DataReport, Drop, Example, Message, PreparedData, SourceReport
 
 REPORT = DataReport(
     sources=(SourceReport("qa.xlsx", "columns", 122, 113, 2.0, "0123"),),

@@ -25,7 +25,7 @@ from tunery.config.data import DataConfig, SourceConfig
 from tunery.data.layouts.convert import to_conversations
 from tunery.data.reading.load import load_rows
 from tunery.data.rendering.encode import encode_all
-from tunery.records import Example
+from tunery.records.rows import Example
 
 Row = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tunery.config.data import SourceConfig
 from tunery.data.sample import draw
 from tunery.errors import DataError
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 ROWS = [
     Conversation((Message("user", f"q {n}"), Message("assistant", f"a {n}")), f"r.jsonl:{n}") for n in range(1, 101)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.data.split import held_out, mix
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 
 def rows(texts: list[str]) -> list[Conversation]:

@@ -14,7 +14,7 @@ from tunery.config.training import DistillationConfig
 from tunery.data.prepare import prepare
 from tunery.data.teacher_rows import TeacherRows
 from tunery.errors import ConfigError, DataError
-from tunery.records import AskedItems, Example
+from tunery.records.rows import AskedItems, Example
 
 ROWS = [{"prompt": f"What is {n}?", "completion": " Yes" if n % 2 else " No", "label": n % 2} for n in range(12)]
 Make = Callable[..., TeacherRows]

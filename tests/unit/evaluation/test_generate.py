@@ -10,7 +10,7 @@ import torch
 
 from tunery.errors import NonFiniteScore
 from tunery.evaluation.generate import encode_prompts, end_of_turn, generate, stop_ids
-from tunery.records import Message
+from tunery.records.rows import Message
 from tunery.reporting import pace
 
 PROMPTS = [

@@ -17,7 +17,7 @@ from tunery.errors import ConfigError
 from tunery.evaluation.room import check_room
 from tunery.evaluation.score import score_model
 from tunery.evaluation.tasks import Tasks, load_tasks
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 COLOURS = ("deep red", "pale green", "light blue", "bright yellow")
 FIRST = "description: 'Colours of houses.\\n\\n'\nfewshot_config: {sampler: first_n}\n"

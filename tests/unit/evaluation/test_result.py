@@ -16,7 +16,7 @@ from tunery.config.evaluation import EvaluationConfig
 from tunery.evaluation.items import item_id, split_of
 from tunery.evaluation.result import headline, restrict
 from tunery.evaluation.samples import file_name, read_folder
-from tunery.records import Score, TaskResult, TaskSettings
+from tunery.records.scores import Score, TaskResult, TaskSettings
 
 SETTINGS = TaskSettings("colours", "1.0", 0, None, True)
 

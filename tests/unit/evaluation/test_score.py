@@ -19,7 +19,7 @@ from tunery.evaluation.eval_mode import adapter_off, undisturbed
 from tunery.evaluation.lm import Scorer
 from tunery.evaluation.score import score_in_blocks, score_model
 from tunery.evaluation.tasks import load_tasks
-from tunery.records import TaskResult
+from tunery.records.scores import TaskResult
 from tunery.reporting import pace
 
 

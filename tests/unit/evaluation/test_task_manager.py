@@ -14,7 +14,7 @@ from tunery.errors import TaskError
 from tunery.evaluation import task_manager
 from tunery.evaluation.task_manager import group_version, task_version
 from tunery.evaluation.tasks import check_tasks, load_tasks
-from tunery.records import TaskSettings
+from tunery.records.scores import TaskSettings
 
 
 def group(*children: str, weight_by_size: bool = True) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunery.promotion.gates import BaselineDifference, Evidence, FormScore
-from tunery.records import SCORE, Difference
+from tunery.records.scores import SCORE, Difference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

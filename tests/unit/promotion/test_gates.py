@@ -12,7 +12,7 @@ from tests.unit.promotion.conftest import COMMIT, difference
 
 from tunery.config.promotion import PromotionConfig
 from tunery.promotion.gates import BaselineDifference, Evidence, FormScore, decide
-from tunery.records import SCORE, ChosenAnswers, Difference
+from tunery.records.scores import SCORE, ChosenAnswers, Difference
 
 RULES = PromotionConfig(guard={"truthfulqa": -0.01})
 GATES = [

@@ -11,7 +11,7 @@ import pytest
 
 from tunery.promotion.measure import _asked_as_trained, _Files, _other_template, _without_scores, form_scores
 from tunery.promotion.scoring_process import FormAnswers
-from tunery.records import Score, TaskResult, TaskSettings
+from tunery.records.scores import Score, TaskResult, TaskSettings
 
 PRIMARY = {"quiz": "acc"}
 

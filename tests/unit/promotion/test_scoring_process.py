@@ -18,7 +18,7 @@ from tunery.errors import OutOfMemory
 from tunery.promotion import scoring_process
 from tunery.promotion.measure import _joined
 from tunery.promotion.scoring_process import FormAnswers, FormJob, ScoringProcess
-from tunery.records import Score, TaskResult, TaskSettings
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.reporting import pace
 
 PRIMARY = {"quiz": "acc"}

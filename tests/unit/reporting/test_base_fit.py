@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from tunery.records import BaseFit
+from tunery.records.runs import BaseFit
 from tunery.reporting.base_fit import far_warning, fit_sentences
 
 KNOWN, FAR = BaseFit(0.93, 0.51, 1561, 315), BaseFit(18.02, 0.72, 1561, 40)

@@ -7,19 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tunery.records import (
-    AdapterFacts,
-    BaseIdentity,
-    DataReport,
-    Drop,
-    RunRecord,
-    Score,
-    SourceReport,
-    StepMetrics,
-    TaskResult,
-    TaskSettings,
-    Trained,
-)
+from tunery.records.rows import DataReport, Drop, SourceReport
+from tunery.records.runs import AdapterFacts, BaseIdentity, RunRecord, StepMetrics, Trained
+from tunery.records.scores import Score, TaskResult, TaskSettings
 
 
 def task_result(task: str, right: list[int], stderr: float | None) -> TaskResult:

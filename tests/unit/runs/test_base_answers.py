@@ -11,7 +11,8 @@ from tests.unit.runs.test_base_fit import PROJECT, REPORT
 
 from tunery.config.load import project_from
 from tunery.evaluation import generate as generation
-from tunery.records import Conversation, Generation, Message, PreparedData
+from tunery.records.rows import Conversation, Message, PreparedData
+from tunery.records.runs import Generation
 from tunery.runs.base_answers import base_answers
 from tunery.runs.cache import Loaded, Resident
 from tunery.tracking.run import open_run

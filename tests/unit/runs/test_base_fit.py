@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunery.config.load import project_from
-from tunery.records import DataReport, Example, PreparedData
+from tunery.records.rows import DataReport, Example, PreparedData
 from tunery.runs.base_fit import base_fit, sample
 from tunery.runs.cache import Loaded, Resident
 from tunery.tracking.run import open_run

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tunery.records import BaseIdentity, RunRecord, Score, TaskResult, TaskSettings
+from tunery.records.runs import BaseIdentity, RunRecord
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.runs import publish
 
 

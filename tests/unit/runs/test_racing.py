@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tests.unit.runs.conftest import task_result
 
-from tunery.records import Score, TaskResult
+from tunery.records.scores import Score, TaskResult
 from tunery.runs.racing import PairedRace, paired_race
 
 ALPHA = 0.05

@@ -10,7 +10,8 @@ import pytest
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.evaluation.samples import items_digest
-from tunery.records import BaseIdentity, TaskResult, TaskSettings
+from tunery.records.runs import BaseIdentity
+from tunery.records.scores import TaskResult, TaskSettings
 from tunery.runs import scoring
 from tunery.runs.scoring import base_key, parent_scores
 from tunery.tracking import base_scores

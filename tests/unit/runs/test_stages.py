@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from tunery.records import DataReport, Example, PreparedData
+from tunery.records.rows import DataReport, Example, PreparedData
 from tunery.runs.cache import Loaded
 from tunery.runs.stages import input_digests
 

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from tests.unit.search.conftest import MakeProject
 
-from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.records.studies import Finalist, StudyRecord, TrialRow
 from tunery.search import conclude
 from tunery.search.conclude import (
     _best_run,

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.config.project import Project
-from tunery.records import Finalist, StudyRecord
+from tunery.records.studies import Finalist, StudyRecord
 from tunery.search.conclude import _best_run
 from tunery.search.finals import (
     configurations,

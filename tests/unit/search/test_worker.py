@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject
 
 from tunery.errors import ConfigError, DataError, Infeasible, InputError, RunHeld, StoreAway, TrackingError
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.search import worker
 from tunery.search.space.space import QUEUE_KEY
 from tunery.search.study import queue

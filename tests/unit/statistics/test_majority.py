@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from tunery.records import ChangedAnswers, ChosenAnswers, Score, TaskResult, TaskSettings
+from tunery.records.scores import ChangedAnswers, ChosenAnswers, Score, TaskResult, TaskSettings
 from tunery.reporting.answers import changed, chosen, majority, unchanged, warning
 from tunery.statistics.majority import answers_of, changed_of
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.records import Score, TaskResult, TaskSettings
+from tunery.records.scores import Score, TaskResult, TaskSettings
 from tunery.statistics.paired import TaskDifference, compare_scores, compare_tasks
 
 

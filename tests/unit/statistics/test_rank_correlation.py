@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunery.records import RankCorrelation
+from tunery.records.scores import RankCorrelation
 from tunery.reporting.rank_correlation import correlation_label, correlation_meaning
 from tunery.statistics.rank_correlation import loss_and_score
 

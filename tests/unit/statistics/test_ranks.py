@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunery.records import Difference
+from tunery.records.scores import Difference
 from tunery.statistics.ranks import (
     FEWEST_TASKS,
     average_ranks,

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from tunery.errors import StorageError
-from tunery.records import BaseIdentity, TaskResult
+from tunery.records.runs import BaseIdentity
+from tunery.records.scores import TaskResult
 from tunery.tracking.base_scores import find, keep
 from tunery.tracking.process import this_process
 from tunery.tracking.store import Store, connect

@@ -10,7 +10,7 @@ from tests.event_points import event_points, events, mlflow_points
 
 from tunery.config.training import TrainingConfig
 from tunery.errors import ConfigError, Interrupted, StorageError
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.tracking import event_files
 from tunery.tracking.event_files import check_event_files, how_to_look, how_to_look_at_all
 from tunery.tracking.run import Tracker, open_run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunery.records import DataReport, SourceReport
+from tunery.records.rows import DataReport, SourceReport
 from tunery.tracking.lineage import lineage
 from tunery.tracking.run import open_run
 from tunery.tracking.store import Store

@@ -11,7 +11,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from tunery.errors import Interrupted, TrackingError
-from tunery.records import DataReport, SourceReport
+from tunery.records.rows import DataReport, SourceReport
 from tunery.tracking.run import ERROR, FAILURE, forget_failure, open_run
 from tunery.tracking.store import Store
 from tunery.tracking.study_runs import end_abandoned, end_study

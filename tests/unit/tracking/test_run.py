@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from tunery.errors import ConfigError, DataError, Interrupted, NonFiniteLoss, OutOfMemory, RefError, TrackingError
-from tunery.records import DataReport, Generation, SourceReport, StepMetrics
+from tunery.records.rows import DataReport, SourceReport
+from tunery.records.runs import Generation, StepMetrics
 from tunery.tracking import retry_queue, run
 from tunery.tracking.run import Tracker, open_run
 from tunery.tracking.store import Store

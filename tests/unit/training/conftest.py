@@ -10,7 +10,8 @@ import pytest
 
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.config.training import TrainingConfig
-from tunery.records import DataReport, Example, PreparedData, StepMetrics, Trained
+from tunery.records.rows import DataReport, Example, PreparedData
+from tunery.records.runs import StepMetrics, Trained
 
 EMPTY_REPORT = DataReport((), (), {}, 0, 0, 0, {}, (), 0.0, {})
 WORDS = ("king", "river", "fruit", "Ona", "Tull", "red", "old", "is", "the", "of")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.training.checkpoints import (
     TrainingProgress,
     checkpoint_steps,

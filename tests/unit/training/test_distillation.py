@@ -11,7 +11,7 @@ from tests.unit.training.test_trainer import SETTINGS, assert_same_end, stop_at
 
 from tunery.config.training import DistillationConfig
 from tunery.errors import Interrupted
-from tunery.records import Example, PreparedData
+from tunery.records.rows import Example, PreparedData
 from tunery.training.checkpoints import latest_checkpoint
 from tunery.training.distillation import answer_logits, kl_divergence, teaching, validation_kl
 from tunery.training.nll import validation_nll

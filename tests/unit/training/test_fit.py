@@ -10,7 +10,8 @@ from tunery.errors import ConfigError, NonFiniteLoss, OutOfMemory
 from tunery.models.adapter import detach_adapter
 from tunery.models.adapter_files import load_adapter
 from tunery.models.base import load_base
-from tunery.records import Example, PreparedData, StepMetrics
+from tunery.records.rows import Example, PreparedData
+from tunery.records.runs import StepMetrics
 from tunery.training.checkpoints import latest_checkpoint
 from tunery.training.nll import validation_nll
 

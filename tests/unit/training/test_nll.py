@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.records import Example
+from tunery.records.rows import Example
 from tunery.training.nll import base_fit, target_labels, token_weighted_nll, validation_nll
 
 

@@ -12,7 +12,8 @@ from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.config.training import TrainingConfig
 from tunery.models.adapter import attach_adapter
 from tunery.models.base import load_base
-from tunery.records import Example, PreparedData, StepMetrics
+from tunery.records.rows import Example, PreparedData
+from tunery.records.runs import StepMetrics
 from tunery.training.fit import fit
 from tunery.training.router_load import RouterLoad, loads_of
 

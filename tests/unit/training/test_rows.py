@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tunery.errors import ConfigError, DataError
-from tunery.records import Example
+from tunery.records.rows import Example
 from tunery.training.rows import require_exact_packing, training_rows
 
 

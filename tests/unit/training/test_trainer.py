@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tunery.errors import BaseModelError, Interrupted
-from tunery.records import StepMetrics, Trained
+from tunery.records.runs import StepMetrics, Trained
 from tunery.training.checkpoints import latest_checkpoint
 
 # 22 rows in batches of 2 x 2: 6 optimizer steps an epoch, the last of them with one micro batch less.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tunery.comparison.records import Board, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import COSTS
 from tunery.comparison.report.drawing import method_name, reach, score_name
-from tunery.records import SCORE
+from tunery.records.scores import SCORE
 from tunery.reporting.figures import (
     GREY,
     WIDTH_INCHES,

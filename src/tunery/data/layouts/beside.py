@@ -10,7 +10,7 @@ from typing import Any
 from tunery.data.layouts.fields import HISTORY, MEDIA, SYSTEM, Fields, UnusableRow, reasoning_of
 from tunery.data.layouts.messages import alternating, dialogue, read_turns, text_of, with_system
 from tunery.data.layouts.tools import tools_of
-from tunery.records import Message
+from tunery.records.rows import Message
 
 
 def completed(messages: Sequence[Message], row: Fields, turn_keys: Counter[str]) -> tuple[list[Message], str]:

@@ -28,7 +28,7 @@ from tunery.data.layouts.unread import Unread
 from tunery.data.prompt_template import PromptTemplate, parse_template
 from tunery.data.reading.rows import Rows, is_blank
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Drop
+from tunery.records.rows import Conversation, Drop
 
 _Turns = Callable[[Fields], Sequence[Any]]
 """A row's turns, as objects with role and content; raises UnusableRow with the reason when there are none."""

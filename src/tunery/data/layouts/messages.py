@@ -11,7 +11,7 @@ from tunery.data.layouts.fields import LEARNED, PARTLY_LEARNED, Fields, Unusable
 from tunery.data.layouts.tools import calls_in, calls_of
 from tunery.data.reading import strict_json
 from tunery.data.reading.rows import NOT_UNICODE, is_blank, is_unicode
-from tunery.records import Message
+from tunery.records.rows import Message
 
 _CALLING = ("function_call", "tool_call", "tool_calls")
 _ROLES: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunery.records import Drop
+from tunery.records.rows import Drop
 
 
 @dataclass(frozen=True)

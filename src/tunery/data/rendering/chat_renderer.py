@@ -12,7 +12,7 @@ from tunery.data.rendering.template_text import Span, TemplateRefuses, TemplateT
 from tunery.data.rendering.tokens import added_tokens
 from tunery.data.rendering.written_out import Part, parts_of, without, words_of, words_of_calls, written_out
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,7 +16,7 @@ from tunery.data.rendering.told import notes_of
 from tunery.data.rendering.written_out import written_out
 from tunery.data.row_log import CUT_AWAY
 from tunery.errors import DataError, Fault
-from tunery.records import Conversation, Drop, Example
+from tunery.records.rows import Conversation, Drop, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tunery.data.rendering.template_text import TemplateText
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 
 def fold(talk: Conversation, template: TemplateText) -> tuple[Conversation, set[str]]:

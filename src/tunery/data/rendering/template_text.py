@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tunery.data.rendering.written_out import tool_list
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

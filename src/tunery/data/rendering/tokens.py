@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunery.data.rendering.written_out import edited, written_out
 from tunery.errors import BaseModelError, Fault
-from tunery.records import Conversation
+from tunery.records.rows import Conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from tunery.data.layouts.messages import tools_text, with_system
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 Part = Literal["tool_calls", "tools", "reasoning"]
 PARTS: tuple[Part, ...] = ("tool_calls", "tools", "reasoning")

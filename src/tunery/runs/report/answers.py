@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunery.evaluation.result import restrict
-from tunery.records import ChangedAnswers, ChosenAnswers, RunRecord, TaskResult
+from tunery.records.runs import RunRecord
+from tunery.records.scores import ChangedAnswers, ChosenAnswers, TaskResult
 from tunery.reporting.answers import unchanged, warning
 from tunery.statistics.majority import answers_of, changed_of
 

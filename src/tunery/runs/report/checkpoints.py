@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunery.records import RankCorrelation, StepMetrics
+from tunery.records.runs import StepMetrics
+from tunery.records.scores import RankCorrelation
 from tunery.statistics.rank_correlation import loss_and_score
 
 _LOSS, _SCORE = "validation/nll", "validation/score"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from jinja2 import Environment, PackageLoader
 
 from tunery.config.suites import MEASURES
-from tunery.records import ContextFacts, RunRecord, TaskResult
+from tunery.records.runs import ContextFacts, RunRecord
+from tunery.records.scores import TaskResult
 from tunery.reporting.answers import changed, chosen, majority
 from tunery.reporting.base_fit import far_warning, fit_sentence
 from tunery.reporting.rank_correlation import correlation_meaning

@@ -9,7 +9,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tunery.records import StepMetrics
+from tunery.records.runs import StepMetrics
 from tunery.reporting.figures import BLUE, GREY, ORANGE, PALE, finish, one_axes
 from tunery.reporting.rank_correlation import correlation_label
 from tunery.runs.report.checkpoints import checkpoint_correlation, scored_checkpoints

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunery.records import RunRecord
+from tunery.records.runs import RunRecord
 from tunery.reporting.text import interval, number, p_cell, signed
 from tunery.runs.report.answers import TaskAnswers, answers_by_task, changes_by_task, remarks
 from tunery.runs.report.markdown import base_verdict, named, parent_pairs, parent_verdict, verdict, with_error

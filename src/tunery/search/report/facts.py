@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy import stats
 
-from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.records.studies import Finalist, StudyRecord, TrialRow
 
 
 def complete(record: StudyRecord) -> list[TrialRow]:

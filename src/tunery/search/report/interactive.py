@@ -12,7 +12,7 @@ from optuna.distributions import IntDistribution
 from optuna.importance import BaseImportanceEvaluator
 from optuna.study import Study
 
-from tunery.records import StudyRecord
+from tunery.records.studies import StudyRecord
 from tunery.reporting.figures import GREY, ORANGE, PALE, room_around
 from tunery.search.report.facts import complete, mean, spread
 from tunery.search.report.loss_and_score import LossGroup

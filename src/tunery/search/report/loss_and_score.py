@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tunery.records import RankCorrelation, StudyRecord, TrialRow
+from tunery.records.scores import RankCorrelation
+from tunery.records.studies import StudyRecord, TrialRow
 from tunery.reporting.rank_correlation import correlation_meaning
 from tunery.reporting.text import code, counted, listed, settings_text, short_names
 from tunery.statistics.rank_correlation import loss_and_score

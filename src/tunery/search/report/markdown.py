@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-from tunery.records import StudyRecord, TrialRow
+from tunery.records.studies import StudyRecord, TrialRow
 from tunery.reporting import text
 from tunery.reporting.templates import markdown
 from tunery.search.report import facts

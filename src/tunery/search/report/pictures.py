@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.importance import BaseImportanceEvaluator
 from optuna.study import Study
 
-from tunery.records import Finalist, StudyRecord
+from tunery.records.studies import Finalist, StudyRecord
 from tunery.reporting.figures import (
     COLOURS,
     GREY,

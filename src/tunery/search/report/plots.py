@@ -18,7 +18,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunery.records import StudyRecord, TrialRow
+from tunery.records.studies import StudyRecord, TrialRow
 from tunery.reporting.figures import DPI
 from tunery.reporting.text import short_names
 from tunery.search.report import interactive, pictures

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tunery.records import StudyRecord, TrialRow
+from tunery.records.studies import StudyRecord, TrialRow
 from tunery.reporting.text import duration, number, one_line, plus_minus, shown, signed
 from tunery.search.report.facts import (
     best_first,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
-from tunery.records import Difference, Finalist, StudyRecord, TrialRow
+from tunery.records.scores import Difference
+from tunery.records.studies import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import code, counted, interval, measured_on, number, p_value, shown, signed
 from tunery.search.report.facts import base_gap, best_first, gap, mean, means, winner_of
 from tunery.statistics.significance import CONFIDENCE

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunery.config.project import Project
-from tunery.records import TrialRow
+from tunery.records.studies import TrialRow
 from tunery.reporting.text import shown
 from tunery.runs.observer import StudyObserver
 from tunery.search.objectives import constraint_values

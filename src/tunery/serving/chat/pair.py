@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunery.records import BaseIdentity, Message
+from tunery.records.rows import Message
+from tunery.records.runs import BaseIdentity
 from tunery.tracking.registry import ModelRef
 from tunery.tracking.store import Store
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import uuid4
 
-from tunery.records import Message
+from tunery.records.rows import Message
 from tunery.serving.chat.pair import Sampling
 from tunery.tracking.votes import Choice, Vote
 

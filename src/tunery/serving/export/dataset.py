@@ -17,7 +17,7 @@ import yaml
 from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.errors import InputError
-from tunery.records import Conversation, Message, PreparedData
+from tunery.records.rows import Conversation, Message, PreparedData
 from tunery.reporting.templates import markdown
 from tunery.runs.cache import Resident
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunery.errors import Fault, InputError, RefError
-from tunery.records import Conversation, Example, Message
+from tunery.records.rows import Conversation, Example, Message
 from tunery.reporting.pace import Pace
 
 if TYPE_CHECKING:

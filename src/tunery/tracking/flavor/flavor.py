@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from tunery.config.model import BaseConfig
 from tunery.errors import StorageError
-from tunery.records import BaseIdentity
+from tunery.records.runs import BaseIdentity
 from tunery.tracking.redact import redact
 
 if TYPE_CHECKING:

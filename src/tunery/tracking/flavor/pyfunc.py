@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.data.layouts.fields import UnusableRow
 from tunery.data.layouts.messages import read_turns
 from tunery.errors import DataError, Fault
-from tunery.records import Message
+from tunery.records.rows import Message
 from tunery.tracking.flavor.flavor import ANSWER_TOKENS, DEFAULTS
 from tunery.tracking.flavor.rebuild import Rebuilt, rebuild
 

@@ -10,7 +10,7 @@ import pytest
 from tunery.config.data import SourceConfig
 from tunery.data.layouts.convert import Converted, to_conversations
 from tunery.data.reading.rows import collect
-from tunery.records import Conversation
+from tunery.records.rows import Conversation
 
 FORMATS: dict[str, dict[str, Any]] = {
     "alpaca": {"instruction": "q", "output": "a"},

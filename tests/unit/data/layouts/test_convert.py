@@ -12,7 +12,7 @@ from tunery.config.data import SourceConfig
 from tunery.data.layouts.convert import Converted, to_conversations
 from tunery.data.reading.rows import collect
 from tunery.errors import DataError
-from tunery.records import Message
+from tunery.records.rows import Message
 
 
 def convert(*rows: Any, **settings: Any) -> Converted:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from tunery.config.data import DataConfig
 from tunery.data.rendering.encode import Encoded, encode_all
 from tunery.errors import DataError
-from tunery.records import Conversation, Drop, Example, Message
+from tunery.records.rows import Conversation, Drop, Example, Message
 
 TURN = "<|im_start|>{role}\n{text}<|im_end|>\n"
 # Tools and calls in tags, each as JSON: as Hermes and Qwen 2.5 do.

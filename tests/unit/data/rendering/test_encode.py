@@ -16,7 +16,7 @@ from tunery.config.data import DataConfig
 from tunery.data.rendering.encode import Encoded, encode_all
 from tunery.data.row_log import CUT_AWAY
 from tunery.errors import BaseModelError, DataError
-from tunery.records import Conversation, Drop, Example, Message
+from tunery.records.rows import Conversation, Drop, Example, Message
 
 # Alternation enforced, no system or tool role, eos after each answer, bos at the start: as Llama 2 and Mistral do.
 STRICT = (

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from tunery.data.rendering.tokens import Tokeniser
-from tunery.records import Conversation, Message
+from tunery.records.rows import Conversation, Message
 
 
 @pytest.fixture(scope="module")

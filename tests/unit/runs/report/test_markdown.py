@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from tests.unit.runs.conftest import task_result
 
-from tunery.records import ContextFacts, RunRecord, StepMetrics, TaskResult
+from tunery.records.runs import ContextFacts, RunRecord, StepMetrics
+from tunery.records.scores import TaskResult
 from tunery.runs.report.markdown import run_report, with_error
 from tunery.runs.report.plots import loss_plot, score_against_loss_plot, scores_plot, series
 from tunery.runs.report.tables import run_table

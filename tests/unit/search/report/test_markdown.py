@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from scipy import stats
 
-from tunery.records import Difference, Finalist, StudyRecord, TrialRow
+from tunery.records.scores import Difference
+from tunery.records.studies import Finalist, StudyRecord, TrialRow
 from tunery.reporting.text import code, duration, short_names, shown
 from tunery.search.report.facts import best_first, pareto, spread_factors
 from tunery.search.report.loss_and_score import MOST_GROUPS, loss_groups, sentences

@@ -18,7 +18,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from plotly.colors import unlabel_rgb
 
-from tunery.records import Finalist, StudyRecord, TrialRow
+from tunery.records.studies import Finalist, StudyRecord, TrialRow
 from tunery.reporting.figures import ORANGE
 from tunery.search.report import pictures
 from tunery.search.report.plots import shown_study, space_of, study_figures, study_page

@@ -16,7 +16,7 @@ from tunery.evaluation.eval_mode import adapter_off
 from tunery.evaluation.generate import generate
 from tunery.models.adapter import attach_adapter
 from tunery.models.base import LoadedBase, load_base
-from tunery.records import Message
+from tunery.records.rows import Message
 from tunery.serving.chat.pair import Sampling, Writer, example_questions, together
 
 TALK = [Message("user", "Which instrument does Mulis Tern play?")]

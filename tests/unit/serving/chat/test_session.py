@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tunery.records import Message
+from tunery.records.rows import Message
 from tunery.serving.chat.pair import Sampling
 from tunery.serving.chat.session import BlindChat, Side
 

@@ -13,7 +13,7 @@ from tests.unit.serving.export.conftest import Api
 
 from tunery.config.load import load_project
 from tunery.errors import InputError
-from tunery.records import Example
+from tunery.records.rows import Example
 from tunery.runs.cache import Resident
 from tunery.runs.observer import Observer
 from tunery.serving.export.export import MARK, ExportRequest, export

@@ -16,7 +16,7 @@ from mlflow.pyfunc import _validate_prediction_input
 from tunery.config.model import BaseConfig
 from tunery.evaluation.generate import encode_prompts
 from tunery.models.base import LoadedBase, load_base
-from tunery.records import Message
+from tunery.records.rows import Message
 from tunery.tracking.flavor.flavor import _signature
 from tunery.tracking.flavor.pyfunc import ServedModel, _messages
 from tunery.tracking.flavor.rebuild import Rebuilt
