@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # User attributes of the study.
 VERSION, LOOKS, RUN = "model_version", "locked_sets", "run"
 _RECORD = "record"
+NOTHING_TO_REGISTER = "The winner trains nothing (training.method: icl), so no version was registered."
 # Optuna keeps an attribute as JSON in a column of type TEXT, which in MySQL takes 65 535 bytes; escaping a character of
 # JSON within JSON makes two of it at most.
 _LONGEST_PART = 30_000
@@ -95,8 +96,7 @@ def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, t
         record = _with_locked(worker, replace(record, winner=winner.trial), study)
     record = replace(record, model_version=_register(worker, study, record, tracker))
     if record.model_version is None and _trained_nothing(record, worker.project):
-        told = "The winner trains nothing (training.method: icl), so no version was registered."
-        record = replace(record, notes=[*record.notes, told])
+        record = replace(record, notes=[*record.notes, NOTHING_TO_REGISTER])
     _publish(study, record, tracker)
     return record
 

@@ -15,7 +15,7 @@ from tunery.runs.cache import Resident
 from tunery.runs.start import alias_of, pinned
 from tunery.runs.train import check_project
 from tunery.search.checks import check_search, total_faults
-from tunery.search.conclude import conclude_once
+from tunery.search.conclude import NOTHING_TO_REGISTER, conclude_once
 from tunery.search.session import Executor, Session, StudyOptions, run_all
 from tunery.search.space.known_good import known_good
 from tunery.search.space.space import Settings
@@ -155,6 +155,8 @@ def closing_lines(record: StudyRecord, options: StudyOptions) -> Iterator[str]:
     yield where_kept(store, run.info.experiment_id, record.run_id)
     if run.data.params.get("cfg.training.tensorboard") == "true":
         yield f"curves of its trials: {how_to_look_at_all(store, run.info.experiment_id)}"
+    if NOTHING_TO_REGISTER in record.notes:
+        yield NOTHING_TO_REGISTER
     if record.model_version is not None:
         yield f"registered as models:/{record.model_version}"
         yield f"next: tunery promote models:/{record.model_version}, or tunery chat models:/{record.model_version}"

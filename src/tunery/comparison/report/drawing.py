@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tunery.comparison.records import Board, LeaderboardRow, ScoreCell
 from tunery.reporting.figures import literal
+
+_EDGE = 0.03  # beyond 0 and 1, so that a point there is whole
 
 
 def reach(cell: ScoreCell) -> list[list[float]] | None:
@@ -13,6 +16,12 @@ def reach(cell: ScoreCell) -> list[list[float]] | None:
     if math.isnan(cell.low):
         return None
     return [[cell.value - cell.low], [cell.high - cell.value]]
+
+
+def near_shares(limits: tuple[float, float], values: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis, near 0 and 1 if all its scores lie there: two seeds' intervals reach far beyond."""
+    low, high = limits
+    return (max(low, -_EDGE), min(high, 1 + _EDGE)) if min(values) >= 0 and max(values) <= 1 else limits
 
 
 def score_name(board: Board) -> str:

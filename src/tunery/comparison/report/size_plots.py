@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tunery.comparison.records import Board, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import COSTS
-from tunery.comparison.report.drawing import method_name, reach, score_name
+from tunery.comparison.report.drawing import method_name, near_shares, reach, score_name
 from tunery.records.scores import SCORE
 from tunery.reporting.figures import (
     GREY,
@@ -49,6 +49,7 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
         for place, base in enumerate(sorted(_zero_shot(board, lines, task))):
             axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
         _set_sizes(axes, lines)
+        axes.set_ylim(near_shares(axes.get_ylim(), [_cell(one, task).value for some in lines.values() for one in some]))
         finish(axes, _rows_name(lines), _task_name(board, task) if several else score_name(board), "")
     title(figure, f"Learning curves, {confidence:.0%} intervals")
     legend_below(figure, grid)
@@ -108,6 +109,8 @@ def tasks_plot(board: Board, confidence: float) -> Figure | None:
                 rows = f"{one.first.train_rows:,}" if one.first.train_rows else ""
                 axes.annotate(rows, (x.value, y.value), (4, 4), textcoords="offset points", fontsize=7, color=colour)
         _mark_bases(axes, board, first, other)
+        axes.set_xlim(near_shares(axes.get_xlim(), [one.cells[first].value for one in board.contenders]))
+        axes.set_ylim(near_shares(axes.get_ylim(), [one.cells[other].value for one in board.contenders]))
         finish(axes, _task_name(board, first), _task_name(board, other))
     title(figure, f"One task against another, {confidence:.0%} intervals; numbers are rows")
     legend_below(figure, grid)
