@@ -16,7 +16,7 @@ BESIDE = {
     "comparison/speeds.py",
     *(
         f"comparison/report/{name}.py"
-        for name in ("drawing", "improvement", "section", "size_plots", "speed", "speed_plot")
+        for name in ("drawing", "improvement", "members", "section", "size_plots", "speed", "speed_plot")
     ),
 }
 WAYS = {"Train → version": 14, "Trial": 10, "Runs → leaderboard": 14, "Promote": 12}  # and the most files to open
