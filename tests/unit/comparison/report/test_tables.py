@@ -337,6 +337,18 @@ def test_a_few_tasks_have_a_learning_curve_each_with_the_bases_own_score_on_it()
     assert [levels(axes) for axes in panels] == [[runs[0].tasks[task].base] for task in both]
 
 
+def test_intervals_of_two_seeds_do_not_stretch_an_axis_past_what_a_score_can_be() -> None:
+    runs = [
+        run(f"icl {rows}", {"nli": gain}, seed=seed, train_rows=rows, method="icl")
+        for rows in (2, 8)
+        for seed, gain in ((0, -0.4), (1, 0.45))
+    ]
+    board = rank(runs).main
+    assert max(one.cells["nli"].high for one in board.contenders) > 1.5, "a t interval of two seeds"
+    low, high = figures(rank(runs))["learning"].axes[0].get_ylim()
+    assert (low, high) == pytest.approx((-0.03, 1.03))
+
+
 @pytest.mark.parametrize(("trained", "shown", "said"), [(0.45, 0.0, "Yes"), (0.0, 0.45, "No"), (0.2, 0.2, "The data")])
 def test_whether_fine_tuning_was_needed_is_said_of_the_best_of_each(trained: float, shown: float, said: str) -> None:
     runs = [
