@@ -1,7 +1,8 @@
-"""Rows of the project: an invented sample in data/, and HANS as its authors publish it, a file and a task a subcase.
+"""Rows of the project: invented ones, or HANS as its authors publish it, with a file and a task a subcase.
 
-python projects/nli-opt/tasks/rows.py  # writes data/train.jsonl and nli.jsonl
-python projects/nli-opt/tasks/rows.py heuristics_evaluation_set.txt  # writes data/hans/ and tasks/hans/
+python projects/nli-opt/tasks/rows.py  # writes data/train.jsonl, nli.jsonl, hans/ and tasks/hans/, all invented
+python projects/nli-opt/tasks/rows.py heuristics_evaluation_set.txt      # data/hans/ and tasks/hans/ alone
+python projects/nli-opt/tasks/rows.py heuristics_evaluation_set.txt 16   # of each subcase, instead of 134
 """
 
 from __future__ import annotations
@@ -47,14 +48,17 @@ def in_domain() -> Iterator[dict[str, object]]:
 
 
 def published(file: Path) -> list[dict[str, object]]:
-    """The rows of HANS's own heuristics_evaluation_set.txt, whose cells tabs separate, in one shuffled order.
+    """The rows of HANS's own heuristics_evaluation_set.txt, or of a file of JSON lines like it, in one shuffled order.
 
     The file has a thousand rows of a subcase after each other, template by template: the first ones of a subcase would
-    have one template's words.
+    have one template's words. Tabs separate its cells.
     """
     names = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
     with file.open(encoding="utf-8", newline="") as lines:
-        read = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+        if file.suffix == ".jsonl":
+            read = [{names.get(name, name): value for name, value in json.loads(line).items()} for line in lines]
+        else:
+            read = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     random.Random(0).shuffle(read)
     kept = ("heuristic", "subcase")
     return [{ours: row[theirs] for ours, theirs in names.items()} | {name: row[name] for name in kept} for row in read]
@@ -90,8 +94,11 @@ def write(name: str, rows: Iterable[Mapping[str, object]]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        write_hans(published(Path(sys.argv[1])))
+        write_hans(published(Path(sys.argv[1])), int(sys.argv[2]) if sys.argv[2:] else EACH)
     else:
+        from invented import pairs
+
+        write_hans(pairs())
         sample = random.Random(0).sample(list(in_domain()), 288)
         write("train.jsonl", sample[:192])
         write("nli.jsonl", sample[192:])
