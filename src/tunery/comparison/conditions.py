@@ -154,13 +154,17 @@ def _by_metric(score: TaskScore, metric: str | None, run: Run) -> TaskScore:
 
 
 def with_evaluations(entries: Sequence[RunEntry]) -> list[RunEntry]:
-    """Tasks that `tunery evaluate` added later go into the entry of the run that trained the model."""
+    """Tasks that `tunery evaluate` added later go into the entry of the run that trained the model.
+
+    Not so where layers were offloaded, which are not quantised then: that is another form of the model.
+    """
     trained = {model: entry for entry in entries for model in entry.models if not entry.evaluated}
     later: dict[str, list[RunEntry]] = defaultdict(list)
     others = []
     for entry in entries:
         home = trained.get(entry.evaluated) if entry.evaluated else None
-        if home is None or entry.named:
+        offloaded = any(key.startswith("base.offload.") for key in entry.settings)
+        if home is None or entry.named or offloaded:
             others.append(entry)
         else:
             later[home.run_id].append(entry)

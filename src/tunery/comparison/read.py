@@ -17,6 +17,7 @@ from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, Vote
 from tunery.comparison.selection import Selection, nothing_found, select
 from tunery.comparison.speeds import base_form, known_speeds, speed_runs, with_speeds
 from tunery.reporting.text import settings_text
+from tunery.tracking.base_scores import HELD_AS
 from tunery.tracking.lineage import DATASETS, LINEAGE
 from tunery.tracking.run import EVALUATED_MODEL
 from tunery.tracking.search import is_tagged, search_runs
@@ -115,13 +116,14 @@ def _location(run: Run, score: TaskScore) -> SamplesLocation:
     tags = run.data.tags
     # A trial is scored on its locked items when the study is over, into a folder of their own.
     apart = score.conditions.get("split") == "locked" and tags.get("tunery.kind") == "trial"
+    quantization = run.data.params.get("cfg.base.quantization", run.data.params.get("import.quantization"))
     return SamplesLocation(
         run_id=run.info.run_id,
         artifact_uri=str(run.info.artifact_uri),
         folder="samples/locked" if apart else "samples",
         base=tags.get("tunery.base", ""),
         base_revision=tags.get("tunery.base_revision", run.data.params.get("input.base", "")),
-        quantization=run.data.params.get("cfg.base.quantization", run.data.params.get("import.quantization")),
+        quantization=tags.get(HELD_AS, quantization),
         is_bare=is_bare(run),
     )
 

@@ -15,7 +15,7 @@ from tunery.comparison.entries import RunEntry, SamplesLocation, TaskScore, coun
 from tunery.evaluation.answers import chosen_answers, columns_read
 from tunery.evaluation.result import average, averaging_of
 from tunery.evaluation.samples import file_name, items_digest
-from tunery.tracking.base_scores import EXPERIMENT, KEY
+from tunery.tracking.base_scores import EXPERIMENT, HELD_AS, KEY
 from tunery.tracking.entities import entity_name
 from tunery.tracking.places import moved
 from tunery.tracking.run_facts import artifact
@@ -234,7 +234,7 @@ def kept_bases(store: Store) -> list[KeptBase]:
         tags, uri = run.data.tags, str(run.info.artifact_uri)
         if KEY in tags:
             base, revision = tags.get("tunery.base", ""), tags.get("tunery.base_revision", "")
-            quantization = tags.get("tunery.quantization")
+            quantization = tags.get(HELD_AS)
             location = SamplesLocation(run.info.run_id, uri, "samples", base, revision, quantization)
             found.append(KeptBase(location, run.data.params, metrics_of(run)))
     return found

@@ -20,8 +20,11 @@ _WITHOUT_TRAINING = ("method", "seed", "device", *_SECTIONS.values())
 def used(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved project without what its method has no use for: another's section; an adapter and steps of icl.
 
-    Examples of icl that are not set are its defaults.
+    Examples of icl that are not set are its defaults. Without base.offload, its key goes too: such runs are what they
+    were before there was one.
     """
+    if "base" in tree and tree["base"].get("offload") is None:
+        tree = {**tree, "base": {name: value for name, value in tree["base"].items() if name != "offload"}}
     training = tree.get("training", {})
     method = training.get("method")
     others = {section for owner, section in _SECTIONS.items() if owner != method}

@@ -7,7 +7,21 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from tunery.config.section import Count, Probability, Section, key
+from tunery.config.section import Count, NumberOrText, Probability, Section, key
+
+
+class OffloadConfig(Section):
+    """Decoder layers that wait in the CPU's memory and pass through the card one by one: slow, and for scoring alone.
+
+    `tunery evaluate` reads it; training, and what trains, is refused. At least one of the two amounts must be set.
+    """
+
+    gpu: NumberOrText | None = key(
+        None, "Most memory of the card that weights may take, with a unit: '10 GiB'; unset: three quarters of it."
+    )
+    cpu: NumberOrText | None = key(
+        None, "Most memory of the machine for the layers that the card has no room for: '30 GiB'; unset: what is free."
+    )
 
 
 class BaseConfig(Section):
@@ -33,6 +47,10 @@ class BaseConfig(Section):
         "auto",
         "NF4 only: expand weights at every product (packed), or once, and keep them as well (expanded): faster, and "
         "the same numbers. auto: expanded on a CPU if half of its free memory suffices.",
+    )
+    offload: OffloadConfig | None = key(
+        None,
+        "Scoring alone, on a CUDA card: keep the layers that it has no room for, unquantised, in the CPU's memory.",
     )
     chat_template: str | None = key(
         None, "Jinja file to use instead of the tokenizer's own template; without either, ChatML is added."

@@ -18,6 +18,7 @@ from tunery.config.search import SearchConfig
 from tunery.config.section import Section, key
 from tunery.config.tracking import TrackingConfig
 from tunery.config.training import TrainingConfig
+from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import Fault
 
 
@@ -60,6 +61,7 @@ class Project(Section):
     def _sections_agree(self) -> Self:
         faults = [
             *method_faults(self.training, self.adapter, self.search),
+            *_offload_faults(self),
             *_adapter_faults(self),
             *_prompt_faults(self),
             *_training_faults(self),
@@ -69,6 +71,26 @@ class Project(Section):
         if faults:
             raise CrossFieldFaults(faults)
         return self
+
+
+def _offload_faults(project: Project) -> Iterator[Fault]:
+    offload = project.base.offload
+    if "base.offload" in project.search.space or any(name.startswith("base.offload.") for name in project.search.space):
+        yield Fault("search.space names base.offload", "offloaded layers are for scoring, and a trial trains")
+    if offload is None:
+        return
+    amounts = {f"base.offload.{name}": amount for name, amount in offload if amount is not None}
+    if not amounts:
+        rule = "at least one amount: {gpu: 10 GiB}, {cpu: 30 GiB}, or both"
+        yield Fault("base.offload", rule, {}, "Or leave it out.")
+    for name, amount in amounts.items():
+        try:
+            parse_bytes(amount)
+        except ValueError:
+            yield Fault(name, BYTES_RULE, amount, unit_advice(amount))
+    if project.base.weights == "expanded":
+        rule = "auto or packed when base.offload is set: expanded weights take what memory the card has left"
+        yield Fault("base.weights", rule, "expanded")
 
 
 def _adapter_faults(project: Project) -> Iterator[Fault]:

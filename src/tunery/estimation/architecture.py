@@ -165,7 +165,7 @@ def _counted(name: str, place: Path, text: str, trust_remote_code: bool) -> Arch
 
 def _census(model: Any) -> Architecture:
     config = model.config.get_text_config()
-    layers = dict(_decoder_layers(model, config))
+    layers = dict(decoder_layers(model))
     heads, key_heads, head_width = _heads(config)
     counted = tuple(
         replace(_layer(model, path, layer, config), window=window)
@@ -195,10 +195,11 @@ def _census(model: Any) -> Architecture:
     )
 
 
-def _decoder_layers(model: Any, config: Any) -> Iterator[tuple[str, Any]]:
-    """The repeated blocks: the longest list of modules, as long as the config says."""
+def decoder_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """The repeated blocks with their names: the first list of modules that is as long as the config says."""
     from torch.nn import ModuleList
 
+    config = model.config.get_text_config()
     for path, module in model.named_modules():
         if isinstance(module, ModuleList) and len(module) == config.num_hidden_layers:
             yield from ((f"{path}.{place}", layer) for place, layer in enumerate(module))

@@ -17,6 +17,7 @@ from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, format_bytes, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.estimation.estimate import Fit, MemoryEstimate, estimate, largest_fit
+from tunery.estimation.offload import refuse_offload
 from tunery.estimation.phases import ITEM_TOKENS
 from tunery.models.device import available_bytes, resolve_device
 
@@ -91,9 +92,10 @@ def estimate_run(project: Project, memory: str | None = None) -> EstimatedRun:
         memory: Of a card, "24 GiB", here or not; without it, this machine's.
 
     Raises:
-        ConfigError: If `memory` breaks a rule, or the device is missing.
+        ConfigError: If `memory` breaks a rule, the device is missing, or base.offload is set.
         BaseModelError: If the base is missing or its architecture unknown.
     """
+    refuse_offload(project, "a training is counted, and no gradient comes through layers that are offloaded")
     wanted = project.training.device
     if memory is None:
         device = resolve_device(wanted)

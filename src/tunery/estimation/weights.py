@@ -11,7 +11,7 @@ from math import ceil, prod
 
 from tunery.config.model import AdapterConfig, BaseConfig
 from tunery.estimation.activations import FP32
-from tunery.estimation.architecture import Architecture, Linear
+from tunery.estimation.architecture import Architecture, Layer, Linear
 from tunery.models.targets import resolve_parameters, resolve_targets
 
 Shape = tuple[int, ...]
@@ -29,14 +29,19 @@ def weight_bytes(arch: Architecture, base: BaseConfig, width: int) -> int:
         base: The section `base`.
         width: Bytes of a weight that is not quantised.
     """
-    total = arch.parameter_count * width
+    return stored_bytes(arch.parameter_count, arch.layers, base, width)
+
+
+def stored_bytes(parameters: int, layers: Sequence[Layer], base: BaseConfig, width: int) -> int:
+    """So many weights, among them those of the layers; arguments and rules as for `weight_bytes`."""
+    total = parameters * width
     if base.quantization == "none":
         return total
-    small = [linear.size for layer in arch.layers for linear in layer.linears if linear.quantised]
+    small = [linear.size for layer in layers for linear in layer.linears if linear.quantised]
     if base.quantization == "int8":
-        rows = [linear.outputs for layer in arch.layers for linear in layer.linears if linear.quantised]
+        rows = [linear.outputs for layer in layers for linear in layer.linears if linear.quantised]
         return total - sum(small) * (width - 1) + sum(rows) * FP32  # a scale a row
-    small += [layer.experts for layer in arch.layers if layer.experts]
+    small += [layer.experts for layer in layers if layer.experts]
     return total - sum(small) * width + sum(nf4_bytes(size, base.double_quantization) for size in small)
 
 

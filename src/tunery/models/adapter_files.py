@@ -14,6 +14,7 @@ from tunery.errors import BaseModelError, Fault, StorageError, first_line
 from tunery.models.base import LoadedBase
 from tunery.models.base_changes import check_start
 from tunery.models.files import read_config
+from tunery.models.offload import whole
 from tunery.records.runs import BaseIdentity
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -51,7 +52,8 @@ def load_adapter(loaded: LoadedBase, folder: Path, *, trainable: bool = False, b
     from safetensors import SafetensorError
 
     try:
-        model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable, use_safetensors=True)
+        with whole(loaded.model, loaded.offloaded, loaded.device):
+            model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable, use_safetensors=True)
     except SafetensorError as error:
         raise BaseModelError(str(folder), f"{WEIGHTS} is damaged ({first_line(error)}). Get it anew.") from error
     except (RuntimeError, ValueError, TypeError, OSError, KeyError) as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tunery.models.chat_template import settle_template, settle_tokenizer, templ
 from tunery.models.device import resolve_device, resolve_dtype
 from tunery.models.files import first_few, positions, read_config
 from tunery.models.libraries import import_bitsandbytes, quiet_libraries
+from tunery.models.offload import offload, placed_by_map
 from tunery.models.quantize import fused_experts, keep_cpu_layout, quantization_config, quantize_experts
 from tunery.models.source import BaseFiles, find_base, tokenizer_folder
 from tunery.models.template_settings import told
@@ -35,16 +37,25 @@ class LoadedBase:
     # Tokens that were added and have untrained embedding rows; an adapter must learn them.
     new_token_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()  # sentences for a person: "added ChatML", ...
+    offloaded: tuple[str, ...] = ()  # names of layers that wait in the CPU's memory, see `models.offload`
     load_seconds: float = 0.0  # from the files on disk, which were found and hashed before, to the model on its device
 
 
-def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: bool = True) -> LoadedBase:
+def load_base(
+    base: BaseConfig,
+    folder: Path,
+    device: str = "auto",
+    *,
+    chat: bool = True,
+    placement: Mapping[str, str] | None = None,
+) -> LoadedBase:
     """Load the base as the project declares it: from the package, a folder or the Hub, quantised or not.
 
     Args:
         folder: Folder of project.yaml; relative paths are looked for here first, then in the working folder.
         device: training.device; auto takes CUDA, then MPS, then the CPU.
         chat: Whether conversations need a chat template (data.template is chat). Without one, ChatML is added.
+        placement: Where each module lies, the card or "cpu": from `estimation.offload`, if base.offload is set.
 
     Raises:
         BaseModelError: If the base is not there, has no tokenizer, only pickled weights, needs code not
@@ -57,13 +68,16 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
     device = resolve_device(device)
     dtype = resolve_dtype(base.dtype, device)
     compute_dtype = dtype if base.compute_dtype == "auto" else resolve_dtype(base.compute_dtype, device)
-    quantization = quantization_config(base, compute_dtype, device)
+    offloaded = tuple(name for name, place in (placement or {}).items() if place == "cpu")
+    quantization = quantization_config(base, compute_dtype, device, offloads=bool(offloaded))
     files = find_base(base, folder)
     began = time.perf_counter()
     tokenizer = _load_tokenizer(base, files.folder)
     weights_folder = files.folder if files.gguf is None else files.gguf.weights(dtype)
-    model = _load_weights(base, weights_folder, dtype=dtype, device_map={"": device}, quantization_config=quantization)
-    mended = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base, device, compute_dtype))
+    where = {"": device} if placement is None else dict(placement)
+    with placed_by_map() if offloaded else nullcontext():
+        model = _load_weights(base, weights_folder, dtype=dtype, device_map=where, quantization_config=quantization)
+    mended = (*_dequantised(base, files, dtype), *_mend_quantisation(model, base, device, compute_dtype, offloaded))
     template = settle_template(model, tokenizer, base, folder, chat)
     model.requires_grad_(False).eval()
     # The name that adapters record: the project's, not the place in a cache.
@@ -83,10 +97,12 @@ def load_base(base: BaseConfig, folder: Path, device: str = "auto", *, chat: boo
             "template_sha256": template_hash(tokenizer),
             "template": told(tokenizer, base),
             **({} if files.gguf is None else {"dequantised_from": files.gguf.stored_as}),
+            **({"offloaded": list(offloaded)} if offloaded else {}),
         },
     )
+    offload(model, offloaded, device)
     notes, seconds = (*mended, *template.notes), time.perf_counter() - began
-    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, notes, seconds)
+    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, notes, offloaded, seconds)
 
 
 def load_tokenizer(base: BaseConfig, folder: Path, *, chat: bool = True) -> Any:
@@ -176,7 +192,9 @@ def _dequantised(base: BaseConfig, files: BaseFiles, dtype: torch.dtype) -> tupl
     )
 
 
-def _mend_quantisation(model: Any, base: BaseConfig, device: str, dtype: torch.dtype) -> tuple[str, ...]:
+def _mend_quantisation(
+    model: Any, base: BaseConfig, device: str, dtype: torch.dtype, offloaded: Sequence[str]
+) -> tuple[str, ...]:
     if base.quantization == "int8" and fused_experts(model):
         return ("fused experts stay unquantised under int8; nf4 quantises them",)
     if base.quantization != "nf4":
@@ -184,7 +202,7 @@ def _mend_quantisation(model: Any, base: BaseConfig, device: str, dtype: torch.d
     from tunery.models.expanded import settle_weights
 
     keep_cpu_layout(model)
-    experts = quantize_experts(model, base.double_quantization)
+    experts = quantize_experts(model, base.double_quantization, offloaded)
     told = (f"{experts} fused expert parameters quantised to nf4",) if experts else ()
     return (*told, *settle_weights(model, base.weights, device, dtype))
 

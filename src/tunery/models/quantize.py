@@ -5,6 +5,7 @@ Source: QLoRA, arXiv:2305.14314 (NF4, double quantisation); LLM.int8(), arXiv:22
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunery.config.model import BaseConfig
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def quantization_config(base: BaseConfig, compute_dtype: torch.dtype, device: str) -> Any:
+def quantization_config(base: BaseConfig, compute_dtype: torch.dtype, device: str, *, offloads: bool = False) -> Any:
     """transformers' quantisation settings for the section `base`, or None.
+
+    Args:
+        offloads: Whether a device map has modules on the CPU, which stay as they are: without the switch that
+            transformers names after LLM.int8() it refuses such a map for either kind of quantisation.
 
     Raises:
         BaseModelError: If int8 is wanted without a CUDA GPU, or NF4 on MPS, where bitsandbytes has no kernels.
@@ -27,12 +32,13 @@ def quantization_config(base: BaseConfig, compute_dtype: torch.dtype, device: st
     from transformers import BitsAndBytesConfig
 
     if base.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=offloads)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=base.double_quantization,
         bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_enable_fp32_cpu_offload=offloads,
     )
 
 
@@ -77,11 +83,16 @@ def fused_experts(model: nn.Module) -> list[tuple[nn.Module, str, str]]:
     ]
 
 
-def quantize_experts(model: nn.Module, double_quantization: bool) -> int:
-    """Store every fused expert parameter in NF4; it is expanded when its layer runs. Returns how many there are."""
+def quantize_experts(model: nn.Module, double_quantization: bool, offloaded: Sequence[str] = ()) -> int:
+    """Store every fused expert parameter in NF4; it is expanded when its layer runs. Returns how many there are.
+
+    Args:
+        offloaded: Names of layers that are left as they are.
+    """
     from bitsandbytes.nn.parametrize import replace_parameter_4bit
 
-    found = fused_experts(model)
+    apart = tuple(f"{layer}." for layer in offloaded)
+    found = [one for one in fused_experts(model) if not one[2].startswith(apart)]
     for module, name, _ in found:
         replace_parameter_4bit(module, name, compress_statistics=double_quantization, quant_type="nf4")
     return len(found)

@@ -71,6 +71,7 @@ def evaluate(
 
 
 def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -> None:
+    from tunery.tracking.base_scores import HELD_AS, held_as
     from tunery.tracking.lineage import LINEAGE, lineage
     from tunery.tracking.run import EVALUATED_MODEL
 
@@ -78,6 +79,8 @@ def _log(record: RunRecord, found: EvaluatedModel, ref: str, tracker: Tracker) -
     tracker.log_config(resolved(project), fingerprint(project))
     # A bare model was not trained here: the adapter section of its settings does not describe it.
     tracker.tag(**{"tunery.ref": ref}, **({} if found.adapted else {"tunery.method": "none"}))
+    if found.base.offloaded:
+        tracker.tag(**{HELD_AS: held_as(found.base.identity)})
     if found.model_id is not None:
         tracker.tag(**{EVALUATED_MODEL: found.model_id})
     if project.adapter.start is not None:  # its settings name the last data alone

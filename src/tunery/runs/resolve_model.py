@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _ADAPTER = "adapter_config.json"
 # An evaluation reads no training rows, but a project must name some; this source is never opened.
 _NO_ROWS = {"train": [{"source": "none"}]}
-# These sections describe the trained model, and no evaluation can change them; only the device is free.
+# These sections describe the trained model, and no evaluation can change them; only where its weights lie is free.
 _OF_THE_MODEL = ("base", "adapter", "data", "training")
-_FREE = "training.device"
+_FREE = ("training.device", "base.offload")
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -79,10 +79,13 @@ def load_evaluated_model(
         return replace(_rebuilt(folder, ref, project, overrides, resident, *_origin(store, run_id)), run_id=run_id)
     if (folder / _ADAPTER).is_file():
         return _adapter(folder, project, overrides, resident)
+    from tunery.models.offload import offload_notes
+
     settings = _bare_settings(ref, project, overrides)
     _prepare_tasks(settings, resident)
     base = _load_base(settings)
-    return EvaluatedModel(base.model, base, False, settings, load_seconds=base.load_seconds)
+    notes = offload_notes(base.offloaded)
+    return EvaluatedModel(base.model, base, False, settings, notes=notes, load_seconds=base.load_seconds)
 
 
 def settings_of(ref: str, project: str | None, overrides: Overrides, store: Store) -> Project:
@@ -147,16 +150,22 @@ def _rebuilt(
     home: Path | None = None,
 ) -> EvaluatedModel:
     """A model that tunery logged, from its files, the project that it was trained with and that project's folder."""
+    from tunery.estimation.offload import check_offload, refuse_offload
+    from tunery.models.offload import offload_notes
     from tunery.tracking.flavor.rebuild import rebuild, rebuild_base
 
     settings = _trained_settings(folder, ref, project, overrides, tree, home)
+    check_offload(settings.base, settings.training.device)
+    if settings.adapter.method == "full":
+        refuse_offload(settings, "all weights were trained, and two models do not fit where one does not")
     _prepare_tasks(settings, resident)
     split: Split = "locked" if _chosen_on_items(settings) else "all"
     device = settings.training.device
-    rebuilt = rebuild(folder, device)
+    rebuilt = rebuild(folder, device, offload=settings.base.offload)
     # Two models at once if all weights were trained: training needed more, with gradients and optimizer states.
     base = rebuild_base(folder, device) if rebuilt.facts.method == "full" else rebuilt.loaded
-    return EvaluatedModel(rebuilt.model, base, True, settings, split, load_seconds=rebuilt.load_seconds)
+    notes = offload_notes(base.offloaded)
+    return EvaluatedModel(rebuilt.model, base, True, settings, split, notes=notes, load_seconds=rebuilt.load_seconds)
 
 
 def _trained_settings(
@@ -183,10 +192,12 @@ def _trained_settings(
 def _adapter(folder: Path, project: str | None, overrides: Overrides, resident: Resident | None) -> EvaluatedModel:
     """An adapter that any tool saved; its config names its base, unless a person does."""
     from tunery.models.adapter_files import load_adapter, named_base
+    from tunery.models.offload import offload_notes
 
     settings, recorded, by_hand = _adapter_settings(folder, project, overrides)
-    base = _base_of_adapter(settings, folder, by_hand, resident)
+    base = _base_of_adapter(settings, folder, recorded, by_hand, resident)
     below, notes = _below(settings, base, folder, recorded)
+    notes = (*notes, *offload_notes(base.offloaded))
     began = time.perf_counter()
     model = load_adapter(below, folder, by_hand=by_hand)
     seconds = below.load_seconds + time.perf_counter() - began
@@ -214,9 +225,12 @@ def _adapter_settings(folder: Path, project: str | None, overrides: Overrides) -
     return settings, recorded, by_hand
 
 
-def _base_of_adapter(settings: Project, folder: Path, by_hand: bool, resident: Resident | None) -> LoadedBase:
+def _base_of_adapter(
+    settings: Project, folder: Path, recorded: dict[str, Any], by_hand: bool, resident: Resident | None
+) -> LoadedBase:
     try:
         _check_base(settings)
+        _check_copies(settings, folder, recorded)
         _prepare_tasks(settings, resident)
         return _load_base(settings)
     except BaseModelError as error:
@@ -224,6 +238,17 @@ def _base_of_adapter(settings: Project, folder: Path, by_hand: bool, resident: R
             raise
         advice = f"{folder / _ADAPTER} names it. If it lies elsewhere or has another name here, give --base.model."
         raise BaseModelError(error.where, error.faults, advice) from error
+
+
+def _check_copies(settings: Project, folder: Path, recorded: dict[str, Any]) -> None:
+    """Refuse offloaded layers to an adapter that `_below` would put on a second base."""
+    from tunery.estimation.offload import refuse_offload
+    from tunery.models.adapter_files import WEIGHTS
+    from tunery.models.base_changes import base_changes
+
+    if settings.base.offload is not None and (changes := base_changes(recorded, folder / WEIGHTS)):
+        told = f"the adapter changes the base's own weights ({'; '.join(changes)})"
+        refuse_offload(settings, f"{told}, and two copies do not fit where one does not")
 
 
 def _below(
@@ -260,19 +285,24 @@ def _settings(project: str | None, overrides: Overrides, tree: dict[str, Any], w
 
 def _check_base(settings: Project) -> None:
     """Whether this machine can hold the base, and the base is there; nothing is loaded, and no weights downloaded."""
+    from tunery.estimation.offload import check_offload, placement
     from tunery.models.device import resolve_device
     from tunery.models.quantize import check_quantization
     from tunery.models.source import check_base
 
     check_quantization(settings.base, resolve_device(settings.training.device))
+    check_offload(settings.base, settings.training.device)
     check_base(settings.base, settings.folder)
+    placement(settings.base, settings.folder, settings.training.device)
 
 
 def _load_base(settings: Project) -> LoadedBase:
+    from tunery.estimation.offload import placement
     from tunery.models.base import load_base
 
+    base, folder, device = settings.base, settings.folder, settings.training.device
     chat = settings.data.template == "chat"
-    return load_base(settings.base, settings.folder, settings.training.device, chat=chat)
+    return load_base(base, folder, device, chat=chat, placement=placement(base, folder, device))
 
 
 def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
@@ -285,9 +315,13 @@ def as_trained(tree: dict[str, Any], where: str, home: Path, project: str | None
         project, overrides: As for load_evaluated_model.
 
     Raises:
-        ConfigError: If an override would make it another model.
+        ConfigError: If an override would make it another model, or layers are to be offloaded.
     """
-    return _checked(_laid_over(tree, where, home, project, overrides))
+    from tunery.estimation.offload import refuse_offload
+
+    settings = _laid_over(tree, where, home, project, overrides)
+    refuse_offload(settings, "a promotion measures a model as it was trained and as it is deployed")
+    return _checked(settings)
 
 
 def _laid_over(tree: dict[str, Any], where: str, home: Path, project: str | None, overrides: Overrides) -> Project:
@@ -296,6 +330,7 @@ def _laid_over(tree: dict[str, Any], where: str, home: Path, project: str | None
     _refuse_another_model(own, laid, where)
     asked = load_project(project, overrides) if project else laid
     update: dict[str, Any] = {section: getattr(own, section) for section in _OF_THE_MODEL}
+    update["base"] = own.base.model_copy(update={"offload": asked.base.offload})
     update["training"] = own.training.model_copy(update={"device": asked.training.device})
     # A set of answers without a prompt of its own is asked as this model was taught to be, if it is its project's set.
     template = (own.data.prompt_template if own.name == asked.name else None) or asked.data.prompt_template
@@ -312,7 +347,7 @@ def _refuse_another_model(own: Project, laid: Project, where: str) -> None:
     changed = [
         Fault(f"--{key}", f"{was.get(key)!r}, with which the model was trained", wanted.get(key), "Leave it out.")
         for key in {**was, **wanted}
-        if key.startswith(fixed) and key != _FREE and was.get(key) != wanted.get(key)
+        if key.startswith(fixed) and not key.startswith(_FREE) and was.get(key) != wanted.get(key)
     ]
     if changed:
         raise ConfigError(where, changed)

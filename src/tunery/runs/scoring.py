@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tunery.models.start import StartAdapter
     from tunery.tracking.store import Store
 
-_DECIDING_DETAILS = ("double_quantization", "template_sha256")
+# Offloaded layers are not quantised, and each device adds up in an order of its own.
+_DECIDING_DETAILS = ("double_quantization", "template_sha256", "offloaded")
 
 Results = Mapping[str, TaskResult]
 

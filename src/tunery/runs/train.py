@@ -189,15 +189,17 @@ def check_project(project: Project) -> None:
 
     Raises:
         InputError: If data is missing, the base cannot be loaded, a task is unknown, the device cannot do what is asked
-            of it, or a package is missing.
+            of it, layers are offloaded, or a package is missing.
     """
     from tunery.data.reading.load import check_sources
+    from tunery.estimation.offload import NO_GRADIENT, refuse_offload
     from tunery.evaluation.tasks import check_tasks
     from tunery.models.device import check_device
     from tunery.models.quantize import check_quantization
     from tunery.models.source import check_base
     from tunery.tracking.event_files import check_event_files
 
+    refuse_offload(project, NO_GRADIENT)
     check_event_files(project.training)
     check_sources(project.data, project.folder)
     check_quantization(project.base, check_device(project.training))

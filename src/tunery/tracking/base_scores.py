@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "tunery-base-scores"
 KEY = "tunery.base_key"
+HELD_AS = "tunery.quantization"
 FIT_KEY = "tunery.base_fit_key"  # of a run that trained; its own metrics hold the fit
 FIT = ("base/train_nll", "base/train_entropy")
 _RESULT = "result.json"
@@ -100,7 +101,7 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult, sta
         **({START: start} if start else {}),
         "tunery.base": identity.model,
         "tunery.base_revision": identity.revision,
-        "tunery.quantization": identity.quantization,
+        HELD_AS: held_as(identity),
         "tunery.task": task,
         PROCESS: this_process(),
     }
@@ -132,6 +133,11 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult, sta
         finally:
             client.set_terminated(run_id, ends)
     return run_id
+
+
+def held_as(identity: BaseIdentity) -> str:
+    """How a base's weights were held: with some layers offloaded, which are not quantised, it is another base."""
+    return f"{identity.quantization}, offloaded" if "offloaded" in identity.details else identity.quantization
 
 
 def _template(identity: BaseIdentity, settings: TaskSettings) -> dict[str, object]:

@@ -71,6 +71,12 @@ def test_a_later_evaluation_adds_a_task_and_one_that_asked_otherwise_is_a_row_of
     assert tasks_of(with_evaluations([home, other, more])) == {"home": ["quiz", "riddles"], "other": ["quiz"]}
 
 
+def test_an_evaluation_through_offloaded_layers_is_of_another_form_of_the_model_and_a_row_of_its_own() -> None:
+    home = entry("home", {"quiz": {}}, models=("m",))
+    other = entry("other", {"riddles": {}}, evaluated="m", settings={"base.offload.gpu": "10 GiB"})
+    assert tasks_of(with_evaluations([home, other])) == {"home": ["quiz"], "other": ["riddles"]}
+
+
 def test_a_row_reads_each_task_where_its_score_is_from() -> None:
     old = entry("old", {"quiz": {}, "riddles": {}}, 1)
     [row] = latest([old, entry("new", {"quiz": {}}, 2)])

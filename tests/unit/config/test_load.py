@@ -240,3 +240,28 @@ def test_a_source_without_a_prompt_needs_a_template_of_its_own_or_of_data(write:
 def test_a_template_that_no_source_uses_is_refused(write: Write) -> None:
     text = message(write(MINIMAL + "training: {seed: 1}\n"), (("data.prompt_template", "'{review}'"),))
     assert "--data.prompt_template is '{review}', but must be unset where every source has a prompt of its own" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([("base.offload", "{}")], "at least one amount"),
+        ([("base.offload.gpu", "much")], "base.offload.gpu is 'much', but must be an amount of memory"),
+        ([("base.offload.cpu", "30")], "Did you mean '30 GiB'?"),
+        ([("base.offload.disk", "30 GiB")], "base.offload.disk"),
+        ([("base.offload.gpu", "1 GiB"), ("base.weights", "expanded")], "base.weights is 'expanded'"),
+        ([("search.space", "{base.offload.gpu: {choices: [1 GiB]}}")], "search.space names base.offload"),
+    ],
+)
+def test_what_is_wrong_with_offloading_is_a_fault_of_the_project(
+    write: Write, overrides: list[tuple[str, str]], told: str
+) -> None:
+    assert told in message(write(MINIMAL), tuple(overrides))
+
+
+def test_one_amount_of_offloading_is_enough_and_none_is_the_default(write: Write) -> None:
+    folder = write(MINIMAL)
+    assert load_project(folder).base.offload is None
+    offload = load_project(folder, [("base.offload.gpu", "10 GiB")]).base.offload
+    assert offload is not None
+    assert (offload.gpu, offload.cpu) == ("10 GiB", None)

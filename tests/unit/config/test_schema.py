@@ -11,6 +11,7 @@ from tunery.config import schema
 from tunery.config.fields import dotted_keys
 from tunery.config.fingerprint import fingerprint, flatten
 from tunery.config.load import load_project
+from tunery.config.methods import used
 from tunery.config.project import Project, resolved
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +52,13 @@ def test_the_fingerprint_follows_what_decides_a_result(tmp_path: Path) -> None:
     assert fingerprint(load_project(tmp_path, [("name", "y")])) == plain
     assert fingerprint(load_project(tmp_path, [("training.seed", "1")])) != plain
     assert len(plain) == 16
+
+
+def test_offloaded_layers_decide_and_without_them_the_fingerprint_is_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "project.yaml").write_text("name: x\nbase: {model: 'builtin:tiny'}\ndata: {train: [{source: a}]}\n")
+    plain = load_project(tmp_path)
+    assert "offload" not in used(resolved(plain))["base"], "runs before there was such a key had none"
+    assert fingerprint(load_project(tmp_path, [("base.offload.gpu", "1 GiB")])) != fingerprint(plain)
 
 
 def test_flattening_names_the_way_to_a_value() -> None:

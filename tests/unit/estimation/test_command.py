@@ -10,7 +10,8 @@ from rich.console import Console
 
 from tunery.config.load import project_from
 from tunery.config.project import Project
-from tunery.estimation.command import EstimatedRun, estimate_table
+from tunery.errors import ConfigError
+from tunery.estimation.command import EstimatedRun, estimate_run, estimate_table
 from tunery.estimation.estimate import Fit, MemoryEstimate
 
 GIB = 2**30
@@ -129,3 +130,8 @@ def test_what_limits_each_number_stands_beside_it() -> None:
 def test_where_no_row_fits_that_is_said() -> None:
     assert "Not one row of 2048 tokens fits. Longest rows: alone in a batch: 700 tokens." in shown(fit=Fit(0, 0, 700))
     assert "Not even one row of one token fits." in shown(fit=Fit(0, 0, 0))
+
+
+def test_an_estimate_of_a_training_with_offloaded_layers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unset except for tunery evaluate: a training is counted, and no gradient"):
+        estimate_run(project(base__offload__gpu="10 GiB"), "24 GiB")

@@ -17,6 +17,7 @@ from tunery.tracking.store import Store
 FAR = "task: far\ndataset_path: someone/something\ntest_split: test\noutput_type: multiple_choice\n"
 ADAPTER = {"base_model_name_or_path": "builtin:tiny", "r": 4, "peft_type": "LORA", "target_modules": ["q_proj"]}
 WORLD = ("evaluation.tasks", "[world_facts]")
+OFFLOAD = ("base.offload.gpu", "10 GiB")
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,9 @@ def _no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("builtin:tiny", [WORLD, ("training.device", "cuda")], "training.device is 'cuda'"),
         ("builtin:tiny", [WORLD, ("base.quantization", "int8")], "base.quantization is 'int8'.* needs a CUDA GPU"),
+        ("builtin:tiny", [WORLD, OFFLOAD], "base.offload is .*10 GiB.* must be unset on a machine without a GPU"),
+        ("adapter", [WORLD, OFFLOAD], "base.offload is .*10 GiB.* must be unset on a machine without a GPU"),
+        ("builtin:tiny", [WORLD, ("base.offload.gpu", "10")], "base.offload.gpu is '10'.* Did you mean '10 GiB'"),
         ("acme/nowhere", [WORLD], "acme/nowhere.*Hub cannot be reached"),
         ("./nowhere", [WORLD], "nowhere"),
         ("models:/nobody/1", [WORLD], "nobody"),

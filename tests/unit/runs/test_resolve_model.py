@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tests.unit.models.conftest import write_llama
 
-from tunery.errors import BaseModelError
+from tunery.config.model import BaseConfig
+from tunery.errors import BaseModelError, ConfigError
+from tunery.records.runs import BaseIdentity
 from tunery.runs.cache import Resident
-from tunery.runs.resolve_model import EvaluatedModel, load_evaluated_model
+from tunery.runs.resolve_model import EvaluatedModel, _laid_over, as_trained, load_evaluated_model
+from tunery.tracking.flavor.flavor import ModelFacts
 from tunery.tracking.store import Store
 
 TOKENS = torch.tensor([[5, 9, 30, 44, 60, 61]])
@@ -172,3 +176,68 @@ def test_an_adapter_of_another_size_is_refused_with_the_reason(llama: Path, tmp_
     save(llama, tmp_path / "adapter", recorded={"r": 8})
     with pytest.raises(BaseModelError, match=r"does not fit .*state_dict for PeftModelForCausalLM: size mismatch for"):
         found(tmp_path / "adapter", store)
+
+
+OFFLOAD = ("base.offload.gpu", "10 GiB")
+
+
+@pytest.fixture
+def offloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose card, which "cpu:0" stands for, has room for one of the two layers."""
+    card = ["model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head"]
+    places = {**dict.fromkeys(card, "cpu:0"), "model.layers.1": "cpu"}
+    for module in ("tunery.estimation.offload", "tunery.tracking.flavor.rebuild"):
+        monkeypatch.setattr(f"{module}.placement", lambda base, *_: places if base.offload else None)
+    monkeypatch.setattr("tunery.estimation.offload.check_offload", lambda *_: None)
+
+
+@pytest.mark.usefixtures("offloaded")
+def test_an_adapter_and_its_base_are_scored_through_offloaded_layers(llama: Path, tmp_path: Path, store: Store) -> None:
+    trained = save(llama, tmp_path / "adapter")
+    it = found(tmp_path / "adapter", store, OFFLOAD)
+    assert it.base.offloaded == ("model.layers.1",)
+    assert "layer model.layers.1 lies unquantised in the CPU's memory" in it.notes[0]
+    assert torch.allclose(logits(it.model), logits(trained), atol=1e-4)
+    with it.model.disable_adapter():
+        assert torch.allclose(logits(it.model), logits(plain(llama)), atol=1e-4)
+
+
+@pytest.mark.usefixtures("offloaded")
+def test_an_adapter_that_needs_a_second_base_is_refused_offloaded_layers(
+    llama: Path, tmp_path: Path, store: Store
+) -> None:
+    save(llama, tmp_path / "adapter", init_lora_weights="pissa")
+    with pytest.raises(ConfigError, match=r"base\.offload is .* two copies do not fit where one does not"):
+        found(tmp_path / "adapter", store, OFFLOAD)
+
+
+@pytest.mark.usefixtures("offloaded")
+def test_a_bare_model_is_scored_through_offloaded_layers(llama: Path, store: Store) -> None:
+    it = load_evaluated_model(str(llama), None, [*ASK, OFFLOAD], store, Resident())
+    assert it.base.offloaded == ("model.layers.1",)
+    assert torch.allclose(logits(it.model), logits(plain(llama)), atol=1e-4)
+
+
+def test_a_trained_model_may_be_offloaded_and_its_base_is_else_as_it_was(tmp_path: Path) -> None:
+    tree = {"name": "p", "base": {"model": "acme/base"}, "data": {"train": [{"source": "none"}]}}
+    laid = _laid_over(tree, "models:/p/1", tmp_path, None, [OFFLOAD])
+    assert laid.base.offload is not None
+    assert laid.base.offload.gpu == "10 GiB"
+    assert laid.base.model_copy(update={"offload": None}) == _laid_over(tree, "models:/p/1", tmp_path, None, []).base
+    with pytest.raises(ConfigError, match=r"--base\.dtype is .*with which the model was trained"):
+        _laid_over(tree, "models:/p/1", tmp_path, None, [OFFLOAD, ("base.dtype", "float32")])
+
+
+def test_a_promotion_is_refused_offloaded_layers(tmp_path: Path) -> None:
+    tree = {"name": "p", "base": {"model": "acme/base"}, "data": {"train": [{"source": "none"}]}}
+    with pytest.raises(ConfigError, match="unset except for tunery evaluate: a promotion measures"):
+        as_trained(tree, "models:/p/1", tmp_path, None, [OFFLOAD])
+
+
+@pytest.mark.usefixtures("offloaded")
+def test_a_model_of_which_all_weights_were_trained_is_refused_offloaded_layers(tmp_path: Path, store: Store) -> None:
+    identity = BaseIdentity("acme/base", "c0ffee", "none", "float32", "float32", "own")
+    facts = ModelFacts("full", BaseConfig(model="acme/base", quantization="none"), identity, template="plain")
+    (tmp_path / "MLmodel").write_text(yaml.safe_dump({"flavors": {"tunery": facts.section()}}))
+    with pytest.raises(ConfigError, match="unset except for tunery evaluate: all weights were trained, and two models"):
+        found(tmp_path, store, OFFLOAD)

@@ -23,7 +23,7 @@ COMMIT = BaseIdentity("builtin:tiny", "abc", "nf4", "float32", "float32", "own")
 SETTINGS = TaskSettings("colours", "1.0", 0, None, True)
 
 
-@pytest.mark.parametrize("detail", ["template_sha256", "double_quantization"])
+@pytest.mark.parametrize("detail", ["template_sha256", "double_quantization", "offloaded"])
 def test_details_that_decide_a_score_are_part_of_its_key(detail: str) -> None:
     keys = {base_key(dataclasses.replace(IDENTITY, details={detail: value}), SETTINGS) for value in ("a", "b")}
     assert len(keys) == 2

@@ -49,6 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
+        ([("base.offload", "{cpu: 1 GiB}")], "base.offload is .* unset except for tunery evaluate: no gradient comes"),
         ([("training.precision", "fp16")], "training.precision is 'fp16'.* needs a CUDA GPU"),
         ([("base.quantization", "int8")], "base.quantization is 'int8'.* needs a CUDA GPU"),
         ([("training.device", "cuda")], "training.device is 'cuda'"),

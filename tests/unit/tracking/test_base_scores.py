@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def test_a_run_of_base_scores_shows_its_numbers(store: Store, identity: BaseIden
     assert run.data.metrics == {"lm_eval/quiz/acc": 0.5, "lm_eval/quiz/acc_stderr": 0.25}
     assert (run.data.tags["tunery.kind"], run.data.tags["tunery.base"]) == ("base", "acme/base")
     assert run.data.tags["tunery.process"] == this_process(), "who is killed here leaves a run that is known to be left"
+
+
+def test_a_base_with_offloaded_layers_is_kept_as_another_than_the_base_without(
+    store: Store, identity: BaseIdentity, make_result: Any
+) -> None:
+    offloaded = replace(identity, details={"offloaded": ["model.layers.31"]})
+    runs = [store.client.get_run(keep(store, "key", one, make_result())) for one in (identity, offloaded)]
+    assert [run.data.tags["tunery.quantization"] for run in runs] == ["nf4", "nf4, offloaded"]
 
 
 def test_a_deleted_artifact_counts_as_not_kept(store: Store, identity: BaseIdentity, make_result: Any) -> None:

@@ -77,7 +77,12 @@ def _requests(
     new_tokens: int,
 ) -> dict[str, SpeedRequest]:
     """What each model is asked: prompts are shorter where the model takes no more."""
-    limits = {ref: _longest(settings_of(ref, project, overrides, store)) for ref in refs}
+    from tunery.estimation.offload import refuse_offload
+
+    settings = {ref: settings_of(ref, project, overrides, store) for ref in refs}
+    for one in settings.values():
+        refuse_offload(one, "the time that layers take to the card would be measured, not the model's")
+    limits = {ref: _longest(one) for ref, one in settings.items()}
     faults = [
         Fault(f"--new-tokens for {ref}", f"below {limit}, the tokens that the model takes", new_tokens)
         for ref, limit in limits.items()

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tunery.config.model import BaseConfig
+from tunery.config.model import BaseConfig, OffloadConfig
 from tunery.errors import BaseModelError, Fault, RefError, TrackingError
+from tunery.estimation.offload import placement
 from tunery.models.adapter_files import load_adapter
 from tunery.models.base import LoadedBase, load_base
 from tunery.models.source import is_local_base
@@ -65,7 +66,12 @@ def run_of(folder: Path) -> str | None:
 
 
 def rebuild(
-    folder: Path, device: str = "auto", base_folder: str | None = None, *, unquantized: str | None = None
+    folder: Path,
+    device: str = "auto",
+    base_folder: str | None = None,
+    *,
+    unquantized: str | None = None,
+    offload: OffloadConfig | None = None,
 ) -> Rebuilt:
     """Load the base that the adapter was trained on, as it was then, and put the adapter on it.
 
@@ -74,10 +80,12 @@ def rebuild(
         base_folder: Where a base that was a local folder lies now; by default TUNERY_BASE_FOLDER, then where it lay.
         unquantized: A type, such as bfloat16, to hold all weights in instead of as they were: what is merged or
             deployed is not always what was trained.
+        offload: base.offload of who scores an adapter, whose training had none.
 
     Raises:
         RefError: If the folder is not a model that tunery logged.
         BaseModelError: If the base is not there, or is not the same any more.
+        ConfigError: If layers cannot be offloaded so.
     """
     folder = folder.resolve()
     facts = read_facts(folder)
@@ -86,25 +94,31 @@ def rebuild(
         own = facts.base.model_copy(update={"model": str(folder), "chat_template": None, "quantization": "none"})
         loaded = load_base(_held_in(own, unquantized), folder, device, chat=facts.template == "chat")
         return Rebuilt(loaded.model.eval(), loaded, facts, model_id, loaded.load_seconds)
-    loaded = rebuild_base(folder, device, base_folder, unquantized=unquantized)
+    loaded = rebuild_base(folder, device, base_folder, unquantized=unquantized, offload=offload)
     began = time.perf_counter()
     model = load_adapter(loaded, folder)
     return Rebuilt(model, loaded, facts, model_id, loaded.load_seconds + time.perf_counter() - began)
 
 
 def rebuild_base(
-    folder: Path, device: str = "auto", base_folder: str | None = None, *, unquantized: str | None = None
+    folder: Path,
+    device: str = "auto",
+    base_folder: str | None = None,
+    *,
+    unquantized: str | None = None,
+    offload: OffloadConfig | None = None,
 ) -> LoadedBase:
     """Load the base that a logged model was trained from, as it was then; arguments and errors as for `rebuild`."""
     folder = folder.resolve()
     facts = read_facts(folder)
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {} if offload is None else {"offload": offload, "weights": "packed"}
     if facts.base_folder is not None:
         changes["model"] = _find_folder(facts, base_folder)
     if facts.base.chat_template is not None:  # the project's file may be gone; its text was saved with the tokenizer
         changes["chat_template"] = str(folder / "chat_template.jinja")
     base = _held_in(facts.base.model_copy(update=changes), unquantized)
-    loaded = load_base(base, folder, device, chat=facts.template == "chat")
+    chat, places = facts.template == "chat", placement(base, folder, device)
+    loaded = load_base(base, folder, device, chat=chat, placement=places)
     then, now = facts.identity.revision, loaded.identity.revision
     if then != now:
         rule = f"{then}, on which the adapter was trained"

@@ -45,6 +45,14 @@ def test_what_is_wrong_is_known_before_any_model_is_loaded(
     assert [one.name for one in store.client.search_experiments()] == ["Default"]
 
 
+def test_speed_through_offloaded_layers_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunery.estimation.offload.check_offload", lambda *_: None)  # as on a machine with a card
+    monkeypatch.setattr("tunery.estimation.offload.placement", lambda *_: None)
+    offload = [("base.offload.gpu", "1 GiB")]
+    with pytest.raises(InputError, match="unset except for tunery evaluate: the time that layers take"):
+        measure_speed(["builtin:tiny"], None, offload, [1], 4, Observer(), tracking_uri=store.uri)
+
+
 def test_a_bare_model_is_measured_and_logged_with_its_hardware(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "measure", lambda *_: iter([FAST]))
     [record] = measure_speed(["builtin:tiny"] * 2, None, [], [2], 4, Observer(), tracking_uri=store.uri)
