@@ -78,7 +78,7 @@ def test_what_belongs_to_the_copied_project_alone_stays_there(place: Path) -> No
     folder = new(NewProject("mine", start=str(source)), [], Told())
     there = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     copied = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    left = {"README.md", "datasets.yaml", "smoke.yaml", "leaderboard.png", "stand-in/model.safetensors"}
+    left = {"README.md", "datasets.yaml", "smoke.yaml", "writing.yaml", "leaderboard.png", "stand-in/model.safetensors"}
     assert there - copied == left
     assert copied <= there
 

@@ -20,7 +20,7 @@ def digests(data: PreparedData = DATA, revision: str = "r1", template: str = "t"
         names=("group",),
         members={"group": ("leaf",)},
         leaves={"leaf": SimpleNamespace(item_ids=list(items))},
-        settings={"group": SimpleNamespace(version="1")},
+        settings={"group": SimpleNamespace(version="1", wording=None)},
     )
     project: Any = None
     return input_digests(Loaded(project, base, tasks, None, data))

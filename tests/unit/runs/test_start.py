@@ -234,7 +234,7 @@ def test_a_resumed_study_goes_on_from_the_version_it_began_with(
     options = StudyOptions(tracking_uri=store.uri, trials=2)
     for at_once in (False, True):
         project = load_project(folder, [("adapter.start", "models:/start@champion")])
-        with pytest.raises(Interrupted, match="Run the same command to resume it"):
+        with pytest.raises(KeyboardInterrupt if at_once else Interrupted):
             tune(project, options, StoppedStudy(at_once))
         log(trained, store)
     store.client.set_registered_model_alias("start", "other", "2")
