@@ -97,6 +97,8 @@ def new(wanted: NewProject, overrides: Overrides, observer: Observer) -> Path:
                 PLACE.rmdir()
         raise
     observer.step(f"wrote {folder / 'project.yaml'}, where every key says what it is")
+    if not load_project(folder).evaluation.names:
+        observer.step("nothing scores it yet beside its base: name evaluation.tasks, or evaluation.answers of your own")
     train = f"tunery train --project {shlex.quote(str(folder))}"
     observer.step(f"next: {train} --preview 3, to see rows as the model does")
     observer.step(f"then: {train}")
@@ -184,16 +186,18 @@ def _recognised(project: Project, given: str, observer: Observer) -> dict[str, A
     from tunery.data.layouts.detect import format_of
     from tunery.data.row_log import check_bad_rows
 
-    source = project.data.train[0]
+    source, names = project.data.train[0], ["Question", "Answer"]
     try:
         rows = load_rows(source, project.folder)
+        names = list(rows.columns) if len(rows.columns) == len(names) else names
         if not rows.rows_wanted:
             raise DataError(given, Fault("has no rows", "a dataset must have at least one"))
         found = format_of(rows, source)
         converted = to_conversations(rows, source, 0)
         check_bad_rows(given, converted.bad, rows.rows_wanted, project.data.max_bad_rows)
     except DataError as error:
-        advice = "Keys of a source are options: --data.train.0.columns '{prompt: Question, completion: Answer}'."
+        columns = f"'{{prompt: {names[0]}, completion: {names[1]}}}'"
+        advice = f"Keys of a source are options, such as --data.train.0.columns {columns} or --data.train.0.sheet NAME."
         raise DataError(given, error.faults, advice) from error
     for note in converted.notes:
         observer.step(note)

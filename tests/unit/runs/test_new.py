@@ -11,7 +11,7 @@ import pytest
 from tests.told import Told
 
 from tunery.config.load import load_project
-from tunery.errors import InputError
+from tunery.errors import DataError, InputError
 from tunery.runs.new import NewProject, new
 
 
@@ -42,7 +42,14 @@ def test_rows_and_a_base_make_a_project_whose_columns_are_named(place: Path) -> 
     )
     train = "tunery train --project projects/faq"
     assert told.lines[-2:] == [f"next: {train} --preview 3, to see rows as the model does", f"then: {train}"]
+    assert told.lines[-3].startswith("nothing scores it yet")
     assert (folder / "project.yaml").read_text().count("# ") > 20
+
+
+def test_columns_that_are_not_recognised_stand_in_the_advice_by_their_names(place: Path) -> None:
+    (place / "fragen.csv").write_text("Frage,Antwort\nWas ist 1?,Es ist 1.\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"'\{prompt: Frage, completion: Antwort\}' or --data\.train\.0\.sheet"):
+        new(NewProject("faq", data="fragen.csv", base="builtin:tiny"), [], Told())
 
 
 def test_a_format_that_is_recognised_is_written(place: Path) -> None:
