@@ -82,13 +82,28 @@ def load_base(
     model.requires_grad_(False).eval()
     # The name that adapters record: the project's, not the place in a cache.
     model.config._name_or_path = model.name_or_path = base.model
-    identity = BaseIdentity(
+    identity = _identity(base, files, model, tokenizer, template.name, (dtype, compute_dtype), offloaded)
+    offload(model, offloaded, device)
+    notes, seconds = (*mended, *template.notes), time.perf_counter() - began
+    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, notes, offloaded, seconds)
+
+
+def _identity(
+    base: BaseConfig,
+    files: BaseFiles,
+    model: Any,
+    tokenizer: Any,
+    template: str,
+    dtypes: tuple[torch.dtype, torch.dtype],  # of the weights, and of what is computed with them
+    offloaded: tuple[str, ...],
+) -> BaseIdentity:
+    return BaseIdentity(
         model=base.model,
         revision=files.revision,
         quantization=base.quantization,
-        dtype=str(dtype).removeprefix("torch."),
-        compute_dtype=str(compute_dtype).removeprefix("torch."),
-        chat_template=template.name,
+        dtype=str(dtypes[0]).removeprefix("torch."),
+        compute_dtype=str(dtypes[1]).removeprefix("torch."),
+        chat_template=template,
         license=files.license,
         details={
             "architecture": type(model).__name__,
@@ -100,9 +115,6 @@ def load_base(
             **({"offloaded": list(offloaded)} if offloaded else {}),
         },
     )
-    offload(model, offloaded, device)
-    notes, seconds = (*mended, *template.notes), time.perf_counter() - began
-    return LoadedBase(model, tokenizer, identity, device, template.new_token_ids, notes, offloaded, seconds)
 
 
 def load_tokenizer(base: BaseConfig, folder: Path, *, chat: bool = True) -> Any:

@@ -116,7 +116,10 @@ def test_a_model_that_forgets_its_beginning_is_scored_without_one(
     right = score_model(model, tokenizer, tasks, evaluation)["few"]
     monkeypatch.setattr(document_rows, "_FEWEST_TOKENS", 4)
     sees = shared_context._sees
-    forgetful = lambda parts, prefix=0: sees(parts, prefix) & ~(torch.arange(prefix + parts.shape[1]) < prefix)  # noqa: E731
+
+    def forgetful(parts: torch.Tensor, prefix: int = 0) -> torch.Tensor:
+        return sees(parts, prefix) & (torch.arange(prefix + parts.shape[1]) >= prefix)
+
     monkeypatch.setattr(shared_context, "_sees", forgetful)
     prefixes = seen_prefixes(monkeypatch)
     found = score_model(model, tokenizer, tasks, evaluation)["few"]

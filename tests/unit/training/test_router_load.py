@@ -46,7 +46,9 @@ def mixtral(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def adapted(mixtral: Path) -> Callable[..., Any]:
     def make(quantization: str = "none") -> Any:
-        base = load_base(BaseConfig(model=str(mixtral), quantization=quantization), Path(), "cpu")  # type: ignore[arg-type]
+        base = load_base(
+            BaseConfig.model_validate({"model": str(mixtral), "quantization": quantization}), Path(), "cpu"
+        )
         settings = AdapterConfig(rank=4, dropout=0.0, target_modules=["q_proj", "v_proj"])
         return base, attach_adapter(base, settings, seed=0).model
 
