@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,18 @@ def project_from(tree: dict[str, Any], where: str, folder: Path, overrides: Over
     except ValidationError as error:
         # A fault in an option is reported as the option, not as a line of the file.
         given = [key for key, _ in overrides]
-        faults = [replace(fault, key=_option(fault.key, given)) for fault in faults_of(error)]
-        raise ConfigError(where, faults) from None
-    project._folder = folder
+        raise ConfigError(where, as_options(faults_of(error), given)) from None
+    project._folder, project._place = folder, where
     project._overridden = tuple(dict.fromkeys(key for key, _ in overrides))
     return project
 
 
-def _option(key: str, given: list[str]) -> str:
+def as_options(faults: Iterable[Fault], given: Sequence[str]) -> list[Fault]:
+    """Faults whose keys were given as options, in the words of the command line."""
+    return [replace(fault, key=_option(fault.key, given)) for fault in faults]
+
+
+def _option(key: str, given: Sequence[str]) -> str:
     for name in given:
         if key == name or key.startswith(f"{name}."):
             return f"--{key}"

@@ -45,12 +45,18 @@ class Project(Section):
     promotion: PromotionConfig | None = key(None, "What a champion must show; without it nothing is promoted.")
     tracking: TrackingConfig = key(TrackingConfig(), "What MLflow is told beside the results.")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _place: str = PrivateAttr(default="")
     _overridden: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def folder(self) -> Path:
         """Folder of project.yaml: relative paths in it are looked for here first."""
         return self._folder
+
+    @property
+    def place(self) -> str:
+        """The file as the user named it, smoke.yaml say: faults are reported under it."""
+        return self._place or str(self.folder / "project.yaml")
 
     @property
     def overridden(self) -> tuple[str, ...]:

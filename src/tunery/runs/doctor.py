@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from rich.table import Column, Table
+from rich.text import Text
 
 from tunery import __version__
 from tunery.errors import RunHeld, TrackingError
@@ -67,7 +68,7 @@ def doctor(observer: Observer, *, mend: bool = False, tracking_uri: str | None =
         failed, answer = error, str(error)
     table = Table("what", "is", title="tunery doctor")
     for row in (*_machine(), *_installation(), ("store", answer), ("network", _network())):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # square brackets, as of an extra, are markup to rich
     observer.show(table)
     if failed is not None:
         raise failed
@@ -90,7 +91,8 @@ def _report_open(found: Sequence[OpenRun], store: Store, observer: Observer, *, 
         title="runs that stand RUNNING",
     )
     for run in found:
-        table.add_row(run.run_id, run.kind, run.project, run.name, _moment(run.last_sign_ms), run.life)
+        cells = (run.run_id, run.kind, run.project, run.name, _moment(run.last_sign_ms), run.life)
+        table.add_row(*map(Text, cells))
     observer.show(table)
     left = [run for run in found if run.abandoned]
     for run in left if mend else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tunery.config.load import as_options
 from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
@@ -42,7 +43,7 @@ def check_search(project: Project) -> None:
         faults += [] if faults else derived_faults(project, space)
         faults += [] if faults else _given_faults(project)
     if faults:
-        raise ConfigError(str(project.folder / "project.yaml"), faults)
+        raise ConfigError(project.place, as_options(faults, project.overridden))
 
 
 def _memory_faults(project: Project) -> Iterator[Fault]:

@@ -42,6 +42,13 @@ def test_the_table_says_device_versions_extras_store_and_network(store: Store) -
     assert "no run stands RUNNING" in text
 
 
+def test_an_extra_that_is_not_there_is_named_in_brackets_as_pip_wants_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunery.runs.doctor._EXTRAS", {"chat": "a_module_that_nobody_has"})
+    assert 'pip install "tunery[chat]"' in shown(store.uri)
+
+
 def test_only_mend_closes_runs_and_only_those_that_nobody_works_on(store: Store) -> None:
     left, elsewhere = left_running(store, ended_process()), left_running(store, ELSEWHERE)
     assert "1 of them were left" in shown(store.uri)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.search.conftest import MakeProject
 
+from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.errors import ConfigError
 from tunery.search.checks import check_search, pruner_note
@@ -331,3 +332,12 @@ def test_prompt_variants_are_a_dimension_and_are_read_before_anything_starts(mak
 def test_prompt_variants_change_a_loss_over_every_token(make: MakeProject) -> None:
     keys = {"search__objectives": "{validation/nll: minimize}", "training__loss_on": "all"}
     assert "changes what the loss is a mean of" in faults(prompted(make, "['{review}', 'Sum up: {review}']", **keys))
+
+
+def test_a_fault_stands_under_the_file_that_the_user_named_and_is_called_as_it_was_given(
+    make: MakeProject, tmp_path: Path
+) -> None:
+    make()
+    smoke = (tmp_path / "project.yaml").rename(tmp_path / "smoke.yaml")
+    project = load_project(smoke, [("search.space", GOOD), ("search.sampler", "tpe"), ("search.trials", "all")])
+    assert str(faults(project)).startswith(f"{smoke}: --search.trials is 'all', but must be a number")
