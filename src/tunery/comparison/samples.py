@@ -58,7 +58,7 @@ def with_curves(store: Store, entries: Sequence[RunEntry]) -> list[RunEntry]:
             with refusals(store.uri):
                 history = store.client.get_metric_history(entry.run_id, name)
             points = {point.step: point.value for point in history}  # a resumed run may hold a step twice
-            if len(points) > 1:
+            if points:
                 curves[name] = sorted(points.items())
         found.append(replace(entry, curves=curves))
     return found

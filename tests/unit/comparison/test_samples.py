@@ -157,8 +157,9 @@ def test_curves_are_read_in_the_order_of_their_steps(store: Store) -> None:
     run_id = logged(store)
     for step, value in ((2, 0.5), (1, 0.9), (3, 0.4)):
         store.client.log_metric(run_id, "train/loss", value, step=step)
+    store.client.log_metric(run_id, "validation/nll", 1.5, step=3)
     [entry] = with_curves(store, read(store, Selection())[0])
-    assert entry.curves == {"train/loss": [(1, 0.9), (2, 0.5), (3, 0.4)]}
+    assert entry.curves == {"train/loss": [(1, 0.9), (2, 0.5), (3, 0.4)], "validation/nll": [(3, 1.5)]}
 
 
 def test_of_many_runs_the_best_configurations_are_tested_with_all_of_their_seeds(store: Store) -> None:

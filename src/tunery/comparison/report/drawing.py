@@ -11,17 +11,33 @@ from tunery.reporting.figures import literal
 _EDGE = 0.03  # beyond 0 and 1, so that a point there is whole
 
 
-def reach(cell: ScoreCell) -> list[list[float]] | None:
-    """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known."""
+def reach(cell: ScoreCell, *, shares: bool = False) -> list[list[float]] | None:
+    """How far a score's interval goes to each side, as matplotlib wants it; None where no error is known.
+
+    Args:
+        cell: The score.
+        shares: Cut the interval at 0 and 1, so that its ends are seen: two seeds' intervals reach far beyond.
+    """
     if math.isnan(cell.low):
         return None
-    return [[cell.value - cell.low], [cell.high - cell.value]]
+    low, high = (max(cell.low, 0.0), min(cell.high, 1.0)) if shares else (cell.low, cell.high)
+    return [[cell.value - low], [high - cell.value]]
 
 
-def near_shares(limits: tuple[float, float], values: Sequence[float]) -> tuple[float, float]:
-    """Limits of an axis, near 0 and 1 if all its scores lie there: two seeds' intervals reach far beyond."""
-    low, high = limits
-    return (max(low, -_EDGE), min(high, 1 + _EDGE)) if min(values) >= 0 and max(values) <= 1 else limits
+def are_shares(cells: Sequence[ScoreCell]) -> bool:
+    """Whether all scores of an axis lie between 0 and 1."""
+    return all(0 <= cell.value <= 1 for cell in cells)
+
+
+def near_shares(limits: tuple[float, float]) -> tuple[float, float]:
+    """Limits of an axis of shares: no further than a little beyond 0 and 1."""
+    return max(limits[0], -_EDGE), min(limits[1], 1 + _EDGE)
+
+
+def intervals_named(axes: Sequence[Sequence[ScoreCell]], confidence: float) -> str:
+    """What a title calls the intervals; scores an axis, since one of shares has its intervals cut."""
+    is_cut = any(are_shares(cells) and any(cell.low < 0 or cell.high > 1 for cell in cells) for cells in axes)
+    return f"{confidence:.0%} intervals{', cut at 0 and 1' if is_cut else ''}"
 
 
 def score_name(board: Board) -> str:

@@ -185,9 +185,10 @@ def ranks_plot(board: Board, confidence: float) -> Figure | None:
 
 
 def loss_plot(board: Board) -> Figure | None:
-    """Loss curves of the first contenders, one line a seed."""
+    """Loss curves of the first contenders, one line a seed; None if no run has two points."""
     shown = [one for one in board.contenders if any(_curve(one, name) for name in _CURVES)][:_MOST_LINES]
-    kinds = [name for name in _CURVES if any(_curve(one, name) for one in shown)]
+    # One point is no curve, yet it belongs beside the curves of others: a run of one epoch is scored once.
+    kinds = [name for name in _CURVES if any(len(points) > 1 for one in shown for points in _curve(one, name))]
     if not kinds:
         return None
     figure, grid = panels(len(kinds), WIDTH_INCHES, 4.2)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tunery.comparison.records import Board, LeaderboardRow, ScoreCell
 from tunery.comparison.report.columns import COSTS
-from tunery.comparison.report.drawing import method_name, near_shares, reach, score_name
+from tunery.comparison.report.drawing import are_shares, intervals_named, method_name, near_shares, reach, score_name
 from tunery.records.scores import SCORE
 from tunery.reporting.figures import (
     GREY,
@@ -39,19 +39,22 @@ def learning_plot(board: Board, confidence: float) -> Figure | None:
     several = 1 < len(board.tasks) <= _MOST_TASKS
     shown = board.tasks if several else (SCORE,)
     figure, grid = panels(len(shown), WIDTH_INCHES if len(shown) < 3 else 4.0 * len(shown), 4.4)
+    cells = {task: [_cell(one, task) for some in lines.values() for one in some] for task in shown}
     for axes, task in zip(grid, shown, strict=True):
+        shares = are_shares(cells[task])
         for name, some, colour, shift in _drawn(lines):
             for one in some:
-                found = _cell(one, task)
-                rows = shift * (one.first.train_rows or 0)
-                axes.errorbar(rows, found.value, yerr=reach(found), color=colour, marker="o", ms=5, capsize=3)
+                found, rows = _cell(one, task), shift * (one.first.train_rows or 0)
+                axes.errorbar(
+                    rows, found.value, yerr=reach(found, shares=shares), color=colour, marker="o", ms=5, capsize=3
+                )
             _line(axes, name, some, colour, shift, _value(task))
         for place, base in enumerate(sorted(_zero_shot(board, lines, task))):
             axes.axhline(base, color=GREY, linestyle=":", linewidth=1.2, label="base" if place == 0 else None)
         _set_sizes(axes, lines)
-        axes.set_ylim(near_shares(axes.get_ylim(), [_cell(one, task).value for some in lines.values() for one in some]))
+        axes.set_ylim(near_shares(axes.get_ylim()) if shares else axes.get_ylim())
         finish(axes, _rows_name(lines), _task_name(board, task) if several else score_name(board), "")
-    title(figure, f"Learning curves, {confidence:.0%} intervals")
+    title(figure, f"Learning curves, {intervals_named(list(cells.values()), confidence)}")
     legend_below(figure, grid)
     return figure
 
@@ -98,21 +101,24 @@ def tasks_plot(board: Board, confidence: float) -> Figure | None:
     lines: Lines = defaultdict(list)
     for one in board.contenders:
         lines[method_name(board, one)].append(one)
+    cells = {task: [one.cells[task] for one in board.contenders] for task in board.tasks}
+    shares = {task: are_shares(some) for task, some in cells.items()}
     for axes, other in zip(grid, others, strict=True):
         for name, some, colour, _ in _drawn(lines):
             for number, one in enumerate(some):
                 x, y = one.cells[first], one.cells[other]
+                across, up = reach(x, shares=shares[first]), reach(y, shares=shares[other])
                 axes.errorbar(
-                    x.value, y.value, xerr=reach(x), yerr=reach(y), color=colour, marker="o", ms=5, capsize=2,
-                    elinewidth=0.8, alpha=0.8, label=short_label(name, 36) if number == 0 else None,
+                    x.value, y.value, xerr=across, yerr=up, color=colour, marker="o", ms=5, capsize=2, elinewidth=0.8,
+                    alpha=0.8, label=short_label(name, 36) if number == 0 else None,
                 )  # fmt: skip
                 rows = f"{one.first.train_rows:,}" if one.first.train_rows else ""
                 axes.annotate(rows, (x.value, y.value), (4, 4), textcoords="offset points", fontsize=7, color=colour)
         _mark_bases(axes, board, first, other)
-        axes.set_xlim(near_shares(axes.get_xlim(), [one.cells[first].value for one in board.contenders]))
-        axes.set_ylim(near_shares(axes.get_ylim(), [one.cells[other].value for one in board.contenders]))
+        axes.set_xlim(near_shares(axes.get_xlim()) if shares[first] else axes.get_xlim())
+        axes.set_ylim(near_shares(axes.get_ylim()) if shares[other] else axes.get_ylim())
         finish(axes, _task_name(board, first), _task_name(board, other))
-    title(figure, f"One task against another, {confidence:.0%} intervals; numbers are rows")
+    title(figure, f"One task against another, {intervals_named(list(cells.values()), confidence)}; numbers are rows")
     legend_below(figure, grid)
     return figure
 

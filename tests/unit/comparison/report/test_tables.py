@@ -345,8 +345,21 @@ def test_intervals_of_two_seeds_do_not_stretch_an_axis_past_what_a_score_can_be(
     ]
     board = rank(runs).main
     assert max(one.cells["nli"].high for one in board.contenders) > 1.5, "a t interval of two seeds"
-    low, high = figures(rank(runs))["learning"].axes[0].get_ylim()
-    assert (low, high) == pytest.approx((-0.03, 1.03))
+    figure = figures(rank(runs))["learning"]
+    assert figure.axes[0].get_ylim() == pytest.approx((-0.03, 1.03))
+    ends = [y for bar in figure.axes[0].containers for cap in bar.lines[1] for y in cap.get_ydata()]
+    assert sorted(ends) == pytest.approx([0.0, 0.0, 1.0, 1.0]), "a bar that leaves the picture has no end to be seen"
+    assert figure.get_suptitle() == "Learning curves, 95% intervals, cut at 0 and 1"
+
+
+def test_intervals_within_0_and_1_are_drawn_whole() -> None:
+    runs = [run(f"lora {rows}", {"nli": 0.1}, train_rows=rows) for rows in (4, 16)]
+    board = rank(runs).main
+    figure = figures(rank(runs))["learning"]
+    ends = [y for bar in figure.axes[0].containers for cap in bar.lines[1] for y in cap.get_ydata()]
+    whole = [end for one in board.contenders for end in (one.cells["nli"].low, one.cells["nli"].high)]
+    assert sorted(ends) == pytest.approx(sorted(whole))
+    assert figure.get_suptitle() == "Learning curves, 95% intervals"
 
 
 @pytest.mark.parametrize(("trained", "shown", "said"), [(0.45, 0.0, "Yes"), (0.0, 0.45, "No"), (0.2, 0.2, "The data")])
@@ -391,3 +404,12 @@ def test_each_seed_has_a_loss_curve() -> None:
     runs = [dataclasses.replace(one, curves=curves(n)) for n, one in enumerate(seeds("a", FACTS))]
     training, validation = figures(rank(runs))["loss"].axes[:2]
     assert (len(training.get_lines()), len(validation.get_lines())) == (3, 3)
+
+
+def test_a_run_with_one_point_is_drawn_beside_the_curves_of_others() -> None:
+    short, long = {"validation/nll": [(8, 1.51)]}, {"validation/nll": [(8, 1.35), (16, 1.18)]}
+    a, b = run("a", FACTS), run("b", FACTS, 1)
+    drawn = figures(rank([dataclasses.replace(a, curves=short), dataclasses.replace(b, curves=long)]))["loss"]
+    assert {tuple(line.get_ydata()) for line in drawn.axes[0].get_lines()} == {(1.51,), (1.35, 1.18)}
+    assert all(line.get_marker() == "o" for line in drawn.axes[0].get_lines())
+    assert "loss" not in figures(rank([dataclasses.replace(a, curves=short)]))
