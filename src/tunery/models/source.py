@@ -14,6 +14,7 @@ from tunery.models.files import check_names, check_remote_code, check_stored_bit
 from tunery.models.gguf.file import SUFFIX, GgufFile
 
 BUILTIN = "builtin:"
+STAND_IN = "stand-in"  # the folder that a project's smoke.yaml takes for a base; projects/stand_in.py makes it
 _PACKAGE = Path(__file__).parent
 _RULE = "a folder that holds a model, a .gguf file, a hub id (owner/name), or builtin:tiny"
 _WEIGHTS = "*.safetensors"
@@ -96,7 +97,7 @@ def local_folder(model: str, folder: Path) -> Path | None:
     """The folder that a base's name means; None where it is a GGUF file, or can only be a hub id.
 
     Raises:
-        BaseModelError: If it is written as a path, and is not there.
+        BaseModelError: If it is written as a path or is a stand-in, and is not there.
     """
     if model.startswith(BUILTIN):
         return _builtin(model)
@@ -111,7 +112,15 @@ def local_folder(model: str, folder: Path) -> Path | None:
     if path_like or os.path.isfile(named):
         advice = f"Looked in {folder} and the working folder."
         raise BaseModelError(model, Fault("base.model", _RULE, model, advice))
+    if model == STAND_IN:
+        raise _not_made(folder)
     return None
+
+
+def _not_made(folder: Path) -> BaseModelError:
+    script, project = (os.path.relpath(place) for place in (folder.parent / "stand_in.py", folder))
+    rule = "a folder beside project.yaml, which has to be made first"
+    return BaseModelError(STAND_IN, Fault("base.model", rule, STAND_IN, f"Make it: python {script} {project}"))
 
 
 def is_local_base(place: Path) -> bool:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from tunery.data.reading.load import check_sources, load_rows, locate
 from tunery.errors import BaseModelError, ConfigError, DataError, Fault
 from tunery.evaluation.task_files import TaskYaml
 from tunery.models.adapter_files import write_folder
-from tunery.models.source import check_base, local_folder, local_gguf
+from tunery.models.source import STAND_IN, check_base, local_folder, local_gguf
 from tunery.runs.observer import Observer
 
 PLACE = Path("projects")
+_NO_ROWS = Fault("has no rows", "a dataset must have at least one")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-STAND_IN = "stand-in"  # the folder that a project's smoke.yaml takes for a base
 # Of no project that is copied, however deep it lies.
 _NEVER = shutil.ignore_patterns("README.md", "project.yaml", "__pycache__", "mlruns", "*.db", ".*")
 _USUAL: dict[str, Any] = {
@@ -113,9 +113,17 @@ def _check(wanted: NewProject) -> None:
     if folder.exists():
         raise ConfigError(where, f"{folder} is there already, but must be new. Choose another name.")
     if wanted.data is not None:
-        locate(SourceConfig(source=wanted.data), Path.cwd())
+        _locate(wanted.data)
     if wanted.base is not None:
         local_folder(wanted.base, Path.cwd())
+
+
+def _locate(data: str) -> None:
+    try:
+        locate(SourceConfig(source=data), Path.cwd())
+    except DataError as error:
+        faults = [replace(fault, advice="") if isinstance(fault, Fault) else fault for fault in error.faults]
+        raise DataError(data, faults, "Paths of --data start at the working folder.") from error
 
 
 def _find(start: str | None) -> Path | None:
@@ -171,9 +179,10 @@ def _is_project(file: Path) -> bool:
 
 
 def _from(folder: Path, name: str) -> str:
-    """A path of the working folder as project.yaml must write it; any other name as it is."""
+    """A path in the working folder as project.yaml must write it, so that both can be moved; others as they are."""
     path = Path(name).expanduser()
-    return name if path.is_absolute() or not path.exists() else os.path.relpath(path, folder)
+    elsewhere = path.is_absolute() and not path.is_relative_to(Path.cwd())
+    return name if elsewhere or not path.exists() else os.path.relpath(path, folder)
 
 
 def _recognised(project: Project, given: str, observer: Observer) -> dict[str, Any]:
@@ -191,16 +200,18 @@ def _recognised(project: Project, given: str, observer: Observer) -> dict[str, A
         rows = load_rows(source, project.folder)
         names = list(rows.columns) if len(rows.columns) == len(names) else names
         if not rows.rows_wanted:
-            raise DataError(given, Fault("has no rows", "a dataset must have at least one"))
+            raise DataError(given, _NO_ROWS)
         found = format_of(rows, source)
         converted = to_conversations(rows, source, 0)
         check_bad_rows(given, converted.bad, rows.rows_wanted, project.data.max_bad_rows)
     except DataError as error:
+        if error.faults == [_NO_ROWS]:
+            raise  # which no column changes
         columns = f"'{{prompt: {names[0]}, completion: {names[1]}}}'"
         advice = f"Keys of a source are options, such as --data.train.0.columns {columns} or --data.train.0.sheet NAME."
         raise DataError(given, error.faults, advice) from error
     for note in converted.notes:
-        observer.step(note)
+        observer.step(note.replace(source.source, given, 1))  # the path as it was given
     turns = "; ".join(f"{turn.role}: {_short(turn.content)}" for turn in converted.conversations[0].messages)
     observer.step(f"{len(converted.conversations)} rows can be used; the first is {turns}")
     return {"columns": dict(found.columns)} if found.format == "columns" else {"format": found.format}

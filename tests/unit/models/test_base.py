@@ -85,6 +85,16 @@ def test_a_folder_that_is_not_there_is_named_with_where_it_was_looked_for(tmp_pa
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_stand_in_that_is_not_made_yet_is_named_with_the_command_that_makes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "projects" / "qa-mistral"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BaseModelError, match=r"Make it: python projects/stand_in\.py projects/qa-mistral\b"):
+        check_base(BaseConfig(model="stand-in"), folder)
+
+
 def test_a_base_without_a_tokenizer_is_refused(llama: Path, tmp_path: Path) -> None:
     folder = copy_of(llama, tmp_path / "bare", ("tokenizer*",))
     with pytest.raises(BaseModelError, match=r"with its tokenizer"):

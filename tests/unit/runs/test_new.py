@@ -37,6 +37,7 @@ def test_rows_and_a_base_make_a_project_whose_columns_are_named(place: Path) -> 
     assert source.columns == {"prompt": "Question", "completion": "Answer"}
     assert (place / folder / source.source).resolve() == place / "qa.csv"
     assert (project.name, project.base.model, project.training.epochs) == ("faq", "builtin:tiny", 5)
+    assert any(line.startswith("qa.csv: format columns, detected") for line in told.lines), "the path as it was given"
     assert any(
         "8 rows can be used; the first is user: 'What is 0?'; assistant: 'It is 0.'" in line for line in told.lines
     )
@@ -55,7 +56,15 @@ def test_columns_that_are_not_recognised_stand_in_the_advice_by_their_names(plac
 def test_a_format_that_is_recognised_is_written(place: Path) -> None:
     folder = new(NewProject("chats", data=str(place / "chats.jsonl"), base="owner/model"), [], Told())
     (source,) = load_project(folder).data.train
-    assert (source.format, source.source) == ("messages", str(place / "chats.jsonl"))
+    assert (source.format, source.source) == ("messages", "../../chats.jsonl"), "the folder around both can be moved"
+
+
+def test_a_file_outside_the_working_folder_keeps_its_address(
+    tmp_path_factory: pytest.TempPathFactory, place: Path
+) -> None:
+    outside = shutil.copy(place / "chats.jsonl", tmp_path_factory.mktemp("elsewhere"))
+    folder = new(NewProject("chats", data=str(outside), base="owner/model"), [], Told())
+    assert load_project(folder).data.train[0].source == str(outside)
 
 
 def test_columns_that_are_not_recognised_can_be_named(place: Path) -> None:
@@ -119,9 +128,15 @@ def test_a_copy_takes_other_rows_and_another_base(place: Path) -> None:
         (NewProject("x", data="qa.csv"), "needs --from PROJECT, or --data ROWS and --base MODEL"),
         (NewProject("a b", data="qa.csv", base="builtin:tiny"), "name is 'a b'"),
         (NewProject("x", start="nowhere"), r"--from is 'nowhere', but must be .*lima-mistral, .*quickstart"),
-        (NewProject("x", data="gone.csv", base="builtin:tiny"), r"gone.csv: no such file"),
+        (
+            NewProject("x", data="gone.csv", base="builtin:tiny"),
+            r"gone\.csv: no such file: looked in \S+\. Paths of --data start at the working folder\.$",
+        ),
         (NewProject("x", data="torn.parquet", base="builtin:tiny"), "torn.parquet"),
-        (NewProject("x", data="empty.csv", base="builtin:tiny"), "empty.csv: has no rows"),
+        (
+            NewProject("x", data="empty.csv", base="builtin:tiny"),
+            r"^empty\.csv: has no rows: a dataset must have at least one\.$",
+        ),
         (
             NewProject("x", data="odd.csv", base="builtin:tiny"),
             r"cannot be detected.*left, right.*--data.train.0.columns",
