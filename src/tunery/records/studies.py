@@ -83,4 +83,5 @@ class StudyRecord:
     # Searched settings that change what a validation loss is a mean of: losses of trials that differ in one of these
     # cannot be ranked together.
     loss_settings: tuple[str, ...] = ()
+    untried: int | None = None  # points of a grid that no trial has; None for samplers that have no end
     configurations: tuple[Finalist, ...] = ()  # of a study with repeats, all of them; the finalists are the best

@@ -26,6 +26,7 @@ from tunery.search.checks import pruner_note
 from tunery.search.finals import configurations, finalists, seeded, winner_among
 from tunery.search.report.facts import losses, mean, means, seeds_of, winner_of
 from tunery.search.report.plots import study_figures, study_page
+from tunery.search.sampling.fixed_points import untried_points
 from tunery.search.sampling.pruners import changes_loss, prunes
 from tunery.search.session import Session
 from tunery.search.study import queue
@@ -104,7 +105,7 @@ def conclude(worker: Worker, study: optuna.Study, finals: optuna.Study | None, t
 def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None, run_id: str) -> StudyRecord:
     """What is known of a study now, without scores on locked items."""
     found = rows(study, project)
-    entered = finalists(study, finals, project)
+    entered, is_grid = finalists(study, finals, project), project.search.sampler == "grid"
     return StudyRecord(
         name=study.study_name,
         project=project.name,
@@ -119,6 +120,7 @@ def record_of(project: Project, study: optuna.Study, finals: optuna.Study | None
         repeats=project.search.repeats,
         configurations=tuple(configurations(study, project)) if project.search.repeats else (),
         loss_settings=tuple(changes_loss(project)),
+        untried=untried_points(project, [dict(row.settings) for row in found]) if is_grid else None,
         base_dev=_dev(found, "base/score"),
         start=project.adapter.start,
         parent_dev=_dev(found, "parent/score"),

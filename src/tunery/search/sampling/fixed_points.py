@@ -15,7 +15,7 @@ import optuna
 
 from tunery.config.project import Project, resolved
 from tunery.search.space.parameters import Label, Parameter, label_of, suggest
-from tunery.search.space.space import Settings, declared_settings, settle, space_of
+from tunery.search.space.space import Settings, declared_settings, labelled, settle, space_of
 
 LARGEST_GRID = 10_000  # points; each would be a training run
 
@@ -49,6 +49,12 @@ def grid_points(project: Project, taken: Sequence[Settings] = ()) -> list[dict[s
     unique = list({repr(one): one for one in points if one not in taken}.values())
     random.Random(project.search.seed).shuffle(unique)
     return [{key: label_of(value) for key, value in one.items() if key in space.drawn} for one in unique]
+
+
+def untried_points(project: Project, tried: Sequence[Settings]) -> int:
+    """How many points of a grid are not among the settings that trials have."""
+    known = [labelled(project, settings) for settings in tried]
+    return sum(point not in known for point in grid_points(project))
 
 
 def grid_size(parameters: Sequence[Parameter]) -> float:

@@ -78,6 +78,19 @@ def test_the_study_report_is_the_golden_one(study: StudyRecord) -> None:
     assert page == (GOLDEN / "study_report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("untried", "said", "trials"),
+    [(0, "Every point of the grid was tried", None), (4, "here 4 more", 12), (99, "here 10 more", 18)],
+)
+def test_no_more_trials_are_advised_than_a_grid_has(
+    study: StudyRecord, untried: int, said: str, trials: int | None
+) -> None:
+    page = study_report(dataclasses.replace(study, sampler="grid", untried=untried))
+    assert said in page
+    assert ("--trials" in page) == (trials is not None)
+    assert trials is None or f"--trials {trials}\n" in page
+
+
 def test_the_study_tables_are_the_golden_ones(study: StudyRecord) -> None:
     finalists = finalists_table(study)
     assert finalists is not None

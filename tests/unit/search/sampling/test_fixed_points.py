@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from tests.unit.search.conftest import MakeProject, enqueue
 
 from tunery.config.project import Project
-from tunery.search.sampling.fixed_points import fixed_points, grid_points
+from tunery.search.sampling.fixed_points import fixed_points, grid_points, untried_points
 from tunery.search.sampling.samplers import make_sampler
 from tunery.search.space.known_good import known_good
 from tunery.search.space.space import declared_settings, draw, labelled
@@ -50,6 +50,12 @@ def test_a_grid_point_that_is_tried_anyway_is_left_out(make: MakeProject, tmp_pa
     points = grid_points(project, taken)
     assert len(points) == 10
     assert all(labelled(project, each) not in points for each in taken)
+
+
+def test_points_that_no_trial_has_are_counted(make: MakeProject) -> None:
+    project = make("{adapter.rank: {choices: [8, 16, 32]}, adapter.alpha: '2 * adapter.rank'}", search__sampler="grid")
+    tried = [{"adapter.rank": rank, "adapter.alpha": 2 * rank} for rank in (16, 8, 32)]
+    assert [untried_points(project, tried[:count]) for count in range(4)] == [3, 2, 1, 0]
 
 
 def test_a_grid_in_another_order_has_the_same_points(make: MakeProject) -> None:
