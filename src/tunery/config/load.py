@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from tunery.config.faults import faults_of
 from tunery.config.fields import nearest
 from tunery.config.project import Project, known_keys
+from tunery.config.search import Dimension
 from tunery.errors import ConfigError, Fault
 
+_SPACE = "search.space."
 Overrides = Sequence[tuple[str, str]]
 
 
@@ -144,7 +146,7 @@ def _parse(key: str, value: str) -> Any:
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     """Put a value at a dotted key; digits index a list: data.train.0.source."""
-    *way, last = key.split(".")
+    *way, last = _steps(key)
     place: Any = tree
     for step in way:
         inside = _inside(place, step, key)
@@ -152,6 +154,15 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
             place[step] = {}
         place = place[inside]
     place[_inside(place, last, key)] = value
+
+
+def _steps(key: str) -> list[str]:
+    """The way to a key; what is searched is one step, since search.space has dotted keys: search.space.adapter.rank."""
+    if not key.startswith(_SPACE):
+        return key.split(".")
+    searched, _, last = key.removeprefix(_SPACE).rpartition(".")
+    is_part = bool(searched) and last in Dimension.model_fields
+    return [*_SPACE.split(".")[:2], *([searched, last] if is_part else [key.removeprefix(_SPACE)])]
 
 
 def _inside(place: Any, step: str, key: str) -> str | int:

@@ -62,6 +62,9 @@ def encoder(folder: Path) -> tuple[Any, Any]:
     """
     from transformers import AutoModel, AutoTokenizer
 
+    if not folder.is_dir():  # transformers would take its path for a hub id
+        rule = "a folder with an encoder and its tokenizer, and is none"
+        raise TaskError("evaluation.answers", Fault("semantic_model", rule, str(folder)))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return tokenizer, AutoModel.from_pretrained(folder, local_files_only=True).eval()

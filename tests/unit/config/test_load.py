@@ -139,10 +139,28 @@ def test_an_override_reaches_into_a_list(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "choices"),
+    [
+        ("search.space.training.epochs", "{choices: [1, 3]}", {"training.epochs": [1, 3], "adapter.rank": [8, 16]}),
+        ("search.space.adapter.rank", "{choices: [4]}", {"adapter.rank": [4]}),
+        ("search.space.adapter.rank.choices", "[4]", {"adapter.rank": [4]}),
+        ("search.space", "{training.epochs: {choices: [1]}}", {"training.epochs": [1]}),
+    ],
+)
+def test_an_override_reaches_what_one_key_may_be_in_a_search(
+    write: Write, key: str, value: str, choices: dict[str, list[int]]
+) -> None:
+    folder = write(MINIMAL + "search: {space: {adapter.rank: {choices: [8, 16]}}}\n")
+    space = load_project(folder, [(key, value)]).search.space
+    assert {name: one.choices for name, one in space.items()} == choices
+
+
+@pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
         ("adapter.rnak", "4", "Did you mean 'adapter.rank'?"),
         ("adapter.rank.deep", "4", "unknown key 'adapter.rank.deep'"),
+        ("search.space.adapter.rnak", "{choices: [4]}", "Did you mean 'adapter.rank'?"),
         ("data.train.7.source", "x", "1 entries"),
         ("name", "[1", "not YAML"),
         ("adapter.rank", "many", "--adapter.rank is 'many', but must be a whole number"),
