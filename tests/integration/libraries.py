@@ -22,7 +22,8 @@ for _name in (
     "peft",
     "plotly.graph_objects",
     "rouge_score.rouge_scorer",
-    "statsmodels.api",
+    "statsmodels.regression.linear_model",
+    "statsmodels.stats.contingency_tables",
     "transformers.models.llama.modeling_llama",
     "trl.trainer.sft_trainer",
 ):

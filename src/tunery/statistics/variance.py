@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import statsmodels.api as sm
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -233,7 +233,7 @@ def _clustered(pair: Floats, passages: Integers, leaves: Integers | None) -> Str
     units, strata = int(groups.max()) + 1, design.shape[1]
     if units <= strata or (np.bincount(codes) < 2).any():
         return Stratum(float(pair.mean()), math.nan, 0)
-    fitted = sm.OLS(pair, design).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    fitted = OLS(pair, design).fit(cov_type="cluster", cov_kwds={"groups": groups})
     mean = np.full(strata, 1 / strata)
     return Stratum(float(mean @ fitted.params), float(mean @ fitted.cov_params() @ mean), units - strata)
 
