@@ -14,6 +14,7 @@ from tunery.evaluation.tasks import load_tasks
 from tunery.models.base import LoadedBase, load_base
 from tunery.records.scores import TaskResult
 from tunery.runs.scoring import base_results
+from tunery.tracking.base_scores import StoredScores
 from tunery.tracking.store import Store, connect
 
 GROUP = """group: isles
@@ -53,7 +54,7 @@ def store(place: Place, monkeypatch: pytest.MonkeyPatch) -> Store:
 def results(place: Place, store: Store, base: LoadedBase, *overrides: tuple[str, str]) -> dict[str, TaskResult]:
     project = load_project(place.folder, overrides)
     tasks = load_tasks(project.evaluation, project.folder, chat_template=True)
-    return dict(base_results(store, base, tasks, project.evaluation))
+    return dict(base_results(StoredScores(store), base, tasks, project.evaluation))
 
 
 def test_the_same_question_is_answered_once(

@@ -63,12 +63,14 @@ def measure(candidate: Candidate, champion: int | None, store: Store, observer: 
         RefError: If the candidate's files are gone.
         TaskError: If a task cannot be loaded, or a metric cannot be compared item by item.
     """
-    with TemporaryDirectory(prefix="tunery-promote-") as place, ScoringProcess() as process:
+    from tunery.tracking.base_scores import StoredScores
+
+    with TemporaryDirectory(prefix="tunery-promote-") as place, ScoringProcess(StoredScores(store)) as process:
         own = _files(candidate.label, candidate.model, candidate.dev_fraction, Path(place) / "candidate", store)
         evidence = _without_scores(candidate, own, champion)
         best, evidence = _champion(candidate, own, champion, evidence, Path(place), store)
         project = _with_locked(candidate.project, own, best)
-        job = FormJob(own.folder, resolved(project), project.folder, store.uri)
+        job = FormJob(own.folder, resolved(project), project.folder)
         observer.step(f"scoring {candidate.label} as it was trained, and its base, on locked items")
         answers = process.trained(job, with_base=True)
         if "trained" in answers.faults:

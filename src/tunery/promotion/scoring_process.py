@@ -1,7 +1,8 @@
 """Scoring a candidate in a fresh process: one model at a time, each freed before the next is loaded.
 
 The process shares nothing with the one that trained or the one that decides: an adapter that answers here shows that
-its files are complete.
+its files are complete. It does not open MLflow's store, which costs three seconds: for scores that are kept there, it
+asks the process that decides.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from tunery.evaluation.tasks import Tasks
+    from tunery.records.runs import BaseIdentity
+    from tunery.runs.scoring import KeptScores
     from tunery.tracking.flavor.flavor import ModelFacts
     from tunery.tracking.flavor.rebuild import Rebuilt
 
 Results = Mapping[str, TaskResult]
 _START = "spawn"  # a fork would keep what this process has loaded
+_PAUSE_SECONDS = 0.1  # between looks at whether a job is done
 _DIED = "its process was killed, most likely because memory ran out"
 # Faults of a model's files or of this machine, which refuse the model; a task that cannot be loaded is neither.
 _FAULTS = (BaseModelError, RefError, OutOfMemory, NonFiniteScore)
@@ -48,7 +52,6 @@ class FormJob:
     folder: Path  # the model's files
     tree: Mapping[str, Any]  # the resolved project whose tasks are scored
     home: Path  # folder that the project's relative paths start from
-    uri: str  # MLflow's store, where the base's scores are looked up
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,13 @@ class ScoringProcess:
     """A fresh process that loads and scores models, one after the other; a context manager.
 
     If it dies, only the forms that it was scoring are lost: the next job gets a new process.
+
+    Args:
+        scores: Where the base's scores are kept.
     """
+
+    def __init__(self, scores: KeptScores) -> None:
+        self._scores = scores
 
     def __enter__(self) -> Self:
         self._begin()
@@ -80,6 +89,7 @@ class ScoringProcess:
             self._parents_end.close()  # ends the process now: its result is no longer wanted
         self._pool.shutdown(cancel_futures=True)
         self._parents_end.close()
+        self._asked.close()
 
     def trained(self, job: FormJob, *, with_base: bool) -> FormAnswers:
         """Score a model as it was trained, and its base if wanted."""
@@ -109,9 +119,14 @@ class ScoringProcess:
 
     def _run(self, forms: tuple[Form, ...], work: Callable[..., FormAnswers], *arguments: object) -> FormAnswers:
         try:
-            return self._pool.submit(work, *arguments).result()
+            pending = self._pool.submit(work, *arguments)
+            while not pending.done():
+                if self._asked.poll(_PAUSE_SECONDS):
+                    answer(self._asked, self._scores)
+            return pending.result()
         except BrokenProcessPool:
             self._parents_end.close()
+            self._asked.close()
             self._begin()
             return FormAnswers(faults=dict.fromkeys(forms, _DIED))
 
@@ -120,13 +135,53 @@ class ScoringProcess:
 
         fresh = multiprocessing.get_context(_START)
         childs_end, self._parents_end = fresh.Pipe(duplex=False)
+        self._asked, asking = fresh.Pipe()
         self._pool = ProcessPoolExecutor(
-            max_workers=1, mp_context=fresh, initializer=_prepare, initargs=(childs_end, is_heard())
+            max_workers=1, mp_context=fresh, initializer=_prepare, initargs=(childs_end, asking, is_heard())
         )
 
 
-def _prepare(pipe: Connection, heard: bool) -> None:
+@dataclass(frozen=True)
+class AskedScores:
+    """The base's kept scores, with a process that answers at the other end of a pipe."""
+
+    pipe: Connection
+
+    def find(self, key: str) -> TaskResult | None:
+        """As `tracking.base_scores.find`."""
+        found: TaskResult | None = self._ask("find", key)
+        return found
+
+    def keep(self, key: str, identity: BaseIdentity, result: TaskResult, start: str | None = None) -> None:
+        """As `tracking.base_scores.keep`."""
+        self._ask("keep", key, identity, result, start)
+
+    def _ask(self, *words: object) -> Any:
+        self.pipe.send(words)
+        return self.pipe.recv()
+
+
+def answer(pipe: Connection, scores: KeptScores) -> None:
+    """Answer what `AskedScores` asks; nothing if the process at the other end died meanwhile."""
+    try:
+        what, *words = pipe.recv()
+    except (EOFError, OSError):
+        return
+    found = None
+    if what == "find":
+        found = scores.find(*words)
+    else:
+        scores.keep(*words)
+    with suppress(OSError):
+        pipe.send(found)
+
+
+_asking: list[KeptScores] = []  # of this process, if it is one that scores
+
+
+def _prepare(pipe: Connection, asking: Connection, heard: bool) -> None:
     exit_with_parent(pipe)
+    _asking[:] = [AskedScores(asking)]
     if heard:  # this process shares the parent's stdout
         listen(_say)
 
@@ -165,10 +220,10 @@ def score_trained(job: FormJob, with_base: bool = False) -> FormAnswers:
         if with_base and rebuilt.facts.method == "full":
             del rebuilt  # all weights were trained: the base is a second model
             free_memory()
-            base = _score_base(rebuild_base(job.folder, project.training.device), tasks, project, job)
+            base = _score_base(rebuild_base(job.folder, project.training.device), tasks, project)
         elif with_base:
             with adapter_off(rebuilt.model):
-                base = _score_base(rebuilt.loaded, tasks, project, job)
+                base = _score_base(rebuilt.loaded, tasks, project)
     except _FAULTS as error:
         return FormAnswers(faults={"trained": str(error)})
     primary = tasks.counting(project.evaluation)
@@ -194,7 +249,7 @@ def score_unquantised(job: FormJob, forms: tuple[Form, ...], with_base: bool = F
         tokenizer = rebuilt.loaded.tokenizer
         if with_base:  # first: if it fails, no form may be compared with a base in other weights
             with adapter_off(rebuilt.model):
-                base = _score_base(rebuilt.loaded, tasks, project, job)
+                base = _score_base(rebuilt.loaded, tasks, project)
         if "adapter" in forms:
             results["adapter"] = _score_locked(rebuilt.model, tokenizer, tasks, project)
         if "merged" in forms:
@@ -256,10 +311,10 @@ def _score_locked(model: Any, tokenizer: Any, tasks: Tasks, project: Project) ->
     return score_model(model, tokenizer, tasks, project.evaluation, split="locked")
 
 
-def _score_base(base: Any, tasks: Tasks, project: Project, job: FormJob) -> Results:
+def _score_base(base: Any, tasks: Tasks, project: Project) -> Results:
     from tunery.evaluation.result import restrict
-    from tunery.runs import scoring
-    from tunery.tracking.store import connect
+    from tunery.runs.scoring import base_results
 
-    results = scoring.base_results(connect(job.uri, project.name), base, tasks, project.evaluation)
+    (scores,) = _asking
+    results = base_results(scores, base, tasks, project.evaluation)
     return {name: restrict(result, "locked") for name, result in results.items()}

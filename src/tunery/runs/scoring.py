@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tunery.config.evaluation import EvaluationConfig
 from tunery.records.runs import BaseIdentity, Trained
@@ -27,6 +27,16 @@ _DECIDING_DETAILS = ("double_quantization", "template_sha256", "offloaded")
 Results = Mapping[str, TaskResult]
 
 
+class KeptScores(Protocol):
+    """Where results of bases are kept: in MLflow's store, or with a process that is asked for them."""
+
+    def find(self, key: str) -> TaskResult | None:
+        """The result under a key; None if there is none."""
+
+    def keep(self, key: str, identity: BaseIdentity, result: TaskResult, start: str | None = None) -> None:
+        """Keep a result under a key; `start` names the adapter that was on the base."""
+
+
 def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
     """The results of the model itself: with its adapter, or after its context."""
     from tunery.evaluation.score import score_model
@@ -37,13 +47,16 @@ def own_scores(loaded: Loaded, split: Split = "all") -> dict[str, TaskResult]:
 def base_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
     """The base's results: looked up in MLflow, computed only where they are missing."""
     from tunery.evaluation.eval_mode import adapter_off
+    from tunery.tracking.base_scores import StoredScores
 
     with adapter_off(loaded.model):
-        results = base_results(store, loaded.base, loaded.tasks, loaded.project.evaluation)
+        results = base_results(StoredScores(store), loaded.base, loaded.tasks, loaded.project.evaluation)
     return on_split(results, split)
 
 
-def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig) -> dict[str, TaskResult]:
+def base_results(
+    scores: KeptScores, base: LoadedBase, tasks: Tasks, evaluation: EvaluationConfig
+) -> dict[str, TaskResult]:
     """As `base_scores`, on all items, of a base that has no adapter now; what is missing is computed and kept there."""
     from tunery.evaluation.score import score_model
 
@@ -52,7 +65,7 @@ def base_results(store: Store, base: LoadedBase, tasks: Tasks, evaluation: Evalu
     def score(missing: Tasks) -> Results:
         return score_model(base.model, base.tokenizer, missing, evaluation)
 
-    return _kept_or_scored(store, keys, base.identity, tasks, evaluation, score)
+    return _kept_or_scored(scores, keys, base.identity, tasks, evaluation, score)
 
 
 def parent_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[str, TaskResult]:
@@ -60,6 +73,8 @@ def parent_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[st
 
     What the run that trained it recorded is taken, and what was kept before, as the base's is; the rest is computed.
     """
+    from tunery.tracking.base_scores import StoredScores
+
     start, tasks, identity = loaded.start, loaded.tasks, loaded.base.identity
     if start is None:
         return {}
@@ -69,7 +84,8 @@ def parent_scores(loaded: Loaded, store: Store, split: Split = "all") -> dict[st
     def score(missing: Tasks) -> Results:
         return own_scores(replace(loaded, tasks=missing))
 
-    kept = _kept_or_scored(store, keys, identity, tasks, loaded.project.evaluation, score, start.named)
+    scores = StoredScores(store)
+    kept = _kept_or_scored(scores, keys, identity, tasks, loaded.project.evaluation, score, start.named)
     return on_split({**own, **kept}, split)
 
 
@@ -92,7 +108,7 @@ def _recorded(start: StartAdapter, loaded: Loaded, store: Store) -> dict[str, Ta
 
 
 def _kept_or_scored(
-    store: Store,
+    scores: KeptScores,
     keys: Mapping[str, str],
     identity: BaseIdentity,
     tasks: Tasks,
@@ -101,11 +117,9 @@ def _kept_or_scored(
     start: str | None = None,
 ) -> dict[str, TaskResult]:
     """Results by task: those that are kept under their keys; what is missing is computed and kept."""
-    from tunery.tracking.base_scores import find, keep
-
     found: dict[str, TaskResult] = {}
     for name, key in keys.items():
-        kept = tasks.looked_up.get(key) or find(store, key)
+        kept = tasks.looked_up.get(key) or scores.find(key)
         if kept is not None:
             tasks.looked_up[key] = kept
             found[name] = _as_now(kept, tasks, evaluation)
@@ -114,7 +128,7 @@ def _kept_or_scored(
         fresh = score(tasks.only(missing))
         for name in missing:
             if name in fresh:
-                keep(store, keys[name], identity, fresh[name], start)
+                scores.keep(keys[name], identity, fresh[name], start)
                 found[name] = fresh[name]
     return {name: found[name] for name in keys if name in found}
 

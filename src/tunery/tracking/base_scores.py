@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +133,21 @@ def keep(store: Store, key: str, identity: BaseIdentity, result: TaskResult, sta
         finally:
             client.set_terminated(run_id, ends)
     return run_id
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """`find` and `keep` in one store, for who may also ask another process for them."""
+
+    store: Store
+
+    def find(self, key: str) -> TaskResult | None:
+        """The function `find`."""
+        return find(self.store, key)
+
+    def keep(self, key: str, identity: BaseIdentity, result: TaskResult, start: str | None = None) -> None:
+        """The function `keep`."""
+        keep(self.store, key, identity, result, start)
 
 
 def held_as(identity: BaseIdentity) -> str:
