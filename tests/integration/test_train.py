@@ -160,6 +160,16 @@ def test_a_preview_shows_tokens_and_makes_no_run(bare_place: Place) -> None:
     assert not (bare_place.folder / "mlflow.db").exists()
 
 
+def test_a_preview_shows_the_same_without_pytorch(bare_place: Place) -> None:
+    words = ("train", "--project", ".", "--preview", "2")
+    alone = bare_place.process(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {line.rpartition("|")[2].strip() for line in alone.err.splitlines()}
+    assert "transformers" in imported
+    assert not imported & {"torch", "mlflow", "pandas", "lm_eval"}
+    assert alone.out == bare_place.tunery(*words).out  # where PyTorch is imported already
+    assert all(line.startswith("import time:") for line in alone.err.splitlines())
+
+
 def test_mlflow_loads_what_was_trained(trained: Place) -> None:
     code = (
         "import mlflow\n"

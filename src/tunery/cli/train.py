@@ -20,10 +20,14 @@ from tunery.cli.options import KEYS, OverridableCommand, load, project_option, s
 def train(context: click.Context, /, project: str, preview: int | None, **options: Any) -> None:
     """Train one adapter, score it beside its base, and register it."""
     from tunery.cli.terminal import Terminal
+    from tunery.models.libraries import leave_out_torch
     from tunery.runs.train import preview_rows
     from tunery.runs.train import train as run
 
     loaded = load(project, context)
+    # A tokenizer that is code of its own, or is read from a GGUF file, may need PyTorch.
+    if preview is not None and not loaded.base.trust_remote_code and "gguf" not in loaded.base.model.lower():
+        leave_out_torch()
     with Terminal() as terminal:
         if preview is not None:
             terminal.show(preview_rows(loaded, preview))
