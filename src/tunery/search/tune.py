@@ -159,7 +159,9 @@ def closing_lines(record: StudyRecord, options: StudyOptions) -> Iterator[str]:
         yield NOTHING_TO_REGISTER
     if record.model_version is not None:
         yield f"registered as models:/{record.model_version}"
-        yield f"next: tunery promote models:/{record.model_version}, or tunery chat models:/{record.model_version}"
+        has_rules = run.data.params.get("cfg.promotion") != "null"  # without them, promote refuses
+        promote = f"tunery promote models:/{record.model_version}, or " if has_rules else ""
+        yield f"next: {promote}tunery chat models:/{record.model_version}"
 
 
 def _requeue_abandoned(session: Session, *, died: bool) -> None:
