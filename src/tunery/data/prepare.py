@@ -147,7 +147,8 @@ def _decontaminate(
     conversations: list[Conversation], data: DataConfig, asked: AskedItems, row_log: RowLog
 ) -> list[Conversation]:
     rule = data.decontaminate
-    if rule.action == "off":
+    if rule.action == "off" or not (asked.texts or asked.references):
+        row_log.not_compared = "data.decontaminate is off" if rule.action == "off" else "nothing is scored"
         return conversations
     overlap = find_overlap(conversations, asked.texts, rule.ngram)
     found = overlap.found

@@ -62,7 +62,9 @@ def _lines(report: DataReport) -> Iterator[tuple[str, str]]:
         by_task[task].append(origin)
     for task, origins in by_task.items():
         yield "overlap", f"{len(origins):,} rows with items of {task}: {_first(origins)}"
-    if not by_task:
+    if report.not_compared:
+        yield "overlap", f"not looked for: {report.not_compared}"
+    elif not by_task:
         yield "overlap", "no row with an evaluation item"
     if report.unused:
         yield "not used", _first([f"{what} ({count:,})" for what, count in report.unused.items()])

@@ -30,6 +30,7 @@ class RowLog:
     altered: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     filled: set[int] = field(default_factory=set)  # sources that have a prompt template, by number
     contaminated: dict[str, str] = field(default_factory=dict)  # origin -> task
+    not_compared: str = ""  # why rows were not compared with evaluation items
     # Columns and keys of turns that were not used, with their source -> rows or turns that had a value there.
     unused: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)  # rows that the project does not ask for, by source and key
@@ -68,6 +69,7 @@ class RowLog:
             max_length=max_length,
             unused=self.unused,
             left_out=dict(self.left_out),
+            not_compared=self.not_compared,
         )
 
 

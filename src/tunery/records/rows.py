@@ -86,6 +86,7 @@ class DataReport:
     unused: Mapping[str, int] = field(default_factory=dict)
     # Rows that the project does not ask for, by source and key (`where`, `sample`).
     left_out: Mapping[str, int] = field(default_factory=dict)
+    not_compared: str = ""  # why no row was compared with evaluation items; empty where rows were
 
 
 @dataclass(frozen=True)

@@ -294,8 +294,14 @@ def test_rows_that_hold_an_evaluation_item_are_reported_or_dropped(
     write("r.jsonl", rows)
     report = run("r.jsonl", texts={"bridges": [ITEM]}, decontaminate={"action": action}).report
     assert report.contaminated == found
+    assert report.not_compared == ("data.decontaminate is off" if action == "off" else "")
     assert report.sources[0].rows_kept == kept
     assert len(report.drops) == 10 - kept
+
+
+def test_without_evaluation_items_nothing_is_said_to_be_free_of_them(run: Prepare, write: Write) -> None:
+    write("r.jsonl", pairs(10))
+    assert run("r.jsonl").report.not_compared == "nothing is scored"
 
 
 def test_an_item_in_one_file_leaves_the_same_line_of_another_alone(run: Prepare, write: Write, tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def test_the_table_tells_what_became_of_the_rows() -> None:
         assert part in text
 
 
+def test_an_overlap_that_was_not_looked_for_is_not_said_to_be_absent() -> None:
+    clean = dataclasses.replace(REPORT, contaminated={})
+    assert "no row with an evaluation item" in shown(table(clean))
+    off = shown(table(dataclasses.replace(clean, not_compared="data.decontaminate is off")))
+    assert "not looked for: data.decontaminate is off" in off
+    assert "no row with an evaluation item" not in off
+
+
 def prepared(tokenizer: PreTrainedTokenizerFast, *answers: str) -> PreparedData:
     rows = [Conversation((Message("user", "What is the sky?"), Message("assistant", each)), "r:1") for each in answers]
     config = DataConfig.model_validate({"train": [{"source": "r"}]})

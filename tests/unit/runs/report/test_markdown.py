@@ -24,6 +24,13 @@ def test_the_report_is_the_golden_one(record: RunRecord) -> None:
     assert run_report(record) == (GOLDEN / "run_report.md").read_text(encoding="utf-8")
 
 
+def test_an_overlap_that_was_not_looked_for_is_not_counted_as_none(record: RunRecord) -> None:
+    assert record.data is not None
+    page = run_report(dataclasses.replace(record, data=dataclasses.replace(record.data, not_compared="it is off")))
+    assert "overlap with evaluation items was not looked for: it is off." in page
+    assert "rows overlap with" not in page
+
+
 def test_the_terminal_table_is_the_golden_one(record: RunRecord) -> None:
     page = io.StringIO()
     Console(file=page, width=100).print(run_table(record))
