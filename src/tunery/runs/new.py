@@ -192,7 +192,7 @@ def _recognised(project: Project, given: str, observer: Observer) -> dict[str, A
         DataError: As `load_rows` and `to_conversations`, in terms of this command's options; or if there is no row.
     """
     from tunery.data.layouts.convert import to_conversations
-    from tunery.data.layouts.detect import format_of
+    from tunery.data.layouts.detect import as_columns, format_of
     from tunery.data.row_log import check_bad_rows
 
     source, names = project.data.train[0], ["Question", "Answer"]
@@ -207,7 +207,7 @@ def _recognised(project: Project, given: str, observer: Observer) -> dict[str, A
     except DataError as error:
         if error.faults == [_NO_ROWS]:
             raise  # which no column changes
-        columns = f"'{{prompt: {names[0]}, completion: {names[1]}}}'"
+        columns = shlex.quote(as_columns(*names))
         advice = f"Keys of a source are options, such as --data.train.0.columns {columns} or --data.train.0.sheet NAME."
         raise DataError(given, error.faults, advice) from error
     for note in converted.notes:

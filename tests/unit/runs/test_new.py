@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_columns_that_are_not_recognised_stand_in_the_advice_by_their_names(plac
     (place / "fragen.csv").write_text("Frage,Antwort\nWas ist 1?,Es ist 1.\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"'\{prompt: Frage, completion: Antwort\}' or --data\.train\.0\.sheet"):
         new(NewProject("faq", data="fragen.csv", base="builtin:tiny"), [], Told())
+
+
+def test_the_advice_can_be_pasted_for_columns_of_any_name(place: Path) -> None:
+    (place / "odd names.csv").write_text('"Frage ?","Réponse, l\'une"\nWas ist 1?,Es ist 1.\n', encoding="utf-8")
+    wanted = NewProject("faq", data="odd names.csv", base="builtin:tiny")
+    with pytest.raises(DataError, match=r"the columns are Frage \?, \"Réponse, l'une\"") as caught:
+        new(wanted, [], Told())
+    words = shlex.split(str(caught.value).partition("such as ")[2].partition(" or --")[0])
+    folder = new(wanted, [(words[0].removeprefix("--"), words[1])], Told())
+    assert load_project(folder).data.train[0].columns == {"prompt": "Frage ?", "completion": "Réponse, l'une"}
 
 
 def test_a_format_that_is_recognised_is_written(place: Path) -> None:

@@ -19,6 +19,7 @@ from tunery.data.layouts.detect import (
     Detected,
     ends_with_question,
     format_of,
+    listed,
     suggest,
 )
 from tunery.data.layouts.fields import CHOSEN, Fields, UnusableRow, flag, spelled
@@ -109,7 +110,7 @@ def _reader(found: Detected, rows: Rows, source: RowSource) -> _Turns:
     prompts, answers = ((INSTRUCTION, INPUT), OUTPUT) if found.format == "alpaca" else ((PROMPT,), COMPLETION)
     answers = (*answers, *chosen)
     if not (spelled(rows.columns, prompts[0]) and spelled(rows.columns, answers)):
-        needed = f"needs the columns {prompts[0][0]}, {answers[0]}; the columns are {', '.join(rows.columns)}"
+        needed = f"needs the columns {prompts[0][0]}, {answers[0]}; the columns are {listed(rows.columns)}"
         raise DataError(rows.source, Fault(f"format {found.format}", needed, advice=suggest(rows.columns)))
 
     def turns_of(row: Fields) -> Sequence[Any]:

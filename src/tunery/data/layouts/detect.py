@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import yaml
 
 from tunery.config.data import RowSource
 from tunery.data.layouts.fields import CONTEXT, REJECTED, UnusableRow, folded, spelled
@@ -147,12 +150,12 @@ def _pair(rows: Rows) -> Detected | None:
         return None
     for role, found in (("prompt", prompts), ("completion", answers)):
         if len(found) > 1:
-            rule = f"several columns can be the {role}: {', '.join(found)}; the columns are {', '.join(rows.columns)}"
+            rule = f"several columns can be the {role}: {', '.join(found)}; the columns are {listed(rows.columns)}"
             raise DataError(rows.source, Fault("format cannot be detected", rule, advice=suggest(rows.columns)))
     prompt, completion = prompts[0], answers[0]
     if context := [each for each in spelled(rows.columns, CONTEXT) if first_value(rows.rows, each) is not None]:
         rule = f"{context[0]!r} may belong to {prompt!r}"
-        alone = f"columns: {{prompt: {prompt}, completion: {completion}}}"
+        alone = f"columns: {as_columns(prompt, completion)}"
         both = f'columns: {{completion: {completion}}}, prompt_template: "{{{context[0]}}}\\n\\n{{{prompt}}}"'
         is_text = isinstance(first_value(rows.rows, context[0]), str)
         advice = f"Set {both if is_text else 'a column that holds both'}, or {alone} to leave it out."
@@ -163,8 +166,8 @@ def _pair(rows: Rows) -> Detected | None:
 
 
 def _refuse(rows: Rows) -> Detected:
-    listed = f"the columns are {', '.join(rows.columns)}"
-    raise DataError(rows.source, Fault("format cannot be detected", listed, advice=suggest(rows.columns)))
+    seen = f"the columns are {listed(rows.columns)}"
+    raise DataError(rows.source, Fault("format cannot be detected", seen, advice=suggest(rows.columns)))
 
 
 def _dialogue_column(name: str, rows: Rows) -> str:
@@ -177,7 +180,7 @@ def _dialogue_column(name: str, rows: Rows) -> str:
     if len(of_kind) == 1:
         return of_kind[0]
     several = f" and {', '.join(of_kind)} all hold turns" if of_kind else ""
-    rule = f"needs a column {usual!r} with a list of turns; the columns are {', '.join(rows.columns)}{several}"
+    rule = f"needs a column {usual!r} with a list of turns; the columns are {listed(rows.columns)}{several}"
     raise DataError(rows.source, Fault(f"format {name}", rule))
 
 
@@ -186,4 +189,16 @@ def suggest(columns: Sequence[str]) -> str:
     prompt, completion = (
         (spelled(columns, names) or ["<column>"])[0] for names in ((*_PROMPTS, "text"), (*ANSWERS, "label"))
     )
-    return f"Set columns: {{prompt: {prompt}, completion: {completion}}}."
+    return f"Set columns: {as_columns(prompt, completion)}."
+
+
+def as_columns(prompt: str, completion: str) -> str:
+    """The value of the key `columns` as YAML in one line: a name with a comma, say, is quoted."""
+    columns = {"prompt": prompt, "completion": completion}
+    text: str = yaml.safe_dump(columns, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text.strip()
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Names of columns with commas between them; one that holds a comma is quoted."""
+    return ", ".join(repr(name) if "," in name else name for name in columns)
