@@ -12,7 +12,7 @@ from tunery.errors import Fault, InputError
 from tunery.importing.csv_table import read_table
 from tunery.importing.lm_eval.results import is_lm_eval, read_lm_eval
 from tunery.importing.peft_results import is_peft, read_peft
-from tunery.importing.store import ImportedRun, NotAResultFile, digest_of, keep_import, known_imports, store_faults
+from tunery.importing.store import ImportedRun, NotAResultFile, digest_of, keep_imports, known_imports, store_faults
 from tunery.runs.observer import Observer
 from tunery.tracking.links import where_kept
 from tunery.tracking.store import Store, connect, one_at_a_time
@@ -72,18 +72,24 @@ def import_results(
 def _kept(found: Sequence[ImportedRun], store: Store, observer: Observer, project: str) -> list[str]:
     """Keep what the store does not hold yet; ids of the new runs."""
     known = known_imports(store)
-    made: list[str] = []
+    fresh: dict[str, ImportedRun] = {}
     there: list[str] = []
     for imported in found:
         if imported.digest in known:
             run_id, home = known[imported.digest]
             there.append(home)
             observer.step(f"{imported.source}: {imported.name} is here already, as run {run_id} in {home!r}")
-            continue
-        made.append(keep_import(store, imported, project))
-        known[imported.digest] = (made[-1], project)
+        elif imported.digest in fresh:
+            there.append(project)
+            first = fresh[imported.digest].source
+            observer.step(f"{imported.source}: {imported.name} is the same as {first}")
+        else:
+            fresh[imported.digest] = imported
+    made: list[str] = []
+    for imported, run_id in keep_imports(store, list(fresh.values()), project):
+        made.append(run_id)
         tasks = ", ".join(f"{task} {one.values[one.metric]:.4f}" for task, one in imported.tasks.items() if one.counts)
-        observer.step(f"{imported.source}: {imported.name} ({tasks}) is run {made[-1]}")
+        observer.step(f"{imported.source}: {imported.name} ({tasks}) is run {run_id}")
     homes = f" already, in {', '.join(map(repr, sorted(set(there))))}" if there else ""
     observer.step(f"{len(made)} imported into {project!r}, {len(there)} were there{homes}")
     if made:

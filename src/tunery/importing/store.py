@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.errors import Fault, InputError
 from tunery.evaluation.samples import file_name
 from tunery.tracking.entities import entity_name, param_text, redact_frame
+from tunery.tracking.finished_runs import FinishedRun, takes_many, write_finished
 from tunery.tracking.process import this_process
 from tunery.tracking.redact import redact
 from tunery.tracking.run import KIND, PROCESS, PROJECT
@@ -26,7 +27,7 @@ from tunery.tracking.store import Store, refusals
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param
 
 DIGEST, SOURCE, NOTE = "tunery.import_digest", "tunery.imported_from", "tunery.import_note"
 
@@ -91,8 +92,30 @@ def known_imports(store: Store) -> dict[str, tuple[str, str]]:
     return {found[DIGEST]: (run_id, found.get(PROJECT, "")) for run_id, found in tags.items() if DIGEST in found}
 
 
+def keep_imports(store: Store, found: Sequence[ImportedRun], project: str) -> Iterator[tuple[ImportedRun, str]]:
+    """Keep runs in the store's experiment, those without answers in one visit if it is a database.
+
+    Yields:
+        Each run, in their order, and its id.
+
+    Raises:
+        TrackingError: If the store refuses or does not answer.
+    """
+    plain = [run for run in found if not _answers(run)] if takes_many(store) else []
+    ids = write_finished(store, [_finished(run, project) for run in plain]) if plain else []
+    written = {run.digest: run_id for run, run_id in zip(plain, ids, strict=True)}
+    for run in found:
+        yield run, written.get(run.digest) or keep_import(store, run, project)
+
+
+def _finished(imported: ImportedRun, project: str) -> FinishedRun:
+    tags = redact({**_tags(imported, project), DIGEST: imported.digest})
+    started = imported.time_ms or int(time.time() * 1000)
+    return FinishedRun(_name(imported), started, tags, _params(imported), list(_metrics(imported)))
+
+
 def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
-    """Keep a run in the store's experiment.
+    """Keep one run in the store's experiment, with its answers.
 
     Returns:
         The run's id.
@@ -100,17 +123,16 @@ def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
     Raises:
         TrackingError: If the store refuses or does not answer.
     """
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import RunTag
 
-    params = [Param(entity_name(key), param_text(value)) for key, value in redact(param_values(imported)).items()]
-    metrics = list(_metrics(imported))
+    params, metrics = _params(imported), list(_metrics(imported))
     client = store.client
     with refusals(store.uri):
         run = client.create_run(
             store.experiment_id(),
             start_time=imported.time_ms or int(time.time() * 1000),
             tags=redact(_tags(imported, project)),
-            run_name=redact(imported.name)[:200],
+            run_name=_name(imported),
         )
         run_id, ends = str(run.info.run_id), "FAILED"
         try:
@@ -125,6 +147,16 @@ def keep_import(store: Store, imported: ImportedRun, project: str) -> str:
         finally:
             client.set_terminated(run_id, ends)
     return run_id
+
+
+def _name(imported: ImportedRun) -> str:
+    return redact(imported.name)[:200]
+
+
+def _params(imported: ImportedRun) -> list[Param]:
+    from mlflow.entities import Param
+
+    return [Param(entity_name(key), param_text(value)) for key, value in redact(param_values(imported)).items()]
 
 
 def _tags(imported: ImportedRun, project: str) -> dict[str, str]:
@@ -193,13 +225,17 @@ def _metrics(imported: ImportedRun) -> Iterator[Metric]:
 
 
 def _upload(store: Store, run_id: str, imported: ImportedRun) -> None:
-    kept = {task: result.samples for task, result in imported.tasks.items() if result.samples is not None}
+    kept = _answers(imported)
     if not kept:
         return
     with tempfile.TemporaryDirectory(prefix="tunery-import-") as place:
         for task, samples in kept.items():
             redact_frame(samples).to_parquet(Path(place) / file_name(task), index=False)
         store.client.log_artifacts(run_id, place, "samples")
+
+
+def _answers(imported: ImportedRun) -> dict[str, pd.DataFrame]:
+    return {task: result.samples for task, result in imported.tasks.items() if result.samples is not None}
 
 
 def digest_of(*parts: Any) -> str:

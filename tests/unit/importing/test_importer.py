@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -937,15 +937,15 @@ def test_faults_of_several_files_are_told_together(tmp_path: Path) -> None:
 def test_what_is_there_already_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[str, tuple[str, str]] = {}
 
-    def keep(_store: object, imported: ImportedRun, project: str) -> str:
-        known[imported.digest] = (imported.name, project)
-        return imported.name
+    def keep(_store: object, found: Sequence[ImportedRun], project: str) -> list[tuple[ImportedRun, str]]:
+        known.update({imported.digest: (imported.name, project) for imported in found})
+        return [(imported, imported.name) for imported in found]
 
     store = SimpleNamespace(experiment_id=lambda: "1", uri=f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(importer, "connect", lambda *_: store)
     monkeypatch.setattr(importer, "where_kept", lambda *_: "kept")
     monkeypatch.setattr(importer, "known_imports", lambda _: dict(known))
-    monkeypatch.setattr(importer, "keep_import", keep)
+    monkeypatch.setattr(importer, "keep_imports", keep)
     file, observer = saved(tmp_path, "name,score\nA,0.5\nB,0.6\n", "t.csv"), Told()
     assert import_results([file], ImportOptions(), observer, project="first") == ["A", "B"]
     assert observer.lines[-3:] == [

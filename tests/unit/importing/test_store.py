@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,9 @@ from tunery.comparison.selection import Selection
 from tunery.errors import TrackingError
 from tunery.evaluation.samples import items_digest
 from tunery.importing import store as import_store
-from tunery.importing.store import ImportedRun, ImportedTask, keep_import, known_imports
+from tunery.importing.store import ImportedRun, ImportedTask, keep_import, keep_imports, known_imports
 from tunery.tracking import search
+from tunery.tracking.run import PROCESS
 from tunery.tracking.scores import CONSTANTS
 from tunery.tracking.store import Store
 
@@ -52,6 +54,52 @@ def test_an_import_is_found_by_its_digest(store: Store) -> None:
     assert (run.info.status, run.info.start_time) == ("FINISHED", 1_700_000_000_000)
     assert run.data.tags["tunery.kind"] == "import"
     assert run.data.metrics["score"] == 0.25
+
+
+def test_many_imports_are_written_at_once_as_mlflow_s_client_writes_each(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ImportedTask("f1", {"f1": 0.25, "acc": math.nan, "em": math.inf}, {"acc": 0.25}, {"acc": 0.2})
+    rows = [
+        imported(
+            name=f"row {number}, é", digest=f"digest{number}", seed=number, tasks={"quiz": task}, settings=settings
+        )
+        for number, settings in enumerate([{"adapter.r": "32", "a,b": "x" * 7000}, {}, {"token": "hf_" + "a1" * 17}])
+    ]
+    with_answers_of_its_own = imported(digest="digest9")
+    other = replace(store, experiment="one by one")
+    one_by_one = [keep_import(other, row, "imports") for row in [*rows, with_answers_of_its_own]]
+    kept = list(keep_imports(store, [rows[0], with_answers_of_its_own, *rows[1:]], "imports"))
+    assert [run.digest for run, _ in kept] == ["digest0", "digest9", "digest1", "digest2"]
+    ids = {run.digest: run_id for run, run_id in kept}
+    for then, row in zip(one_by_one, [*rows, with_answers_of_its_own], strict=True):
+        assert _all_of(store, ids[row.digest]) == _all_of(store, then)
+
+
+def _all_of(store: Store, run_id: str) -> dict[str, Any]:
+    """All that MLflow's client tells of a run but its ids, and when it ended."""
+    run = store.client.get_run(run_id)
+    info = {name: value for name, value in dict(run.info).items() if name not in ("run_id", "run_uuid", "end_time")}
+    experiment = store.client.get_experiment(info.pop("experiment_id"))
+    assert info.pop("artifact_uri") == f"{experiment.artifact_location}/{run_id}/artifacts"
+    assert run.info.end_time >= run.info.start_time
+    points = {
+        name: [
+            repr((point.step, point.timestamp, point.value)) for point in store.client.get_metric_history(run_id, name)
+        ]
+        for name in run.data.metrics
+    }
+    latest = {name: repr(value) for name, value in run.data.metrics.items()}
+    tags = {name: value for name, value in run.data.tags.items() if name != PROCESS}
+    return {**info, "points": points, "latest": latest, "params": run.data.params, "tags": tags}
+
+
+def test_of_many_imports_none_is_kept_if_one_is_refused(store: Store) -> None:
+    rows = [imported(tasks={}), imported(digest="digest2", name="other", tasks={}, metrics={"x" * 300: 1.0})]
+    with pytest.raises(TrackingError):
+        list(keep_imports(store, rows, "imports"))
+    assert known_imports(store) == {}
+    assert list(search.search_runs(store)) == []
 
 
 def test_counts_and_sizes_of_an_import_are_params_that_a_comparison_reads(store: Store) -> None:
