@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Answer = tuple[str, str]  # a question and its reference answer
 _MOST = 64  # answers
+_MOST_LOGITS = 2**26  # of a batch: 128 MB in 16 bits
 # Ships with the package, so it exists even for a model without a project.
 _OWN_TASK = "world_facts"
 
@@ -145,22 +146,50 @@ def _ask_written(place: Path, answers: Sequence[Answer], device: str, facts: Mod
 def loglikelihoods(
     model: Any, tokenizer: Any, answers: Sequence[Answer], template: Literal["chat", "plain"]
 ) -> list[list[float]]:
-    """Log p in nats of each token of each answer, end of turn included, encoded as in training."""
-    import torch
+    """Log p in nats of each token of each answer, end of turn included, encoded as in training.
 
+    Answers of similar length go through the model together.
+    """
     from tunery.evaluation.eval_mode import undisturbed
 
-    found = []
     examples = _encoded(tokenizer, answers, template)
+    found: dict[int, list[float]] = {}
     pace = Pace("comparing forms of the model", len(examples), "answers")
+    most = max(1, _MOST_LOGITS // int(model.config.get_text_config().vocab_size))
     with undisturbed(model):
-        for example in examples:
-            ids = torch.tensor([example.input_ids], device=next(model.parameters()).device)
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-            chosen = logits.log_softmax(dim=-1).gather(1, ids[0, 1:, None])[:, 0]
-            learned = torch.tensor(example.trained[1:], device=chosen.device)
-            found.append([float(value) for value in chosen[learned]])
-            pace.advance()
+        for batch in _batches([len(example.input_ids) for example in examples], most):
+            rows = _of_batch(model, [examples[number] for number in batch])
+            found |= dict(zip(batch, rows, strict=True))
+            pace.advance(len(batch))
+    return [found[number] for number in range(len(examples))]
+
+
+def _batches(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Numbers of the rows of each batch, the shortest first: at most so many tokens with the padding, or one row."""
+    batches: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda it: lengths[it]):
+        if batches and (len(batches[-1]) + 1) * lengths[number] <= most:
+            batches[-1].append(number)
+        else:
+            batches.append([number])
+    return batches
+
+
+def _of_batch(model: Any, examples: Sequence[Example]) -> list[list[float]]:
+    """Padded behind, where no token that is read attends to it."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    device = next(model.parameters()).device
+    rows = [torch.tensor(example.input_ids, device=device) for example in examples]
+    ids = pad_sequence(rows, batch_first=True)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    found = []
+    for row, example, own in zip(rows, examples, logits, strict=True):
+        learned = torch.tensor(example.trained[1:], device=device)
+        chosen = own[: len(row) - 1][learned].float().log_softmax(dim=-1)
+        found.append([float(value) for value in chosen.gather(1, row[1:][learned, None])[:, 0]])
     return found
 
 

@@ -14,7 +14,8 @@ from tunery.errors import BaseModelError
 from tunery.models.adapter import attach_adapter
 from tunery.models.adapter_files import save_adapter
 from tunery.models.base import load_base
-from tunery.serving.export.merge import merge
+from tunery.serving.export import merge as module
+from tunery.serving.export.merge import loglikelihoods, merge
 from tunery.tracking.flavor.flavor import ModelFacts, resolve_base, save_model
 
 ROUNDED = 0.05  # nats a token: more than rounding to 16 bit moves this base, and far less than the adapter does
@@ -108,3 +109,21 @@ def test_weights_that_are_no_numbers_are_not_merged(tmp_path: Path) -> None:
     source = logged(tmp_path, base, AdapterConfig(rank=4), spoil=float("nan"))
     with pytest.raises(BaseModelError, match="the adapter cannot be merged"):
         merged(source, tmp_path)
+
+
+def test_answers_read_together_have_the_log_likelihoods_that_each_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_base(BaseConfig(model="builtin:tiny", quantization="none", dtype="float32"), Path(), "cpu")
+    answers = [("Who?", "x" * 40), *ITEMS, ("And?", "Yes."), ("Which dish does Ralis Quill like best?", "Stew.")]
+    sizes: list[int] = []
+    loaded.model.register_forward_pre_hook(
+        lambda _module, _args, named: sizes.append(len(named["input_ids"])), with_kwargs=True
+    )
+    together = loglikelihoods(loaded.model, loaded.tokenizer, answers, "chat")
+    alone = [loglikelihoods(loaded.model, loaded.tokenizer, [one], "chat")[0] for one in answers]
+    assert sizes == [5, 1, 1, 1, 1, 1]
+    for some, own in zip(together, alone, strict=True):
+        assert some == pytest.approx(own, abs=1e-5)
+    sizes.clear()
+    monkeypatch.setattr(module, "_MOST_LOGITS", 1)  # less than one row
+    assert loglikelihoods(loaded.model, loaded.tokenizer, answers, "chat") == alone
+    assert sizes == [1] * 5
