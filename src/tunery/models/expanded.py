@@ -18,14 +18,13 @@ from tunery.models.device import available_bytes
 
 # Room for activations, optimizer and whatever else the machine does: `auto` takes no more of the free memory.
 _LARGEST_PART = 0.5
+_KEPT = "tunery_expanded"
 
 
 class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
     """A 4-bit layer that expands its weight at its first product, and keeps it."""
 
     compute_type_is_set: bool
-    # With the packed weight that it was made of: merging, and PiSSA's like, put another in its place.
-    _expanded: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As Linear4bit computes it, whose own rule decides on the type."""
@@ -37,12 +36,13 @@ class ExpandedLinear4bit(Linear4bit):  # type: ignore[misc]  # bitsandbytes has 
         return functional.linear(x.to(dtype), self._weight_in(dtype), bias).to(x.dtype)
 
     def _weight_in(self, dtype: torch.dtype) -> torch.Tensor:
-        kept = self._expanded[1] if self._expanded and self._expanded[0] is self.weight else None
+        # Kept by the packed weight, not by the layer: other layers may share it, and merging puts another in its place.
+        kept: torch.Tensor | None = getattr(self.weight, _KEPT, None)
         if kept is None or kept.dtype != dtype or kept.device != self.weight.device:
             fix_4bit_weight_quant_state_from_module(self)
             with torch.no_grad():
                 kept = dequantize_4bit(self.weight.data, self.weight.quant_state).to(dtype)
-            self._expanded = self.weight, kept
+            setattr(self.weight, _KEPT, kept)
         return kept
 
 

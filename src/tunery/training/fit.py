@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def fit(
     forwards = Forwards(model)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     try:
-        with StopSignal() as stop:
+        with _stop_signal() as stop:
             context = TrainingContext(
                 model, tokenizer, data, config, max_length, out, report, score, progress, stop, teacher
             )
@@ -82,6 +83,14 @@ def fit(
     finally:
         forwards.restore()
         model.eval()
+
+
+def _stop_signal() -> AbstractContextManager[StopSignal]:
+    """Of this run alone; the trials of a pack share one."""
+    from tunery.training.pack.seat import current_seat
+
+    seat = current_seat()
+    return StopSignal() if seat is None else nullcontext(seat.table.stop)
 
 
 def earlier_steps(checkpoint: Path) -> Sequence[StepMetrics]:

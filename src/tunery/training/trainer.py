@@ -6,14 +6,11 @@ Imports torch, transformers, peft and TRL at the top: import it inside functions
 from __future__ import annotations
 
 import math
-import random
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -25,6 +22,8 @@ from tunery.models.adapter_files import WEIGHTS, save_adapter, write_folder
 from tunery.training.checkpoints import checkpoint_folder, checkpoint_steps, prune_checkpoints
 from tunery.training.context import Forwards, TrainingContext
 from tunery.training.memory import peak_memory_bytes
+from tunery.training.pack.seat import current_seat
+from tunery.training.random_state import kept_random_state
 
 
 class StepReporter(TrainerCallback):  # type: ignore[misc]
@@ -88,6 +87,7 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
             head.bias = None
         self.context, self.forwards = context, forwards
         self._carried = dict(context.progress.unlogged)
+        self._seat = current_seat()
         for parameter, before in trainable.items():
             # TRL casts the adapter of a quantised base to bf16, where 94 % of lora_A did not move at lr 2e-5.
             # From the values before that cast, which rounded them.
@@ -99,9 +99,18 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
             self.take_up(self._carried)
             self._carried = {}
         loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if self._seat is not None:
+            self._seat.backward()
         if not math.isfinite(value := float(loss)):
             raise NonFiniteLoss(self.state.global_step + 1, value)
         return loss
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """As TRL computes it; in a pack, from outputs that may be computed together with those of other trials."""
+        seat, dtype = self._seat, torch.bfloat16 if self.args.bf16 else None
+        if seat is None:
+            return super().compute_loss(model, *args, **kwargs)
+        return super().compute_loss(lambda **inputs: seat.forward(model, inputs, dtype), *args, **kwargs)
 
     def unlogged(self) -> dict[str, float]:
         """Sums since the last point of the curves, which a run that is resumed here needs for its next one."""
@@ -135,7 +144,7 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _measure(self, step: int) -> None:
         context = self.context
-        with _kept_random_state(), self.forwards.restored():
+        with kept_random_state(), self.forwards.restored():
             self.model.eval()
             nll, kl = context.validation_nll(), context.validation_kl()
             score = context.score() if context.score else None
@@ -178,24 +187,6 @@ class CheckedTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.model, Path(resume_from_checkpoint))
-
-
-@contextmanager
-def _kept_random_state() -> Iterator[None]:
-    """Restore the generators (CPU, CUDA, MPS) on leaving: scoring must not change what training draws next."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
 
 
 def load_weights(model: Any, folder: Path) -> None:

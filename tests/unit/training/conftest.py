@@ -81,6 +81,7 @@ class Bench:
     out: Path
     data: PreparedData
     reported: list[StepMetrics] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)  # weights, for a test that gives the base back
 
     def fit(
         self, *, report: Callable[[StepMetrics], None] | None = None, max_length: int = 64, **settings: Any
