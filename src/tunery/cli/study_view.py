@@ -44,7 +44,7 @@ class StudyView(Terminal, StudyObserver):
         self._running: dict[int, _Running] = {}
         self._ended: dict[int, TrialRow] = {}
         self._best: TrialRow | None = None
-        self._workers: set[int] = set()
+        self._at_once = 0  # the most trials that ran at the same time
         self._phase = ""
         self._finals = 0
         self._live: Live | None = None
@@ -72,8 +72,8 @@ class StudyView(Terminal, StudyObserver):
     def trial_began(self, number: int, name: str, worker: int) -> None:
         """Add a trial to the live view."""
         self._ended.pop(number, None)
-        self._workers.add(worker)
         self._running[number] = _Running(name, worker, time.monotonic())
+        self._at_once = max(self._at_once, len(self._running))
 
     def trial_step(self, number: int, step: int, total_steps: int, loss: float | None) -> None:
         """An optimizer step of a trial is done."""
@@ -140,7 +140,7 @@ class StudyView(Terminal, StudyObserver):
         if not seconds or missing <= 0 or self._phase:
             return ""
         cost = sum(seconds) / len(seconds) * missing
-        workers = max(1, len(self._workers))
+        workers = max(1, self._at_once)
         shared = f" ({duration(cost)} of work)" if workers > 1 else ""
         return f"about {duration(cost / workers)} left{shared}"
 

@@ -68,6 +68,7 @@ class Resident:
     One base at a time: two of 7 billion weights do not fit beside each other. Rows and tasks are small: all are kept.
     """
 
+    in_pack: bool = False  # several trials are on the base at once, each on modules of its own
     _base: LoadedBase | None = None
     _base_key: object = None
     _tasks: dict[object, Tasks] = field(default_factory=dict)
@@ -154,6 +155,9 @@ class Resident:
         from tunery.models.adapter import attach_adapter
 
         project = loaded.project
+        if self.in_pack:
+            yield self._beside_others(loaded)
+            return
         attached = attach_adapter(loaded.base, project.adapter, project.training.seed, loaded.start)
         try:
             yield replace(loaded, model=attached.model, adapter=attached.facts)
@@ -164,6 +168,18 @@ class Resident:
             self.forget_base()
             raise
         self.give_back(project, attached.model)
+
+    def _beside_others(self, loaded: Loaded) -> Loaded:
+        """The adapter on modules that share the base's weights, and are dropped with it."""
+        from tunery.models.adapter import attach_adapter
+        from tunery.models.sharing import sharing_weights
+
+        project = loaded.project
+        if project.adapter.method == "full":
+            raise Infeasible("full fine-tuning changes the base, on which other trials stand: set search.pack: off")
+        own = replace(loaded.base, model=sharing_weights(loaded.base.model))
+        attached = attach_adapter(own, project.adapter, project.training.seed, loaded.start)
+        return replace(loaded, model=attached.model, adapter=attached.facts)
 
     def base(self, project: Project) -> LoadedBase:
         """The base without an adapter.

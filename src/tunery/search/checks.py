@@ -9,6 +9,7 @@ from tunery.config.project import Project
 from tunery.config.units import BYTES_RULE, parse_bytes, unit_advice
 from tunery.errors import ConfigError, Fault
 from tunery.search.objectives import objective_faults
+from tunery.search.packing import pack_faults
 from tunery.search.sampling.fixed_points import LARGEST_GRID, grid_points, grid_size
 from tunery.search.sampling.pruners import (
     FEWEST_WILCOXON_RUNGS,
@@ -39,6 +40,7 @@ def check_search(project: Project) -> None:
         faults += _pruner_faults(project)
         faults += _repeat_faults(project)
         faults += _racing_faults(project)
+        faults += pack_faults(project) if isinstance(project.search.pack, int) else []
         # What follows takes a space that holds the project's own settings.
         faults += [] if faults else derived_faults(project, space)
         faults += [] if faults else _given_faults(project)

@@ -146,11 +146,12 @@ def _plan(worker: Worker, trial: optuna.Trial, project: Project, name: str, tags
     known, key, study = trial.user_attrs.get(queue.RUN_ID), trial.user_attrs[QUEUE_KEY], trial.study.study_name
     begun = known is not None or queue.was_begun(trial)
     resume = unfinished_child(worker.store, worker.parent, known, study, str(key)) if begun else None
+    pack = {"tunery.pack": str(worker.pack)} if worker.pack > 1 else {}
     return TrialPlan(
         project=project,
         parent=worker.parent,
         name=name,
-        tags={"tunery.study": study, "tunery.trial": str(key), **tags},
+        tags={"tunery.study": study, "tunery.trial": str(key), **pack, **tags},
         resume=resume,
         declared=key == OWN_TRIAL,
         began=lambda run_id: trial.set_user_attr(queue.RUN_ID, run_id),

@@ -16,7 +16,8 @@ from tunery.runs.start import alias_of, pinned
 from tunery.runs.train import check_project
 from tunery.search.checks import check_search, total_faults
 from tunery.search.conclude import NOTHING_TO_REGISTER, conclude_once
-from tunery.search.session import Executor, Session, StudyOptions, run_all
+from tunery.search.packing import run_session
+from tunery.search.session import Executor, Session, StudyOptions
 from tunery.search.space.known_good import known_good
 from tunery.search.space.space import Settings
 from tunery.search.study import queue, storage
@@ -110,7 +111,7 @@ def _executor(
         from tunery.search.workers.local import run_in_processes, worker_environments
 
         worker_environments(project, options.workers)
-        yield run_in_processes if options.workers > 1 else lambda session: run_all(session.worker(), session)
+        yield run_in_processes if options.workers > 1 else run_session
 
 
 def _tune(session: Session, known: Sequence[Settings], tracker: Tracker, run: Executor) -> StudyRecord:

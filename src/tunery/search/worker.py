@@ -72,6 +72,10 @@ class Worker:
     until: float | None = None  # when the search's time is up, by time.monotonic(); None if it has no limit
     # By which its trials are known: two containers may have one host name and the same process ids.
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{secrets.token_hex(4)}:{os.getpid()}")
+    pause: Callable[[float], None] = (
+        time.sleep
+    )  # called with seconds where there is nothing to do; may raise Interrupted
+    pack: int = 1  # trials that this process trains at once, each by a worker of its own
     stopwatch: Stopwatch = field(init=False)  # of the current trial
 
     def work(self, study: optuna.Study, run: Callable[[optuna.Trial], Any]) -> None:
@@ -86,8 +90,9 @@ class Worker:
         while not self._time_is_up() and queue.unfinished(study):
             queue.requeue_dead_trials(study, silent_since)
             if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
-                time.sleep(_POLL_SECONDS)  # others run the last ones, and may die
+                self.pause(_POLL_SECONDS)  # others run the last ones, and may die
                 continue
+            self.pause(0)
             try:
                 study.optimize(lambda trial: self._run(trial, run), n_trials=1, catch=(_Failed,))
             except optuna.exceptions.UpdateFinishedTrialError:

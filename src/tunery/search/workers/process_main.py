@@ -78,7 +78,8 @@ def follow_parent(by: signal.Signals = signal.SIGTERM) -> None:
 def main(spec: Mapping[str, Any]) -> None:
     """Run a study's trials."""
     from tunery.config.load import project_from
-    from tunery.search.session import Session, StudyOptions, run_all
+    from tunery.search.packing import run_session
+    from tunery.search.session import Session, StudyOptions
     from tunery.search.space.known_good import known_good
     from tunery.search.study.progress import StudyProgress
     from tunery.search.study.storage import open_storage
@@ -90,9 +91,7 @@ def main(spec: Mapping[str, Any]) -> None:
     study = create_or_load(open_storage(spec["url"]), project, spec["study"], known_good(project, store))
     progress = StudyProgress(project)
     session = Session(project, StudyOptions(), study, spec["url"], store, spec["parent"], progress, spec["until"])
-    worker = session.worker()
-    worker.name = _name(spec, os.getpid())
-    run_all(worker, session)
+    run_session(session, _name(spec, os.getpid()))
 
 
 def run() -> None:

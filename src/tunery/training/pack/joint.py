@@ -25,22 +25,28 @@ _OUTPUTS = ("log_probs", "entropy", "is_top1", "label_mask")
 class JointPasses:
     """Forward and backward passes over the batches of several trials."""
 
-    reason: str | None = None  # why they are not done together
+    reason: str | None = None  # why they cannot be done together, whoever asks
+    apart: set[str] = field(default_factory=set)  # why single trials were left out
     _carrier: Carrier | None = None
     _members: dict[Seat, Member] = field(default_factory=dict)
     _open: tuple[torch.Tensor, Mapping[Seat, slice]] | None = None  # outputs before their backward pass, and the rows
     _is_checked: bool = False
 
-    def forward(self, seats: Sequence[Seat]) -> bool:
-        """Answer the trials that ask for the outputs of a batch; False, with the reason, where it cannot be done."""
-        if self.reason is None:
-            self.reason = next((reason for seat in seats if (reason := self._join(seat))), None)
-        if self.reason is None:
-            try:
-                self._forward(seats)
-            except (RuntimeError, ValueError, MemoryError) as error:
-                self.reason = f"together it fails: {first_line(error)}"
+    def able(self, seats: Sequence[Seat]) -> list[Seat]:
+        """The trials that ask for the outputs of a batch which can be computed together."""
         if self.reason is not None:
+            return []
+        self._members = {seat: one for seat, one in self._members.items() if not seat.dead}
+        reasons = {seat: self._join(seat) for seat in seats}
+        self.apart |= set(filter(None, reasons.values()))
+        return [seat for seat, reason in reasons.items() if reason is None]
+
+    def forward(self, seats: Sequence[Seat]) -> bool:
+        """Answer trials that are able to; False, with the reason, where it fails."""
+        try:
+            self._forward(seats)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            self.reason = f"together it fails: {first_line(error)}"
             self._carrier, self._open, self._members = None, None, {}
         return self.reason is None
 
@@ -69,7 +75,7 @@ class JointPasses:
 
     def _join(self, seat: Seat) -> str | None:
         """Why a trial cannot take part; else it is a member from here on."""
-        asked = _forward(seat)
+        asked = _asked(seat)
         if set(asked.inputs) != _BATCH:
             return "its batches hold more than rows of tokens"
         if seat in self._members and self._members[seat].model is asked.model:
@@ -85,8 +91,8 @@ class JointPasses:
     def _forward(self, seats: Sequence[Seat]) -> None:
         assert self._carrier is not None
         parts = {seat: _part(self._members[seat], seat) for seat in seats}
-        dtype = _forward(seats[0]).autocast
-        device = _forward(seats[0]).inputs["input_ids"].device.type
+        dtype = _asked(seats[0]).autocast
+        device = _asked(seats[0]).inputs["input_ids"].device.type
         with torch.autocast(device, dtype=dtype) if dtype is not None else nullcontext():
             joint = self._carrier.forward(list(parts.values()))
         rows = joint.log_probs.shape[0] // len(seats)
@@ -102,13 +108,13 @@ class JointPasses:
         self._open = joint.log_probs, places
 
 
-def _forward(seat: Seat) -> Forward:
+def _asked(seat: Seat) -> Forward:
     return cast(Forward, seat.asked)
 
 
 def _part(member: Member, seat: Seat) -> Part:
     """A member's batch, with a generator where its own stands."""
-    asked = _forward(seat)
+    asked = _asked(seat)
     device = asked.inputs["input_ids"].device
     generator = torch.Generator(device)
     states = asked.before.cuda if device.type == "cuda" else None
@@ -138,7 +144,7 @@ def _check(seat: Seat, outputs: torch.Tensor) -> None:
     Raises:
         ValueError: If they are not the same but for rounding.
     """
-    asked = _forward(seat)
+    asked = _asked(seat)
     asked.before.restore()
     with torch.no_grad():
         alone = asked.model(**asked.inputs).log_probs

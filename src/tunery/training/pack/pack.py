@@ -80,9 +80,10 @@ class Pack:
             self.pace.note(len(seats), together, tokens, time.perf_counter() - began)
         tokens = sum(int(cast(Forward, seat.asked).inputs["input_ids"].numel()) for seat in seats)
         began = time.perf_counter()
-        together = len(seats) > 1 and self._is_chosen(len(seats)) and self.joint.forward(seats)
+        able = self.joint.able(seats) if len(seats) > 1 and self.how != "alone" else []
+        together = len(able) > 1 and self._is_chosen(len(seats)) and self.joint.forward(able)
         self._round = (seats, together, tokens, began)
-        self.most = max(self.most, len(seats) if together else 1)
+        self.most = max(self.most, len(able) if together else 1)
 
     def _is_chosen(self, trials: int) -> bool:
         return self.pace.together(trials) if self.how == "auto" else self.how == "together"
