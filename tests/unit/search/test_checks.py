@@ -11,6 +11,7 @@ from tunery.config.load import load_project
 from tunery.config.project import Project
 from tunery.errors import ConfigError
 from tunery.search.checks import check_search, pruner_note
+from tunery.search.packing import pack_size
 
 RATE = "training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}"
 RANK = "adapter.rank: {choices: [8, 16, 32]}"
@@ -210,6 +211,44 @@ def test_a_race_that_cannot_be_run_is_refused(make: MakeProject, changed: dict[s
     text = faults(make(f"{{{RANK}}}", **{"search__racing": "0.05", "training__score_checkpoints": "false"} | changed))
     assert "search.racing is 0.05, but must be" in text
     assert expected in text
+
+
+@pytest.mark.parametrize("pack", ["'off'", "off", "auto", "1", "4"])
+def test_packs_of_adapters_pass(make: MakeProject, pack: str) -> None:
+    check_search(make(GOOD, search__pack=pack))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"search__objectives": "{train_seconds: minimize}"}, "off where train_seconds decides"),
+        ({"search__constraints": "{peak_memory_bytes: '<= 2 GiB'}"}, "off where peak_memory_bytes decides"),
+        ({"search__timeout_seconds": "60"}, "search.timeout_seconds is 60.0, but must be unset for trials in a pack"),
+        ({"search__space": "{base.weights: {choices: [packed, expanded]}}"}, "off where search.space has base.weights"),
+        (
+            {"search__space": "{adapter.method: {choices: [lora, full]}}", "base__quantization": "none"},
+            "off with adapter.method",
+        ),
+        ({"adapter__method": "full", "base__quantization": "none"}, "off with adapter.method: full"),
+        ({"adapter__dora": "true"}, "off with adapter.dora: True"),
+        ({"training__packing": "true"}, "off with training.packing: True"),
+        ({"training__gradient_checkpointing": "true"}, "off with training.gradient_checkpointing: True"),
+        ({"training__neftune_noise_alpha": "5"}, "off with training.neftune_noise_alpha: 5.0"),
+        ({"training__precision": "fp16"}, "off with training.precision: fp16"),
+    ],
+)
+def test_packs_that_cannot_be_are_refused_and_auto_does_without(
+    make: MakeProject, changed: dict[str, str], expected: str
+) -> None:
+    assert expected in faults(make(f"{{{RANK}}}", **{"search__pack": "4"} | changed))
+    assert pack_size(make(f"{{{RANK}}}", **{"search__pack": "auto"} | changed), 20) == 1
+
+
+@pytest.mark.parametrize(
+    ("pack", "trials", "expected"), [("auto", 20, 4), ("auto", 2, 2), ("8", 20, 8), ("off", 20, 1), ("3", 0, 1)]
+)
+def test_a_pack_is_no_larger_than_what_is_left(make: MakeProject, pack: str, trials: int, expected: int) -> None:
+    assert pack_size(make(GOOD, search__pack=pack), trials) == expected
 
 
 def test_cmaes_needs_a_range(make: MakeProject) -> None:

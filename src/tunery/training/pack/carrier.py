@@ -176,10 +176,15 @@ class _Batch:
         kept = x.new_ones(x.shape)
         for place, (part, share) in enumerate(zip(self.parts, shares, strict=True)):
             if share:
-                own = x.new_empty(part.rows, part.tokens, x.shape[-1])
+                of_part = kept[place * self.rows :][: part.rows, : part.tokens]
+                own = (
+                    of_part
+                    if of_part.is_contiguous()
+                    else torch.empty_like(of_part, memory_format=torch.contiguous_format)
+                )
                 own.bernoulli_(1 - share, generator=part.generator).div_(1 - share)
-                first = place * self.rows
-                kept[first : first + part.rows, : part.tokens] = own
+                if own is not of_part:
+                    of_part.copy_(own)
         return x * kept
 
 
