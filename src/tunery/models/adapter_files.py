@@ -140,6 +140,8 @@ def check_adapter(folder: Path, quantization: str) -> dict[str, Any]:
         found = "adapter_model.bin, a pickle, which can run any code when it is opened" if pickled else "no weights"
         raise BaseModelError(str(folder), f"holds {found}, but must hold {WEIGHTS}. Save it with safetensors.")
     recorded = read_config(str(folder), folder, CONFIG, "Save the adapter anew.")
+    if wrong := _header_fault(folder / WEIGHTS):
+        raise BaseModelError(str(folder), f"{WEIGHTS} is damaged ({wrong}). Get it anew.")
     check_start(str(folder), recorded, quantization)
     return recorded
 
@@ -149,20 +151,25 @@ def damage(folder: Path) -> str | None:
 
     Of weights the header is read, which says how long the file must be.
     """
-    from safetensors import SafetensorError, safe_open
-
     for file in sorted(folder.rglob("*.safetensors")):
-        try:
-            with safe_open(str(file), framework="numpy"):
-                pass
-        except (SafetensorError, OSError) as error:
-            return f"{file.name} is damaged: {first_line(error)}"
+        if wrong := _header_fault(file):
+            return f"{file.name} is damaged: {wrong}"
     try:
         for file in sorted(folder.glob("*config.json")):
             json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         return f"{file.name} is damaged: {first_line(error)}"
     return None
+
+
+def _header_fault(file: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="numpy"):
+            return None
+    except (SafetensorError, OSError) as error:
+        return first_line(error)
 
 
 def named_base(identity: BaseIdentity, recorded: Mapping[str, Any]) -> str | None:

@@ -95,6 +95,16 @@ def test_a_plain_adapter_needs_no_second_base(llama: Path, tmp_path: Path, store
     assert it.notes == ()
 
 
+def test_an_adapter_whose_weights_were_cut_is_refused_with_a_sentence(
+    llama: Path, tmp_path: Path, store: Store
+) -> None:
+    save(llama, tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(BaseModelError, match=r"adapter_model\.safetensors is damaged \(.*\)\. Get it anew\."):
+        found(tmp_path / "adapter", store)
+
+
 ELSEWHERE = [
     {"base_model_name_or_path": "/home/someone/models/llama"},
     {"base_model_name_or_path": "unsloth/llama-bnb-4bit"},
