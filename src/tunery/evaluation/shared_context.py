@@ -9,7 +9,7 @@ begin with is run once (`shared_prefix`). In fp32 the sums are within 1e-4 of st
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from tunery.evaluation.shared_prefix import keys_and_values
 # A kernel other than sdpa may ignore a 4-D mask; layers of other kinds carry state from token to token.
 _KERNEL, _LAYERS = "sdpa", frozenset({"full_attention", "sliding_attention"})
 _OTHER_POSITIONS = ("alibi", "attention_chunk_size")
+_BY_LENGTH = ("dynamic", "longrope")  # rotary positions that follow from the longest row
 _CONTEXT, _PADDING = 0, -1
 # Logits of a batch, 512 MiB in fp32: hellaswag's 32 requests would be 1.3 GB with Gemma's 262,144 words.
 _MOST_LOGITS = 2**27
@@ -33,7 +34,9 @@ Answer = tuple[float, bool]
 def longest_request(model: Any, max_length: int) -> int:
     """Tokens of the longest request that may share its context's row; 0 where no request may.
 
-    Within a sliding window every token sees all that come before it, so up to there the mask is right.
+    Within a sliding window every token sees all that come before it, so up to there the mask is right. Some models turn
+    positions by how long the longest row is (dynamic NTK, LongRoPE): up to the length that they were pretrained with,
+    they turn all alike, and beyond it a kept beginning would be turned otherwise than what follows.
 
     Args:
         model: A causal language model, with or without a PEFT adapter.
@@ -49,7 +52,15 @@ def longest_request(model: Any, max_length: int) -> int:
         or any(getattr(config, name, None) for name in _OTHER_POSITIONS)
     ):
         return 0
-    return min(max_length, getattr(config, "sliding_window", None) or max_length)
+    return min(max_length, getattr(config, "sliding_window", None) or max_length, *_unscaled(config))
+
+
+def _unscaled(config: Any) -> Iterator[int]:
+    """Tokens up to which positions do not depend on the length of a row, where they may; of each kind of layer."""
+    told = getattr(config, "rope_parameters", None) or {}
+    for rope in (told, *told.values()):
+        if isinstance(rope, Mapping) and rope.get("rope_type") in _BY_LENGTH:
+            yield int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
 
 
 def answer(

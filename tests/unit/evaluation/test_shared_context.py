@@ -119,6 +119,30 @@ def test_within_a_sliding_window_rows_are_shared_beyond_it_not() -> None:
         assert found[1][0] == pytest.approx(alone(model, *pairs[1])[0], abs=1e-4)
 
 
+def test_rows_are_shared_up_to_where_positions_follow_from_the_longest_row(make_llama: Callable[..., Any]) -> None:
+    """Beyond it, a row scored beside a longer one, or beneath a kept beginning, would be turned otherwise."""
+    longrope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    own = {"original_max_position_embeddings": 40}
+    for rope, limit in [
+        ({"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}, 64),
+        ({"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4, **own}, 40),
+        ({**longrope, **own}, 40),
+        (
+            {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+            128,
+        ),
+    ]:
+        model = make_llama(99, max_position_embeddings=64, rope_parameters=dict(rope))
+        assert longest_request(model, 128) == limit, rope
+        context, short, long = list(range(3, 33)), [5, 6], [7, 8, 9] * 20
+        pairs = [(context, short), (context, long), ([*context, 40, 41], short)]
+        rows = rows_of([0, 0, 1], pairs, longest_request(model, 128))
+        with torch.no_grad():
+            found = answer(model, RowGroup((), rows), 8, "cpu", padding=0)
+            for place, answered in found.items():
+                assert answered[0] == pytest.approx(alone(model, *pairs[place])[0], abs=1e-4), rope
+
+
 def test_stock_scores_what_a_model_answers_differently_in_a_shared_row(
     load: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
