@@ -23,7 +23,12 @@ _USUAL_LENGTH = 1024
 
 
 def cell_text(value: object) -> str:
-    """A cell as a text by which files and project.yaml agree: 2, 2.0 and "2" are one value, as true and "True" are."""
+    """A cell as a text by which files and project.yaml agree: 2, 2.0 and "2" are one value, as true and "True".
+
+    An empty one is "".
+    """
+    if value is None:
+        return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()

@@ -43,6 +43,12 @@ def test_other_values_are_not_meant(cell: object, asked: object) -> None:
         select(rows_of([{"label": cell, "q": "x"}]), source(where={"label": [asked]}))
 
 
+def test_an_empty_cell_is_no_word_none() -> None:
+    rows = rows_of([{"q": "a", "label": None}, {"q": "b", "label": "None"}])
+    assert [row.values["q"] for row in select(rows, source(where={"label": ["None"]})).rows] == ["b"]
+    assert [row.values["q"] for row in select(rows, source(where={"label": [""]})).rows] == ["a"]
+
+
 def test_several_columns_must_all_fit() -> None:
     wanted = {"label": [0, 1], "q": ["q 1", "q 2", "q 3"]}
     assert [row.values["q"] for row in select(rows_of(NLI), source(where=wanted)).rows] == ["q 1", "q 3"]
