@@ -115,7 +115,7 @@ def _told(pack: Pack) -> str:
     apart = "; ".join(sorted(filter(None, (pack.joint.reason, *pack.joint.apart))))
     if pack.most == 1:
         return "trials were trained one at a time" + (f": {apart}" if apart else ", which was measured to be faster")
-    gains = {trials: gain for trials in range(2, pack.most + 1) if (gain := pack.pace.gain(trials)) != 1}
+    gains = {trials: gain for trials in range(2, pack.most + 1) if (gain := pack.rounds.gain(trials)) != 1}
     measured = ", ".join(f"{trials} together {gain:.1f} times as fast as alone" for trials, gain in gains.items())
     left_out = f"; some alone: {apart}" if apart else ""
     return f"up to {pack.most} trials were trained together" + (f": {measured}" if measured else "") + left_out

@@ -149,7 +149,7 @@ def test_both_ways_are_measured_and_one_is_kept(trials: Any) -> None:
     members = [(adapter, {**training, "max_steps": 12, "gradient_accumulation_steps": 1}) for adapter, training in PAIR]
     made = trials()
     alone, (packed, pack) = made.alone(members), made.packed(members, "auto")
-    assert pack.pace.gain(2) not in (0, 1)
+    assert pack.rounds.gain(2) not in (0, 1)
     for one, other in zip(packed, alone, strict=True):
         assert_alike(one, other)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Literal, cast
 
 from tunery.training.pack.joint import JointPasses
-from tunery.training.pack.pace import Pace
+from tunery.training.pack.rounds import Rounds
 from tunery.training.pack.seat import Backward, Forward, Seat, Wait
 from tunery.training.stop import StopSignal
 
@@ -25,7 +25,7 @@ class Pack:
     def __init__(self, how: How = "auto") -> None:
         self.how = how
         self.stop = StopSignal()
-        self.pace = Pace()
+        self.rounds = Rounds()
         self.joint = JointPasses()
         self.most = 1  # trials whose batches were computed together
         self._round: tuple[list[Seat], bool, int, float] | None = None  # the last one: who, how, tokens, and when
@@ -77,7 +77,7 @@ class Pack:
     def _forward(self, seats: list[Seat]) -> None:
         if self._round is not None and self._round[0] == seats:  # they did nothing in between but train
             _, together, tokens, began = self._round
-            self.pace.note(len(seats), together, tokens, time.perf_counter() - began)
+            self.rounds.note(len(seats), together, tokens, time.perf_counter() - began)
         tokens = sum(int(cast(Forward, seat.asked).inputs["input_ids"].numel()) for seat in seats)
         began = time.perf_counter()
         able = self.joint.able(seats) if len(seats) > 1 and self.how != "alone" else []
@@ -86,7 +86,7 @@ class Pack:
         self.most = max(self.most, len(able) if together else 1)
 
     def _is_chosen(self, trials: int) -> bool:
-        return self.pace.together(trials) if self.how == "auto" else self.how == "together"
+        return self.rounds.together(trials) if self.how == "auto" else self.how == "together"
 
 
 def _until(seat: Seat) -> float:

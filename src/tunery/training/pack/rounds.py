@@ -10,7 +10,7 @@ _MEASURED = 3
 
 
 @dataclass
-class Pace:
+class Rounds:
     """Seconds a token of rounds, in which every trial of a pack does a pass, by their number and the way."""
 
     _seconds: dict[tuple[int, bool], list[float]] = field(default_factory=lambda: defaultdict(list))
