@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
@@ -92,7 +93,12 @@ class RowSource(Section):
     @classmethod
     def _keys_are_texts(cls, labels: object) -> object:
         """YAML reads the keys 0 and true as a number and a truth value; cells are compared as texts."""
-        return {cell_text(cell): text for cell, text in labels.items()} if isinstance(labels, dict) else labels
+        if not isinstance(labels, dict):
+            return labels
+        texts = Counter(map(cell_text, labels))
+        if twice := [text for text, count in texts.items() if count > 1]:
+            raise ValueError(f"one text for each value: {twice[0]} has several")
+        return {cell_text(cell): text for cell, text in labels.items()}
 
 
 class SourceConfig(RowSource):

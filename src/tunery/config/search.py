@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Tag, model_validator
 
 from tunery.config.section import (
     Count,
@@ -14,6 +14,7 @@ from tunery.config.section import (
     PositiveNumber,
     Section,
     Seed,
+    WrittenOff,
     key,
 )
 
@@ -59,11 +60,6 @@ Searched = Annotated[
 ]
 
 
-def _off(value: object) -> object:
-    """YAML takes the word off for false."""
-    return "off" if value is False else value
-
-
 class SearchConfig(Section):
     """An Optuna study over config keys."""
 
@@ -89,7 +85,7 @@ class SearchConfig(Section):
         "Largest chance of ending a trial that is no worse than those that are ahead: dev items are scored in blocks, "
         "and scoring ends once the trial is surely worse than the last finalist so far. 0.05, say; unset: never.",
     )
-    pack: Annotated[Annotated[int, Field(ge=1)] | Literal["auto", "off"], BeforeValidator(_off)] = key(
+    pack: Annotated[Count | Literal["auto", "off"], WrittenOff] = key(
         "off",
         "How many trials are trained at once, over one frozen base: their passes are computed together. auto: up to 4, "
         "where that is measured to be faster. Losses are those of each trial alone but for rounding.",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tunery.config.data import SourceConfig
 from tunery.data.reading.rows import Rows, collect
@@ -85,3 +86,8 @@ def test_a_value_that_no_row_has_is_refused_with_those_that_rows_have() -> None:
 def test_a_column_that_is_not_there_is_named_with_the_nearest(settings: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="Did you mean 'label'"):
         select(rows_of(NLI), source(**settings))
+
+
+def test_a_value_with_two_texts_is_refused() -> None:
+    with pytest.raises(ValidationError, match="one text for each value: 0 has several"):
+        source(columns=ASK, labels={0: "Yes", "0": "No"})
