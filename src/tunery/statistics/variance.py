@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 from statsmodels.regression.linear_model import OLS
 
 Floats = npt.NDArray[np.float64]
@@ -131,7 +131,8 @@ class Estimate:
 
 @lru_cache(maxsize=4096)
 def _quantile(share: float, freedom: float) -> float:
-    return float(stats.t.ppf(share, freedom))
+    # stats.t.ppf gives the same bits, and takes sixty times as long.
+    return float(special.stdtrit(freedom, share))
 
 
 def own_estimate(side: ScoreMatrix, clusters: Sequence[ItemClusters]) -> Estimate:

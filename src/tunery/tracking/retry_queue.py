@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-# A point waits this long for company. At 20 steps a second one request carries 20 steps.
-SEND_EVERY_SECONDS = 1.0
+# A point waits this long for company: a visit to a database costs 10 ms of processor and 0.23 ms a point. Of steps of
+# 100 ms with 6 points each, visits every second take 2.3 %, every two seconds 1.9 %.
+SEND_EVERY_SECONDS = 2.0
 # After a failure nothing is tried for so long: a run must not stand still at every line that it wants to log.
 REST_SECONDS = 5.0
 _POINTS_A_REQUEST = 500  # MLflow takes 1000
@@ -54,7 +55,7 @@ class RetryQueue:
         self._thread.start()
 
     def post(self, points: Iterable[Metric]) -> None:
-        """Take points; they are sent within about a second."""
+        """Take points; they are sent within about two seconds."""
         self._points.extend(points)
         if len(self._points) >= _POINTS_A_REQUEST:
             self._wake.set()

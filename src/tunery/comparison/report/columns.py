@@ -52,11 +52,9 @@ def leaderboard(board: Board, confidence: float, narrow: bool = False, brief: bo
     """Contenders by score, each beside its base, with the places that the data allow; empty columns are left out."""
     level = f" {confidence:.0%} interval"
     several_bases = len({one.first.base for one in board.contenders}) > 1
-    fast = rate_columns(board)
+    fast, shown = rate_columns(board), conditions_of(board)[:1]
     rows = [
-        _leaderboard_row(one, level, several_bases, len(board.tasks) > 1)
-        | dict.fromkeys(fast, "–")
-        | rates(one, conditions_of(board)[:1])
+        _leaderboard_row(one, level, several_bases, len(board.tasks) > 1) | dict.fromkeys(fast, "–") | rates(one, shown)
         for one in board.contenders
     ]
     only_wide = {"method", "trained on", "versions", "base model", " rows", level, " mean rank"}

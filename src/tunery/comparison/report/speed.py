@@ -29,7 +29,8 @@ def speeds_under(one: LeaderboardRow, conditions: Conditions) -> dict[int, Speed
 
 def rate_columns(board: Board) -> list[str]:
     """Headings of the leaderboard's speeds: those of the device and request with the most configurations."""
-    return list(dict.fromkeys(heading for one in board.contenders for heading in rates(one, conditions_of(board)[:1])))
+    shown = conditions_of(board)[:1]
+    return list(dict.fromkeys(heading for one in board.contenders for heading in rates(one, shown)))
 
 
 def rate_note(board: Board) -> str:
