@@ -2,6 +2,7 @@
 
 python benchmarks/study.py                 # 6 trials of the quickstart on each side, 6 to 8 minutes on two cores
 python benchmarks/study.py --trials 3
+python benchmarks/study.py --pack 4          # the same, trials trained together
 
 Both sides train the same configurations for the same steps on the same rows, and score the same dev items through the
 chat template. Neither prunes, scores checkpoints, or writes answers. The study also keeps every trial in MLflow with
@@ -20,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+from kept import keep
 from rich.console import Console
 from rich.table import Table
 
@@ -52,16 +54,19 @@ SETTINGS = [
 
 @click.command()
 @click.option("--trials", default=6, show_default=True, type=click.IntRange(min=2), help="Trials on each side.")
-def main(trials: int) -> None:
+@click.option("--pack", default="off", show_default=True, help="search.pack of the study.")
+def main(trials: int, pack: str) -> None:
     """Time both ways, and print them with their ratio and their scores."""
     wait_briefly()
     with TemporaryDirectory(prefix="tunery-study-") as place:
         os.environ["TUNERY_HOME"] = f"{place}/home"
-        project = load_project(ROWS.parents[1], [*SETTINGS, ("search.trials", str(trials))])
+        project = load_project(ROWS.parents[1], [*SETTINGS, ("search.trials", str(trials)), ("search.pack", pack)])
         record, study_seconds = _study(project, Path(place))
         _save_quantised(Path(place))
         plain = [_plain(project, row, Path(place)) for row in record.trials]
     _print(record, study_seconds, plain)
+    row = {"trials": trials, "pack": pack, "study": study_seconds, "processes": [seconds for seconds, _ in plain]}
+    keep(f"study-quickstart-pack-{pack}", [row])
 
 
 def _study(project: Project, place: Path) -> tuple[StudyRecord, float]:
