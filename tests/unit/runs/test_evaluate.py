@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
 from tunery.errors import InputError
 from tunery.runs.evaluate import evaluate
@@ -30,7 +31,7 @@ def _no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "far.yaml").write_text(FAR)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(ADAPTER))
-    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
+    save_file({}, tmp_path / "adapter" / "adapter_model.safetensors")
 
 
 @pytest.mark.parametrize(
