@@ -23,6 +23,7 @@ from tests.integration.studies import (
     trials_of,
     wait_for,
 )
+from tunery.runs import trial
 from tunery.search.study import queue
 
 Runs = Callable[[Place], list[Any]]
@@ -52,9 +53,30 @@ def test_the_finals_are_packed_too_and_there_is_a_winner(place: Place, runs: Run
     outcome = place.tunery("tune", "--project", ".", "--search.pack", "auto")
     assert outcome.code == 0, outcome.out + outcome.err
     assert "registered as models:/small/1" in outcome.out
+    assert (outcome.out + outcome.err).count("finals: ") == 1
     ended = [run for run in trials_of(runs(place)) if run.info.status == "FINISHED"]
     # Two seeds of the best trial, and of the project's own settings if these are another.
     assert len([run for run in ended if ":" in run.data.tags["tunery.trial"]]) in (2, 4)
+
+
+def test_a_trial_that_a_library_fails_leaves_the_base_to_the_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, bases = trial.train_adapter, []
+
+    def failing(tuned: Any, *args: Any, **kwargs: Any) -> Any:
+        bases.append(tuned.model.get_input_embeddings().weight)
+        if len(bases) == 2:
+            raise AttributeError("of a library")
+        return train(tuned, *args, **kwargs)
+
+    monkeypatch.setattr(trial, "train_adapter", failing)
+    small_study(place, search={**RANDOM, "trials": 4})
+    outcome = place.tunery("tune", "--project", ".", "--search.pack", "2")
+    assert "AttributeError: of a library" in outcome.out
+    assert "up to 2 trials were trained together" in outcome.out
+    assert len(bases) == 4
+    assert all(one is bases[0] for one in bases)
 
 
 def test_a_pack_that_cannot_be_makes_nothing(place: Place, runs: Runs) -> None:

@@ -22,6 +22,9 @@ _AUTO = 4
 # What a trial costs alone cannot be told of one that shares its passes.
 _COSTS = ("train_seconds", "peak_memory_bytes")
 _SHARED_BY_ALL = ("base.", "training.device", "data.template")
+# A search may come to full fine-tuning, which changes the base that the others stand on; and a pass has one precision,
+# of which accelerate keeps one for a process.
+_ONE_FOR_ALL = ("adapter.method", "training.precision")
 
 
 def pack_faults(project: Project) -> Iterator[Fault]:
@@ -49,8 +52,7 @@ def pack_faults(project: Project) -> Iterator[Fault]:
         ("training.precision", training.precision, training.precision == "fp16"),
     )
     for key, value, is_refused in refused:
-        # A search may come to full fine-tuning, which changes the base that the others stand on.
-        if (is_refused and key not in search.space) or (key == "adapter.method" and key in search.space):
+        if (is_refused and key not in search.space) or (key in _ONE_FOR_ALL and key in search.space):
             yield Fault("search.pack", f"off with {key}: {value}, which is trained {one}", search.pack)
 
 

@@ -133,7 +133,8 @@ class Worker:
             _store_failure(trial, failure, str(error))
             raise (optuna.TrialPruned(failure) if failure in _BY_SETTINGS else _Failed(failure)) from None
         except Exception as error:  # libraries may raise anything, and one trial must not end the others
-            self.resident.forget_base()
+            if not self.resident.in_pack:  # there others are on the base, and the trial was on modules of its own
+                self.resident.forget_base()
             _store_failure(trial, "error", f"{type(error).__name__}: {error}")
             raise _Failed("error") from error
         finally:

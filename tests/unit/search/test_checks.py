@@ -235,6 +235,7 @@ def test_packs_of_adapters_pass(make: MakeProject, pack: str) -> None:
         ({"training__gradient_checkpointing": "true"}, "off with training.gradient_checkpointing: True"),
         ({"training__neftune_noise_alpha": "5"}, "off with training.neftune_noise_alpha: 5.0"),
         ({"training__precision": "fp16"}, "off with training.precision: fp16"),
+        ({"search__space": "{training.precision: {choices: [auto, fp32, bf16]}}"}, "off with training.precision: auto"),
     ],
 )
 def test_packs_that_cannot_be_are_refused_and_auto_does_without(

@@ -24,8 +24,10 @@ from tunery.models.base import LoadedBase, load_base
 from tunery.models.sharing import sharing_weights
 from tunery.records.rows import PreparedData
 from tunery.records.runs import StepMetrics
+from tunery.reporting.pace import Pace, listening
 from tunery.training.checkpoints import latest_checkpoint
 from tunery.training.pack.pack import How, Pack
+from tunery.training.trainer import CheckedTrainer
 
 Trial = dict[str, Any]  # settings of adapter and training
 
@@ -281,3 +283,112 @@ def _once(first: Callable[..., None], then: Callable[..., None]) -> Callable[...
         chosen(tensors, gradients, *args, **kwargs)
 
     return call
+
+
+def follow(made: Trials, third: tuple[Trial, Trial]) -> tuple[Bench, Bench, Pack]:
+    """A trial that enters beside one that runs, after another has left: alone, in the pack, and the pack."""
+    specs = [(PAIR[1][0], {**PAIR[1][1], "max_steps": 8}), ({"rank": 2}, {**PAIR[0][1], "max_steps": 2}), third]
+    alone = made.alone(specs)[2]
+    first, second, last = made.members(specs)
+    pack = Pack("together")
+
+    def in_turn() -> None:
+        second.fit(**specs[1][1])
+        last.fit(**third[1])
+
+    pack.run([partial(first.fit, **specs[0][1]), in_turn])
+    last.kept = last.weights()
+    return alone, last, pack
+
+
+def test_noise_on_the_embeddings_is_drawn_for_a_trial_that_enters_later_too(trials: Any) -> None:
+    alone, packed, pack = follow(trials(), (PAIR[0][0], {**PAIR[0][1], "neftune_noise_alpha": 5.0}))
+    assert pack.most == 2
+    assert pack.joint.apart == {"more is done to its embeddings than looking them up"}
+    assert_same(packed, alone)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_a_base_whose_positions_depend_on_the_longest_row_is_not_packed(llama: Path, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "turned"
+    shutil.copytree(llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    factors = {"long_factor": [4.0] * 8, "short_factor": [1.0] * 8, "original_max_position_embeddings": 64}
+    told = {"rope_type": kind, "factor": 4.0, "rope_theta": 10000.0, **(factors if kind == "longrope" else {})}
+    (folder / "config.json").write_text(json.dumps({**config, "rope_parameters": told}))
+    _, pack = Trials(folder, tmp_path / "out").packed(PAIR)
+    assert pack.joint.apart == {"its positions depend on the longest row of a batch"}
+
+
+def test_a_trial_that_fails_between_its_passes_leaves_nothing_to_the_next(
+    trials: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next is trained alone, so that no pass is shared after the one that was left open."""
+    made, compute = trials(), CheckedTrainer.compute_loss
+    specs = [*PAIR, ({"rank": 2, "dora": True}, PAIR[0][1])]
+    alone = made.alone(specs)
+    first, second, last = made.members(specs)
+
+    def failing(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = compute(trainer, *args, **kwargs)
+        if trainer.context.model is first.model and trainer.state.global_step == 1:
+            raise ValueError("of its own")
+        return loss
+
+    monkeypatch.setattr(CheckedTrainer, "compute_loss", failing)
+
+    def in_turn() -> None:
+        with pytest.raises(ValueError, match="of its own"):
+            first.fit(**specs[0][1])
+        last.fit(**specs[2][1])
+
+    pack = Pack("together")
+    pack.run([in_turn, partial(second.fit, **specs[1][1])])
+    for one, other in ((second, alone[1]), (last, alone[2])):
+        one.kept = one.weights()
+        assert_alike(one, other)
+
+
+@pytest.mark.parametrize("at", ["Carrier.__init__", "Carrier.forward"])
+def test_whatever_fails_together_is_trained_alone(trials: Any, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    def unlike(*_: Any) -> None:
+        raise AttributeError("no attribute 'weight'")
+
+    made = trials()
+    alone = made.alone(PAIR)
+    monkeypatch.setattr(f"tunery.training.pack.joint.{at}", unlike)
+    packed, pack = made.packed(PAIR)
+    assert pack.joint.reason == "together it fails: no attribute 'weight'"
+    for one, other in zip(packed, alone, strict=True):
+        assert_same(one, other)
+
+
+def test_a_second_signal_in_a_pass_of_all_ends_each_of_them(trials: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def work(one: Bench, training: Trial) -> None:
+        try:
+            one.fit(**training)
+        finally:
+            ended.append(one)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    pack, members = Pack("together"), trials().members(PAIR)
+    monkeypatch.setattr(pack.joint, "backward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack.run([partial(work, one, trial[1]) for one, trial in zip(members, PAIR, strict=True)])
+    assert len(ended) == 2
+
+
+def test_lines_about_long_work_are_heard_from_a_pack() -> None:
+    said: list[str] = []
+    clock = iter([0.0, 40.0])
+
+    def work() -> None:
+        Pace("scoring", 4, "items", clock=lambda: next(clock)).advance()
+
+    with listening(said.append):
+        Pack("alone").run([work])
+    assert [line.split(",")[0] for line in said] == ["scoring: 1 of 4 items"]

@@ -184,9 +184,11 @@ class StudyProgress:
                 self.step(text)
 
     def phase(self, text: str) -> None:
-        """A part of the study other than its trials begins."""
+        """A part of the study other than its trials begins, for whichever worker of a pack comes to it first."""
         self._note_time()
-        self._observer.phase(text)
+        if text not in self._told:
+            self._told.add(text)
+            self._observer.phase(text)
 
     def step(self, text: str) -> None:
         """Show a line."""

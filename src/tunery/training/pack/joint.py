@@ -37,7 +37,11 @@ class JointPasses:
         if self.reason is not None:
             return []
         self._members = {seat: one for seat, one in self._members.items() if not seat.dead}
-        reasons = {seat: self._join(seat) for seat in seats}
+        try:
+            reasons = {seat: self._join(seat) for seat in seats}
+        except Exception as error:  # noqa: BLE001 - a model of another kind may meet anything
+            self._leave_off(error)
+            return []
         self.apart |= set(filter(None, reasons.values()))
         return [seat for seat, reason in reasons.items() if reason is None]
 
@@ -45,10 +49,13 @@ class JointPasses:
         """Answer trials that are able to; False, with the reason, where it fails."""
         try:
             self._forward(seats)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            self.reason = f"together it fails: {first_line(error)}"
-            self._carrier, self._open, self._members = None, None, {}
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._leave_off(error)
         return self.reason is None
+
+    def _leave_off(self, error: Exception) -> None:
+        self.reason = f"together it fails: {first_line(error)}"
+        self._carrier, self._open, self._members = None, None, {}
 
     def backward(self, seats: Sequence[Seat]) -> None:
         """Carry the trials' gradients on to their adapters; one that has ended in between has none."""

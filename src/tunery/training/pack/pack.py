@@ -40,7 +40,12 @@ class Pack:
         failed: BaseException | None = None
         with self.stop:
             while seats:
-                for seat in self._ready(seats):
+                try:
+                    ready = self._ready(seats)
+                except BaseException as error:  # noqa: BLE001 - likewise; none of them would go on by itself
+                    failed, ready = failed or error, []
+                    self._end_at_once(seats)
+                for seat in ready:
                     try:
                         seat.switch()
                     except BaseException as error:  # noqa: BLE001 - raised when all have ended
@@ -54,9 +59,13 @@ class Pack:
         """Ask them to stop at their next step; after a second signal, at once."""
         self.stop.requested = self.stop.requested or "the end of another trial"
         if isinstance(error, KeyboardInterrupt):
-            for seat in seats:
-                with suppress(BaseException):  # the first error is the one that is raised
-                    seat.throw(KeyboardInterrupt)
+            self._end_at_once(seats)
+
+    def _end_at_once(self, seats: Sequence[Seat]) -> None:
+        self.stop.requested = self.stop.requested or "the end of another trial"
+        for seat in seats:
+            with suppress(BaseException):  # the first error is the one that is raised
+                seat.throw(KeyboardInterrupt)
 
     def _ready(self, seats: Sequence[Seat]) -> list[Seat]:
         """Those that can go on, with their answers. A pass is computed when all who train have asked for it."""

@@ -8,6 +8,7 @@ the optimizer's steps of every trainer while one of them is in the middle of a s
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,9 +64,11 @@ class Seat(greenlet.greenlet):  # type: ignore[misc]  # greenlet has no types
         self.answer: Any = None
         self.random: RandomState  # of the generators, while others run
         self._shared: Backward | None = None
+        self.gr_context = contextvars.copy_context()  # a greenlet begins with an empty one: nobody would hear it
 
     def forward(self, model: Any, inputs: Mapping[str, Any], autocast: torch.dtype | None = None) -> Any:
         """What model(**inputs) returns, computed together with the batches of others, or alone."""
+        self._shared = None  # of a trial that failed before its backward pass
         asked = Forward(model, inputs, autocast, RandomState.taken())
         outputs = self._ask(asked)
         if outputs is None:
